@@ -1,0 +1,1 @@
+"""What is watched while a codec trains; nothing here changes the maths."""

@@ -1,0 +1,165 @@
+"""Checkpoints that are whole or absent: written atomically, latest and best."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write local checkpoints so that a crash at any moment leaves a whole file."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any | None = None,
+    ) -> None:
+        """Write beside the target, flush to the disk, then rename.
+
+        Raises:
+            ValueError: ``storage_options`` is given: there are none for local files.
+        """
+        if storage_options is not None:
+            raise ValueError(
+                f"local checkpoints have no options, got {storage_options}"
+            )
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        # The rename itself lives in the directory.
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = "cpu",
+        weights_only: bool | None = True,
+    ) -> dict[str, Any]:
+        """Read tensors and plain values only, whatever the caller asks for.
+
+        A checkpoint is a file from anywhere; unpickling it would run its code.
+        """
+        return super().load_checkpoint(path, map_location, weights_only=True)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove temporary files that a killed process left behind."""
+    for path in directory.glob("*.tmp*"):
+        path.unlink(missing_ok=True)
+
+
+class StageCheckpoints(Callback):
+    """Keep a stage's ``last.ckpt``, and ``best.ckpt`` by validation loss.
+
+    ``last.ckpt`` is written every few steps and at the end of the stage; it carries
+    the best loss so far, so a resumed run does not overwrite a better file. A fit
+    that stops early leaves ``last.ckpt`` to whoever stopped it.
+
+    Args:
+        dirpath: The stage's folder.
+        every_n_steps: Optimizer steps between two ``last.ckpt``.
+
+    Raises:
+        ValueError: ``every_n_steps`` is below 1.
+    """
+
+    def __init__(self, dirpath: str | Path, every_n_steps: int) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps is {every_n_steps}, it must be at least 1")
+        self.dirpath = Path(dirpath)
+        self.every_n_steps = every_n_steps
+        self.best_loss = math.inf
+        self._saved_step = 0
+
+    @property
+    def last(self) -> Path:
+        """Path of the latest checkpoint."""
+        return self.dirpath / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Path of the checkpoint with the lowest validation loss."""
+        return self.dirpath / "best.ckpt"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Remove what a killed run left half-written."""
+        if trainer.is_global_zero:
+            remove_leftovers(self.dirpath)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where the stage stands."""
+        self._saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save every few optimizer steps, not every few accumulated batches."""
+        step = trainer.global_step
+        if step != self._saved_step and step % self.every_n_steps == 0:
+            self._saved_step = step
+            trainer.save_checkpoint(self.last)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if the loss improved.
+
+        Sanity checks and validations before the first step do not count.
+        """
+        if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step:
+            return
+        loss = float(trainer.callback_metrics.get("val/loss", math.nan))
+        # Saving is collective: rank 0 decides for all.
+        if trainer.strategy.broadcast(loss < self.best_loss):
+            self.best_loss = loss
+            trainer.save_checkpoint(self.best)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the finished stage."""
+        if trainer.max_steps < 0 or trainer.global_step >= trainer.max_steps:
+            trainer.save_checkpoint(self.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best loss so far."""
+        return {"best_loss": self.best_loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with it."""
+        self.best_loss = state_dict["best_loss"]
+
+
+class FinalValidation(Callback):
+    """Validate a stage's last step, whatever the interval between validations."""
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Ask Lightning to stop, before which it validates."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True

@@ -1,0 +1,212 @@
+"""Pictures at each validation: source, reconstruction and error of a few frames."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from callbacks.quality import psnr
+
+if TYPE_CHECKING:
+    from lightning_modules.base import CodecModule
+
+Picture = npt.NDArray[np.uint8]
+
+ERROR_GAIN = 10
+"""Factor on the absolute error, so that 10 levels of 255 read as 100."""
+
+STRIP_ROWS = 4
+TILE_WIDTHS = (128, 640)
+"""Narrowest and widest tile; other frames grow or shrink by a whole factor."""
+
+CAPTION_HEIGHT = 18
+FRAMES_PER_SECOND = 8
+
+
+class ClipLogger(Callback):
+    """Write a strip and a short side-by-side video at each validation.
+
+    For the first clips of rank 0 at the middle rate point, below ``<run>/media``:
+    ``<run_step>_<stage>.png`` with rows source | reconstruction | error, and
+    ``<run_step>_<stage>.mp4`` with source | reconstruction. W&B gets both if one of
+    the trainer's loggers is a ``WandbLogger``.
+
+    Args:
+        run_dir: The run's folder.
+        every_n_validations: 1 for each validation.
+        clips: Validation batches whose first clip is shown.
+        frames: Longest video; the strip shows up to four of these frames.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        every_n_validations: int = 1,
+        clips: int = 1,
+        frames: int = 8,
+    ) -> None:
+        self.media = Path(run_dir, "media")
+        self.every_n_validations = every_n_validations
+        self.clips = clips
+        self.frames = frames
+        self._validations = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw the first clips."""
+        due = self._validations % self.every_n_validations == 0
+        shown = batch_idx < self.clips and dataloader_idx == 0
+        if not (trainer.is_global_zero and due and shown) or trainer.sanity_checking:
+            return
+        suffix = f"_{batch_idx}" if batch_idx else ""
+        module = cast("CodecModule", pl_module)
+        stem = f"{module.run_step:07d}_{module.stage.name}{suffix}"
+        result = outputs[len(outputs) // 2]
+        clip = result.clip[0, : self.frames].float().cpu()
+        x_hat = result.x_hat[0, : self.frames].float().cpu()
+        caption = f"{result.name} at {result.point}, error x{ERROR_GAIN}"
+        try:
+            strip, video = self._write(clip, x_hat, stem)
+        except OSError as error:
+            # A full disk or a missing encoder must not end a run of days.
+            rank_zero_warn(f"no picture {stem} in {self.media}: {error!r}")
+            return
+        # Lightning numbers steps from 0: this is the one just done.
+        step = max(0, trainer.global_step - 1)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                text = [caption]
+                logger.log_image(f"val/strip{suffix}", [str(strip)], step, caption=text)
+                logger.log_video(f"val/clip{suffix}", [str(video)], step, caption=text)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count validations."""
+        self._validations += not trainer.sanity_checking
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of validations so far."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._validations = state_dict["validations"]
+
+    def _write(self, clip: Tensor, x_hat: Tensor, stem: str) -> tuple[Path, Path]:
+        strip, video = self.media / f"{stem}.png", self.media / f"{stem}.mp4"
+        self.media.mkdir(parents=True, exist_ok=True)
+        write_png(draw_strip(clip, x_hat), strip)
+        pairs = zip(clip, x_hat, strict=True)
+        write_video([side_by_side(x, y) for x, y in pairs], video)
+        return strip, video
+
+
+def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
+    """Draw rows of source | reconstruction | amplified error under a caption each.
+
+    Args:
+        clip: (T, 3, H, W), RGB in [0, 1].
+        x_hat: Like ``clip``.
+
+    Returns:
+        (rows * (h + 18), 3 * w, 3), RGB: up to four frames, evenly spaced, each tile
+        h x w, grown or shrunk by a whole factor to 128..640 pixels wide.
+    """
+    narrowest, widest = TILE_WIDTHS
+    grow = -(-narrowest // clip.shape[-1])
+    shrink = -(-clip.shape[-1] // widest)
+    last = len(clip) - 1
+    shown = sorted({round(i * last / (STRIP_ROWS - 1)) for i in range(STRIP_ROWS)})
+    rows = []
+    for index in shown:
+        x, y = clip[index], x_hat[index]
+        error = ((x - y).abs() * ERROR_GAIN).clamp(max=1)
+        tiles = [F.avg_pool2d(v, shrink) if shrink > 1 else v for v in (x, y, error)]
+        row = np.concatenate([_picture(tile) for tile in tiles], axis=1)
+        row = row.repeat(grow, axis=0).repeat(grow, axis=1)
+        labels = [
+            f"frame {index}: source",
+            f"{float(psnr(y, x)):.2f} dB",
+            f"error x{ERROR_GAIN}",
+        ]
+        rows += [_captions(labels, row.shape[1]), row]
+    return np.concatenate(rows)
+
+
+def side_by_side(x: Tensor, y: Tensor) -> Picture:
+    """Return source | reconstruction, (h, 2 w, 3), with sides cut to even numbers."""
+    height, width = (side // 2 * 2 for side in x.shape[-2:])
+    tiles = [_picture(v[:, :height, :width]) for v in (x, y)]
+    return np.concatenate(tiles, axis=1)
+
+
+def _picture(x: Tensor) -> Picture:
+    """Turn (3, H, W) in [0, 1] into (H, W, 3) of 8 bits."""
+    rounded = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+    picture: Picture = rounded.cpu().numpy()
+    return picture
+
+
+def _captions(labels: list[str], width: int) -> Picture:
+    """Draw a dark line of text, one label at the left of each tile."""
+    import cv2
+
+    bar = np.full((CAPTION_HEIGHT, width, 3), 32, dtype=np.uint8)
+    tile = width // len(labels)
+    for column, label in enumerate(labels):
+        place = (column * tile + 3, CAPTION_HEIGHT - 5)
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(bar, label, place, font, 0.42, (230, 230, 230), 1, cv2.LINE_AA)
+    return bar
+
+
+def write_png(picture: Picture, path: Path) -> None:
+    """Write RGB (H, W, 3) as PNG; the name appears only when the file is whole.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    import cv2
+
+    temporary = path.with_name(f"{path.name}.tmp")
+    _, data = cv2.imencode(".png", picture[..., ::-1])
+    temporary.write_bytes(data.tobytes())
+    os.replace(temporary, path)
+
+
+def write_video(pictures: list[Picture], path: Path) -> None:
+    """Write RGB pictures of even sides as H.264 that browsers play.
+
+    Raises:
+        OSError: The file cannot be written, or the encoder fails.
+    """
+    import av
+
+    temporary = path.with_name(f"{path.name}.tmp")
+    height, width = pictures[0].shape[:2]
+    try:
+        with av.open(str(temporary), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.options = {"crf": "14", "preset": "veryfast"}
+            for picture in pictures:
+                # Made from an array, a frame leaves its type to x264's choice.
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    except av.error.FFmpegError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+    os.replace(temporary, path)

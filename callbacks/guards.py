@@ -1,0 +1,284 @@
+"""Guards: what goes wrong silently in a long run becomes an error or a warning."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_modules.codec import VideoCodec
+
+if TYPE_CHECKING:
+    from lightning_modules.base import CodecModule
+
+
+class StepGuard(Callback):
+    """Clip the gradient's norm; skip, count and limit non-finite steps.
+
+    A skipped step changes neither weights nor the optimizer's state, but it counts
+    as a step: what a sample is depends on the number of steps done. Logs
+    ``train/grad_norm`` (before clipping) and ``train/skipped_steps``.
+
+    Args:
+        clip_norm: Largest 2-norm of all gradients together.
+        max_bad_steps: Non-finite steps in a row that are borne; one more aborts.
+
+    Raises:
+        ValueError: ``clip_norm`` is not positive.
+    """
+
+    def __init__(self, clip_norm: float, max_bad_steps: int = 20) -> None:
+        if not clip_norm > 0:
+            raise ValueError(f"clip_norm is {clip_norm}, it must be above 0")
+        self.clip_norm = clip_norm
+        self.max_bad_steps = max_bad_steps
+        self.skipped = 0
+        self.bad_in_a_row = 0
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look at the gradients that all ranks have agreed on.
+
+        Raises:
+            RuntimeError: Too many steps in a row were not finite.
+        """
+        groups = optimizer.param_groups
+        parameters = [p for group in groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.bad_in_a_row = 0
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        else:
+            self.bad_in_a_row += 1
+            self.skipped += 1
+            # Optimizers pass over parameters without a gradient, weight decay too.
+            for parameter in parameters:
+                parameter.grad = None
+        pl_module.log("train/grad_norm", norm)
+        pl_module.log("train/skipped_steps", float(self.skipped))
+        if self.bad_in_a_row > self.max_bad_steps:
+            raise RuntimeError(
+                f"{self.bad_in_a_row} steps in a row had a gradient that is not finite "
+                f"(now step {trainer.global_step}): the weights are those of the last "
+                "good step, but training cannot go on; lower the learning rate or "
+                "clip_norm, try precision 32-true, and look at train/grad_norm"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"skipped": self.skipped, "bad_in_a_row": self.bad_in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped = state_dict["skipped"]
+        self.bad_in_a_row = state_dict["bad_in_a_row"]
+
+
+class RankDivergenceGuard(Callback):
+    """Raise if the ranks' weights are not bit-equal.
+
+    Data-parallel training can end without an error while the ranks have drifted
+    apart; every figure after that belongs to rank 0 only.
+
+    Args:
+        every_n_steps: Steps between two comparisons; the last step is compared too.
+    """
+
+    def __init__(self, every_n_steps: int = 200) -> None:
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Compare every few steps."""
+        if trainer.global_step % self.every_n_steps == 0:
+            self._compare(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the stage's result."""
+        self._compare(trainer, pl_module)
+
+    def _compare(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size == 1:
+            return
+        names = [name for name, _ in pl_module.named_parameters()]
+        sums = torch.stack([bit_sum(p) for p in pl_module.parameters()])
+        ranks = trainer.strategy.all_gather(sums).reshape(-1, len(names))
+        differs = (ranks != ranks[0]).any(dim=0)
+        if bool(differs.any()):
+            first = names[int(differs.nonzero()[0])]
+            raise RuntimeError(
+                f"the ranks' weights differ at step {trainer.global_step}, in "
+                f"{int(differs.sum())} of {len(names)} parameters, first {first}: "
+                "gradients were not reduced everywhere (re-entrant checkpointing, or "
+                "parameters frozen after DDP wrapped the module); restart from the "
+                "last checkpoint before it"
+            )
+
+
+def bit_sum(tensor: Tensor) -> Tensor:
+    """Return the sum of the elements' bit patterns, int64; NaNs compare too."""
+    patterns = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    whole = tensor.detach().view(patterns[tensor.element_size()])
+    return whole.sum(dtype=torch.int64)
+
+
+class RateCollapseGuard(Callback):
+    """Warn when the codec has stopped sending anything, or shows only noise.
+
+    Args:
+        min_bpp: ``val/bpp`` below this has collapsed.
+        min_psnr: ``val/psnr`` below this, in dB, is no picture.
+        patience: Validations in a row that are borne.
+    """
+
+    def __init__(
+        self, min_bpp: float = 1e-4, min_psnr: float = 8.0, patience: int = 2
+    ) -> None:
+        self.min_bpp = min_bpp
+        self.min_psnr = min_psnr
+        self.patience = patience
+        self._in_a_row = 0
+        self._warned: set[str] = set()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the validation's means; warn once per stage."""
+        if trainer.sanity_checking:
+            return
+        bpp = float(trainer.callback_metrics.get("val/bpp", torch.inf))
+        psnr = float(trainer.callback_metrics.get("val/psnr", torch.inf))
+        collapsed = bpp < self.min_bpp or psnr < self.min_psnr
+        self._in_a_row = self._in_a_row + 1 if collapsed else 0
+        stage = cast("CodecModule", pl_module).stage.name
+        if self._in_a_row > self.patience and stage not in self._warned:
+            self._warned.add(stage)
+            rank_zero_warn(
+                f"stage {stage!r} has collapsed: val/bpp {bpp:.2g}, val/psnr "
+                f"{psnr:.1f} dB in {self._in_a_row} validations in a row; the rate "
+                "term outweighs the distortion: raise lmbda, lower the learning rate, "
+                "or start from a stage without references"
+            )
+
+
+class RealBitsGuard(Callback):
+    """Code a clip into real bytes at validation, decode it, and compare.
+
+    Rank 0 takes its first validation clip at the middle rate point. Logs
+    ``val/real_bpp`` (payload only) and ``val/real_to_estimated``.
+
+    Args:
+        every_n_validations: 1 for each validation.
+        frames: Frames of the clip that are coded.
+        tolerance: Largest relative difference of real and estimated bits that passes
+            without a warning, beyond the coder's 16 bytes per packet.
+    """
+
+    def __init__(
+        self,
+        every_n_validations: int = 1,
+        frames: int = 8,
+        tolerance: float = 0.05,
+    ) -> None:
+        self.every_n_validations = every_n_validations
+        self.frames = frames
+        self.tolerance = tolerance
+        self._validations = 0
+        self._clip: tuple[Tensor, float] | None = None
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first clip."""
+        due = self._validations % self.every_n_validations == 0
+        if trainer.is_global_zero and due and batch_idx == dataloader_idx == 0:
+            result = outputs[len(outputs) // 2]
+            self._clip = result.clip[0, : self.frames], result.rate
+
+    def on_validation_epoch_end(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Code, decode, compare and log.
+
+        Raises:
+            RuntimeError: The decoder's frames are not the encoder's.
+        """
+        self._validations += not trainer.sanity_checking
+        if self._clip is None:
+            return
+        (frames, rate), self._clip = self._clip, None
+        with _coding(cast("CodecModule", pl_module).codec) as codec:
+            packets = list(codec.compress(frames, rate, reconstruct=True))
+            decoded = list(codec.decompress(packets, *frames.shape[-2:]))
+        sent = [frame for packet in packets for frame in cast(Tensor, packet.x_hat)]
+        if not len(sent) == len(decoded) == len(frames):
+            raise RuntimeError(
+                f"of {len(frames)} frames {len(sent)} were coded and {len(decoded)} "
+                "decoded: compress and decompress must yield every frame once"
+            )
+        for index, (x, y) in enumerate(zip(sent, decoded, strict=True)):
+            if not torch.equal(x, y):
+                raise RuntimeError(
+                    f"frame {index} decodes differently from the encoder's own "
+                    f"reconstruction at rate {rate:g}, by up to "
+                    f"{float((x - y).abs().max()):.3g}: bitstreams of this codec "
+                    "cannot be trusted; compress and decompress must run the same "
+                    "operations on the same values"
+                )
+        bits = 8 * sum(len(packet.payload) for packet in packets)
+        # At least one bit, lest a codec that sends nothing divides by zero.
+        estimated = max(1.0, sum(packet.estimated_bits or 0.0 for packet in packets))
+        pixels = frames.shape[0] * frames.shape[-2] * frames.shape[-1]
+        pl_module.log("val/real_bpp", bits / pixels, rank_zero_only=True)
+        pl_module.log("val/real_to_estimated", bits / estimated, rank_zero_only=True)
+        slack = self.tolerance * estimated + 128 * len(packets)
+        if abs(bits - estimated) > slack and not trainer.sanity_checking:
+            rank_zero_warn(
+                f"real bits are {bits / estimated:.3f} times the estimated ones at "
+                f"rate {rate:g} ({bits} against {estimated:.0f}): the estimate that "
+                "training minimises is not what a file will cost"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of validations so far."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._validations = state_dict["validations"]
+
+
+@contextmanager
+def _coding(codec: VideoCodec) -> Iterator[VideoCodec]:
+    """Give the codec in evaluation mode with fresh tables; leave it as it was.
+
+    Lightning restores modes without calling ``train``, so tables made for these
+    weights would outlive them.
+    """
+    modes = {module: module.training for module in codec.modules()}
+    codec.eval()
+    codec.tables = None
+    try:
+        with torch.no_grad():
+            yield codec
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        codec.tables = None

@@ -1,0 +1,91 @@
+"""Stop a fit on a signal without losing a step."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class SaveOnSignal(Callback):
+    """Save and stop after the running optimizer step when a signal arrives.
+
+    SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (what a cluster sends ahead of a job's end)
+    only set a flag; all ranks agree on it after each step, so one signal to one
+    rank is enough. The fit then returns normally, without a last validation. A
+    second SIGINT raises ``KeyboardInterrupt`` at once. A signal during validation
+    waits for the step after it; a process killed before that goes on from the last
+    checkpoint, which loses time but changes no result.
+
+    Args:
+        path: Where the checkpoint goes.
+
+    Attributes:
+        received: The signal that stopped the fit, or None. Set on every rank.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.received: int | None = None
+        self._step = 0
+
+    def on_sanity_check_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Listen from the first validation on."""
+        self._listen()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Replace Lightning's handlers, which would raise instead of saving.
+
+        Lightning itself gives every signal back to its former owner when the fit
+        ends, whether well or by an error.
+        """
+        self._step = trainer.global_step
+        self._listen()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save and stop if any rank received a signal."""
+        if trainer.global_step == self._step:
+            # Amid accumulated batches, whose gradients a checkpoint does not hold.
+            return
+        self._step = trainer.global_step
+        strategy = trainer.strategy
+        if not strategy.reduce_boolean_decision(self.received is not None, all=False):
+            return
+        # A rank without a signal of its own stops for the same reason.
+        self.received = self.received or int(signal.SIGTERM)
+        rank_zero_info(
+            f"{signal.Signals(self.received).name}: saving {self.path} at step "
+            f"{trainer.global_step} and stopping; the same command goes on from there"
+        )
+        trainer.save_checkpoint(self.path)
+        trainer.should_stop = True
+        # Otherwise Lightning would validate before it stops, or train on.
+        trainer.limit_val_batches = 0
+        trainer.fit_loop.min_epochs = 0
+        trainer.fit_loop.epoch_loop.min_steps = 0
+
+    def _listen(self) -> None:
+        # Python allows handlers in the main thread only.
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in SIGNALS:
+            signal.signal(signum, self._receive)
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGINT and self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signum

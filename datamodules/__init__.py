@@ -1,0 +1,1 @@
+"""Where clips come from: sources, readers, colour, and the Lightning data module."""

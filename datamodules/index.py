@@ -1,0 +1,223 @@
+"""What each video of a tree is, found out once and kept in a file.
+
+The index lies in the tree as ``.clip_index.json``, or in the user's cache directory
+where the tree is read-only. An entry holds for as long as the file's size and time of
+change do. Examining a video reads all its packets and decodes its first frame, which
+takes some 10 ms (measured, 300 frames of 720p; decoding them all takes 400 ms). The
+pictures so counted are those that a full decode gives, on MP4 with edit lists and on
+VP8 too; damage inside a picture is met when a clip is read.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from datamodules.readers import first_line, packet_stamps
+from datamodules.source import ClipError
+
+logger = logging.getLogger(__name__)
+
+NAME = ".clip_index.json"
+VERSION = 1
+# Seconds; a killed examination of a large tree loses no more than the first.
+SAVE_EVERY = 60.0
+SAY_EVERY = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What the index knows about one video.
+
+    Attributes:
+        size: Bytes of the file; of a PNG directory, the number of its frames.
+        mtime: Time of its last change in nanoseconds.
+        width: Pixels, as stored (rotation metadata is not applied).
+        height: Pixels, as stored.
+        fps: Frames per second; 0 where unknown.
+        frames: Pictures that a decoder gives.
+        error: Why it cannot be used; empty if it can.
+    """
+
+    size: int
+    mtime: int
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    frames: int = 0
+    error: str = ""
+
+
+def index_videos(root: Path, names: Sequence[str]) -> dict[str, VideoInfo]:
+    """Return what each video is, examining those that the kept index lacks.
+
+    Args:
+        root: The tree.
+        names: Videos and PNG directories, relative to ``root``.
+
+    Returns:
+        One entry per name, in the order of ``names``; broken videos have an ``error``.
+    """
+    kept = _load(root)
+    known: dict[str, VideoInfo] = {}
+    new: list[str] = []
+    for name in names:
+        entry = kept.get(name)
+        if entry is not None and (entry.size, entry.mtime) == _stamp(root / name):
+            known[name] = entry
+        else:
+            new.append(name)
+    if new:
+        _examine_all(root, new, known, kept)
+    return {name: known[name] for name in names}
+
+
+def _examine_all(
+    root: Path, new: list[str], known: dict[str, VideoInfo], kept: dict[str, VideoInfo]
+) -> None:
+    start = said = saved = time.monotonic()
+    # FFmpeg releases the interpreter lock, so threads are enough.
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        jobs = {pool.submit(examine, root / name): name for name in new}
+        for done, job in enumerate(as_completed(jobs), 1):
+            known[jobs[job]] = job.result()
+            now = time.monotonic()
+            if now - said > SAY_EVERY:
+                left = (now - start) / done * (len(new) - done)
+                logger.info(
+                    "examined %d of %d videos under %s, about %.0f s left",
+                    *(done, len(new), root, left),
+                )
+                said = now
+            if now - saved > SAVE_EVERY:
+                _save(root, {**kept, **known})
+                saved = now
+    _save(root, {**kept, **known})
+
+
+def examine(path: Path) -> VideoInfo:
+    """Find out what a video file or PNG directory is; a broken one has an error."""
+    size, mtime = _stamp(path)
+    try:
+        if path.is_dir():
+            return _examine_pngs(path, size, mtime)
+        return _examine_video(path, size, mtime)
+    except (ClipError, OSError) as error:
+        return VideoInfo(size, mtime, error=first_line(error))
+
+
+def _examine_video(path: Path, size: int, mtime: int) -> VideoInfo:
+    import av
+
+    if not size:
+        raise ClipError("the file is empty")
+    frames = len(packet_stamps(path)[0])
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            rate = stream.average_rate or stream.guessed_rate
+            first = next(container.decode(stream), None)
+    except av.FFmpegError as error:
+        raise ClipError(f"FFmpeg: {first_line(error)}") from error
+    if first is None or not frames:
+        raise ClipError("no frame decodes")
+    return VideoInfo(
+        size, mtime, first.width, first.height, float(rate or 0), frames=frames
+    )
+
+
+def _examine_pngs(path: Path, size: int, mtime: int) -> VideoInfo:
+    names = png_names(path)
+    first, last = (_png_size(path / name) for name in (names[0], names[-1]))
+    if first != last:
+        raise ClipError(
+            f"frames differ in size: {names[0]} is {first[0]}x{first[1]}, "
+            f"{names[-1]} is {last[0]}x{last[1]}"
+        )
+    return VideoInfo(size, mtime, *first, frames=len(names))
+
+
+def png_names(directory: Path) -> list[str]:
+    """Return the PNG files of a directory, ``im2.png`` before ``im10.png``."""
+
+    def natural(name: str) -> list[Any]:
+        parts = re.split(r"(\d+)", name)
+        return [int(part) if part.isdecimal() else part for part in parts]
+
+    names = [entry.name for entry in os.scandir(directory)]
+    pngs = [name for name in names if name.lower().endswith(".png")]
+    return sorted((name for name in pngs if not name.startswith(".")), key=natural)
+
+
+def _png_size(path: Path) -> tuple[int, int]:
+    """Return width and height from a PNG file's header."""
+    with path.open("rb") as file:
+        head = file.read(24)
+    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 24:
+        raise ClipError(f"frame {path.name} is not a PNG file")
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a video does: size and time of change."""
+    try:
+        status = path.stat()
+        size = len(png_names(path)) if path.is_dir() else status.st_size
+    except OSError:
+        return 0, 0
+    return size, status.st_mtime_ns
+
+
+def _places(root: Path) -> list[Path]:
+    """Return where an index may lie, the preferred place first."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = blake2b(str(root.resolve()).encode(), digest_size=8).hexdigest()
+    return [root / NAME, cache / "learned-video-codecs" / f"index_{key}.json"]
+
+
+def _load(root: Path) -> dict[str, VideoInfo]:
+    entries: dict[str, VideoInfo] = {}
+    for path in _places(root):
+        try:
+            table = json.loads(path.read_text())
+            if table["version"] == VERSION:
+                for name, row in table["videos"].items():
+                    entries[name] = VideoInfo(**row)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            logger.warning(
+                "the index %s cannot be used (%s): it is built anew",
+                *(path, first_line(error)),
+            )
+    return entries
+
+
+def _save(root: Path, entries: dict[str, VideoInfo]) -> None:
+    rows = {name: asdict(entry) for name, entry in sorted(entries.items())}
+    text = json.dumps({"version": VERSION, "videos": rows})
+    for path in _places(root):
+        # Processes on several machines may write at once.
+        part = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(text)
+            os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            reason = error
+        else:
+            return
+    logger.warning(
+        "the index of %s cannot be kept (%s): its videos are examined at every start",
+        *(root, reason),
+    )

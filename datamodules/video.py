@@ -1,0 +1,388 @@
+"""The data module of every run: one source, random training clips, fixed validation."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from datamodules.folder import FolderSource
+from datamodules.openvid import OpenVidSource
+from datamodules.samples import (
+    FIXED,
+    Batch,
+    GlobalBatches,
+    Sample,
+    TrainingClips,
+    collate,
+    sample_seed,
+    to_tensor,
+)
+from datamodules.source import ClipError, ClipSource
+from datamodules.synthetic import SyntheticSource
+from datamodules.vimeo90k import Split, Vimeo90KSource, find_list
+
+logger = logging.getLogger(__name__)
+
+SourceName: TypeAlias = Literal["synthetic", "folder", "vimeo90k", "openvid"]
+
+SYNTHETIC_VALIDATION = 2**32
+REPORTED_FAILURES = 20
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The constructor's arguments, as they are for one stage."""
+
+    source: SourceName
+    root: str | None
+    list_file: str | None
+    stride: int | None
+    flip: bool
+    workers: int
+    val_source: SourceName | None
+    val_root: str | None
+    val_list_file: str | None
+    val_clips: int
+    val_frames: int
+    val_crop: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        least = {"stride": 1, "workers": 0, "val_clips": 0, "val_frames": 1}
+        for name, low in {**least, "val_crop": 1, "seed": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"data: {name} is {value}, it must be at least {low}")
+
+
+@dataclass(frozen=True)
+class _Stage:
+    number: int
+    frames: int
+    crop: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Open sources and what is read from them."""
+
+    train: ClipSource
+    train_items: Sequence[int]
+    val: ClipSource
+    val_items: Sequence[int]
+    note: str
+
+
+class VideoDataModule(LightningDataModule):
+    """Clips for training and validation from one source.
+
+    Training batches are ``{"clip": (B, T, 3, H, W) float32 RGB in [0, 1], "index":
+    (B,) int64}``; ``index`` seeds what a codec draws for a sample and is >= 0.
+    Validation batches hold one clip and ``"name": list[str]`` besides. Which samples
+    an optimizer step holds depends on ``seed``, the stage and the step alone. It asks
+    for a Trainer with ``use_distributed_sampler=False``.
+
+    Args:
+        source: ``synthetic`` (procedural, no download), ``folder`` (any tree of videos
+            and PNG directories), ``vimeo90k`` or ``openvid``.
+        root: Directory of the source; ``synthetic`` has none.
+        list_file: Vimeo-90K's list file or OpenVid's CSV, if it is not where the
+            archive has it.
+        stride: Distance between the frames of a clip; by default 3 for ``openvid``,
+            else 1.
+        flip: Mirror every second training clip left to right, drawn at random.
+        workers: Loader processes per device.
+        val_source: Source of validation clips; by default a part of ``source`` held
+            out of training: Vimeo-90K's test list, other synthetic scenes, or the last
+            ``val_clips`` videos (the same videos if there are fewer than twice that).
+        val_root: Its directory; by default ``root``.
+        val_list_file: Its list file.
+        val_clips: Number of validation clips, over all devices; they are kept in
+            memory. 0 for no validation.
+        val_frames: Frames of a validation clip.
+        val_crop: Side of their centred crop in pixels, smaller where a frame is;
+            ``null`` for whole frames.
+        seed: Decides every sample.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    def __init__(
+        self,
+        source: SourceName = "synthetic",
+        root: str | None = None,
+        list_file: str | None = None,
+        stride: int | None = None,
+        flip: bool = True,
+        workers: int = 2,
+        val_source: SourceName | None = None,
+        val_root: str | None = None,
+        val_list_file: str | None = None,
+        val_clips: int = 4,
+        val_frames: int = 8,
+        val_crop: int | None = 256,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        # Lightning's switch: a rank may have no validation clip.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._given = self._options = _Options(
+            source=source,
+            root=root,
+            list_file=list_file,
+            stride=stride,
+            flip=flip,
+            workers=workers,
+            val_source=val_source,
+            val_root=val_root,
+            val_list_file=val_list_file,
+            val_clips=val_clips,
+            val_frames=val_frames,
+            val_crop=val_crop,
+            seed=seed,
+        )
+        self._stage: _Stage | None = None
+        self._opened: tuple[_Options, _Opened] | None = None
+        self._val_samples: tuple[Any, list[Sample]] | None = None
+        self._failures: dict[str, str] = {}
+
+    def start_stage(
+        self, stage: int, frames: int, crop: int, batch_size: int, **changes: Any
+    ) -> None:
+        """Set what the next fit trains on.
+
+        Args:
+            stage: Number of the schedule's row; part of the random stream.
+            frames: Length of a training clip.
+            crop: Side of its square crop in pixels.
+            batch_size: Clips per optimizer step, over all devices and accumulated
+                micro-batches.
+            changes: Constructor arguments that differ in this stage; another
+                ``source`` or ``root`` changes validation too, unless that has its own.
+
+        Raises:
+            ValueError: A change has an unknown name or a value out of range.
+        """
+        unknown = sorted(set(changes) - set(_NAMES))
+        if unknown:
+            raise ValueError(
+                f"a stage cannot change {', '.join(unknown)} of the data; "
+                f"it can change {', '.join(_NAMES)}"
+            )
+        self._options = replace(self._given, **changes)
+        self._stage = _Stage(stage, frames, crop, batch_size)
+
+    def prepare_data(self) -> None:
+        """Open the sources on one process, which writes the index of a new tree."""
+        self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the sources; the index that ``prepare_data`` wrote is read here."""
+        self._open()
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Return random clips without end, from the trainer's step on.
+
+        Raises:
+            ValueError: No stage was started, or its batch cannot be shared out.
+        """
+        if self._stage is None or self.trainer is None:
+            raise ValueError("call start_stage() and let a Trainer fit before training")
+        opened, options, stage = self._open(), self._options, self._stage
+        stride = options.stride or opened.train.default_stride
+        clips = TrainingClips(
+            opened.train,
+            opened.train_items,
+            seed=options.seed,
+            stage=stage.number,
+            frames=stage.frames,
+            crop=stage.crop,
+            stride=stride,
+            flip=options.flip,
+        )
+        batches = GlobalBatches(
+            self.trainer,
+            stage.batch_size,
+            self.trainer.world_size,
+            self.trainer.global_rank,
+            self.trainer.accumulate_grad_batches,
+        )
+        return DataLoader(
+            clips,
+            batch_sampler=batches,
+            num_workers=options.workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            # Its own, or every start would draw from the global one.
+            generator=torch.Generator(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Return this rank's share of the fixed clips, one per batch.
+
+        With more ranks than clips some ranks have none.
+
+        Raises:
+            ClipError: None of the rank's clips can be read.
+        """
+        samples = self._fixed_samples()
+        return DataLoader(
+            samples,  # type: ignore[arg-type]
+            batch_size=1,
+            collate_fn=collate,
+            generator=torch.Generator(),
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Turn the clip into floats in [0, 1] on the device, and note failures."""
+        self._failures.update(batch.pop("failures", ()))
+        if batch["clip"].dtype == torch.uint8:
+            batch["clip"] = batch["clip"].float().div_(255)
+        return batch
+
+    def failures(self) -> dict[str, str]:
+        """Return the videos that this rank skipped, so far: label -> reason."""
+        return dict(self._failures)
+
+    def failure_report(self) -> str:
+        """Say which videos were skipped, by name; call it on every rank."""
+        failures = self.failures()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            ranks: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(ranks, failures)
+            failures = {name: why for rank in ranks for name, why in rank.items()}
+        if not failures:
+            return "no video was skipped"
+        lines = [f"{name}: {why}" for name, why in sorted(failures.items())]
+        more = len(lines) - REPORTED_FAILURES
+        lines[REPORTED_FAILURES:] = [f"and {more} more"] if more > 0 else []
+        noun = "video was" if len(failures) == 1 else "videos were"
+        return "\n  ".join([f"{len(failures)} {noun} skipped:", *lines])
+
+    def describe(self) -> str:
+        """Say in one line what is trained on and validated with."""
+        opened = self._open()
+        stride = self._options.stride or opened.train.default_stride
+        some = f", 1 frame in {stride}" if stride > 1 else ""
+        return f"{opened.train.describe()}{some}; {opened.note}"
+
+    def _open(self) -> _Opened:
+        if self._opened is None or self._opened[0] != self._options:
+            opened = _open_sources(self._options)
+            self._failures.update({**opened.val.skipped, **opened.train.skipped})
+            self._opened = (self._options, opened)
+        return self._opened[1]
+
+    def _fixed_samples(self) -> list[Sample]:
+        opened, options = self._open(), self._options
+        rank = self.trainer.global_rank if self.trainer else 0
+        world_size = self.trainer.world_size if self.trainer else 1
+        key = (options, rank, world_size)
+        if self._val_samples is not None and self._val_samples[0] == key:
+            return self._val_samples[1]
+        stride = options.stride or opened.val.default_stride
+        share = range(len(opened.val_items))[rank::world_size]
+        samples: list[Sample] = []
+        for place in share:
+            item = opened.val_items[place]
+            name = opened.val.label(item)
+            try:
+                clip = opened.val.read(
+                    item, None, options.val_frames, options.val_crop, stride
+                )
+            except ClipError as error:
+                self._failures[name] = str(error)
+                logger.warning("validation clip %s is left out: %s", name, error)
+                continue
+            index = sample_seed(options.seed, 0, FIXED, place)
+            samples.append({"clip": to_tensor(clip), "index": index, "name": name})
+        if share and not samples:
+            raise ClipError(
+                f"none of the {len(share)} validation clips can be read: "
+                f"{self._failures}"
+            )
+        self._val_samples = (key, samples)
+        return samples
+
+
+_NAMES = tuple(field.name for field in fields(_Options))
+
+
+def build_source(
+    source: SourceName,
+    root: str | None = None,
+    list_file: str | None = None,
+    split: Split = "train",
+) -> ClipSource:
+    """Open a source by name.
+
+    Raises:
+        ValueError: There is no such source, or nothing for it under ``root``.
+    """
+    if source == "vimeo90k":
+        return Vimeo90KSource(root, list_file, split)
+    if source == "openvid":
+        return OpenVidSource(root, list_file)
+    if list_file is not None:
+        raise ValueError(f"source {source!r} has no list_file, but got {list_file!r}")
+    if source == "folder":
+        return FolderSource(root)
+    if source != "synthetic":
+        raise ValueError(
+            f"there is no source {source!r}: choose synthetic, folder, vimeo90k or "
+            "openvid"
+        )
+    if root is not None:
+        raise ValueError(
+            f"source 'synthetic' has no root, but got {root!r}: to read videos from "
+            "there, set source to folder, vimeo90k or openvid"
+        )
+    return SyntheticSource(first=SYNTHETIC_VALIDATION if split == "test" else 0)
+
+
+def _open_sources(options: _Options) -> _Opened:
+    train = build_source(options.source, options.root, options.list_file)
+    everything, most = range(len(train)), options.val_clips
+    if most == 0:
+        return _Opened(train, everything, train, (), "no validation")
+    separate = _validation_source(options, train)
+    if separate is not None:
+        # Spread over the whole source, because neighbours in a list look alike.
+        count = min(most, len(separate))
+        items = [place * len(separate) // count for place in range(count)]
+        note = f"validation: {count} of {separate.describe()}"
+        return _Opened(train, everything, separate, items, note)
+    if len(train) >= 2 * most:
+        kept = len(train) - most
+        note = f"validation: the last {most} videos, held out of training"
+        return _Opened(train, everything[:kept], train, everything[kept:], note)
+    count = min(most, len(train))
+    note = (
+        f"validation: {count} of the training videos, because {len(train)} are too few "
+        f"to hold {most} out"
+    )
+    logger.warning("%s", note)
+    return _Opened(train, everything, train, everything[:count], note)
+
+
+def _validation_source(options: _Options, train: ClipSource) -> ClipSource | None:
+    """Return a source for validation only, ``None`` to hold out a part of ``train``."""
+    source = options.val_source or options.source
+    same = source == options.source
+    if not same or options.val_root or options.val_list_file:
+        root = options.val_root or (options.root if same else None)
+        return build_source(source, root, options.val_list_file, "test")
+    if source == "synthetic":
+        return build_source("synthetic", split="test")
+    if isinstance(train, Vimeo90KSource):
+        tests = find_list(Path(str(options.root)).expanduser(), "test")
+        if tests is not None and tests != train.list_file:
+            return Vimeo90KSource(options.root, split="test")
+    return None

@@ -1,0 +1,241 @@
+"""Write whole videos frame by frame, so that only complete ones appear.
+
+Frames are (3, H, W), RGB in [0, 1]. Raw ``.yuv`` and ``.y4m`` are written with the
+suite's BT.709 full-range matrix, chroma averaged 2 x 2, luma and chroma rounded.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import count
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from datamodules.frames import VideoError
+from datamodules.yuv import (
+    quantise,
+    rgb_to_yuv,
+    write_yuv420_frame,
+    yuv444_to_420,
+)
+
+CONTAINER_FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
+
+# x264's scale ends at 0, lossless; differences below 17 are hardly ever seen.
+X264_CRF = "12"
+
+PutFrame: TypeAlias = Callable[[Tensor], None]
+
+
+class VideoWriter:
+    """Takes the frames of a video that :func:`create_video` is making.
+
+    Attributes:
+        frames: Number of frames written so far.
+    """
+
+    def __init__(self, width: int, height: int, put: PutFrame) -> None:
+        self.frames = 0
+        self._shape = (3, height, width)
+        self._put = put
+
+    def write(self, frame: Tensor) -> None:
+        """Append a frame (3, H, W), RGB; values outside [0, 1] are clamped."""
+        if tuple(frame.shape) != self._shape:
+            raise VideoError(
+                f"frame {self.frames} has shape {tuple(frame.shape)}, "
+                f"the video has {self._shape}"
+            )
+        self._put(frame)
+        self.frames += 1
+
+
+@contextmanager
+def create_video(
+    path: str | Path, width: int, height: int, fps: Fraction, *, depth: int = 8
+) -> Iterator[VideoWriter]:
+    """Make a video that appears under its name only when the block ends well.
+
+    Args:
+        path: What to write, by its suffix: ``.y4m`` and ``.yuv`` (4:2:0), ``.mp4`` and
+            ``.mkv`` (x264, visually lossless, BT.709 studio range; 4:4:4 if a side
+            is odd), or no suffix for a directory of 8-bit PNG images, which must not
+            exist or be empty.
+        width: Columns of every frame.
+        height: Rows of every frame.
+        fps: Frames per second.
+        depth: Bits per sample of ``.y4m`` and ``.yuv``; others have 8.
+
+    Raises:
+        VideoError: The suffix is unknown, something stands in the way, or no frame
+            was written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    is_directory = not suffix or path.is_dir()
+    is_raw = suffix in (".y4m", ".yuv") and not is_directory
+    if not (is_directory or is_raw or suffix in CONTAINER_FORMATS):
+        raise VideoError(
+            f"cannot write {path}: the suffix must be .y4m, .yuv, "
+            f"{', '.join(CONTAINER_FORMATS)}, or none for a directory of PNG images"
+        )
+    if depth != 8 and not is_raw:
+        raise VideoError(f"cannot write {path} with {depth} bits: only .y4m and .yuv")
+    with whole_or_nothing(path, directory=is_directory) as temporary:
+        if is_directory:
+            video = _png_directory(temporary)
+        elif is_raw:
+            header = b""
+            if suffix == ".y4m":
+                header = _y4m_header(width, height, fps, depth)
+            video = _raw_file(temporary, header, depth)
+        else:
+            video = _x264_file(temporary, CONTAINER_FORMATS[suffix], width, height, fps)
+        with video as put:
+            writer = VideoWriter(width, height, put)
+            yield writer
+            if not writer.frames:
+                raise VideoError(f"no frame was written to {path}")
+
+
+@contextmanager
+def whole_or_nothing(path: Path, *, directory: bool = False) -> Iterator[Path]:
+    """Give a temporary name beside ``path``, moved to it only if the block ends well.
+
+    Whatever the block makes under that name is removed if the block raises; what stood
+    at ``path`` before is then untouched.
+
+    Args:
+        path: The name in the end.
+        directory: Whether the block makes a directory; only an empty one is replaced.
+
+    Raises:
+        VideoError: ``path`` is something that must not be replaced, or its directory
+            does not exist.
+    """
+    if not path.parent.is_dir():
+        raise VideoError(f"cannot write {path}: {path.parent} is no directory")
+    if path.is_dir() and not directory:
+        raise VideoError(f"cannot write {path}: it is a directory")
+    if path.is_dir() and any(path.iterdir()):
+        raise VideoError(f"cannot write {path}: the directory is not empty")
+    if path.exists() and not path.is_dir() and (directory or not path.is_file()):
+        wanted = "directory" if directory else "regular file"
+        raise VideoError(f"cannot write {path}: what stands there is no {wanted}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _png_directory(path: Path) -> Iterator[PutFrame]:
+    import cv2
+
+    path.mkdir()
+    numbers = count(1)
+
+    def put(frame: Tensor) -> None:
+        name = path / f"im{next(numbers):05d}.png"
+        if not cv2.imwrite(str(name), _to_rgb8(frame)[..., ::-1]):
+            raise VideoError(f"cannot write {name}")
+
+    yield put
+
+
+def _to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
+    """Round (3, H, W) in [0, 1] to (H, W, 3) in 0..255."""
+    codes = frame.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return codes.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _y4m_header(width: int, height: int, fps: Fraction, depth: int) -> bytes:
+    layout = "420jpeg" if depth == 8 else f"420p{depth}"
+    rate = f"{fps.numerator}:{fps.denominator}"
+    return (
+        f"YUV4MPEG2 W{width} H{height} F{rate} Ip A1:1 C{layout} XCOLORRANGE=FULL\n"
+    ).encode()
+
+
+@contextmanager
+def _raw_file(path: Path, y4m_header: bytes, depth: int) -> Iterator[PutFrame]:
+    with path.open("wb") as file:
+        file.write(y4m_header)
+
+        def put(frame: Tensor) -> None:
+            planes = yuv444_to_420(rgb_to_yuv(frame.detach().float().clamp(0, 1)))
+            if y4m_header:
+                file.write(b"FRAME\n")
+            write_yuv420_frame(file, quantise(planes, depth), depth)
+
+        yield put
+
+
+@contextmanager
+def _x264_file(
+    path: Path, container_format: str, width: int, height: int, fps: Fraction
+) -> Iterator[PutFrame]:
+    import av
+    from av.video.reformatter import (
+        ColorPrimaries,
+        ColorRange,
+        Colorspace,
+        ColorTrc,
+        Interpolation,
+        VideoReformatter,
+    )
+
+    reformatter = VideoReformatter()
+    # Without these FFmpeg truncates instead of rounding.
+    rounding = (
+        Interpolation.BICUBIC
+        | Interpolation.FULL_CHR_H_INT
+        | Interpolation.ACCURATE_RND
+        | Interpolation.BITEXACT
+    )
+    # 4:2:0 of an odd size does not exist in H.264.
+    pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    if max(fps.as_integer_ratio()) >= 1 << 31:
+        raise VideoError(f"x264 cannot write {path} at {fps} frames per second")
+    numbers = count()
+    try:
+        with av.open(str(path), "w", format=container_format) as container:
+            stream = container.add_stream(
+                "libx264", rate=fps, options={"crf": X264_CRF}
+            )
+            stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+            stream.codec_context.colorspace = Colorspace.ITU709
+            stream.codec_context.color_range = ColorRange.MPEG
+            stream.codec_context.color_primaries = ColorPrimaries.BT709
+            stream.codec_context.color_trc = ColorTrc.BT709
+
+            def put(frame: Tensor) -> None:
+                # Built from an array, a frame has no picture type that x264 would obey.
+                picture = av.VideoFrame.from_ndarray(_to_rgb8(frame), format="rgb24")
+                picture = reformatter.reformat(
+                    picture,
+                    format=pixel_format,
+                    dst_colorspace=Colorspace.ITU709,
+                    dst_color_range=ColorRange.MPEG,
+                    interpolation=rounding,
+                )
+                picture.pts, picture.time_base = next(numbers), 1 / fps
+                container.mux(stream.encode(picture))
+
+            yield put
+            container.mux(stream.encode())
+    except av.FFmpegError as error:
+        raise VideoError(f"x264 cannot write {path}: {error.strerror}") from error

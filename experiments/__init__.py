@@ -1,0 +1,1 @@
+"""Every command of the suite; every number that defines a run."""

@@ -1,0 +1,172 @@
+"""What the commands that run a codec share: exit codes, devices, determinism, sums.
+
+Nothing heavy is imported here before it is used, so that ``--help`` is instant.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+T = TypeVar("T")
+
+# Of 8-bit frames that are identical the PSNR is infinite; means need a number.
+MAX_PSNR = 99.9
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Run a command and return its exit code.
+
+    Returns:
+        What the command returns, or 0; or 2 after one line ``error: ...`` on stderr
+        for what the user can mend (:class:`ValueError`, :class:`OSError`,
+        :class:`MemoryError`); or 130 after Ctrl-C. Any other exception is a bug and
+        keeps its traceback.
+    """
+    try:
+        return command() or 0
+    except (ValueError, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Turn ``416x240`` (width x height) into (height, width)."""
+    width, times, height = text.partition("x")
+    if not (times and width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1920x1080")
+    return int(height), int(width)
+
+
+def parse_fps(text: str) -> Fraction:
+    """Turn ``25``, ``29.97`` or ``30000/1001`` into an exact rate."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no frame rate such as 25, 29.97 or 30000/1001"
+        ) from None
+
+
+def check_paths(source: Path, target: Path | None) -> None:
+    """Raise ``ValueError`` if there is no source, or writing would replace it."""
+    if not source.exists():
+        raise ValueError(f"there is no file or directory {source}")
+    if target and target.exists() and target.samefile(source):
+        raise ValueError(f"IN and OUT are the same file, {source}")
+
+
+def choose_device(name: str) -> "torch.device":
+    """Return the device called ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: CUDA was asked for and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if available else "cpu"
+    if name == "cuda" and not available:
+        raise ValueError("there is no CUDA device here: use --device cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def coding_mode() -> Iterator[None]:
+    """Compute without gradients and the same way every time, then restore.
+
+    A decoder must arrive at the encoder's numbers bit by bit: no kernels chosen by
+    timing, no TF32, deterministic algorithms wherever torch has them.
+    """
+    import torch
+
+    # cuBLAS reads it when it is first used; other values are not deterministic.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            ),
+            torch.inference_mode(),
+        ):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
+        torch.set_float32_matmul_precision(precision)
+
+
+def track(items: Iterable[T], verb: str, total: int | None) -> Iterable[T]:
+    """Pass items through and show how many there were, on a terminal only."""
+    if not sys.stderr.isatty():
+        return items
+    from rich.console import Console
+    from rich.progress import track as show
+
+    console = Console(stderr=True)
+    return show(items, verb, total=total, console=console, transient=True)
+
+
+def frame_bytes(frame: "Tensor") -> bytes:
+    """Return a frame's float32 values as bytes, for hashing."""
+    return frame.float().cpu().contiguous().numpy().tobytes()
+
+
+def psnr(frame: "Tensor", reference: "Tensor") -> float:
+    """Return the RGB PSNR in dB of two frames (3, H, W) as 8-bit files hold them."""
+    import torch
+
+    a, b = (
+        x.float().cpu().clamp(0, 1).mul(255).round().to(torch.float64)
+        for x in (frame, reference)
+    )
+    error = (a - b).square().mean().item() / 255**2
+    if error == 0:
+        return MAX_PSNR
+    return min(MAX_PSNR, -10 * torch.tensor(error).log10().item())
+
+
+def summary(
+    path: Path, frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
+) -> str:
+    """Say what a bitstream costs: all its bytes over its original pixels.
+
+    Args:
+        path: What was written.
+        frames: Frames shown.
+        size: (height, width) before any padding.
+        fps: Frames per second when played.
+        nbytes: Size of the bitstream with its header.
+    """
+    height, width = size
+    bits = 8 * nbytes
+    return (
+        f"{path}: {frames} frames of {width}x{height}, {nbytes} bytes, "
+        f"{bits / (frames * height * width):.4f} bpp, "
+        f"{float(bits * fps / frames) / 1000:.1f} kbps"
+    )
+
+
+def speed(frames: int, since: float) -> str:
+    """Say how fast frames were coded since ``time.perf_counter()`` was ``since``."""
+    seconds = time.perf_counter() - since
+    return f"{frames / seconds:.2f} frames/s, {seconds:.1f} s"

@@ -1,0 +1,123 @@
+"""A run's folder: what defines the run, what is finished, where to go on.
+
+::
+
+    runs/NAME/config.yaml          everything that defines the run
+    runs/NAME/metrics.csv          every scalar: step, stage, name, value
+    runs/NAME/STAGE/last.ckpt      where the stage goes on, or ended
+    runs/NAME/STAGE/best.ckpt      lowest validation loss of the stage
+    runs/NAME/media/               strips and clips of the validations
+    runs/NAME/wandb/               W&B's own files
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FREE = (
+    "config",
+    "runs_dir",
+    "run",
+    "data.root",
+    "data.list_file",
+    "data.val_root",
+    "data.val_list_file",
+    "data.workers",
+    "tracking",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.log_every_n_steps",
+    "trainer.val_every_n_steps",
+    "trainer.save_every_n_steps",
+    "trainer.check_ranks_every_n_steps",
+    "trainer.threads",
+)
+"""Options that may change when a run goes on: where it runs, not what it computes."""
+
+
+class RunFolder:
+    """One run's folder.
+
+    Args:
+        path: ``runs/NAME``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def last(self, stage: str) -> Path:
+        """Return where a stage's newest checkpoint lies."""
+        return self.path / stage / "last.ckpt"
+
+    def best(self, stage: str) -> Path:
+        """Return where a stage's best checkpoint lies."""
+        return self.path / stage / "best.ckpt"
+
+    def steps_done(self, stage: str) -> int | None:
+        """Return the steps in a stage's newest checkpoint, ``None`` without one."""
+        import torch
+
+        path = self.last(stage)
+        if not path.exists():
+            return None
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return int(checkpoint["global_step"])
+
+    def check(self, config: dict[str, Any]) -> None:
+        """Compare with the run that the folder holds already, if any.
+
+        Raises:
+            ValueError: Something that defines the run has changed.
+        """
+        path = self.path / "config.yaml"
+        if not path.exists():
+            if self.path.exists() and any(self.path.glob("*/last.ckpt")):
+                raise ValueError(
+                    f"{self.path} has checkpoints but no config.yaml: give another "
+                    "--run, or remove the folder"
+                )
+            return
+        before = dict(_leaves(yaml.safe_load(path.read_text())))
+        now = dict(_leaves(config))
+        changed = [
+            key
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not _is_free(key)
+        ]
+        if changed:
+            lines = [
+                f"  {key}: {before.get(key)!r} -> {now.get(key)!r}" for key in changed
+            ]
+            raise ValueError(
+                f"run {self.path.name!r} was begun with other options:\n"
+                + "\n".join(lines)
+                + "\nGive another --run to start a new one (with --init_from "
+                f"{self.path}/STAGE/last.ckpt to fork), or the old options to go on."
+            )
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write ``config.yaml`` whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.path / "config.yaml.tmp"
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+        os.replace(temporary, self.path / "config.yaml")
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, entry in value.items():
+            yield from _leaves(entry, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value:
+        for number, entry in enumerate(value):
+            yield from _leaves(entry, f"{key}[{number}]")
+    else:
+        yield key, value
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)

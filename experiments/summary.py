@@ -1,0 +1,65 @@
+"""What a run says at its end."""
+
+import csv
+from pathlib import Path
+
+from experiments.run_folder import RunFolder
+from lightning_modules.stages import Stage
+
+SHOWN = (
+    ("val/psnr", "PSNR", "{:.2f} dB"),
+    ("val/bpp", "estimated bpp", "{:.4f}"),
+    ("val/real_bpp", "real bpp of a clip", "{:.4f}"),
+    ("val/real_to_estimated", "its real / estimated bits", "{:.4f}"),
+)
+
+
+def summary(
+    folder: RunFolder,
+    stages: list[Stage],
+    received: int | None = None,
+    sync: str | None = None,
+) -> str:
+    """Return the last lines of a run: stages, validation, folder, what to do next.
+
+    Args:
+        folder: The run's.
+        stages: Its rows.
+        received: The signal that stopped it, if one did.
+        sync: Command that sends an offline run to W&B, if it is one.
+    """
+    done = {stage.name: folder.steps_done(stage.name) for stage in stages}
+    rows = [f"{s.name} {done[s.name] or 0}/{s.steps}" for s in stages]
+    lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
+    values = last_values(folder.path / "metrics.csv")
+    shown = [
+        f"{title} {form.format(values[name])}"
+        for name, title, form in SHOWN
+        if name in values
+    ]
+    if shown:
+        lines.append("validation (mean over clips and rates): " + ", ".join(shown))
+    lines.append(f"folder: {folder.path}")
+    if sync:
+        lines.append(f"send to W&B: {sync}")
+    latest = [stage for stage in stages if done[stage.name] is not None]
+    if received:
+        lines.append("stopped by a signal after saving: the same command goes on")
+    elif latest:
+        checkpoint = folder.last(latest[-1].name)
+        lines += [
+            "next:",
+            f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
+            "--rate 21",
+            f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",
+            f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
+        ]
+    return "\n".join(lines)
+
+
+def last_values(path: Path) -> dict[str, float]:
+    """Return the newest value of each scalar in a run's ``metrics.csv``."""
+    if not path.exists():
+        return {}
+    with path.open(newline="") as file:
+        return {row["name"]: float(row["value"]) for row in csv.DictReader(file)}

@@ -1,0 +1,329 @@
+"""Where a run's figures go: a CSV in its folder, and W&B online or offline.
+
+All stages of a run share one W&B run and one axis named ``step``: the optimizer steps
+done since the run began. Nothing here ever asks a question or ends a run.
+"""
+
+import csv
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+
+LoggerChoice = Literal["auto", "online", "offline", "csv", "none"]
+
+SERVER_SECONDS = 3.0
+"""How long the W&B server may take to answer before a run goes offline."""
+
+INIT_SECONDS = 20.0
+"""How long W&B may take to accept the run before it goes offline."""
+
+COLUMNS = ("step", "stage", "name", "value")
+
+
+class StageAxis:
+    """The one step axis of all stages.
+
+    Attributes:
+        stage: Name of the running stage.
+        offset: Steps of the finished stages.
+    """
+
+    stage: str = ""
+    offset: int = 0
+
+    def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
+        """Place the coming steps on the axis.
+
+        Args:
+            stage: The stage's name.
+            offset: Steps of the finished stages.
+            done: Steps of this stage that are done; above 0 when a run goes on.
+        """
+        self.stage, self.offset = stage, offset
+
+    def run_step(self, step: int | None) -> int:
+        """Return the place on the axis of what Lightning calls ``step``.
+
+        Lightning numbers the step that was just done from 0; the axis counts steps
+        done, like ``CodecModule.run_step``.
+        """
+        return self.offset + (0 if step is None else step + 1)
+
+
+class TidyCSVLogger(StageAxis, Logger):
+    """Append every scalar to ``metrics.csv`` as ``step,stage,name,value``.
+
+    Args:
+        run_dir: The run's folder.
+    """
+
+    def __init__(self, run_dir: str | Path) -> None:
+        super().__init__()
+        self.path = Path(run_dir, "metrics.csv")
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return self.path.parent.name
+
+    @property
+    def version(self) -> str:
+        """None that a reader would need."""
+        return ""
+
+    @rank_zero_only
+    def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
+        """Drop rows beyond the step that a run goes on from; they come again."""
+        super().start_stage(stage, offset, done)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        rows = read_metrics(self.path) if self.path.exists() else []
+        temporary = self.path.with_name(f"{self.path.name}.tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(row for row in rows if row[0] <= offset + done)
+        os.replace(temporary, self.path)
+
+    @rank_zero_only
+    def log_metrics(
+        self, metrics: Mapping[str, float], step: int | None = None
+    ) -> None:
+        """Append one row per scalar, all in one write."""
+        step = self.run_step(step)
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerows(
+                (step, self.stage, name, repr(float(value)))
+                for name, value in metrics.items()
+                if name != "epoch"
+            )
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the run's ``config.yaml`` holds them."""
+
+
+def read_metrics(path: Path) -> list[tuple[int, str, str, float]]:
+    """Read a ``metrics.csv``, without a last line that a killed run left torn."""
+    rows = []
+    with path.open(newline="") as file:
+        for fields in csv.reader(file):
+            try:
+                step, stage, name, value = fields
+                rows.append((int(step), stage, name, float(value)))
+            except ValueError:
+                # The header, or a line cut short.
+                continue
+    return rows
+
+
+class StageWandbLogger(StageAxis, WandbLogger):
+    """One W&B run for all stages of a run, on the axis ``step``.
+
+    Args:
+        run_dir: The run's folder; holds the run's id and everything W&B writes.
+        online: Whether to try the server; without an answer the run is offline.
+        init: Further arguments of ``wandb.init``.
+    """
+
+    def __init__(self, run_dir: str | Path, online: bool, **init: Any) -> None:
+        super().__init__(save_dir=str(run_dir), **init)
+        self.online = online
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The W&B run, opened at first use."""
+        if self._experiment is None:
+            self._experiment = self._open()
+            # Panels draw everything over `step`; W&B's own counter only ever grows,
+            # so it would refuse what a resumed run logs again.
+            self._experiment.define_metric("step")
+            self._experiment.define_metric("*", step_metric="step")
+        return self._experiment
+
+    def _open(self) -> Any:
+        import wandb
+
+        init = {k: v for k, v in self._wandb_init.items() if v is not None}
+        if self.online:
+            try:
+                settings = wandb.Settings(init_timeout=INIT_SECONDS)
+                return wandb.init(**init, mode="online", settings=settings)
+            except wandb.Error as error:
+                rank_zero_warn(f"W&B refused the run, logging offline: {error}")
+                wandb.teardown()
+                self.online = False
+        # Silent: it would advise on every offline run what `sync_hint` says once.
+        settings = wandb.Settings(silent=True)
+        return wandb.init(**init, mode="offline", settings=settings)
+
+    @rank_zero_only
+    def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
+        """Place the coming steps on the axis, and tag the run with the stage."""
+        super().start_stage(stage, offset, done)
+        run = self.experiment
+        if stage not in (run.tags or ()):
+            run.tags = (*(run.tags or ()), stage)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log scalars or media at a step."""
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        self.experiment.log({**values, "step": self.run_step(step)})
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the run was opened with the whole resolved config."""
+
+    @rank_zero_only
+    def finish(self) -> None:
+        """Close the run; another one may be opened in this process."""
+        if self._experiment is not None:
+            self._experiment.finish()
+            self._experiment = None
+
+
+def make_loggers(
+    run_dir: str | Path,
+    logger: LoggerChoice = "auto",
+    *,
+    project: str,
+    name: str,
+    group: str | None = None,
+    tags: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
+) -> list[TidyCSVLogger | StageWandbLogger]:
+    """Return the loggers of a run, to be shared by the Trainers of all its stages.
+
+    ``WANDB_MODE`` and ``WANDB_BASE_URL`` are honoured.
+
+    Args:
+        run_dir: The run's folder.
+        logger: ``auto`` for W&B online if the user is logged in and the server
+            answers, else offline; ``online`` and ``offline`` insist; ``csv`` for
+            ``metrics.csv`` only (which the others write too); ``none``.
+        project: W&B project.
+        name: Name of the run.
+        group: What it is compared with: the experiment.
+        tags: For example the codec's name; each stage adds its own.
+        config: The whole resolved config.
+
+    Raises:
+        ValueError: ``logger`` is none of these, or ``online`` is impossible.
+    """
+    choices = get_args(LoggerChoice)
+    if logger not in choices:
+        raise ValueError(f"no logger {logger!r}, choose from {list(choices)}")
+    # Only rank 0 writes, and only it should knock at the server.
+    if logger == "none" or getattr(rank_zero_only, "rank", None):
+        return []
+    loggers: list[TidyCSVLogger | StageWandbLogger] = [TidyCSVLogger(run_dir)]
+    mode = os.environ.get("WANDB_MODE", "").lower()
+    if logger == "csv" or mode == "disabled":
+        return loggers
+    online = False
+    if logger == "online" or (logger == "auto" and mode not in ("offline", "dryrun")):
+        obstacle = why_offline()
+        if obstacle and logger == "online":
+            raise ValueError(f"W&B cannot log online: {obstacle}; try logger auto")
+        if obstacle:
+            rank_zero_info(f"W&B logs offline: {obstacle}")
+        online = obstacle is None
+    run = StageWandbLogger(
+        run_dir,
+        online,
+        project=project,
+        name=name,
+        group=group,
+        tags=list(tags),
+        config=dict(config or {}),
+        id=_run_id(Path(run_dir)),
+    )
+    return [*loggers, run]
+
+
+def close_loggers(loggers: Sequence[Logger]) -> None:
+    """Close what stays open over the stages of a run."""
+    for logger in loggers:
+        if isinstance(logger, StageWandbLogger):
+            logger.finish()
+
+
+def sync_hint(run_dir: str | Path) -> str | None:
+    """Return the command that uploads a run's offline parts, or None without any.
+
+    A run that went on several times has several parts under one id; ``wandb sync``
+    uploads them in order of time.
+    """
+    parts = sorted(Path(run_dir, "wandb").glob("offline-run-*"))
+    unsent = [part for part in parts if not any(part.glob("*.synced"))]
+    return f"wandb sync {' '.join(map(str, unsent))}" if unsent else None
+
+
+def _run_id(run_dir: Path) -> str:
+    """Return the run's W&B id, made once and kept in its folder."""
+    path = run_dir / "wandb_id.txt"
+    if not path.exists():
+        import secrets
+
+        run_dir.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp")
+        temporary.write_text(secrets.token_hex(4))
+        os.replace(temporary, path)
+    return path.read_text().strip()
+
+
+def why_offline() -> str | None:
+    """Return why W&B cannot be online: not logged in, or no answer; None if it can."""
+    import wandb
+
+    settings = wandb.setup().settings
+    key = any(os.environ.get(f"WANDB_{n}") for n in ("API_KEY", "IDENTITY_TOKEN_FILE"))
+    files = [os.environ.get("NETRC"), "~/.netrc", "~/_netrc"]
+    netrc = any(Path(file).expanduser().is_file() for file in files if file)
+    if not (key or netrc or settings.api_key):
+        return "nobody is logged in (`wandb login`)"
+    # Before `login`, which waits several seconds for a server that is not there.
+    if not answers(settings.base_url, SERVER_SECONDS):
+        return f"{settings.base_url} does not answer"
+    try:
+        logged_in = wandb.login(prompt=False, verify=False)
+    except wandb.Error as error:
+        return f"the login is unusable: {error}"
+    return None if logged_in else f"nobody is logged in at {settings.base_url}"
+
+
+def answers(url: str, seconds: float) -> bool:
+    """Return whether a server answers at all, through the proxies of the environment.
+
+    Args:
+        url: Where to ask; any HTTP status is an answer.
+        seconds: How long to wait.
+    """
+    answered = False
+    done = threading.Event()
+
+    def ask() -> None:
+        nonlocal answered
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=seconds).close()
+            answered = True
+        except urllib.error.HTTPError:
+            answered = True
+        except OSError:
+            answered = False
+        done.set()
+
+    # In a thread because no timeout bounds the look-up of a host's name.
+    threading.Thread(target=ask, daemon=True).start()
+    done.wait(seconds)
+    return answered

@@ -1,0 +1,82 @@
+"""The codecs. A new one is one folder, one configuration file and one line here.
+
+Names resolve on first use, so that a command that needs no training does not pay for
+importing Lightning.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from lightning_modules.codec import VideoCodec
+
+__all__ = ["UI2C"]
+
+_CODECS = {"UI2C": ("lightning_modules.ui2c", "UI2CCodec")}
+"""By name: the folder, with ``module.py`` and ``codec.py``, and the network's class."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CODECS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{_CODECS[name][0]}.module"), name)
+
+
+def load_codec(
+    path: str | Path, device: "str | torch.device" = "cpu", dtype: Any = None
+) -> "VideoCodec":
+    """Load the network of a checkpoint that ``fit`` wrote, ready to code.
+
+    Averaged weights are taken where the checkpoint has them.
+
+    Args:
+        path: A ``.ckpt`` file.
+        device: Where to put it.
+        dtype: A torch dtype; ``None`` keeps float32.
+
+    Raises:
+        ValueError: There is no such file, or it is no checkpoint of this suite.
+    """
+    import torch
+
+    from lightning_modules.entropy import CdfTables
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"there is no checkpoint {path}: give the path of a .ckpt file, for "
+            "example runs/NAME/STAGE/last.ckpt"
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        entry = checkpoint["codec"]
+        folder, class_name = _CODECS[entry["name"]]
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no checkpoint of this suite ({type(error).__name__}: {error})"
+        ) from error
+    codec_class = getattr(import_module(f"{folder}.codec"), class_name)
+    codec: VideoCodec = codec_class(**entry["architecture"])
+    codec.load_state_dict(codec_weights(checkpoint))
+    codec.to(device=device, dtype=dtype or torch.float32).eval()
+    codec.requires_grad_(False)
+    codec.tables = {
+        name: CdfTables.from_tensors(tensors)
+        for name, tensors in entry["tables"].items()
+    }
+    return codec
+
+
+def codec_weights(checkpoint: dict[str, Any]) -> "dict[str, torch.Tensor]":
+    """Return the codec's weights of a checkpoint, averaged ones if it has them."""
+    prefix = "codec."
+    weights = {
+        key.removeprefix(prefix): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(prefix)
+    }
+    weights.update(checkpoint.get("ema", {}))
+    return weights

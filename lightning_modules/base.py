@@ -1,0 +1,307 @@
+"""The one training, validation and test step, for every codec.
+
+A codec's module says what its training draws (:meth:`CodecModule.draw`); everything
+else, from the loss to the log keys, is here once.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from lightning_modules.codec import CodecOutput, VideoCodec
+from lightning_modules.losses import distortion
+from lightning_modules.stages import Stage
+
+Batch = dict[str, Any]
+
+
+@dataclass
+class Draw:
+    """What one step codes and how it is weighed.
+
+    Attributes:
+        clip: Frames to code, (B, T, 3, H, W).
+        rate: (B,), in the codec's own unit.
+        lmbda: (B,), weight of the distortion against bits per pixel.
+        frame_weights: (B, T), weight of each frame's distortion.
+        conditions: Keyword arguments of the codec's ``forward``.
+        groups: Named subsets of the frames, bool (B, T), whose bpp and PSNR are
+            logged apart, for example ``slot1`` or ``blank``.
+    """
+
+    clip: Tensor
+    rate: Tensor
+    lmbda: Tensor
+    frame_weights: Tensor
+    conditions: dict[str, Tensor] = field(default_factory=dict)
+    groups: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class ValidationResult:
+    """One clip at one rate point.
+
+    Attributes:
+        name: The clip's name.
+        point: The rate point as a log key, for example ``qp21``.
+        rate: The rate point.
+        clip: (B, T, 3, H, W), RGB in [0, 1].
+        x_hat: Its reconstruction.
+        bits: (B, T), estimated.
+    """
+
+    name: str
+    point: str
+    rate: float
+    clip: Tensor
+    x_hat: Tensor
+    bits: Tensor
+
+
+def bits_to_bpp(bits: Tensor, clip: Tensor) -> Tensor:
+    """Divide bits by the pixels of a frame of ``clip`` (not of the padded one)."""
+    return bits / (clip.shape[-2] * clip.shape[-1])
+
+
+class CodecModule(LightningModule, ABC):
+    """Trains a :class:`VideoCodec`; subclasses say what their training draws.
+
+    Args:
+        codec: The network.
+        distortion: Name of a function in ``losses.py``.
+        weight_decay: Of AdamW.
+    """
+
+    codec_class: ClassVar[type[VideoCodec]]
+
+    def __init__(
+        self, codec: VideoCodec, distortion_name: str, weight_decay: float
+    ) -> None:
+        super().__init__()
+        self.codec = codec
+        self.distortion = distortion(distortion_name)
+        self.weight_decay = weight_decay
+        self.start_stage(Stage("untrained", 1, 1), 0, 1, 0)
+        self._clock = time.perf_counter()
+        self._frames_done = 0
+        self._loss_sum = [0.0, 0.0]
+
+    @abstractmethod
+    def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        """Decide what to code of a batch and at which rate.
+
+        Everything random follows from the samples' seeds, so that a sample means the
+        same in any batch, on any rank and after any resume. Outside training nothing
+        is random and :attr:`Draw.rate` is replaced by each rate point.
+
+        Args:
+            clip: (B, T, 3, H, W), RGB in [0, 1].
+            seeds: int64 (B,).
+            training: Whether to draw references, rates and noise.
+        """
+
+    @abstractmethod
+    def lmbda(self, rate: Tensor) -> Tensor:
+        """Return the Lagrangian (B,) of each rate (B,)."""
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ``ValueError`` if a stage sets an option that this codec lacks."""
+        if options:
+            raise ValueError(
+                f"stage options {sorted(options)} are unknown: this codec has none"
+            )
+
+    # What a stage sets.
+
+    def start_stage(
+        self, stage: Stage, index: int, count: int, finished_steps: int
+    ) -> None:
+        """Make ready for one row of the schedule, before the Trainer wraps anything.
+
+        Args:
+            stage: The row.
+            index: Its number, from 0.
+            count: Number of rows.
+            finished_steps: Steps of the rows before it.
+
+        Raises:
+            ValueError: It names a sub-module or an option that does not exist.
+        """
+        self.stage, self.stage_index, self.stage_count = stage, index, count
+        self.finished_steps = finished_steps
+        self.check_options(stage.options)
+        children = dict(self.codec.named_children())
+        parts = {**children, **dict(self.codec.named_modules())}
+        wrong = [n for n in (*stage.trainable, *stage.frozen) if n not in parts]
+        if wrong:
+            inner = [n for n in parts if n and n.count(".") <= 1]
+            raise ValueError(
+                f"stage {stage.name!r} names sub-modules {wrong} that the codec does "
+                f"not have: it has {inner}"
+            )
+        self.codec.requires_grad_(not stage.trainable)
+        for name in stage.trainable:
+            parts[name].requires_grad_(True)
+        for name in stage.frozen:
+            parts[name].requires_grad_(False)
+        self.codec.checkpoint_activations = stage.checkpoint_activations
+
+    @property
+    def run_step(self) -> int:
+        """Optimizer steps since the run began, over all stages."""
+        return self.finished_steps + self.trainer.global_step
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return AdamW over what trains, with the stage's learning rate per step."""
+        stage = self.stage
+        parameters = [p for p in self.codec.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=stage.lr, weight_decay=self.weight_decay
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: stage.lr_at(step) / stage.lr
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    # The step.
+
+    def terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
+        """Return the named loss terms, each a scalar, before their weights."""
+        d = self.distortion(draw.clip, out.x_hat) * draw.frame_weights
+        return {
+            "rate": bits_to_bpp(out.bits, draw.clip).mean(),
+            "distortion": (draw.lmbda[:, None] * d).mean(),
+            **out.terms,
+        }
+
+    def loss(self, terms: dict[str, Tensor]) -> Tensor:
+        """Add up the terms with the stage's weights.
+
+        Raises:
+            ValueError: A weight names a term that does not exist.
+        """
+        weights = self.stage.weights
+        unknown = sorted(set(weights) - set(terms))
+        if unknown:
+            raise ValueError(
+                f"stage {self.stage.name!r} weighs loss terms {unknown} that do not "
+                f"exist: there are {sorted(terms)}"
+            )
+        return torch.stack([weights.get(n, 1.0) * t for n, t in terms.items()]).sum()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Code a batch and return the loss."""
+        draw = self.draw(batch["clip"], batch["index"], training=True)
+        out = self.codec(draw.clip, draw.rate, **draw.conditions)
+        terms = self.terms(draw, out)
+        loss = self.loss(terms)
+        self._frames_done += draw.clip.shape[0] * draw.clip.shape[1]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.trainer.global_step + 1) % every == 0:
+            self._log_step(draw, out, {"loss": loss, **terms})
+        return loss
+
+    @torch.no_grad()
+    def _log_step(self, draw: Draw, out: CodecOutput, terms: dict[str, Tensor]) -> None:
+        x_hat = out.x_hat.detach().clamp(0.0, 1.0)
+        error = (draw.clip - x_hat).square().mean(dim=(-3, -2, -1))
+        psnr = -10.0 * torch.log10(error.clamp_min(1e-10))
+        bpp = bits_to_bpp(out.bits.detach(), draw.clip)
+        everything = torch.ones_like(bpp, dtype=torch.bool)
+        names = list(terms)
+        sums = [torch.stack([t.float(), t.new_ones(())]) for t in terms.values()]
+        for group, mask in {"": everything, **draw.groups}.items():
+            for name, values in (("bpp", bpp), ("psnr", psnr)):
+                names.append(f"{group}/{name}" if group else name)
+                chosen = values.float()[mask]
+                count = chosen.new_tensor(chosen.numel())
+                sums.append(torch.stack([chosen.sum(), count]))
+        # One collective for all of them, and only on steps that are logged.
+        totals = self.trainer.strategy.reduce(torch.stack(sums), reduce_op="sum")
+        logged = {
+            f"train/{name}": total / number
+            for name, (total, number) in zip(names, totals.tolist(), strict=True)
+            if number
+        }
+        logged["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        logged["train/frames_per_second"] = self._throughput()
+        self.log_dict(logged, batch_size=draw.clip.shape[0])
+
+    def _throughput(self) -> float:
+        now = time.perf_counter()
+        frames, seconds = self._frames_done, now - self._clock
+        self._clock, self._frames_done = now, 0
+        return frames * self.trainer.world_size / max(seconds, 1e-9)
+
+    def on_train_start(self) -> None:
+        """Start the throughput's clock."""
+        self._clock, self._frames_done = time.perf_counter(), 0
+
+    # Validation and test.
+
+    def rate_points(self) -> dict[str, float]:
+        """Return the rates that validation tests, by log key."""
+        knob = self.codec.rate_knob
+        return {f"{knob.name}{point:g}": point for point in knob.points}
+
+    def validation_step(  # type: ignore[override]
+        self, batch: Batch, batch_idx: int
+    ) -> list[ValidationResult]:
+        """Code a clip at every rate point, as :class:`ValidationResult` values."""
+        results = []
+        draw = self.draw(batch["clip"], batch["index"], training=False)
+        for point, rate in self.rate_points().items():
+            draw.rate = torch.full_like(draw.rate, rate)
+            draw.lmbda = self.lmbda(draw.rate)
+            out = self.codec(draw.clip, draw.rate, **draw.conditions)
+            loss = self.loss(self.terms(draw, out))
+            self._loss_sum[0] += float(loss) * draw.clip.shape[0]
+            self._loss_sum[1] += draw.clip.shape[0]
+            name = batch["name"][0]
+            results.append(
+                ValidationResult(name, point, rate, draw.clip, out.x_hat, out.bits)
+            )
+        return results
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation's losses."""
+        self._loss_sum = [0.0, 0.0]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss over clips and rate points, the same on every rank."""
+        sums = torch.tensor(self._loss_sum, dtype=torch.float64, device=self.device)
+        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        self.log("val/loss", total / max(count, 1.0))
+        # Validation is no training time.
+        self._clock, self._frames_done = time.perf_counter(), 0
+
+    # Checkpoints.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what ``load_codec`` needs: class, architecture and integer tables.
+
+        The tables belong to the weights that will be used: the averaged ones, where
+        there are any (callbacks have added theirs by now).
+        """
+        codec = self.codec
+        averaged = checkpoint.get("ema")
+        raw = {k: v.clone() for k, v in codec.state_dict().items()} if averaged else {}
+        if averaged:
+            codec.load_state_dict({**raw, **averaged})
+        tables = codec.build_tables()
+        if averaged:
+            codec.load_state_dict(raw)
+        checkpoint["codec"] = {
+            "name": type(self).__name__,
+            "architecture": codec.architecture,
+            "tables": {name: entry.to_tensors() for name, entry in tables.items()},
+        }

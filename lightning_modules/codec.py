@@ -1,0 +1,232 @@
+"""The contract of every codec: tensors in, estimated bits or real packets out.
+
+A codec is a plain ``nn.Module``. Training calls :meth:`VideoCodec.forward`;
+``encode`` and ``decode`` call :meth:`VideoCodec.compress` and
+:meth:`VideoCodec.decompress`, which exchange :class:`Packet` values and hold one
+unit at a time, so a sequence of any length needs the memory of one unit.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.entropy import CdfTables
+
+
+@dataclass(frozen=True)
+class RateKnob:
+    """A codec's own rate control: its unit, its range, the points it is tested at.
+
+    Attributes:
+        name: The word for it in commands and log keys, for example ``"qp"``.
+        low: Smallest value (fewest bits).
+        high: Largest value (most bits).
+        points: The values the paper reports, from few bits to many.
+        integer: Whether only whole numbers are allowed.
+    """
+
+    name: str
+    low: float
+    high: float
+    points: tuple[float, ...]
+    integer: bool = False
+
+    def check(self, value: float) -> float:
+        """Return ``value`` if the codec can code at it.
+
+        Raises:
+            ValueError: It is out of range, or not whole where it must be.
+        """
+        if not self.low <= value <= self.high or (self.integer and value != int(value)):
+            kind = "a whole number" if self.integer else "a number"
+            raise ValueError(
+                f"rate {value} is not possible: {self.name} is {kind} from "
+                f"{self.low:g} (fewest bits) to {self.high:g} (most bits)"
+            )
+        return value
+
+
+@dataclass
+class CodecOutput:
+    """What a differentiable pass over a clip gives.
+
+    Attributes:
+        x_hat: Reconstruction, (B, T, 3, H, W), RGB in [0, 1].
+        bits: Estimated bits, (B, T); a unit's bits are spread evenly over its frames.
+        terms: Extra scalar losses by name, for example ``{"load_balance": ...}``.
+    """
+
+    x_hat: Tensor
+    bits: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """The bytes of one unit: the smallest thing that can be lost alone.
+
+    Attributes:
+        payload: Entropy-coded bytes, with the codec's own side information.
+        frames: Number of frames the unit shows, at least 1.
+        checksum: CRC32 of the coded symbols; a decoder that arrives at another
+            value has desynchronised.
+        x_hat: The encoder's own reconstruction, (frames, 3, H, W), if asked for;
+            never written to a file.
+        estimated_bits: Entropy of the symbols under the model, if asked for.
+    """
+
+    payload: bytes
+    frames: int
+    checksum: int
+    x_hat: Tensor | None = field(default=None, compare=False)
+    estimated_bits: float | None = field(default=None, compare=False)
+
+
+class DesyncError(ValueError):
+    """The decoder's symbols are not the encoder's: frames would be noise."""
+
+
+class VideoCodec(nn.Module, ABC):
+    """Base of every codec network.
+
+    Subclasses are built from keyword arguments that :attr:`architecture` repeats,
+    so that a checkpoint and a fingerprint can name the network exactly.
+
+    Attributes:
+        rate_knob: The codec's rate control.
+        frames_per_unit: Frames coded together.
+        pad_multiple: Frames are padded right and bottom to a multiple of this.
+        checkpoint_activations: Recompute each unit in the backward pass.
+        architecture: The constructor's arguments.
+    """
+
+    rate_knob: ClassVar[RateKnob]
+    frames_per_unit: int
+    pad_multiple: int
+
+    def __init__(self, **architecture: Any) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.checkpoint_activations = False
+        self._tables: dict[str, CdfTables] | None = None
+
+    @abstractmethod
+    def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
+        """Code a clip differentiably and estimate its bits.
+
+        Args:
+            clip: (B, T, 3, H, W), RGB in [0, 1], any H, W >= 1 and T >= 1.
+            rate: (B,), in the unit of :attr:`rate_knob`.
+            conditions: What only this codec's training draws, each optional.
+        """
+
+    @abstractmethod
+    def compress(
+        self,
+        frames: Iterable[Tensor],
+        rate: float,
+        *,
+        intra_period: int = -1,
+        reconstruct: bool = False,
+    ) -> Iterator[Packet]:
+        """Code frames into real bytes, one packet per unit.
+
+        Args:
+            frames: Each (3, H, W), RGB in [0, 1], all of one size.
+            rate: In the unit of :attr:`rate_knob`.
+            intra_period: Frames between starts without a reference; -1 for one
+                start only.
+            reconstruct: Whether packets carry ``x_hat`` and ``estimated_bits``.
+        """
+
+    @abstractmethod
+    def decompress(
+        self, packets: Iterable[Packet | None], height: int, width: int
+    ) -> Iterator[Tensor]:
+        """Decode packets into frames (3, H, W), RGB in [0, 1].
+
+        Args:
+            packets: In coding order; ``None`` stands for a lost one.
+            height: Height of the frames in pixels.
+            width: Width of the frames in pixels.
+
+        Raises:
+            DesyncError: The decoded symbols are not those that were coded.
+        """
+
+    @abstractmethod
+    def build_tables(self) -> dict[str, CdfTables]:
+        """Turn the entropy model's current weights into integer tables, by name."""
+
+    @abstractmethod
+    def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
+        """Return one steady-state unit's network work, as ``encode`` and ``decode``.
+
+        Each runs on the codec's own device (``meta`` to count), without entropy
+        coding, for frames padded from ``height`` x ``width``.
+        """
+
+    @property
+    def tables(self) -> dict[str, CdfTables]:
+        """The integer tables that real bits are coded with; built once, then kept.
+
+        They are no buffers: averaging weights must not touch them, and their sizes
+        change. A checkpoint stores them beside the weights, because another machine
+        may round the floats they come from differently.
+        """
+        if self._tables is None:
+            self._tables = self.build_tables()
+        return self._tables
+
+    @tables.setter
+    def tables(self, tables: dict[str, CdfTables] | None) -> None:
+        self._tables = tables
+
+    def train(self, mode: bool = True) -> "VideoCodec":
+        """Switch mode; going back to training drops tables that will be stale."""
+        if mode:
+            self._tables = None
+        return super().train(mode)
+
+    def fingerprint(self) -> bytes:
+        """Return 8 bytes that name architecture, weights and tables."""
+        digest = hashlib.blake2b(digest_size=8)
+        name = {"codec": type(self).__name__, **self.architecture}
+        digest.update(json.dumps(name, sort_keys=True, default=str).encode())
+        for key, value in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        for key, tables in sorted(self.tables.items()):
+            digest.update(key.encode())
+            digest.update(tables.to_bytes())
+        return digest.digest()
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the right and bottom edge until both sides divide by ``multiple``.
+
+    Args:
+        x: (B, C, H, W).
+        multiple: At least 1.
+    """
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if bottom == right == 0:
+        return x
+    return F.pad(x, (0, right, 0, bottom), mode="replicate")
+
+
+def pad_frames(frames: Tensor, length: int) -> Tensor:
+    """Repeat the last frame of (B, T, ...) until there are ``length`` of them."""
+    missing = length - frames.shape[1]
+    if missing <= 0:
+        return frames
+    tail = frames[:, -1:].expand(-1, missing, *frames.shape[2:])
+    return torch.cat([frames, tail], dim=1)

@@ -1,0 +1,128 @@
+"""A stage is one row of a training schedule, and one row is one ``Trainer.fit``."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of a schedule.
+
+    Attributes:
+        name: Directory of its checkpoints, value of ``--from_stage``.
+        steps: Optimizer steps.
+        frames: Frames of a training clip.
+        crop: Side of the square crop in pixels.
+        batch_size: Clips per optimizer step over all devices together, so that a
+            run means the same on 1 GPU and on 8.
+        lr: Learning rate (at its peak, if the schedule varies it).
+        schedule: ``constant`` or ``cosine`` (down to 1 % of ``lr``).
+        warmup: Steps in which the learning rate rises linearly from 0.
+        weights: Weight of each named loss term; a term that is not named has
+            weight 1.
+        trainable: Sub-modules of the codec that train; empty means all.
+        frozen: Sub-modules that do not, for example because no frame of this stage
+            reaches them.
+        options: Arguments of the codec's training draws that this stage changes,
+            for example ``{"references": {"blank": 1.0}}``.
+        data: Arguments of the data module that this stage changes, for example
+            another ``source`` and ``root`` for long clips.
+        checkpoint_activations: Recompute each unit's activations in the backward
+            pass: memory for one unit instead of all, about a third more time.
+        precision: Lightning's precision, for example ``bf16-mixed``.
+    """
+
+    name: str
+    steps: int
+    frames: int
+    crop: int = 256
+    batch_size: int = 8
+    lr: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: int = 0
+    weights: dict[str, float] = field(default_factory=dict)
+    trainable: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    checkpoint_activations: bool = False
+    precision: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "frames", "crop", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"stage {self.name!r}: {name} is {getattr(self, name)}, "
+                    "it must be at least 1"
+                )
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of optimizer step ``step``, from 0."""
+        from math import cos, pi
+
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * (0.01 + 0.99 * (1 + cos(pi * min(1.0, done))) / 2)
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """Caps that turn any schedule into a rehearsal of minutes.
+
+    Every row stays, so a rehearsal runs what the cluster will run.
+
+    Attributes:
+        total_steps: Steps of all stages together, split in proportion to theirs.
+        min_steps: Steps that no stage goes below (unless it has fewer).
+        frames: Longest clip.
+        crop: Largest crop.
+        batch_size: Largest batch.
+        lr_scale: Factor on every learning rate: few steps need large ones.
+        data: Arguments of the data module that replace every row's own, for
+            example a ``source`` that needs no download.
+    """
+
+    total_steps: int = 400
+    min_steps: int = 10
+    frames: int = 5
+    crop: int = 64
+    batch_size: int = 4
+    lr_scale: float = 10.0
+
+    def apply(self, stages: list[Stage]) -> list[Stage]:
+        """Return the schedule with every row capped; rows keep their names."""
+        whole = sum(stage.steps for stage in stages)
+        return [
+            replace(
+                stage,
+                steps=min(
+                    stage.steps,
+                    max(self.min_steps, round(self.total_steps * stage.steps / whole)),
+                ),
+                frames=min(stage.frames, self.frames),
+                crop=min(stage.crop, self.crop),
+                batch_size=min(stage.batch_size, self.batch_size),
+                lr=stage.lr * self.lr_scale,
+                warmup=0,
+                data={},
+            )
+            for stage in stages
+        ]
+
+
+def check_stages(stages: list[Stage]) -> None:
+    """Raise ``ValueError`` if there is no stage or two share a name."""
+    if not stages:
+        raise ValueError("the schedule has no stage: give at least one row in `stages`")
+    names = [stage.name for stage in stages]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"stage names must differ, but these occur twice: {twice}")
+
+
+def stage_fields() -> list[str]:
+    """Return what a row may set."""
+    return [entry.name for entry in fields(Stage)]

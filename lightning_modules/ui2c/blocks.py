@@ -1,0 +1,137 @@
+"""The blocks that UI2C's networks are made of.
+
+Source: DCVC-RT (arXiv 2502.20762), whose blocks UI2C (arXiv 2510.14431, section 3.3)
+builds on.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class WSiLU(nn.Module):
+    """``x * sigmoid(4 x)``: a SiLU that is closer to a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply elementwise."""
+        return x * torch.sigmoid(4.0 * x)
+
+
+class DepthConvBlock(nn.Module):
+    """A depthwise convolution, then a feed-forward part that folds its two halves.
+
+    ``8 c^2 + 17 c`` parameters and ``8 c^2 + 9 c`` MACs per position, plus a 1x1
+    adaptor when the widths differ.
+
+    Args:
+        inputs: Channels that come in.
+        channels: Channels that go out, c.
+        shortcut: Add the (adapted) input to the output once more.
+        adaptor: Put the 1x1 adaptor even where the widths agree.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        *,
+        shortcut: bool = False,
+        adaptor: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shortcut = shortcut
+        self.adaptor: nn.Module = (
+            nn.Conv2d(inputs, channels, 1)
+            if adaptor or inputs != channels
+            else nn.Identity()
+        )
+        self.spatial = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            WSiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.Conv2d(channels, channels, 1),
+        )
+        self.expand = nn.Sequential(nn.Conv2d(channels, 4 * channels, 1), WSiLU())
+        self.reduce = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, channels, H, W)."""
+        x = self.adaptor(x)
+        u = x + self.spatial(x)
+        left, right = self.expand(u).chunk(2, dim=1)
+        v: Tensor = u + self.reduce(left + right)
+        return v + x if self.shortcut else v
+
+
+class SubpelUp(nn.Sequential):
+    """Double both sides: a convolution to 4 c channels, then a pixel shuffle."""
+
+    def __init__(self, inputs: int, channels: int, kernel: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, 4 * channels, kernel, padding=kernel // 2),
+            nn.PixelShuffle(2),
+        )
+
+
+class ResDown(nn.Sequential):
+    """Halve both sides (which must be even), then one block with a shortcut."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, channels, 2, stride=2),
+            DepthConvBlock(channels, channels, shortcut=True),
+        )
+
+
+class ResUp(nn.Sequential):
+    """Double both sides, then one block with a shortcut."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__(
+            SubpelUp(inputs, channels),
+            DepthConvBlock(channels, channels, shortcut=True),
+        )
+
+
+def trunk(inputs: int, channels: int, blocks: int) -> nn.Sequential:
+    """Return ``blocks`` blocks in a row, the first of which changes the width."""
+    return nn.Sequential(
+        DepthConvBlock(inputs, channels),
+        *(DepthConvBlock(channels, channels) for _ in range(blocks - 1)),
+    )
+
+
+BRANCH_GAIN = 0.2
+"""DCVC's training code has gain 1 everywhere; from there the recurrence over units
+overflows float32 within 7 frames, before the first step of a clip of several units."""
+
+
+def start_prior(head: nn.Conv2d, channels: int, ones: int) -> None:
+    """Make a prior's last layer begin with nearly constant parameters.
+
+    Steps and scales begin at 1: at 0, where DCVC's code begins, both sit below their
+    lower bound, where a clamp passes no gradient; and a mean that follows the previous
+    units strongly feeds the recurrence.
+
+    Args:
+        head: The layer.
+        channels: Of each parameter map.
+        ones: How many of the first maps begin at 1; the others begin at 0.
+    """
+    nn.init.xavier_normal_(head.weight, BRANCH_GAIN)
+    assert head.bias is not None
+    nn.init.zeros_(head.bias)
+    nn.init.ones_(head.bias[: ones * channels])
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw Xavier-normal weights and zero biases; residual branches start small."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for block in module.modules():
+        if isinstance(block, DepthConvBlock):
+            for end in (block.spatial[-1], block.reduce):
+                assert isinstance(end, nn.Conv2d)
+                nn.init.xavier_normal_(end.weight, BRANCH_GAIN)

@@ -1,0 +1,489 @@
+"""UI2C as a video codec: colour, padding, units, references and bytes.
+
+A unit's payload is two bytes of side information, then one range-coded stream with
+z, then y step by step::
+
+    byte 0   base qp, 0..63
+    byte 1   bits 0-2 position in the group of 8
+             bit 3    starts without a reference
+             bit 4    refreshed: refers to the last frames, not the last feature
+
+Source: arXiv 2510.14431, sections 3.2 to 3.4.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
+from lightning_modules.codec import (
+    CodecOutput,
+    DesyncError,
+    Packet,
+    RateKnob,
+    VideoCodec,
+    pad_frames,
+    pad_to_multiple,
+)
+from lightning_modules.entropy import CdfTables, SymbolDecoder, SymbolEncoder
+from lightning_modules.ui2c.entropy_model import y_tables
+from lightning_modules.ui2c.intra import IntraNetwork
+from lightning_modules.ui2c.network import (
+    HYPER_STRIDE,
+    QP_BIAS,
+    QP_COUNT,
+    SIZES,
+    UI2CNetwork,
+    Unit,
+)
+from lightning_modules.ui2c.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    Port,
+    SilentPort,
+)
+
+LATENT_STRIDE = 16
+STREAMS_PER_UNIT = 8
+"""Noise streams kept for a unit: one for z and one per coding step."""
+START, REFRESHED = 8, 16
+
+
+@dataclass(frozen=True)
+class State:
+    """What one unit leaves to the next: passed on, never kept in the module.
+
+    Attributes:
+        position: Frames since the start without a reference.
+        feature: The last unit's feature; ``None`` after the separate intra model.
+        frames: The last frames (B, n, 3, H, W), where the next unit may need them.
+    """
+
+    position: int
+    feature: Tensor | None
+    frames: Tensor | None
+
+
+class UI2CCodec(VideoCodec):
+    """Unified intra and inter coding of two frames at once.
+
+    Args:
+        size: Widths: ``paper``, ``small`` or ``tiny``.
+        frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
+        divided: Code the first frame with a separate intra model (ablation, with
+            ``frames_per_unit`` 1).
+        refresh: Frames between refreshes of the reference through the pixel domain,
+            0 for none (ablation).
+        input_offset: Subtracted from YUV in [0, 1]; 0.5 makes the blank reference,
+            which is all zeros, a mid grey.
+        skip_threshold: Residuals whose scale is not above it are not coded.
+
+    Raises:
+        ValueError: An argument is out of range, or two exclude each other.
+    """
+
+    rate_knob = RateKnob("qp", 0, QP_COUNT - 1, (0, 21, 42, 63), integer=True)
+    pad_multiple = LATENT_STRIDE
+
+    def __init__(
+        self,
+        size: Literal["paper", "small", "tiny"] = "paper",
+        frames_per_unit: int = 2,
+        divided: bool = False,
+        refresh: int = 0,
+        input_offset: float = 0.5,
+        skip_threshold: float = 0.0,
+    ) -> None:
+        super().__init__(
+            size=size,
+            frames_per_unit=frames_per_unit,
+            divided=divided,
+            refresh=refresh,
+            input_offset=input_offset,
+            skip_threshold=skip_threshold,
+        )
+        if size not in SIZES:
+            raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
+        if frames_per_unit not in SIZES[size]:
+            raise ValueError(f"frames_per_unit is {frames_per_unit}: choose 1 or 2")
+        if divided and frames_per_unit != 1:
+            raise ValueError(
+                "divided models code one frame at a time: set "
+                "frames_per_unit to 1, or divided to false"
+            )
+        if refresh < 0 or refresh % frames_per_unit:
+            raise ValueError(
+                f"refresh is {refresh}: it must be 0 or a multiple of "
+                f"frames_per_unit ({frames_per_unit})"
+            )
+        widths = SIZES[size][frames_per_unit]
+        self.frames_per_unit = frames_per_unit
+        self.refresh = refresh
+        self.input_offset = input_offset
+        self.hyper_channels = widths.hyper
+        self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
+        self.intra = (
+            # 368 and 256 at the paper's trunk of 256.
+            IntraNetwork(
+                widths.trunk * 23 // 16, 2 * widths.latent, widths.hyper, QP_COUNT
+            )
+            if divided
+            else None
+        )
+
+    def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
+        """Code a clip differentiably; see :meth:`VideoCodec.forward`.
+
+        Args:
+            clip: (B, T, 3, H, W), RGB in [0, 1].
+            rate: (B,), base qp 0..63.
+            conditions: All optional. ``reference`` (B, n, 3, H, W): RGB frames that
+                the first unit refers to. ``blank`` (B,) bool: samples that refer to
+                nothing all the same. ``phase`` (B,) int64: position of the first
+                frame in the group of 8. ``refresh_unit`` (B,) int64: unit whose
+                reference is refreshed, -1 for none. ``seeds`` (B,) int64: per-sample
+                noise of the rate estimate (training draws it where absent).
+
+        Returns:
+            ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
+            how far it overshoots.
+        """
+        batch, count, _, height, width = clip.shape
+        n = self.frames_per_unit
+        base = rate.to(torch.int64)
+        seeds = conditions.get("seeds")
+        if seeds is None and self.training:
+            seeds = torch.randint(0, 2**62, (batch,), device=clip.device)
+        phase = conditions.get("phase", torch.zeros_like(base))
+        frames = self._to_network(clip)
+        outputs: list[Tensor] = []
+        bits: list[Tensor] = []
+        state: State | None = None
+        start = 0
+        if self.intra is not None:
+            port = EstimatePort(seeds)
+            first = self._intra(frames[:, :1], base, port, frames.shape[-2:])
+            outputs.append(first)
+            bits.append(torch.as_tensor(port.bits)[:, None])
+            state = State(1, None, first)
+            start = 1
+        for unit, position in enumerate(range(start, count, n)):
+            piece = pad_frames(frames[:, position : position + n], n)
+            reference = self._reference(state, piece, conditions, unit)
+            qps = self._qps(base, phase + position)
+            coded, unit_bits = self._unit(piece, reference, qps, seeds, unit + 1)
+            shown = min(n, count - position)
+            assert coded.frames is not None
+            outputs.append(coded.frames[:, :shown])
+            bits.append((unit_bits / shown)[:, None].expand(-1, shown))
+            state = State(position + n, coded.feature, coded.frames)
+        x_hat = self._to_rgb(torch.cat(outputs, dim=1), height, width)
+        return CodecOutput(x_hat, torch.cat(bits, dim=1))
+
+    def _unit(
+        self,
+        frames: Tensor,
+        reference: Tensor,
+        qps: Tensor,
+        seeds: Tensor | None,
+        number: int,
+    ) -> tuple[Unit, Tensor]:
+        def run(frames: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            port = EstimatePort(seeds, number * STREAMS_PER_UNIT)
+            unit = self.network(frames, reference, qps, port)
+            return unit.frames, unit.feature, torch.as_tensor(port.bits)
+
+        if self.checkpoint_activations and self.training:
+            out = checkpoint(run, frames, reference, use_reentrant=False)
+        else:
+            out = run(frames, reference)
+        return Unit(out[0], out[1]), out[2]
+
+    def _reference(
+        self,
+        state: State | None,
+        frames: Tensor,
+        conditions: dict[str, Tensor],
+        unit: int,
+    ) -> Tensor:
+        if state is None:
+            pixels = torch.zeros_like(frames)
+            if "reference" in conditions:
+                given = self._to_network(conditions["reference"])
+                blank = conditions.get("blank")
+                if blank is not None:
+                    given = given * ~blank[:, None, None, None, None]
+                pixels = given
+            return self.network.refer_to_pixels(pixels)
+        if state.feature is None:
+            return self._refreshed(state)
+        following = self.network.refer_to_feature(state.feature)
+        if "refresh_unit" in conditions:
+            chosen = (conditions["refresh_unit"] == unit)[:, None, None, None]
+            return torch.where(chosen, self._refreshed(state), following)
+        if self.refresh and not self.training and self._refreshes(state):
+            return self._refreshed(state)
+        return following
+
+    def _refreshes(self, state: State) -> bool:
+        return bool(self.refresh) and state.position % self.refresh == 0
+
+    def _refreshed(self, state: State) -> Tensor:
+        assert state.frames is not None
+        low = -self.input_offset
+        return self.network.refer_to_pixels(state.frames.clamp(low, low + 1.0))
+
+    def _intra(
+        self,
+        frames: Tensor | None,
+        base: Tensor,
+        port: Port,
+        size: tuple[int, ...] | torch.Size,
+    ) -> Tensor:
+        assert self.intra is not None
+        frame = None if frames is None else frames[:, 0]
+        latent_size = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE)
+        decoded: Tensor = self.intra(frame, base, port, latent_size)
+        return decoded[:, None]
+
+    def _qps(self, base: Tensor, position: Tensor) -> Tensor:
+        bias = torch.tensor(QP_BIAS, device=base.device)
+        slots = torch.arange(self.frames_per_unit, device=base.device)
+        return base[:, None] + bias[(position[:, None] + slots) % len(QP_BIAS)]
+
+    def _to_network(self, clip: Tensor) -> Tensor:
+        yuv = rgb_to_yuv(clip) - self.input_offset
+        padded = pad_to_multiple(yuv.flatten(0, 1), self.pad_multiple)
+        return padded.unflatten(0, clip.shape[:2])
+
+    def _to_rgb(self, frames: Tensor, height: int, width: int) -> Tensor:
+        rgb = yuv_to_rgb(frames[..., :height, :width] + self.input_offset)
+        return rgb if self.training else rgb.clamp(0.0, 1.0)
+
+    @torch.inference_mode()
+    def compress(
+        self,
+        frames: Iterable[Tensor],
+        rate: float,
+        *,
+        intra_period: int = -1,
+        reconstruct: bool = False,
+    ) -> Iterator[Packet]:
+        """Code frames into packets; see :meth:`VideoCodec.compress`.
+
+        Raises:
+            ValueError: The rate is not a qp, the intra period not a multiple of the
+                unit, or a frame has another size than the first.
+        """
+        qp = int(self.rate_knob.check(rate))
+        n = self.frames_per_unit
+        if intra_period != -1 and (intra_period < 1 or intra_period % n):
+            raise ValueError(
+                f"intra_period is {intra_period}: it must be -1 (start once) or a "
+                f"multiple of the {n} frames of a unit"
+            )
+        state: State | None = None
+        size: tuple[int, int] | None = None
+        source = iter(frames)
+        while True:
+            if intra_period > 0 and state is not None:
+                state = None if state.position >= intra_period else state
+            intra = self.intra is not None and state is None
+            group = list(islice(source, 1 if intra else n))
+            if not group:
+                return
+            size = _check_sizes(group, size)
+            clip = torch.stack(group)[None].to(self._like)
+            packet, state = self._encode_unit(clip, qp, state, reconstruct)
+            yield packet
+
+    def _encode_unit(
+        self, clip: Tensor, qp: int, state: State | None, reconstruct: bool
+    ) -> tuple[Packet, State]:
+        shown, height, width = clip.shape[1], *clip.shape[-2:]
+        frames = self._to_network(clip)
+        intra = self.intra is not None and state is None
+        if not intra:
+            frames = pad_frames(frames, self.frames_per_unit)
+        refreshed = state is not None and (
+            state.feature is None or self._refreshes(state)
+        )
+        position = state.position if state is not None else 0
+        side = position % len(QP_BIAS)
+        side |= (START if state is None else 0) | (REFRESHED if refreshed else 0)
+        encoder = SymbolEncoder()
+        port = EncodePort(
+            encoder,
+            self.tables["y"],
+            self.tables["z_intra" if intra else "z"],
+            estimate=reconstruct,
+        )
+        padded = frames.shape[-2:]
+        state = self._code(frames, padded, qp, side, state, port, reconstruct)
+        packet = Packet(
+            payload=bytes([qp, side]) + encoder.finish(),
+            frames=shown,
+            checksum=encoder.checksum,
+        )
+        if reconstruct:
+            assert state.frames is not None
+            x_hat = self._to_rgb(state.frames, height, width)[0, :shown].float()
+            packet = replace(packet, x_hat=x_hat, estimated_bits=port.bits)
+        return packet, state
+
+    def _code(
+        self,
+        frames: Tensor | None,
+        size: tuple[int, ...],
+        qp: int,
+        side: int,
+        state: State | None,
+        port: Port,
+        reconstruct: bool,
+    ) -> State:
+        """Code or decode one unit of padded frames; both sides run exactly this."""
+        base = torch.tensor([qp], device=self._like.device)
+        if self.intra is not None and side & START:
+            return State(1, None, self._intra(frames, base, port, size))
+        blank = self._like.new_zeros(1, self.frames_per_unit, 3, size[0], size[1])
+        if state is None:
+            reference, position = self.network.refer_to_pixels(blank), 0
+        elif side & REFRESHED:
+            reference, position = self._refreshed(state), state.position
+        else:
+            assert state.feature is not None
+            reference = self.network.refer_to_feature(state.feature)
+            position = state.position
+        qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
+        wanted = reconstruct or bool(self.refresh)
+        unit = self.network(frames, reference, qps, port, wanted)
+        return State(position + self.frames_per_unit, unit.feature, unit.frames)
+
+    @torch.inference_mode()
+    def decompress(
+        self, packets: Iterable[Packet | None], height: int, width: int
+    ) -> Iterator[Tensor]:
+        """Decode packets; see :meth:`VideoCodec.decompress`.
+
+        A lost packet, and every one after it that refers to it, shows the last good
+        frame again (mid grey before the first), until a unit starts without a
+        reference.
+        """
+        state: State | None = None
+        lost = False
+        last = torch.full((3, height, width), 0.5)
+        for packet in packets:
+            if packet is None or (lost and not _side(packet)[1] & START):
+                lost = True
+                shown = self.frames_per_unit if packet is None else packet.frames
+                yield from (last for _ in range(shown))
+                continue
+            lost = False
+            state, decoded = self._decode_unit(packet, state, height, width)
+            last = decoded[-1]
+            yield from decoded
+
+    def _decode_unit(
+        self, packet: Packet, state: State | None, height: int, width: int
+    ) -> tuple[State, Tensor]:
+        qp, side = _side(packet)
+        if side & START:
+            state = None
+        elif state is None:
+            raise DesyncError("the first unit refers to frames that are not there")
+        padded = _padded(height, width)
+        intra = self.intra is not None and bool(side & START)
+        decoder = SymbolDecoder(packet.payload[2:])
+        port = DecodePort(
+            decoder,
+            self.tables["y"],
+            self.tables["z_intra" if intra else "z"],
+            self._z_shape(*padded),
+        )
+        try:
+            state = self._code(None, padded, qp, side, state, port, True)
+            decoder.finish()
+        except ValueError as error:
+            raise DesyncError(f"the unit's symbols cannot be read: {error}") from error
+        if decoder.checksum != packet.checksum:
+            raise DesyncError(
+                f"symbol checksum {decoder.checksum:08x} instead of "
+                f"{packet.checksum:08x}: this machine computes other probabilities "
+                "than the encoder's did; decode with the same device and dtype"
+            )
+        assert state.frames is not None
+        rgb = self._to_rgb(state.frames, height, width)[0, : packet.frames]
+        return state, rgb.float()
+
+    def _z_shape(self, height: int, width: int) -> tuple[int, ...]:
+        stride = LATENT_STRIDE * HYPER_STRIDE
+        return 1, self.hyper_channels, -(-height // stride), -(-width // stride)
+
+    @property
+    def _like(self) -> Tensor:
+        return self.network.q_encoder
+
+    def build_tables(self) -> dict[str, CdfTables]:
+        """Return the Gaussian tables of y and the factorised ones of z."""
+        tables = {"y": y_tables(), "z": self.network.z_prior.tables()}
+        if self.intra is not None:
+            tables["z_intra"] = self.intra.z_prior.tables()
+        return tables
+
+    def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
+        """Return a steady-state unit's encode and decode; see the base class.
+
+        Encoding ends with the feature that the next unit refers to, as in the
+        paper's count; decoding leaves out encoder and hyper-encoder.
+        """
+        rows, columns = _padded(height, width)
+        n = self.frames_per_unit
+        frames = self._like.new_zeros(1, n, 3, rows, columns)
+        feature = self._like.new_zeros(
+            1, self.network.adaptor_p.in_channels, rows // 8, columns // 8
+        )
+        base = torch.zeros(1, dtype=torch.int64, device=self._like.device)
+        qps = self._qps(base, base)
+        port = SilentPort(self._z_shape(rows, columns))
+
+        def encode() -> Unit:
+            reference = self.network.refer_to_feature(feature)
+            unit: Unit = self.network(frames, reference, qps, port, reconstruct=False)
+            return unit
+
+        def decode() -> Unit:
+            reference = self.network.refer_to_feature(feature)
+            unit: Unit = self.network(None, reference, qps, port)
+            return unit
+
+        return {"encode": encode, "decode": decode}
+
+
+def _padded(height: int, width: int) -> tuple[int, int]:
+    rows, columns = -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
+    return rows * LATENT_STRIDE, columns * LATENT_STRIDE
+
+
+def _check_sizes(group: list[Tensor], size: tuple[int, int] | None) -> tuple[int, int]:
+    for frame in group:
+        found = (frame.shape[-2], frame.shape[-1])
+        size = size or found
+        if found != size:
+            raise ValueError(
+                f"a frame has {found[1]}x{found[0]} pixels, the ones before it had "
+                f"{size[1]}x{size[0]}: all frames of a video must have one size"
+            )
+    assert size is not None
+    return size
+
+
+def _side(packet: Packet) -> tuple[int, int]:
+    if len(packet.payload) < 2 or packet.payload[0] >= QP_COUNT:
+        raise DesyncError("the unit does not start with a qp from 0 to 63")
+    return packet.payload[0], packet.payload[1]

@@ -1,0 +1,119 @@
+"""DCVC-RT's separate intra model: only for the ablation rows with divided models."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.codec import pad_to_multiple
+from lightning_modules.ui2c.blocks import (
+    DepthConvBlock,
+    ResDown,
+    ResUp,
+    initialise,
+    start_prior,
+    trunk,
+)
+from lightning_modules.ui2c.entropy_model import FactorisedPrior, step_masks
+from lightning_modules.ui2c.ports import Port
+
+PATCH = 8
+STEPS = 4
+HYPER_STRIDE = 4
+
+
+class IntraNetwork(nn.Module):
+    """One frame on its own: transforms, hyperprior and a four-step spatial prior.
+
+    At the default widths it has 45,650,802 parameters; the published model has
+    45,651,314, and nothing public says where the other 512 are.
+
+    Args:
+        channels: Width of the transforms at 1/8 of the frame's sides.
+        latent_channels: Channels of y at 1/16.
+        hyper_channels: Channels of z at 1/64.
+        rows: Number of quality indices.
+
+    Source: DCVC-RT (arXiv 2502.20762), the image model.
+    """
+
+    def __init__(
+        self, channels: int, latent_channels: int, hyper_channels: int, rows: int
+    ) -> None:
+        super().__init__()
+        y, z = latent_channels, hyper_channels
+        pixels = 3 * PATCH**2
+        self.embed = DepthConvBlock(pixels, channels)
+        self.q_encoder = nn.Parameter(torch.ones(rows, channels))
+        self.encoder = nn.Sequential(
+            trunk(channels, channels, 6), nn.Conv2d(channels, y, 3, 2, 1)
+        )
+        self.decoder = nn.Sequential(ResUp(y, channels), trunk(channels, channels, 12))
+        self.q_decoder = nn.Parameter(torch.ones(rows, channels))
+        self.recon = nn.Sequential(
+            DepthConvBlock(channels, pixels), nn.PixelShuffle(PATCH)
+        )
+        self.hyper_encoder = nn.Sequential(
+            DepthConvBlock(y, z), ResDown(z, z), ResDown(z, z)
+        )
+        self.hyper_decoder = nn.Sequential(
+            ResUp(z, z), ResUp(z, z), DepthConvBlock(z, y)
+        )
+        fusion_head, spatial_head = (
+            nn.Conv2d(2 * y, 2 * y + 2, 1),
+            nn.Conv2d(2 * y, 2 * y, 1),
+        )
+        self.fusion = nn.Sequential(trunk(y, 2 * y, 3), fusion_head)
+        self.reduction = nn.Conv2d(2 * y, y, 1)
+        self.adaptors = nn.ModuleList(
+            DepthConvBlock(2 * y, 2 * y, adaptor=True) for _ in range(3)
+        )
+        self.spatial_prior = nn.Sequential(trunk(2 * y, 2 * y, 3), spatial_head)
+        self.z_prior = FactorisedPrior(rows, z)
+        initialise(self)
+        start_prior(fusion_head, y, ones=1)
+        start_prior(spatial_head, y, ones=1)
+
+    def forward(
+        self, frame: Tensor | None, qp: Tensor, port: Port, latent_size: tuple[int, int]
+    ) -> Tensor:
+        """Code one frame, or decode it where ``frame`` is ``None``.
+
+        Args:
+            frame: (B, 3, H, W), sides multiples of 16, YUV in network range.
+            qp: int64 (B,).
+            port: Takes or gives the symbols.
+            latent_size: Height and width of y: H/16, W/16.
+
+        Returns:
+            The reconstruction, (B, 3, H, W) in network range.
+        """
+        y = z = None
+        if frame is not None:
+            embedded = self.embed(F.pixel_unshuffle(frame, PATCH))
+            y = self.encoder(embedded * self.q_encoder[qp][..., None, None])
+            z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
+        z_hat = port.z(z, self.z_prior, qp)
+        hyper = self.hyper_decoder(z_hat)[..., : latent_size[0], : latent_size[1]]
+        y_hat = self.code_latent(y, self.fusion(hyper), port)
+        decoded = self.decoder(y_hat) * self.q_decoder[qp][..., None, None]
+        reconstruction: Tensor = self.recon(decoded)
+        return reconstruction
+
+    def code_latent(self, y: Tensor | None, prior: Tensor, port: Port) -> Tensor:
+        """Walk through the four steps and return y_hat."""
+        channels = (prior.shape[1] - 2) // 2
+        prior, gains = prior.split([2 * channels, 2], dim=1)
+        gain_encoder, gain_decoder = (torch.sigmoid(gains) * 1.5 + 0.5).chunk(2, dim=1)
+        target = None if y is None else y * gain_encoder
+        scale, mean = prior.chunk(2, dim=1)
+        reduced = self.reduction(prior)
+        masks = step_masks(STEPS, channels, *prior.shape[-2:]).to(prior.device)
+        y_hat = torch.zeros_like(mean)
+        for step in range(STEPS):
+            if step:
+                adapted = self.adaptors[step - 1](torch.cat([y_hat, reduced], dim=1))
+                scale, mean = self.spatial_prior(adapted).chunk(2, dim=1)
+            keep = masks[step].expand_as(scale)
+            residual = None if target is None else target - mean
+            y_hat = y_hat + (port.y(residual, scale, keep) + mean) * keep
+        return y_hat * gain_decoder

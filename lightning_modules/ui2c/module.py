@@ -1,0 +1,172 @@
+"""UI2C's training: quality indices, hybrid references and weights of frames.
+
+Source: arXiv 2510.14431, sections 3.5 and 4.1.
+"""
+
+from itertools import accumulate
+from math import log
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_modules.base import CodecModule, Draw
+from lightning_modules.entropy import uniform_noise
+from lightning_modules.ui2c.codec import UI2CCodec
+from lightning_modules.ui2c.network import QP_COUNT
+
+FRAME_WEIGHTS = (0.5, 1.2, 0.5, 0.9, 0.5, 0.9, 0.5, 0.9)
+"""By position in the group of 8: DCVC-DC's four (arXiv 2302.14402), aligned with the
+offsets of the quality index, as section 4.1 says."""
+
+REFERENCES = {"blank": 1 / 3, "truth": 1 / 3, "noisy": 1 / 3}
+"""Section 3.5 names the three and not their shares; equal ones are our choice."""
+
+NOISE_LIMIT = 0.1
+"""Largest deviation of the noise on a reference; not published, our choice."""
+
+REFERENCE_STREAM = 2**20
+"""Noise streams of references, far from those of the units."""
+
+
+class UI2C(CodecModule):
+    """UI2C (arXiv 2510.14431): unified intra and inter coding, two frames at once.
+
+    Args:
+        size: Widths of the network: ``paper`` (46.7 M parameters), ``small`` or
+            ``tiny`` (CPU rehearsals).
+        frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
+        divided: Code the first frame with DCVC-RT's separate intra model (ablation;
+            needs ``frames_per_unit`` 1).
+        hybrid_references: Draw the first reference of a training clip from blank,
+            the true previous frames and a noisy version of them; otherwise it is
+            always blank (ablation).
+        refresh: Frames between refreshes of the reference through the pixel domain;
+            0 for none (ablation).
+        lmbda_range: Lagrangians of qp 0 and qp 63, geometric in between.
+        distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM) or ``uf`` (DCVC-UF).
+        input_offset: Subtracted from YUV in [0, 1].
+        skip_threshold: Scales up to this are not coded; 0 codes everything.
+        weight_decay: Of AdamW.
+    """
+
+    codec_class = UI2CCodec
+    codec: UI2CCodec
+
+    def __init__(
+        self,
+        size: Literal["paper", "small", "tiny"] = "paper",
+        frames_per_unit: int = 2,
+        divided: bool = False,
+        hybrid_references: bool = True,
+        refresh: int = 0,
+        lmbda_range: tuple[float, float] = (1.0, 768.0),
+        distortion: Literal["yuv", "yuv_rgb", "uf", "mse"] = "yuv",
+        input_offset: float = 0.5,
+        skip_threshold: float = 0.0,
+        weight_decay: float = 0.01,
+    ) -> None:
+        codec = UI2CCodec(
+            size, frames_per_unit, divided, refresh, input_offset, skip_threshold
+        )
+        super().__init__(codec, distortion, weight_decay)
+        self.hybrid_references = hybrid_references
+        self.lmbda_range = lmbda_range
+
+    def lmbda(self, rate: Tensor) -> Tensor:
+        """Return the Lagrangian of each base qp; the offsets do not change it."""
+        low, high = (log(value) for value in self.lmbda_range)
+        return torch.exp(low + (high - low) * rate.float() / (QP_COUNT - 1))
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ``ValueError`` if a stage sets an unknown option or reference."""
+        unknown = sorted(set(options) - {"references"})
+        if unknown:
+            raise ValueError(
+                f"stage options {unknown} are unknown: UI2C has 'references'"
+            )
+        shares = options.get("references", {})
+        wrong = sorted(set(shares) - set(REFERENCES))
+        if wrong or (shares and not sum(shares.values()) > 0):
+            raise ValueError(
+                f"references {shares} must give shares of {list(REFERENCES)} that "
+                "are not all 0"
+            )
+
+    def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        """Draw qp, first reference and place in the group of 8 for each sample.
+
+        The first one or two frames of a training clip are the reference, the others
+        are coded. Validation codes every frame, from a blank reference.
+        """
+        if not training:
+            zeros = torch.zeros_like(seeds)
+            weights = self._frame_weights(zeros, clip.shape[1])
+            groups = self._slots(clip)
+            return Draw(clip, zeros, self.lmbda(zeros), weights, groups=groups)
+        reference, coded = self._split(clip)
+        shares = self._shares() if reference is not None else {"blank": 1.0}
+        draws = [_draw_sample(seed, shares) for seed in seeds.tolist()]
+        rate, kind, phase, deviation, refresh = (
+            torch.tensor(column, device=clip.device)
+            for column in zip(*draws, strict=True)
+        )
+        conditions = {"seeds": seeds, "phase": phase}
+        if reference is not None:
+            noise = _gaussian(reference, seeds) * deviation[:, None, None, None, None]
+            conditions["reference"] = (reference + noise).clamp(0.0, 1.0)
+            conditions["blank"] = kind == 0
+        if self.codec.refresh:
+            conditions["refresh_unit"] = refresh
+        weights = self._frame_weights(phase, coded.shape[1])
+        groups = self._slots(coded)
+        for number, name in enumerate(REFERENCES):
+            groups[name] = (kind == number)[:, None].expand(weights.shape)
+        return Draw(coded, rate, self.lmbda(rate), weights, conditions, groups)
+
+    def _shares(self) -> dict[str, float]:
+        if not self.hybrid_references:
+            return {"blank": 1.0}
+        return dict(self.stage.options.get("references", REFERENCES))
+
+    def _split(self, clip: Tensor) -> tuple[Tensor | None, Tensor]:
+        n, count = self.codec.frames_per_unit, clip.shape[1]
+        if self.codec.intra is not None or count <= n:
+            return None, clip
+        given = n if (count - n) % n == 0 else 1
+        reference = clip[:, :given].expand(-1, n, -1, -1, -1)
+        return reference, clip[:, given:]
+
+    def _frame_weights(self, phase: Tensor, count: int) -> Tensor:
+        table = torch.tensor(FRAME_WEIGHTS, device=phase.device)
+        places = phase[:, None] + torch.arange(count, device=phase.device)
+        weights = table[places % len(FRAME_WEIGHTS)]
+        return weights
+
+    def _slots(self, clip: Tensor) -> dict[str, Tensor]:
+        n = self.codec.frames_per_unit
+        slot = torch.arange(clip.shape[1], device=clip.device) % n
+        shape = clip.shape[:2]
+        return {f"slot{i + 1}": (slot == i).expand(shape) for i in range(n)}
+
+
+def _draw_sample(seed: int, shares: dict[str, float]) -> tuple[float, ...]:
+    """Return qp, kind of reference, phase, noise deviation and refreshed unit."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    rate = int(uniform[0] * QP_COUNT)
+    edges = accumulate(shares.get(name, 0.0) for name in REFERENCES)
+    place = uniform[1] * sum(shares.values())
+    kind = next((i for i, edge in enumerate(edges) if place < edge), 0)
+    # A blank reference starts a group; after a frame any even place is possible.
+    phase = 0 if kind == 0 else 2 * int(uniform[2] * len(FRAME_WEIGHTS) / 2)
+    deviation = NOISE_LIMIT * uniform[3] if kind == 2 else 0.0
+    # One of the first units, so that AD_I meets decoded frames in short clips too.
+    return rate, kind, phase, deviation, 1 + int(uniform[4] * 3)
+
+
+def _gaussian(like: Tensor, seeds: Tensor) -> Tensor:
+    """Return normal noise that is a function of the seeds (Box and Muller)."""
+    radius = uniform_noise(like, seeds, REFERENCE_STREAM) + 0.5
+    angle = uniform_noise(like, seeds, REFERENCE_STREAM + 1)
+    return torch.sqrt(-2.0 * torch.log1p(-radius)) * torch.cos(2.0 * torch.pi * angle)

@@ -1,0 +1,250 @@
+"""UI2C's network: unified intra and inter coding, two frames at once.
+
+::
+
+    frames (pair) --cat, unshuffle 8--> encoder --> y --> stepwise entropy model
+                                          ^                     |
+    reference --AD_I or AD_P--> FE1 --> FE2 (context)           v
+                                          |                   y_hat
+                                          v                     |
+    frames (pair) <-- recon generator <-- decoder <-------------+
+                                          |
+                                          +--> feature: the next unit's reference
+
+Source: arXiv 2510.14431, sections 3.2 to 3.4; blocks and entropy model from DCVC-RT
+(arXiv 2502.20762). The widths are not public: they are the ones, among 11.9 million
+tried, that give the paper's three published complexity figures.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.codec import pad_to_multiple
+from lightning_modules.ui2c.blocks import (
+    DepthConvBlock,
+    ResDown,
+    ResUp,
+    SubpelUp,
+    initialise,
+    start_prior,
+    trunk,
+)
+from lightning_modules.ui2c.entropy_model import FactorisedPrior, step_masks
+from lightning_modules.ui2c.ports import Port
+
+PATCH = 8
+QP_COUNT = 64
+QP_BIAS = (0, 8, 0, 4, 0, 4, 0, 4)
+"""Added to the base qp by position in the group of 8 (section 4.1)."""
+QP_ROWS = QP_COUNT + max(QP_BIAS)
+STEPS = 2
+HYPER_STRIDE = 4
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels and depths of one size of the network.
+
+    Attributes:
+        trunk: Features at 1/8 of the frame's sides.
+        recon: Features of the reconstruction generator, at 1/8.
+        latent: y, at 1/16.
+        hyper: z, at 1/64.
+        embed: Whether a 1x1 convolution embeds the patches before the encoder.
+        encoder: Blocks of the encoder.
+        decoder: Blocks of the decoder.
+        recon_blocks: Blocks of the reconstruction generator.
+        extractor: Blocks of FE1 and FE2.
+    """
+
+    trunk: int
+    recon: int
+    latent: int = 128
+    hyper: int = 128
+    embed: bool = False
+    encoder: int = 6
+    decoder: int = 2
+    recon_blocks: int = 8
+    extractor: tuple[int, int] = (2, 4)
+
+
+SIZES: dict[str, dict[int, Widths]] = {
+    # By frames per unit. 1 is DCVC-RT's P model: 20,691,456 parameters, 142.4 / 166.8
+    # kMACs per pixel; 2 is the paper's: 46,713,856 and 157.0 / 233.0.
+    "paper": {
+        1: Widths(256, 320, embed=True, encoder=3, decoder=3, recon_blocks=4),
+        2: Widths(384, 512),
+    },
+    # Hours on a CPU, for rehearsals on real video.
+    "small": {
+        1: Widths(64, 80, 48, 48, embed=True, encoder=3, decoder=3, recon_blocks=4),
+        2: Widths(96, 128, 48, 48, encoder=4, recon_blocks=4),
+    },
+    # Minutes on a CPU: shows that everything works, not how well.
+    "tiny": {
+        1: Widths(32, 40, 16, 16, True, 2, 2, 2, (1, 2)),
+        2: Widths(48, 64, 16, 16, False, 2, 2, 2, (1, 2)),
+    },
+}
+
+
+@dataclass
+class Unit:
+    """One coded unit.
+
+    Attributes:
+        frames: (B, n, 3, H, W) padded, YUV in network range; ``None`` if not asked.
+        feature: (B, C, H/8, W/8), what the next unit refers to.
+    """
+
+    frames: Tensor | None
+    feature: Tensor
+
+
+class UI2CNetwork(nn.Module):
+    """The transforms of one unit; knows nothing of colour, padding or bytes.
+
+    Args:
+        widths: Channels and depths.
+        frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
+        skip_threshold: Residuals whose scale is not above this are not coded but
+            taken as 0, outside training; 0 codes all. DCVC-RT suggests 0.12.
+    """
+
+    def __init__(
+        self, widths: Widths, frames_per_unit: int, skip_threshold: float = 0.0
+    ) -> None:
+        super().__init__()
+        w, n = widths, frames_per_unit
+        self.widths = asdict(widths)
+        self.frames_per_unit = n
+        self.skip_threshold = skip_threshold
+        pixels, y = 3 * n * PATCH**2, w.latent
+        self.adaptor_i = DepthConvBlock(pixels, w.trunk)
+        self.adaptor_p = nn.Conv2d(w.trunk, w.trunk, 1)
+        self.extractor_1 = trunk(w.trunk, w.trunk, w.extractor[0])
+        self.extractor_2 = trunk(w.trunk, w.trunk, w.extractor[1])
+        self.embed = nn.Conv2d(pixels, w.trunk, 1) if w.embed else nn.Identity()
+        embedded = w.trunk if w.embed else pixels
+        self.encoder = trunk(embedded + w.trunk, w.trunk, w.encoder)
+        self.encoder_down = nn.Conv2d(w.trunk, y, 3, stride=2, padding=1)
+        self.hyper_encoder = nn.Sequential(
+            DepthConvBlock(y, w.hyper),
+            ResDown(w.hyper, w.hyper),
+            ResDown(w.hyper, w.hyper),
+        )
+        self.hyper_decoder = nn.Sequential(
+            ResUp(w.hyper, w.hyper), ResUp(w.hyper, w.hyper), DepthConvBlock(w.hyper, y)
+        )
+        self.temporal_prior = ResDown(w.trunk, 2 * y)
+        fusion_head, spatial_head = (
+            nn.Conv2d(3 * y, 3 * y, 1),
+            nn.Conv2d(3 * y, 2 * y, 1),
+        )
+        self.fusion = nn.Sequential(trunk(3 * y, 3 * y, 3), fusion_head)
+        self.spatial_prior = nn.Sequential(trunk(4 * y, 3 * y, 2), spatial_head)
+        self.decoder_up = SubpelUp(y, w.trunk, kernel=3)
+        self.decoder = nn.Sequential(
+            trunk(2 * w.trunk, w.trunk, w.decoder), nn.Conv2d(w.trunk, w.trunk, 1)
+        )
+        self.recon = trunk(w.trunk, w.recon, w.recon_blocks)
+        self.recon_out = nn.Conv2d(w.recon, pixels, 1)
+        self.z_prior = FactorisedPrior(QP_ROWS, w.hyper)
+        # One table per slot; its channels scale that slot's share of the features.
+        self.q_encoder = nn.Parameter(torch.ones(n, QP_ROWS, w.trunk // n))
+        self.q_decoder = nn.Parameter(torch.ones(n, QP_ROWS, w.trunk // n))
+        self.q_feature = nn.Parameter(torch.ones(n, QP_ROWS, w.trunk // n))
+        self.q_recon = nn.Parameter(torch.ones(n, QP_ROWS, w.recon // n))
+        initialise(self)
+        start_prior(fusion_head, y, ones=2)
+        start_prior(spatial_head, y, ones=1)
+
+    def refer_to_pixels(self, frames: Tensor) -> Tensor:
+        """Adapt n frames (B, n, 3, H, W), or zeros for blank: AD_I."""
+        adapted: Tensor = self.adaptor_i(_patches(frames))
+        return adapted
+
+    def refer_to_feature(self, feature: Tensor) -> Tensor:
+        """Adapt the previous unit's feature: AD_P."""
+        adapted: Tensor = self.adaptor_p(feature)
+        return adapted
+
+    def forward(
+        self,
+        frames: Tensor | None,
+        reference: Tensor,
+        qps: Tensor,
+        port: Port,
+        reconstruct: bool = True,
+    ) -> Unit:
+        """Code one unit, or decode one where ``frames`` is ``None``.
+
+        Args:
+            frames: (B, n, 3, H, W), sides multiples of 16, YUV in network range.
+            reference: (B, C, H/8, W/8), adapted.
+            qps: int64 (B, n), quality index of each slot, 0..71.
+            port: Takes or gives the symbols.
+            reconstruct: Whether frames are wanted, or the feature is enough.
+        """
+        feature_1 = self.extractor_1(reference)
+        context = self.extractor_2(feature_1)
+        prior_context = feature_1 * _scales(self.q_feature, qps)
+        y = None
+        if frames is not None:
+            patches = self.embed(_patches(frames))
+            encoded = self.encoder(torch.cat([patches, context], dim=1))
+            y = self.encoder_down(encoded * _scales(self.q_encoder, qps))
+        y_hat = self.code_latent(y, prior_context, qps, port)
+        decoded = torch.cat([self.decoder_up(y_hat), context], dim=1)
+        feature = self.decoder(decoded) * _scales(self.q_decoder, qps)
+        return Unit(self.generate(feature, qps) if reconstruct else None, feature)
+
+    def code_latent(
+        self, y: Tensor | None, prior_context: Tensor, qps: Tensor, port: Port
+    ) -> Tensor:
+        """Walk through the entropy model and return y_hat (B, C, H/16, W/16)."""
+        temporal = self.temporal_prior(prior_context)
+        height, width = temporal.shape[-2:]
+        z = None
+        if y is not None:
+            z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
+        # The last slot's row: with the offsets of the group it reaches every row.
+        z_hat = port.z(z, self.z_prior, qps[:, -1])
+        hyper = self.hyper_decoder(z_hat)[..., :height, :width]
+        prior = self.fusion(torch.cat([hyper, temporal], dim=1))
+        quant_step, scale, mean = prior.chunk(3, dim=1)
+        quant_step = quant_step.clamp_min(0.5)
+        target = None if y is None else y / quant_step
+        masks = step_masks(STEPS, scale.shape[1], height, width).to(scale.device)
+        y_hat = torch.zeros_like(mean)
+        for step in range(STEPS):
+            if step:
+                spatial = self.spatial_prior(torch.cat([y_hat, prior], dim=1))
+                scale, mean = spatial.chunk(2, dim=1)
+            mask = masks[step].expand_as(scale)
+            keep = mask
+            if self.skip_threshold and not self.training:
+                keep = mask & (scale > self.skip_threshold)
+            residual = None if target is None else target - mean
+            symbols = port.y(residual, scale, keep)
+            y_hat = y_hat + (symbols + mean) * mask
+        return y_hat * quant_step
+
+    def generate(self, feature: Tensor, qps: Tensor) -> Tensor:
+        """Turn a feature into its n frames (B, n, 3, H, W)."""
+        pixels = self.recon_out(self.recon(feature) * _scales(self.q_recon, qps))
+        pixels = F.pixel_shuffle(pixels, PATCH)
+        return pixels.unflatten(1, (self.frames_per_unit, 3))
+
+
+def _patches(frames: Tensor) -> Tensor:
+    # Frame-major channels: slot 1 is the first half, as in the tables.
+    return F.pixel_unshuffle(frames.flatten(1, 2), PATCH)
+
+
+def _scales(table: Tensor, qps: Tensor) -> Tensor:
+    slots = [table[slot][qps[:, slot]] for slot in range(table.shape[0])]
+    return torch.cat(slots, dim=1)[..., None, None]

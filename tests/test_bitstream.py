@@ -1,0 +1,296 @@
+import io
+import struct
+import tracemalloc
+import zlib
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from lightning_modules.bitstream import (
+    MAGIC,
+    BitstreamError,
+    BitstreamReader,
+    BitstreamWriter,
+    StreamHeader,
+    Unit,
+)
+
+HEADER = StreamHeader(
+    codec="UI2C",
+    fingerprint=b"12345678",
+    width=416,
+    height=240,
+    fps=Fraction(30000, 1001),
+    rate=21.5,
+    dtype="bfloat16",
+    device="cuda",
+)
+UNITS = [
+    Unit(b"the first payload", 2, 0xDEADBEEF),
+    Unit(b"", 1, 0),
+    Unit(bytes(range(200)), 130, 2**32 - 1),
+]
+
+
+def write(units=UNITS, header=HEADER):
+    """Return the file and the position where each of its parts ends."""
+    file = io.BytesIO()
+    writer = BitstreamWriter(file, header)
+    ends = [writer.nbytes]
+    for unit in units:
+        writer.write(unit)
+        ends.append(writer.nbytes)
+    writer.close()
+    assert writer.nbytes == len(file.getvalue())
+    return file.getvalue(), ends
+
+
+def read_until_error(data):
+    """Return the units before the error, whether the end was seen, and the error."""
+    units = []
+    reader = None
+    try:
+        reader = BitstreamReader(io.BytesIO(data))
+        units.extend(reader)
+    except BitstreamError as error:
+        return units, reader is not None and reader.complete, error
+    return units, reader.complete, None
+
+
+def rewrite_header(data, **numbers):
+    """Change fixed fields of the header and make its CRC right again."""
+    names = "fingerprint width height numerator denominator rate dtype colour".split()
+    fixed = struct.Struct("<8sHHIIdBB")
+    length = 6 + data[5]
+    values = dict(zip(names, fixed.unpack_from(data, 6), strict=True)) | numbers
+    head = data[:6] + fixed.pack(*values.values()) + data[6 + fixed.size : length]
+    return head + struct.pack("<I", zlib.crc32(head)) + data[length + 4 :]
+
+
+def test_what_was_written_is_read():
+    data, _ = write()
+    reader = BitstreamReader(io.BytesIO(data))
+    assert reader.header == HEADER
+    assert not reader.complete
+    assert list(reader) == UNITS
+    assert reader.complete
+    assert reader.frames == 133
+
+
+def test_a_video_without_units_is_whole():
+    data, _ = write([])
+    assert read_until_error(data) == ([], True, None)
+
+
+def test_the_header_is_small():
+    assert len(HEADER.to_bytes()) - len(HEADER.codec) < 48
+
+
+def test_the_end_and_a_units_frame_cost_few_bytes():
+    data, ends = write([Unit(bytes(300), 2, 1)])
+    assert ends[1] - ends[0] - 300 == 12
+    assert len(data) - ends[1] == 6
+
+
+def test_every_flipped_byte_is_refused():
+    data, ends = write()
+    for position in range(len(data)):
+        for mask in (*(1 << bit for bit in range(8)), 0xFF):
+            broken = bytearray(data)
+            broken[position] ^= mask
+            units, complete, error = read_until_error(bytes(broken))
+            assert error is not None, (position, mask)
+            assert not complete
+            whole = sum(end <= position for end in ends[1:])
+            assert units == UNITS[:whole]
+
+
+def test_every_truncation_is_refused_and_yields_the_units_before_it():
+    data, ends = write()
+    for length in range(len(data)):
+        units, complete, error = read_until_error(data[:length])
+        assert error is not None, length
+        assert not complete
+        assert units == UNITS[: sum(end <= length for end in ends[1:])]
+        assert ("--partial" in str(error)) == bool(units)
+
+
+def test_bytes_after_the_end_are_refused():
+    data, _ = write()
+    units, complete, error = read_until_error(data + b"\0")
+    assert units == UNITS
+    assert not complete
+    assert "follow the end" in str(error)
+
+
+def test_units_cannot_change_places_be_repeated_or_vanish():
+    data, ends = write([Unit(b"aa", 1, 1), Unit(b"bb", 1, 2)])
+    head, tail = data[: ends[0]], data[ends[2] :]
+    first, second = data[ends[0] : ends[1]], data[ends[1] : ends[2]]
+    for order in (second + first, first + first, first, first + second + second):
+        assert read_until_error(head + order + tail)[2] is not None
+    assert read_until_error(head + first + second + tail)[2] is None
+
+
+def test_errors_say_what_is_wrong_and_what_to_do():
+    data, ends = write()
+    damaged = bytearray(data)
+    damaged[ends[1] + 2] ^= 1
+    for broken, words in (
+        (b"", "not a bitstream"),
+        (b"RIFF" + data[4:], "not a bitstream"),
+        (data[:4] + b"\7" + data[5:], "version 7"),
+        (data[:20], "within or before the header"),
+        (data[: ends[1] + 4], f"ends at byte {ends[1] + 4}, within or before unit 1"),
+        (bytes(damaged), f"unit 1 at byte {ends[1]} is damaged"),
+        (bytes(damaged), "decode the 2 frames before it with --partial"),
+    ):
+        message = str(read_until_error(broken)[2])
+        assert words in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"width": 0},
+        {"height": 0},
+        {"width": 16385},
+        {"width": 16384, "height": 16384},
+        {"numerator": 0},
+        {"denominator": 0},
+        {"rate": float("nan")},
+        {"rate": float("inf")},
+        {"dtype": 200},
+        {"colour": 9},
+    ],
+)
+def test_an_absurd_header_is_refused_though_its_crc_is_right(numbers):
+    data, _ = write()
+    assert read_until_error(rewrite_header(data))[2] is None
+    with pytest.raises(BitstreamError):
+        BitstreamReader(io.BytesIO(rewrite_header(data, **numbers)))
+
+
+def test_a_header_of_any_length_with_a_right_crc_raises_nothing_else():
+    for length in range(256):
+        for filler in (b"\0", b"\1", b"\xff"):
+            head = MAGIC + bytes([1, length]) + filler * length
+            with pytest.raises(BitstreamError):
+                BitstreamReader(io.BytesIO(head + struct.pack("<I", zlib.crc32(head))))
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        (b"\xff" * 8 + b"\x7f" + b"\1", "claims 9223372036854775807 bytes"),
+        (b"\x80\x80\x80\x10\1", "claims 33554432 bytes for 1 frames"),
+        (b"\xff" * 20, "a number in it does not end"),
+        (b"\x05\0", "claims 0 frames"),
+        (b"\x05\xff\xff\xff\x7f", "claims 268435455 frames"),
+    ],
+)
+def test_an_absurd_unit_is_refused_before_memory_is_taken(claim, words):
+    data, ends = write()
+    reader = BitstreamReader(io.BytesIO(data[: ends[0]] + b"U" + claim + bytes(100)))
+    tracemalloc.start()
+    with pytest.raises(BitstreamError, match=words):
+        next(iter(reader))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_possible_length_that_is_not_there_takes_no_memory(tmp_path):
+    data, ends = write(header=replace(HEADER, width=8192, height=8192))
+    claim = b"U" + b"\x80\x80\x80\x80\x04" + b"\1"  # 2^30 bytes, allowed at this size
+    # A file, because its own read() makes room for all that it is asked for.
+    (tmp_path / "cut.lvc").write_bytes(data[: ends[0]] + claim + bytes(1000))
+    with (tmp_path / "cut.lvc").open("rb") as file:
+        reader = BitstreamReader(file)
+        tracemalloc.start()
+        with pytest.raises(BitstreamError, match="the file ends"):
+            next(iter(reader))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+def test_an_end_that_counts_other_frames_is_refused_though_its_crc_is_right():
+    data, ends = write()
+    for frames in (0, 1, 100):
+        end = b"E" + bytes([frames])
+        crc = struct.pack("<I", zlib.crc32(end, len(UNITS)))
+        units, complete, error = read_until_error(data[: ends[-1]] + end + crc)
+        assert units == UNITS
+        assert not complete
+        assert f"counts {frames} frames, not 133" in str(error)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        Unit(b"", 0, 0),
+        Unit(b"", 5000, 0),
+        Unit(b"", 1, -1),
+        Unit(b"", 1, 1 << 32),
+        Unit(bytes(1700), 1, 0),
+    ],
+)
+def test_a_writer_refuses_what_a_reader_would(unit, monkeypatch):
+    monkeypatch.setattr(StreamHeader, "max_payload", lambda self, frames: 1699)
+    writer = BitstreamWriter(io.BytesIO(), HEADER)
+    before = writer.nbytes
+    with pytest.raises(BitstreamError):
+        writer.write(unit)
+    assert writer.nbytes == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"width": 0},
+        {"height": 16385},
+        {"fps": Fraction(0)},
+        {"fps": Fraction(1, 1 << 32)},
+        {"rate": float("nan")},
+        {"fingerprint": b"short"},
+        {"dtype": "int8"},
+        {"colour": "bt601"},
+        {"codec": ""},
+        {"codec": "UI²C"},
+        {"device": "x" * 65},
+    ],
+)
+def test_a_header_refuses_values_that_no_stream_can_have(values):
+    with pytest.raises(BitstreamError):
+        replace(HEADER, **values)
+
+
+def test_pipes_work_that_cannot_seek_and_give_few_bytes_at_a_time():
+    class Pipe(io.RawIOBase):
+        def __init__(self, data=b""):
+            self.data = data
+
+        def readable(self):
+            return True
+
+        def writable(self):
+            return True
+
+        def read(self, size=-1):
+            part, self.data = self.data[: min(size, 3)], self.data[min(size, 3) :]
+            return part
+
+        def write(self, data):
+            self.data += data
+            return len(data)
+
+    pipe = Pipe()
+    writer = BitstreamWriter(pipe, HEADER)
+    for unit in UNITS:
+        writer.write(unit)
+    writer.close()
+    assert pipe.data == write()[0]
+    assert list(BitstreamReader(pipe)) == UNITS
