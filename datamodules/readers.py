@@ -162,9 +162,7 @@ class PyAvReader:
             raise ClipError("frames differ in size")
         return np.stack(frames)
 
-    def _decode(
-        self, wanted: set[int], last: int, seek_to: int | None
-    ) -> list[Frames]:
+    def _decode(self, wanted: set[int], last: int, seek_to: int | None) -> list[Frames]:
         """Return what can be decoded of the wanted frames, in order."""
         import av
 

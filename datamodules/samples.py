@@ -4,6 +4,7 @@ Sample k of a stage is a function of the seed, the stage's number and k: not of
 workers, ranks, micro-batches or how often the run was resumed.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -134,6 +135,16 @@ def collate(samples: list[Sample]) -> Batch:
     if "name" in samples[0]:
         batch["name"] = [sample["name"] for sample in samples]
     return batch
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Keep a loader process alive when a scheduler signals the whole job.
+
+    The parent saves and stops at its own pace, and its loaders end with it; one that
+    died first would end the run with an error instead.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class Position(Protocol):

@@ -19,6 +19,7 @@ from datamodules.samples import (
     Sample,
     TrainingClips,
     collate,
+    leave_signals_to_parent,
     sample_seed,
     to_tensor,
 )
@@ -218,6 +219,7 @@ class VideoDataModule(LightningDataModule):
             clips,
             batch_sampler=batches,
             num_workers=options.workers,
+            worker_init_fn=leave_signals_to_parent,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             # Its own, or every start would draw from the global one.

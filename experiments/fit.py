@@ -43,8 +43,12 @@ def fit(arguments: list[str]) -> int:
     options["run"] = options["run"] or name
     options["tracking"]["group"] = options["tracking"]["group"] or name
 
+    import torch
+
     from experiments.training import train
 
+    # Before the network draws its weights.
+    torch.manual_seed(config.seed)
     return train(options, parser.instantiate(config))
 
 

@@ -12,7 +12,11 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.checkpoints import AtomicCheckpointIO, StageCheckpoints
+from callbacks.checkpoints import (
+    AtomicCheckpointIO,
+    FinalValidation,
+    StageCheckpoints,
+)
 from callbacks.clip_logger import ClipLogger
 from callbacks.ema import CodecEMA
 from callbacks.guards import (
@@ -174,8 +178,6 @@ class Run:
             ckpt_path=None if done is None else str(last),
             weights_only=True,
         )
-        if interrupt.received is None and stage.steps % self._val_interval(stage):
-            trainer.validate(self.module, datamodule=self.data, verbose=False)
         return interrupt.received
 
     def _val_interval(self, stage: Stage) -> int:
@@ -200,7 +202,7 @@ class Run:
             )
         directory = self.folder.path / stage.name
         checkpoints = StageCheckpoints(directory, options.save_every_n_steps)
-        return [*callbacks, checkpoints, StageProgress()]
+        return [*callbacks, checkpoints, FinalValidation(), StageProgress()]
 
     def _trainer(self, stage: Stage, callbacks: list[Callback]) -> Trainer:
         options = self.trainer_options
