@@ -8,7 +8,6 @@ tables.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +52,9 @@ def profile(arguments: argparse.Namespace) -> int:
     """Count, time, print and write."""
     import torch
 
+    from datamodules.writing import whole_or_nothing
+    from experiments.coding import choose_device
+
     height, width = arguments.height, arguments.width
     if height < 1 or width < 1:
         raise ValueError(f"{width}x{height} is no picture size: both must be >= 1")
@@ -61,13 +63,14 @@ def profile(arguments: argparse.Namespace) -> int:
     report = count(codec, height, width)
     print_report(report)
     if arguments.time:
-        device = pick_device(arguments.device)
+        device = choose_device(arguments.device)
         codec = build_codec(arguments.config).to(device).eval()
         report["time"] = timings(codec, height, width, arguments.repeats)
         for name, value in report["time"].items():
             print(f"{name:32} {value}")
     if arguments.output:
-        write_json(Path(arguments.output), report)
+        with whole_or_nothing(Path(arguments.output)) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
     return 0
 
 
@@ -212,22 +215,6 @@ def timings(
         result["peak_memory_bytes"] = peak * (1 if sys.platform == "darwin" else 1024)
         result["device"] = f"cpu, {torch.get_num_threads()} threads"
     return result
-
-
-def pick_device(name: str) -> str:
-    """Return ``name``, or the best device for ``auto``."""
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

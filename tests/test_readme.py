@@ -1,0 +1,54 @@
+"""What README says is what the project does."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.strip()
+    for block in BLOCKS
+    for line in block.replace("\\\n", " ").split("\n")
+    if line.startswith("python -m experiments.")
+]
+
+
+def test_ci_runs_the_readmes_test_command():
+    command = next(block.strip() for block in BLOCKS if "pytest" in block)
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_first_command_stands_before_line_30():
+    lines = README.splitlines()
+    first = next(i for i, line in enumerate(lines) if "experiments.fit" in line)
+    assert first < 30
+    assert len(lines) < 250
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_parses(command, monkeypatch, capsys):
+    monkeypatch.setenv("VIMEO90K", "/nowhere")
+    monkeypatch.setenv("LONG_CLIPS", "/nowhere")
+    monkeypatch.chdir(ROOT)
+    _, _, module, *arguments = shlex.split(command)
+    if module == "experiments.fit":
+        from experiments.options import build_parser
+
+        build_parser(module, "").parse_args(arguments)
+        return
+    # The other commands parse first and then look for their files.
+    from importlib import import_module
+
+    if module in ("experiments.encode", "experiments.decode"):
+        assert import_module(module).main(arguments) == 2
+        error = capsys.readouterr().err
+        assert "video" in error or "last.ckpt" in error
+
+
+def test_every_file_that_is_named_exists():
+    for name in re.findall(r"experiments/configs/[\w/.]+\.yaml", README):
+        assert (ROOT / name).is_file(), name
