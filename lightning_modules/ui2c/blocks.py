@@ -123,6 +123,16 @@ def start_prior(head: nn.Conv2d, channels: int, ones: int) -> None:
     nn.init.ones_(head.bias[: ones * channels])
 
 
+def gain_table(slots: int, rows: int, channels: int, spread: float) -> nn.Parameter:
+    """Return gains (slots, rows, channels) that grow by ``spread`` over 64 rows.
+
+    DCVC's tables begin at 1, and a row then learns from 1/64 of the samples; begun
+    apart, the rates differ from the first step.
+    """
+    ramp = spread ** (torch.arange(rows) / 63 - 0.5)
+    return nn.Parameter(ramp[None, :, None].repeat(slots, 1, channels))
+
+
 def initialise(module: nn.Module) -> None:
     """Draw Xavier-normal weights and zero biases; residual branches start small."""
     for layer in module.modules():

@@ -9,16 +9,16 @@ from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
     ResUp,
+    gain_table,
     initialise,
     start_prior,
     trunk,
 )
 from lightning_modules.ui2c.entropy_model import FactorisedPrior, step_masks
+from lightning_modules.ui2c.network import HYPER_STRIDE, PATCH, QP_SPREAD
 from lightning_modules.ui2c.ports import Port
 
-PATCH = 8
 STEPS = 4
-HYPER_STRIDE = 4
 
 
 class IntraNetwork(nn.Module):
@@ -43,12 +43,12 @@ class IntraNetwork(nn.Module):
         y, z = latent_channels, hyper_channels
         pixels = 3 * PATCH**2
         self.embed = DepthConvBlock(pixels, channels)
-        self.q_encoder = nn.Parameter(torch.ones(rows, channels))
+        self.q_encoder = gain_table(1, rows, channels, QP_SPREAD)
         self.encoder = nn.Sequential(
             trunk(channels, channels, 6), nn.Conv2d(channels, y, 3, 2, 1)
         )
         self.decoder = nn.Sequential(ResUp(y, channels), trunk(channels, channels, 12))
-        self.q_decoder = nn.Parameter(torch.ones(rows, channels))
+        self.q_decoder = gain_table(1, rows, channels, 1 / QP_SPREAD)
         self.recon = nn.Sequential(
             DepthConvBlock(channels, pixels), nn.PixelShuffle(PATCH)
         )
@@ -90,12 +90,12 @@ class IntraNetwork(nn.Module):
         y = z = None
         if frame is not None:
             embedded = self.embed(F.pixel_unshuffle(frame, PATCH))
-            y = self.encoder(embedded * self.q_encoder[qp][..., None, None])
+            y = self.encoder(embedded * self.q_encoder[0, qp][..., None, None])
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
         z_hat = port.z(z, self.z_prior, qp)
         hyper = self.hyper_decoder(z_hat)[..., : latent_size[0], : latent_size[1]]
         y_hat = self.code_latent(y, self.fusion(hyper), port)
-        decoded = self.decoder(y_hat) * self.q_decoder[qp][..., None, None]
+        decoded = self.decoder(y_hat) * self.q_decoder[0, qp][..., None, None]
         reconstruction: Tensor = self.recon(decoded)
         return reconstruction
 

@@ -28,6 +28,7 @@ from lightning_modules.ui2c.blocks import (
     ResDown,
     ResUp,
     SubpelUp,
+    gain_table,
     initialise,
     start_prior,
     trunk,
@@ -40,6 +41,9 @@ QP_COUNT = 64
 QP_BIAS = (0, 8, 0, 4, 0, 4, 0, 4)
 """Added to the base qp by position in the group of 8 (section 4.1)."""
 QP_ROWS = QP_COUNT + max(QP_BIAS)
+QP_SPREAD = 768**0.25
+"""Latents of qp 63 begin so much larger than those of qp 0. An ideal quantiser's step
+goes with lambda ** -0.5; half of that in the encoder trained best in 400 steps."""
 STEPS = 2
 HYPER_STRIDE = 4
 
@@ -86,7 +90,7 @@ SIZES: dict[str, dict[int, Widths]] = {
     # Minutes on a CPU: shows that everything works, not how well.
     "tiny": {
         1: Widths(32, 40, 16, 16, True, 2, 2, 2, (1, 2)),
-        2: Widths(48, 64, 16, 16, False, 2, 2, 2, (1, 2)),
+        2: Widths(48, 64, 32, 16, False, 2, 2, 2, (1, 2)),
     },
 }
 
@@ -154,10 +158,10 @@ class UI2CNetwork(nn.Module):
         self.recon_out = nn.Conv2d(w.recon, pixels, 1)
         self.z_prior = FactorisedPrior(QP_ROWS, w.hyper)
         # One table per slot; its channels scale that slot's share of the features.
-        self.q_encoder = nn.Parameter(torch.ones(n, QP_ROWS, w.trunk // n))
-        self.q_decoder = nn.Parameter(torch.ones(n, QP_ROWS, w.trunk // n))
-        self.q_feature = nn.Parameter(torch.ones(n, QP_ROWS, w.trunk // n))
-        self.q_recon = nn.Parameter(torch.ones(n, QP_ROWS, w.recon // n))
+        self.q_encoder = gain_table(n, QP_ROWS, w.trunk // n, QP_SPREAD)
+        self.q_decoder = gain_table(n, QP_ROWS, w.trunk // n, 1 / QP_SPREAD)
+        self.q_feature = gain_table(n, QP_ROWS, w.trunk // n, 1.0)
+        self.q_recon = gain_table(n, QP_ROWS, w.recon // n, 1.0)
         initialise(self)
         start_prior(fusion_head, y, ones=2)
         start_prior(spatial_head, y, ones=1)
