@@ -131,8 +131,9 @@ def _decode(options: argparse.Namespace, reader: "BitstreamReader") -> None:
                 depth=options.depth,
             )
             write = stack.enter_context(video).write
-        stack.enter_context(coding_mode())
-        codec = _load(options, header)
+        device = _device(options, header)
+        stack.enter_context(coding_mode(device))
+        codec = _load(options, header, device)
         start = time.perf_counter()
         frames = _frames(codec, reader, stopped if options.partial else None)
         for frame in track(frames, "decoding", None):
@@ -163,7 +164,22 @@ def _decode(options: argparse.Namespace, reader: "BitstreamReader") -> None:
         print(digest.hexdigest())
 
 
-def _load(options: argparse.Namespace, header: "StreamHeader") -> "VideoCodec":
+def _device(options: argparse.Namespace, header: "StreamHeader") -> "torch.device":
+    """Return where to decode: where it was encoded, unless the user says otherwise."""
+    wants_same = options.device == "auto" and header.device == "cpu"
+    device = choose_device("cpu" if wants_same else options.device)
+    if device.type != header.device:
+        print(
+            f"warning: {options.input} was encoded on {header.device}, and bit-exact "
+            f"decoding on {device.type} is not guaranteed; an error says if it fails",
+            file=sys.stderr,
+        )
+    return device
+
+
+def _load(
+    options: argparse.Namespace, header: "StreamHeader", device: "torch.device"
+) -> "VideoCodec":
     """Load the codec as the encoder ran it.
 
     Raises:
@@ -173,14 +189,6 @@ def _load(options: argparse.Namespace, header: "StreamHeader") -> "VideoCodec":
 
     from lightning_modules import load_codec
 
-    wants_same = options.device == "auto" and header.device == "cpu"
-    device = choose_device("cpu" if wants_same else options.device)
-    if device.type != header.device:
-        print(
-            f"warning: {options.input} was encoded on {header.device}, and bit-exact "
-            f"decoding on {device.type} is not guaranteed; an error says if it fails",
-            file=sys.stderr,
-        )
     codec = load_codec(
         options.checkpoint, device=device, dtype=getattr(torch, header.dtype)
     )

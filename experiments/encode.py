@@ -135,7 +135,7 @@ def encode(options: argparse.Namespace) -> None:
             max_frames=options.max_frames,
         ) as video,
         whole_or_nothing(options.output) as temporary,
-        coding_mode(),
+        coding_mode(device),
     ):
         codec = load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)

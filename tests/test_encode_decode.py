@@ -431,7 +431,9 @@ def test_psnr_is_that_of_eight_bit_frames():
 
 def test_coding_mode_restores_what_it_changed():
     before = torch.backends.cudnn.deterministic
-    with coding.coding_mode():
+    with coding.coding_mode(torch.device("cpu")):
+        assert torch.is_inference_mode_enabled()
+    with coding.coding_mode(torch.device("cuda")):
         assert torch.backends.cudnn.deterministic
         assert not torch.backends.cudnn.allow_tf32
         assert torch.are_deterministic_algorithms_enabled()
