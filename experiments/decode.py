@@ -22,6 +22,7 @@ from experiments.coding import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from lightning_modules.bitstream import BitstreamReader, StreamHeader

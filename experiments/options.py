@@ -101,6 +101,7 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
         getattr(lightning_modules, name)
     parser = ArgumentParser(
         prog=prog,
+        usage="%(prog)s [--config FILE ...] [--run NAME] [--SECTION.OPTION VALUE ...]",
         description=description,
         default_config_files=[str(CONFIGS / "base.yaml")],
     )

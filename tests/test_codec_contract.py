@@ -93,6 +93,29 @@ def test_real_bytes_decode_to_the_encoders_own_frames(codec, frames, size):
     torch.testing.assert_close(float(forward.bits.sum()), estimated, rtol=1e-4, atol=1)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_codes_and_decodes_exactly(codec, dtype):
+    codec = codec.to(dtype)
+    clip = noise_clip(3)[0]
+    packets = list(codec.compress(clip, middle_rate(codec), reconstruct=True))
+    decoded = torch.stack(list(codec.decompress(packets, 48, 64)))
+    assert decoded.dtype == torch.float32
+    assert torch.equal(decoded, torch.cat([p.x_hat for p in packets]))
+
+
+def test_mixed_precision_trains_with_finite_gradients(module):
+    module.train()
+    clip = noise_clip(5, 64, 64, batch=2)
+    draw = module.draw(clip, torch.arange(2), training=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = module.codec(draw.clip, draw.rate, **draw.conditions)
+        loss = module.loss(module.terms(draw, out))
+    loss.backward()
+    assert out.x_hat.dtype == out.bits.dtype == torch.float32
+    gradients = [p.grad for p in module.codec.parameters() if p.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
+
+
 def test_a_frame_does_not_depend_on_units_after_it(codec):
     clip = noise_clip(6)
     changed = clip.clone()

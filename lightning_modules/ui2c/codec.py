@@ -263,7 +263,7 @@ class UI2CCodec(VideoCodec):
         return padded.unflatten(0, clip.shape[:2])
 
     def _to_rgb(self, frames: Tensor, height: int, width: int) -> Tensor:
-        rgb = yuv_to_rgb(frames[..., :height, :width] + self.input_offset)
+        rgb = yuv_to_rgb(frames[..., :height, :width].float() + self.input_offset)
         return rgb if self.training else rgb.clamp(0.0, 1.0)
 
     @torch.inference_mode()
@@ -333,7 +333,7 @@ class UI2CCodec(VideoCodec):
         )
         if reconstruct:
             assert state.frames is not None
-            x_hat = self._to_rgb(state.frames, height, width)[0, :shown].float()
+            x_hat = self._to_rgb(state.frames, height, width)[0, :shown]
             packet = replace(packet, x_hat=x_hat, estimated_bits=port.bits)
         return packet, state
 
@@ -419,7 +419,7 @@ class UI2CCodec(VideoCodec):
             )
         assert state.frames is not None
         rgb = self._to_rgb(state.frames, height, width)[0, : packet.frames]
-        return state, rgb.float()
+        return state, rgb
 
     def _z_shape(self, height: int, width: int) -> tuple[int, ...]:
         stride = LATENT_STRIDE * HYPER_STRIDE

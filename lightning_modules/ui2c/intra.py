@@ -103,17 +103,19 @@ class IntraNetwork(nn.Module):
         """Walk through the four steps and return y_hat."""
         channels = (prior.shape[1] - 2) // 2
         prior, gains = prior.split([2 * channels, 2], dim=1)
-        gain_encoder, gain_decoder = (torch.sigmoid(gains) * 1.5 + 0.5).chunk(2, dim=1)
+        gains = torch.sigmoid(gains.float()) * 1.5 + 0.5
+        gain_encoder, gain_decoder = gains.chunk(2, dim=1)
         target = None if y is None else y * gain_encoder
-        scale, mean = prior.chunk(2, dim=1)
+        scale, mean = prior.float().chunk(2, dim=1)
         reduced = self.reduction(prior)
         masks = step_masks(STEPS, channels, *prior.shape[-2:]).to(prior.device)
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:
-                adapted = self.adaptors[step - 1](torch.cat([y_hat, reduced], dim=1))
-                scale, mean = self.spatial_prior(adapted).chunk(2, dim=1)
+                decoded = torch.cat([y_hat.to(prior.dtype), reduced], dim=1)
+                adapted = self.adaptors[step - 1](decoded)
+                scale, mean = self.spatial_prior(adapted).float().chunk(2, dim=1)
             keep = masks[step].expand_as(scale)
             residual = None if target is None else target - mean
             y_hat = y_hat + (port.y(residual, scale, keep) + mean) * keep
-        return y_hat * gain_decoder
+        return (y_hat * gain_decoder).to(prior.dtype)

@@ -219,15 +219,16 @@ class UI2CNetwork(nn.Module):
         z_hat = port.z(z, self.z_prior, qps[:, -1])
         hyper = self.hyper_decoder(z_hat)[..., :height, :width]
         prior = self.fusion(torch.cat([hyper, temporal], dim=1))
-        quant_step, scale, mean = prior.chunk(3, dim=1)
+        # Rounding needs more digits than bfloat16 has, whatever the layers run in.
+        quant_step, scale, mean = prior.float().chunk(3, dim=1)
         quant_step = quant_step.clamp_min(0.5)
         target = None if y is None else y / quant_step
         masks = step_masks(STEPS, scale.shape[1], height, width).to(scale.device)
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:
-                spatial = self.spatial_prior(torch.cat([y_hat, prior], dim=1))
-                scale, mean = spatial.chunk(2, dim=1)
+                decoded = torch.cat([y_hat.to(prior.dtype), prior], dim=1)
+                scale, mean = self.spatial_prior(decoded).float().chunk(2, dim=1)
             mask = masks[step].expand_as(scale)
             keep = mask
             if self.skip_threshold and not self.training:
@@ -235,7 +236,7 @@ class UI2CNetwork(nn.Module):
             residual = None if target is None else target - mean
             symbols = port.y(residual, scale, keep)
             y_hat = y_hat + (symbols + mean) * mask
-        return y_hat * quant_step
+        return (y_hat * quant_step).to(prior.dtype)
 
     def generate(self, feature: Tensor, qps: Tensor) -> Tensor:
         """Turn a feature into its n frames (B, n, 3, H, W)."""
