@@ -66,12 +66,27 @@ def remove_leftovers(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def validation_follows(trainer: Trainer) -> bool:
+    """Return whether a validation comes between this training batch and the next.
+
+    A checkpoint of such a step has to wait for it: Lightning, going on from one that
+    was saved before, leaves that validation out.
+    """
+    if not sum(trainer.num_val_batches):
+        return False
+    batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+    interval = trainer.val_check_batch
+    due = interval is not None and batches % interval == 0
+    return due or trainer.global_step == trainer.max_steps
+
+
 class StageCheckpoints(Callback):
     """Keep a stage's ``last.ckpt``, and ``best.ckpt`` by validation loss.
 
-    ``last.ckpt`` is written every few steps and at the end of the stage; it carries
-    the best loss so far, so a resumed run does not overwrite a better file. A fit
-    that stops early leaves ``last.ckpt`` to whoever stopped it.
+    ``last.ckpt`` is written every few steps, after the validation of such a step if
+    it has one, and at the end of the stage; it carries the best loss so far, so a
+    resumed run does not overwrite a better file. A fit that stops early leaves
+    ``last.ckpt`` to whoever stopped it.
 
     Args:
         dirpath: The stage's folder.
@@ -108,6 +123,16 @@ class StageCheckpoints(Callback):
         """Count from where the stage stands."""
         self._saved_step = trainer.global_step
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the loggers' step that of the optimizer.
+
+        Lightning's is one behind after going on from a validation's checkpoint with
+        another interval between validations.
+        """
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def on_train_batch_end(
         self,
         trainer: Trainer,
@@ -117,13 +142,11 @@ class StageCheckpoints(Callback):
         batch_idx: int,
     ) -> None:
         """Save every few optimizer steps, not every few accumulated batches."""
-        step = trainer.global_step
-        if step != self._saved_step and step % self.every_n_steps == 0:
-            self._saved_step = step
-            trainer.save_checkpoint(self.last)
+        if not validation_follows(trainer):
+            self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if the loss improved.
+        """Save if it is time to, and if the loss improved.
 
         Sanity checks and validations before the first step do not count.
         """
@@ -133,12 +156,19 @@ class StageCheckpoints(Callback):
         # Saving is collective: rank 0 decides for all.
         if trainer.strategy.broadcast(loss < self.best_loss):
             self.best_loss = loss
-            trainer.save_checkpoint(self.best)
+            trainer.save_checkpoint(self.best, weights_only=False)
+        self._save_if_due(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the finished stage."""
         if trainer.max_steps < 0 or trainer.global_step >= trainer.max_steps:
-            trainer.save_checkpoint(self.last)
+            trainer.save_checkpoint(self.last, weights_only=False)
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        step = trainer.global_step
+        if step != self._saved_step and step % self.every_n_steps == 0:
+            self._saved_step = step
+            trainer.save_checkpoint(self.last, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best loss so far."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from lightning_modules.base import CodecModule
 
 
+class NonFiniteGradientError(RuntimeError):
+    """Training has diverged: there is no gradient to go on with."""
+
+
 class StepGuard(Callback):
     """Clip the gradient's norm; skip, count and limit non-finite steps.
 
@@ -45,7 +49,7 @@ class StepGuard(Callback):
         """Look at the gradients that all ranks have agreed on.
 
         Raises:
-            RuntimeError: Too many steps in a row were not finite.
+            NonFiniteGradientError: Too many steps in a row were not finite.
         """
         groups = optimizer.param_groups
         parameters = [p for group in groups for p in group["params"]]
@@ -61,10 +65,18 @@ class StepGuard(Callback):
             # Optimizers pass over parameters without a gradient, weight decay too.
             for parameter in parameters:
                 parameter.grad = None
-        pl_module.log("train/grad_norm", norm)
-        pl_module.log("train/skipped_steps", float(self.skipped))
+        figures = {
+            "train/grad_norm": float(norm),
+            "train/skipped_steps": float(self.skipped),
+        }
+        pl_module.log_dict(figures, logger=False)
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (trainer.global_step + 1) % every == 0:
+            # Not by Lightning, which does it after the step's checkpoint.
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, trainer.global_step)
         if self.bad_in_a_row > self.max_bad_steps:
-            raise RuntimeError(
+            raise NonFiniteGradientError(
                 f"{self.bad_in_a_row} steps in a row had a gradient that is not finite "
                 f"(now step {trainer.global_step}): the weights are those of the last "
                 "good step, but training cannot go on; lower the learning rate or "

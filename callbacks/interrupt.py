@@ -9,6 +9,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from callbacks.checkpoints import validation_follows
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
@@ -18,20 +20,22 @@ class SaveOnSignal(Callback):
     SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (what a cluster sends ahead of a job's end)
     only set a flag; all ranks agree on it after each step, so one signal to one
     rank is enough. The fit then returns normally, without a last validation. A
-    second SIGINT raises ``KeyboardInterrupt`` at once. A signal during validation
-    waits for the step after it; a process killed before that goes on from the last
-    checkpoint, which loses time but changes no result.
+    second SIGINT raises ``KeyboardInterrupt`` at once. A signal during a validation,
+    or in the step before one, waits for its end; a process killed before that goes
+    on from the last checkpoint, which loses time but changes no result.
 
     Args:
         path: Where the checkpoint goes.
 
     Attributes:
-        received: The signal that stopped the fit, or None. Set on every rank.
+        received: The signal that stopped the fit, or came in its last validation;
+            or None. Set on every rank.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.received: int | None = None
+        self._told: int | None = None
         self._step = 0
 
     def on_sanity_check_start(
@@ -58,20 +62,37 @@ class SaveOnSignal(Callback):
         batch_idx: int,
     ) -> None:
         """Save and stop if any rank received a signal."""
+        if not validation_follows(trainer):
+            self._stop_if_told(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save and stop if any rank received a signal."""
+        if not trainer.sanity_checking:
+            self._stop_if_told(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Agree on a signal that came after the last step; the fit is over anyway."""
+        self._agree(trainer)
+
+    def _agree(self, trainer: Trainer) -> bool:
+        told = self._told is not None
+        if trainer.strategy.reduce_boolean_decision(told, all=False):
+            # A rank without a signal of its own stops for the same reason.
+            self.received = self._told or int(signal.SIGTERM)
+        return self.received is not None
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
         if trainer.global_step == self._step:
             # Amid accumulated batches, whose gradients a checkpoint does not hold.
             return
         self._step = trainer.global_step
-        strategy = trainer.strategy
-        if not strategy.reduce_boolean_decision(self.received is not None, all=False):
+        if not self._agree(trainer):
             return
-        # A rank without a signal of its own stops for the same reason.
-        self.received = self.received or int(signal.SIGTERM)
         rank_zero_info(
-            f"{signal.Signals(self.received).name}: saving {self.path} at step "
+            f"{signal.Signals(self.received or 0).name}: saving {self.path} at step "
             f"{trainer.global_step} and stopping; the same command goes on from there"
         )
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         trainer.should_stop = True
         # Otherwise Lightning would validate before it stops, or train on.
         trainer.limit_val_batches = 0
@@ -86,6 +107,6 @@ class SaveOnSignal(Callback):
             signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and self.received == signal.SIGINT:
+        if signum == signal.SIGINT and self._told == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signum
+        self._told = signum

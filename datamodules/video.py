@@ -1,6 +1,8 @@
 """The data module of every run: one source, random training clips, fixed validation."""
 
 import logging
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -33,6 +35,13 @@ SourceName: TypeAlias = Literal["synthetic", "folder", "vimeo90k", "openvid"]
 
 SYNTHETIC_VALIDATION = 2**32
 REPORTED_FAILURES = 20
+
+NO_CLIP: Batch = {
+    "clip": torch.empty(0, 1, 3, 1, 1, dtype=torch.uint8),
+    "index": torch.empty(0, dtype=torch.int64),
+    "name": [],
+}
+"""The validation batch of a rank that has no clip."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +141,6 @@ class VideoDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        # Lightning's switch: a rank may have no validation clip.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         self._given = self._options = _Options(
             source=source,
             root=root,
@@ -169,7 +176,8 @@ class VideoDataModule(LightningDataModule):
                 ``source`` or ``root`` changes validation too, unless that has its own.
 
         Raises:
-            ValueError: A change has an unknown name or a value out of range.
+            ValueError: A change has an unknown name or a value out of range, or the
+                root names an environment variable that is not set.
         """
         unknown = sorted(set(changes) - set(_NAMES))
         if unknown:
@@ -178,6 +186,9 @@ class VideoDataModule(LightningDataModule):
                 f"it can change {', '.join(_NAMES)}"
             )
         self._options = replace(self._given, **changes)
+        for root in (self._options.root, self._options.val_root):
+            # Now, and not when the stages before this one have cost a day.
+            expand(root)
         self._stage = _Stage(stage, frames, crop, batch_size)
 
     def prepare_data(self) -> None:
@@ -229,12 +240,15 @@ class VideoDataModule(LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         """Return this rank's share of the fixed clips, one per batch.
 
-        With more ranks than clips some ranks have none.
+        With more ranks than clips, some get one batch without a clip: Lightning would
+        keep a rank without batches out of the collectives at a validation's end.
 
         Raises:
             ClipError: None of the rank's clips can be read.
         """
         samples = self._fixed_samples()
+        if not samples and self._open().val_items:
+            return DataLoader([NO_CLIP], batch_size=None)  # type: ignore[arg-type]
         return DataLoader(
             samples,  # type: ignore[arg-type]
             batch_size=1,
@@ -254,14 +268,14 @@ class VideoDataModule(LightningDataModule):
         return dict(self._failures)
 
     def failure_report(self) -> str:
-        """Say which videos were skipped, by name; call it on every rank."""
+        """Say which videos were skipped, by name, if any; call it on every rank."""
         failures = self.failures()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             ranks: list[Any] = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(ranks, failures)
             failures = {name: why for rank in ranks for name, why in rank.items()}
         if not failures:
-            return "no video was skipped"
+            return ""
         lines = [f"{name}: {why}" for name, why in sorted(failures.items())]
         more = len(lines) - REPORTED_FAILURES
         lines[REPORTED_FAILURES:] = [f"and {more} more"] if more > 0 else []
@@ -325,9 +339,17 @@ def build_source(
 ) -> ClipSource:
     """Open a source by name.
 
+    Args:
+        source: Its name.
+        root: Its directory; ``~`` and ``${VARIABLES}`` of the environment are expanded.
+        list_file: Its list, if it is not where the source has it.
+        split: Which part, for a source that has several.
+
     Raises:
-        ValueError: There is no such source, or nothing for it under ``root``.
+        ValueError: There is no such source, nothing for it under ``root``, or ``root``
+            names an environment variable that is not set.
     """
+    root = expand(root)
     if source == "vimeo90k":
         return Vimeo90KSource(root, list_file, split)
     if source == "openvid":
@@ -347,6 +369,24 @@ def build_source(
             "there, set source to folder, vimeo90k or openvid"
         )
     return SyntheticSource(first=SYNTHETIC_VALIDATION if split == "test" else 0)
+
+
+def expand(root: str | None) -> str | None:
+    """Expand ``~`` and environment variables in a directory's name.
+
+    Raises:
+        ValueError: A variable is not set.
+    """
+    if root is None:
+        return None
+    expanded = os.path.expandvars(os.path.expanduser(root))
+    if unset := re.search(r"\$(?:\{(\w+)\}|(\w+))", expanded):
+        raise ValueError(
+            f"root {root!r}: the environment variable {unset[1] or unset[2]} is not "
+            "set; set it to that directory, or give the directory itself (--data.root, "
+            "or `data: {root: ...}` in the stage's row)"
+        )
+    return expanded
 
 
 def _open_sources(options: _Options) -> _Opened:
@@ -384,7 +424,7 @@ def _validation_source(options: _Options, train: ClipSource) -> ClipSource | Non
     if source == "synthetic":
         return build_source("synthetic", split="test")
     if isinstance(train, Vimeo90KSource):
-        tests = find_list(Path(str(options.root)).expanduser(), "test")
+        tests = find_list(Path(str(expand(options.root))), "test")
         if tests is not None and tests != train.list_file:
-            return Vimeo90KSource(options.root, split="test")
+            return build_source("vimeo90k", options.root, split="test")
     return None

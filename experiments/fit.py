@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     0 after the whole schedule, 128 + signal number when a signal stopped it after
-    saving, 2 for an error of the user's, which is one line on stderr.
+    saving, 2 for an error of the user's, 1 when training diverged; each error is one
+    line on stderr.
     """
     from experiments.coding import run_command
 
@@ -45,11 +46,20 @@ def fit(arguments: list[str]) -> int:
 
     import torch
 
+    from callbacks.guards import NonFiniteGradientError
     from experiments.training import train
 
     # Before the network draws its weights.
     torch.manual_seed(config.seed)
-    return train(options, parser.instantiate(config))
+    try:
+        return train(options, parser.instantiate(config))
+    except NonFiniteGradientError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        # Before the first step, between two stages, or at the second Ctrl-C.
+        print("interrupted: the same command goes on where it saved", file=sys.stderr)
+        return 130
 
 
 def _config_files(arguments: list[str]) -> list[Path]:

@@ -89,10 +89,10 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     ``experiments/configs/base.yaml`` is always read first, then every ``--config`` in
     its order, then single options.
     """
-    from datamodules.video import VideoDataModule
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     import lightning_modules
+    from datamodules.video import VideoDataModule
     from lightning_modules.base import CodecModule
     from lightning_modules.stages import Shrink, Stage
 

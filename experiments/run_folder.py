@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from lightning_modules.stages import Stage
+
 FREE = (
     "config",
     "runs_dir",
@@ -58,30 +60,38 @@ class RunFolder:
         """Return where a stage's best checkpoint lies."""
         return self.path / stage / "best.ckpt"
 
-    def steps_done(self, stage: str) -> int | None:
-        """Return the steps in a stage's newest checkpoint, ``None`` without one."""
+    def steps_done(self, stages: list[Stage]) -> list[int | None]:
+        """Return each stage's steps done, ``None`` where it has not saved any.
+
+        Only the newest checkpoint is read: the stages before it are finished.
+        """
         import torch
 
-        path = self.last(stage)
-        if not path.exists():
-            return None
+        begun = [stage for stage in stages if self.last(stage.name).exists()]
+        if not begun:
+            return [None] * len(stages)
+        newest = stages.index(begun[-1])
+        path = self.last(begun[-1].name)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return int(checkpoint["global_step"])
+        finished = [stage.steps for stage in stages[:newest]]
+        later = len(stages) - newest - 1
+        return [*finished, int(checkpoint["global_step"]), *[None] * later]
 
     def check(self, config: dict[str, Any]) -> None:
-        """Compare with the run that the folder holds already, if any.
+        """Compare with the run that the folder holds already, if it got anywhere.
 
         Raises:
             ValueError: Something that defines the run has changed.
         """
+        if not any(self.path.glob("*/last.ckpt")):
+            # An error in the options, say, which the next try mends.
+            return
         path = self.path / "config.yaml"
         if not path.exists():
-            if self.path.exists() and any(self.path.glob("*/last.ckpt")):
-                raise ValueError(
-                    f"{self.path} has checkpoints but no config.yaml: give another "
-                    "--run, or remove the folder"
-                )
-            return
+            raise ValueError(
+                f"{self.path} has checkpoints but no config.yaml: give another "
+                "--run, or remove the folder"
+            )
         before = dict(_leaves(yaml.safe_load(path.read_text())))
         now = dict(_leaves(config))
         changed = [

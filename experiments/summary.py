@@ -28,8 +28,11 @@ def summary(
         received: The signal that stopped it, if one did.
         sync: Command that sends an offline run to W&B, if it is one.
     """
-    done = {stage.name: folder.steps_done(stage.name) for stage in stages}
-    rows = [f"{s.name} {done[s.name] or 0}/{s.steps}" for s in stages]
+    done = folder.steps_done(stages)
+    rows = [
+        f"{stage.name} {steps or 0}/{stage.steps}"
+        for stage, steps in zip(stages, done, strict=True)
+    ]
     lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
     values = last_values(folder.path / "metrics.csv")
     shown = [
@@ -42,7 +45,7 @@ def summary(
     lines.append(f"folder: {folder.path}")
     if sync:
         lines.append(f"send to W&B: {sync}")
-    latest = [stage for stage in stages if done[stage.name] is not None]
+    latest = [s for s, steps in zip(stages, done, strict=True) if steps is not None]
     if received:
         lines.append("stopped by a signal after saving: the same command goes on")
     elif latest:

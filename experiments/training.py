@@ -1,16 +1,20 @@
 """The stages of a run, one ``Trainer.fit`` each."""
 
+import logging
 import os
+import signal
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
-from datamodules.video import VideoDataModule
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoints import (
     AtomicCheckpointIO,
@@ -28,6 +32,7 @@ from callbacks.guards import (
 from callbacks.interrupt import SaveOnSignal
 from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
+from datamodules.video import VideoDataModule
 from experiments.options import TrackingOptions, TrainerOptions
 from experiments.run_folder import RunFolder
 from experiments.summary import summary
@@ -36,6 +41,21 @@ from experiments.weights import init_from
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
 from lightning_modules.stages import Stage, check_stages
+
+CHATTER = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
+)
+"""Where Lightning says what nobody asked for; the suite's own notes go there too."""
+
+NEEDLESS = (
+    # Old torch functions that Lightning itself uses.
+    r"`isinstance\(treespec, LeafSpec\)",
+    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",
+    # What is logged is equal on all ranks, or of rank 0 by intention.
+    r"It is recommended to use `self\.log\('val/.*sync_dist=True",
+)
+"""Warnings about nothing that a user could mend."""
 
 
 def train(options: dict[str, Any], config: Namespace) -> int:
@@ -51,7 +71,8 @@ def train(options: dict[str, Any], config: Namespace) -> int:
     Raises:
         ValueError: The options do not fit together, or not with the run's folder.
     """
-    stages = schedule(config)
+    quieten_lightning()
+    stages, first = schedule(config)
     folder = RunFolder(Path(options["runs_dir"]) / options["run"])
     if _is_rank_zero():
         folder.check(options)
@@ -59,7 +80,8 @@ def train(options: dict[str, Any], config: Namespace) -> int:
     for index, stage in enumerate(stages):
         # All rows are checked before the first one has cost a day.
         module.start_stage(stage, index, len(stages), 0)
-    done = [folder.steps_done(stage.name) for stage in stages]
+        start_data(config.data, stage, index)
+    done = folder.steps_done(stages)
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from)
         if _is_rank_zero():
@@ -68,13 +90,15 @@ def train(options: dict[str, Any], config: Namespace) -> int:
         folder.write_config(options)
     run = Run(folder, module, config, options, stages)
     try:
-        received = run.go_on(done)
+        received = run.go_on(first, done)
     finally:
         close_loggers(run.loggers)
+    # All ranks take part in it, one of them prints it.
+    skipped = config.data.failure_report()
     if _is_rank_zero():
-        print(summary(folder, stages, received, sync_hint(folder.path)))
-        if report := config.data.failure_report():
-            print(report)
+        print(summary(folder, stages[first:], received, sync_hint(folder.path)))
+        if skipped:
+            print(skipped)
     return 128 + received if received else 0
 
 
@@ -83,22 +107,48 @@ def _is_rank_zero() -> bool:
     return rank_zero_only.rank == 0  # type: ignore[attr-defined,no-any-return]
 
 
-def schedule(config: Namespace) -> list[Stage]:
-    """Return the rows that this run has, capped if it is a rehearsal.
+def quieten_lightning() -> None:
+    """Drop Lightning's notes on hardware, tips and limits; warnings stay."""
+    warnings.formatwarning = _only_message
+    for message in NEEDLESS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in CHATTER:
+        logging.getLogger(name).addFilter(_no_chatter)
+
+
+def _only_message(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {message}\n"
+
+
+def _no_chatter(record: logging.LogRecord) -> bool:
+    within = Path(record.pathname).is_relative_to(Path(lightning.__file__).parent)
+    return record.levelno > logging.INFO or not within
+
+
+def schedule(config: Namespace) -> tuple[list[Stage], int]:
+    """Return all rows, capped in a rehearsal, and the number of the first that runs.
+
+    Rows keep their numbers, which their samples follow from: a run that forks from
+    another one's stage goes on as that one did.
 
     Raises:
         ValueError: There are none, two share a name, or ``--from_stage`` names none.
     """
     stages: list[Stage] = list(config.stages or [])
     check_stages(stages)
-    if config.from_stage:
-        names = [stage.name for stage in stages]
-        if config.from_stage not in names:
-            raise ValueError(
-                f"--from_stage {config.from_stage!r} is no stage: choose from {names}"
-            )
-        stages = stages[names.index(config.from_stage) :]
-    return config.shrink.apply(stages) if config.shrink else stages
+    if config.shrink:
+        stages = config.shrink.apply(stages)
+    names = [stage.name for stage in stages]
+    if config.from_stage and config.from_stage not in names:
+        raise ValueError(
+            f"--from_stage {config.from_stage!r} is no stage: choose from {names}"
+        )
+    return stages, names.index(config.from_stage) if config.from_stage else 0
+
+
+def start_data(data: VideoDataModule, stage: Stage, index: int) -> None:
+    """Make the data ready for row ``index``."""
+    data.start_stage(index, stage.frames, stage.crop, stage.batch_size, **stage.data)
 
 
 class Run:
@@ -139,15 +189,20 @@ class Run:
             config=options,
         )
 
-    def go_on(self, done: Sequence[int | None]) -> int | None:
-        """Run what is not finished; return the signal that stopped it, if any."""
-        first = 0
+    def go_on(self, begin: int, done: Sequence[int | None]) -> int | None:
+        """Run what is not finished; return the signal that stopped it, if any.
+
+        Args:
+            begin: Number of the first row that belongs to the run.
+            done: Steps that each row's checkpoint holds, ``None`` without one.
+        """
+        first = begin
         for index, (stage, steps) in enumerate(zip(self.stages, done, strict=True)):
             if steps is not None and steps >= stage.steps:
                 first = index + 1
-        if first and first < len(self.stages):
+        if begin < first < len(self.stages):
             self._load_weights(self.folder.last(self.stages[first - 1].name))
-        offset = sum(stage.steps for stage in self.stages[:first])
+        offset = sum(stage.steps for stage in self.stages[begin:first])
         for index in range(first, len(self.stages)):
             received = self._fit(index, offset, done[index])
             if received:
@@ -164,21 +219,41 @@ class Run:
         stage = self.stages[index]
         seed_everything(self.seed, workers=True, verbose=False)
         self.module.start_stage(stage, index, len(self.stages), offset)
-        self.data.start_stage(
-            index, stage.frames, stage.crop, stage.batch_size, **stage.data
-        )
+        start_data(self.data, stage, index)
         for logger in self.loggers:
             logger.start_stage(stage.name, offset, done or 0)
         last = self.folder.last(stage.name)
         interrupt = SaveOnSignal(last)
         trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
-        trainer.fit(
-            self.module,
-            datamodule=self.data,
-            ckpt_path=None if done is None else str(last),
-            weights_only=True,
-        )
+        self._check_batches(trainer)
+        try:
+            trainer.fit(
+                self.module,
+                datamodule=self.data,
+                ckpt_path=None if done is None else str(last),
+                weights_only=True,
+            )
+        except SIGTERMException:
+            # It came before the first step, when Lightning was listening.
+            return int(signal.SIGTERM)
+        except SystemExit as end:
+            # Lightning ends a fit with code 1 on Ctrl-C.
+            if isinstance(end.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from end
+            raise
         return interrupt.received
+
+    def _check_batches(self, trainer: Trainer) -> None:
+        """Raise before other processes are started, and before any stage has run."""
+        shares = trainer.world_size * trainer.accumulate_grad_batches
+        for stage in self.stages:
+            if stage.batch_size % shares:
+                raise ValueError(
+                    f"stage {stage.name!r}: batch_size {stage.batch_size} (over all "
+                    f"devices) cannot be shared out to {trainer.world_size} devices x "
+                    f"{trainer.accumulate_grad_batches} accumulated micro-batches: "
+                    f"make it a multiple of {shares}"
+                )
 
     def _val_interval(self, stage: Stage) -> int:
         return min(self.trainer_options.val_every_n_steps, stage.steps)

@@ -76,9 +76,15 @@ class CodecModule(LightningModule, ABC):
         codec: The network.
         distortion: Name of a function in ``losses.py``.
         weight_decay: Of AdamW.
+
+    Attributes:
+        codec_class: The network's class.
+        loss_terms: Names of what :meth:`terms` returns: what a stage can weigh. A
+            codec with ``terms`` of its own adds their names.
     """
 
     codec_class: ClassVar[type[VideoCodec]]
+    loss_terms: ClassVar[tuple[str, ...]] = ("rate", "distortion")
 
     def __init__(
         self, codec: VideoCodec, distortion_name: str, weight_decay: float
@@ -91,6 +97,7 @@ class CodecModule(LightningModule, ABC):
         self._clock = time.perf_counter()
         self._frames_done = 0
         self._loss_sum = [0.0, 0.0]
+        self._logged: Tensor | None = None
 
     @abstractmethod
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
@@ -131,7 +138,8 @@ class CodecModule(LightningModule, ABC):
             finished_steps: Steps of the rows before it.
 
         Raises:
-            ValueError: It names a sub-module or an option that does not exist.
+            ValueError: It names a sub-module, an option or a loss term that does not
+                exist.
         """
         self.stage, self.stage_index, self.stage_count = stage, index, count
         self.finished_steps = finished_steps
@@ -144,6 +152,12 @@ class CodecModule(LightningModule, ABC):
             raise ValueError(
                 f"stage {stage.name!r} names sub-modules {wrong} that the codec does "
                 f"not have: it has {inner}"
+            )
+        unknown = sorted(set(stage.weights) - set(self.loss_terms))
+        if unknown:
+            raise ValueError(
+                f"stage {stage.name!r} weighs loss terms {unknown} that do not exist: "
+                f"there are {sorted(self.loss_terms)}"
             )
         self.codec.requires_grad_(not stage.trainable)
         for name in stage.trainable:
@@ -184,19 +198,17 @@ class CodecModule(LightningModule, ABC):
         }
 
     def loss(self, terms: dict[str, Tensor]) -> Tensor:
-        """Add up the terms with the stage's weights.
-
-        Raises:
-            ValueError: A weight names a term that does not exist.
-        """
+        """Add up the terms with the stage's weights."""
+        assert set(terms) == set(self.loss_terms), "loss_terms must name all terms"
         weights = self.stage.weights
-        unknown = sorted(set(weights) - set(terms))
-        if unknown:
-            raise ValueError(
-                f"stage {self.stage.name!r} weighs loss terms {unknown} that do not "
-                f"exist: there are {sorted(terms)}"
-            )
         return torch.stack([weights.get(n, 1.0) * t for n, t in terms.items()]).sum()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Let what layers draw from the global generator follow from the samples.
+
+        So that dropout, say, is the same after a resume.
+        """
+        torch.manual_seed(int(batch["index"][0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Code a batch and return the loss."""
@@ -207,11 +219,15 @@ class CodecModule(LightningModule, ABC):
         self._frames_done += draw.clip.shape[0] * draw.clip.shape[1]
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.trainer.global_step + 1) % every == 0:
-            self._log_step(draw, out, {"loss": loss, **terms})
+            last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+            self._log_step(draw, out, {"loss": loss, **terms}, last)
         return loss
 
     @torch.no_grad()
-    def _log_step(self, draw: Draw, out: CodecOutput, terms: dict[str, Tensor]) -> None:
+    def _log_step(
+        self, draw: Draw, out: CodecOutput, terms: dict[str, Tensor], last: bool
+    ) -> None:
+        """Add up a batch's figures; log those of the whole step with its last one."""
         x_hat = out.x_hat.detach().clamp(0.0, 1.0)
         error = (draw.clip - x_hat).square().mean(dim=(-3, -2, -1))
         psnr = -10.0 * torch.log10(error.clamp_min(1e-10))
@@ -225,8 +241,13 @@ class CodecModule(LightningModule, ABC):
                 chosen = values.float()[mask]
                 count = chosen.new_tensor(chosen.numel())
                 sums.append(torch.stack([chosen.sum(), count]))
+        totals = torch.stack(sums)
+        self._logged = totals if self._logged is None else self._logged + totals
+        if not last:
+            return
         # One collective for all of them, and only on steps that are logged.
-        totals = self.trainer.strategy.reduce(torch.stack(sums), reduce_op="sum")
+        totals = self.trainer.strategy.reduce(self._logged, reduce_op="sum")
+        self._logged = None
         logged = {
             f"train/{name}": total / number
             for name, (total, number) in zip(names, totals.tolist(), strict=True)
@@ -234,7 +255,11 @@ class CodecModule(LightningModule, ABC):
         }
         logged["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         logged["train/frames_per_second"] = self._throughput()
-        self.log_dict(logged, batch_size=draw.clip.shape[0])
+        self.log_dict(logged, logger=False, batch_size=draw.clip.shape[0])
+        # Lightning itself would repeat old figures of the groups that this step lacks,
+        # and write after the step's checkpoint: a kill in between would lose them.
+        for logger in self.trainer.loggers:
+            logger.log_metrics(logged, self.trainer.global_step)
 
     def _throughput(self) -> float:
         now = time.perf_counter()
@@ -244,6 +269,7 @@ class CodecModule(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Start the throughput's clock."""
+        self._logged = None
         self._clock, self._frames_done = time.perf_counter(), 0
 
     # Validation and test.
@@ -257,7 +283,10 @@ class CodecModule(LightningModule, ABC):
         self, batch: Batch, batch_idx: int
     ) -> list[ValidationResult]:
         """Code a clip at every rate point, as :class:`ValidationResult` values."""
-        results = []
+        results: list[ValidationResult] = []
+        if not batch["name"]:
+            # This rank has no clip, but takes part in what the ranks do together.
+            return results
         draw = self.draw(batch["clip"], batch["index"], training=False)
         for point, rate in self.rate_points().items():
             draw.rate = torch.full_like(draw.rate, rate)

@@ -55,6 +55,10 @@ class Stage:
                     f"stage {self.name!r}: {name} is {getattr(self, name)}, "
                     "it must be at least 1"
                 )
+        if twice := sorted({"frames", "crop", "batch_size"} & set(self.data)):
+            raise ValueError(
+                f"stage {self.name!r}: {twice} belong in the row itself, not in data"
+            )
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of optimizer step ``step``, from 0."""

@@ -210,27 +210,29 @@ class SendAt(Callback):
                 time.sleep(0.01)
 
 
+@pytest.mark.parametrize("done", [3, 4])
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_stops_and_the_run_goes_on_exactly(tmp_path, signum):
+def test_a_signal_saves_stops_and_the_run_goes_on_exactly(tmp_path, signum, done):
+    # It comes in the step after; step 4 ends with a validation, which is not left out.
     handlers = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
     path, module = tmp_path / "last.ckpt", Module()
     interrupt, saved = SaveOnSignal(path), Saved()
     checkpoints = StageCheckpoints(tmp_path, 100)
-    callbacks = [interrupt, checkpoints, SendAt(signum, step=3)]
+    callbacks = [interrupt, checkpoints, SendAt(signum, step=done)]
     # `min_steps` must not keep it from stopping.
     trainer = fit(module, *callbacks, steps=9, min_steps=8, plugins=[saved])
     # The end of a stopped fit must not replace the checkpoint of the batch.
-    assert saved.names == [("best", 2), ("last", 4)]
+    assert saved.names == [("best", 2), ("last", done + 1)]
     assert interrupt.received == signum
-    assert trainer.global_step == global_step(path) == 4
-    assert module.validated == [2]
+    assert trainer.global_step == global_step(path) == done + 1
+    assert module.validated == [2, 4]
     assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == handlers
 
     whole, resumed = Module(), Module()
     fit(whole, steps=9)
     seen = SaveOnSignal(path)
     # Like a real run's sampler, which begins at the checkpoint's step.
-    fit(resumed, seen, checkpoints, steps=9, ckpt_path=path, skip=4)
+    fit(resumed, seen, checkpoints, steps=9, ckpt_path=path, skip=done + 1)
     assert torch.equal(whole.codec.weight, resumed.codec.weight)
     assert seen.received is None
     assert resumed.validated == [6, 8]

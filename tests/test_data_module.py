@@ -305,7 +305,9 @@ def test_validation_clips_are_fixed_and_shared_out_without_repeats():
         assert other[0] == name
         assert torch.equal(other[1], clip)
         assert torch.equal(other[2], index)
-    assert names_and_clips(rank=5, world_size=6) == []
+    # A rank without a clip still validates along with the others.
+    without = module(fake_trainer(rank=5, world_size=6), val_clips=5).val_dataloader()
+    assert [batch["name"] for batch in without] == [[]]
 
 
 def test_the_last_videos_of_a_folder_are_held_out(tmp_path):
@@ -368,7 +370,7 @@ def test_another_source_may_validate(tmp_path):
 
 
 def test_skipped_videos_are_reported_by_name(tmp_path):
-    assert module().failure_report() == "no video was skipped"
+    assert module().failure_report() == ""
     root = make_pngs(tmp_path, 9)
     (root / "broken.mp4").write_text("not a video")
     for frame in range(2):
