@@ -58,9 +58,6 @@ class TrackingOptions:
     """Where a run's numbers and pictures go.
 
     Attributes:
-        logger: ``auto`` is W&B online when logged in and the server answers, offline
-            otherwise; ``online`` and ``offline`` insist; ``csv`` keeps only the CSV
-            file (always written); ``none`` keeps nothing.
         project: W&B project.
         group: W&B group; the names of the configuration files if null.
         tags: W&B tags beside the codec's name and the stage's.
@@ -71,7 +68,6 @@ class TrackingOptions:
             decode to the encoder's frames; 0 for none.
     """
 
-    logger: Literal["auto", "online", "offline", "csv", "none"] = "auto"
     project: str = "learned-video-codecs"
     group: str | None = None
     tags: list[str] = field(default_factory=list)
@@ -129,6 +125,19 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
         type=str | None,
         default=None,
         help="Stage to begin with; the ones before it are left out.",
+    )
+    parser.add_argument(
+        "--to_stage",
+        type=str | None,
+        default=None,
+        help="Stage to end with; without it the same command goes on to the others.",
+    )
+    parser.add_argument(
+        "--logger",
+        type=Literal["auto", "online", "offline", "csv", "none"],
+        default="auto",
+        help="auto: W&B online when logged in and the server answers, else offline; "
+        "online and offline insist; csv: only metrics.csv, which all but none write.",
     )
     parser.add_subclass_arguments(CodecModule, "model", required=True)
     parser.add_class_arguments(VideoDataModule, "data")

@@ -29,6 +29,8 @@ FREE = (
     "data.val_list_file",
     "data.workers",
     "tracking",
+    "logger",
+    "to_stage",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

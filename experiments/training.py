@@ -126,24 +126,32 @@ def _no_chatter(record: logging.LogRecord) -> bool:
 
 
 def schedule(config: Namespace) -> tuple[list[Stage], int]:
-    """Return all rows, capped in a rehearsal, and the number of the first that runs.
+    """Return the rows, capped in a rehearsal, and the number of the first that runs.
 
     Rows keep their numbers, which their samples follow from: a run that forks from
     another one's stage goes on as that one did.
 
     Raises:
-        ValueError: There are none, two share a name, or ``--from_stage`` names none.
+        ValueError: There are none, two share a name, or ``--from_stage`` and
+            ``--to_stage`` name none.
     """
     stages: list[Stage] = list(config.stages or [])
     check_stages(stages)
     if config.shrink:
         stages = config.shrink.apply(stages)
     names = [stage.name for stage in stages]
-    if config.from_stage and config.from_stage not in names:
+    ends = {"from_stage": config.from_stage, "to_stage": config.to_stage}
+    for option, name in ends.items():
+        if name and name not in names:
+            raise ValueError(f"--{option} {name!r} is no stage: choose from {names}")
+    first = names.index(config.from_stage) if config.from_stage else 0
+    stop = names.index(config.to_stage) + 1 if config.to_stage else len(names)
+    if stop <= first:
         raise ValueError(
-            f"--from_stage {config.from_stage!r} is no stage: choose from {names}"
+            f"--to_stage {config.to_stage!r} comes before --from_stage "
+            f"{config.from_stage!r}: the order is {names}"
         )
-    return stages, names.index(config.from_stage) if config.from_stage else 0
+    return stages[:stop], first
 
 
 def start_data(data: VideoDataModule, stage: Stage, index: int) -> None:
@@ -177,11 +185,12 @@ class Run:
         self.tracking: TrackingOptions = config.tracking
         self.seed: int = config.seed
         self.stages = stages
+        self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
         self.loggers = make_loggers(
             folder.path,
-            self.tracking.logger,
+            config.logger,
             project=self.tracking.project,
             name=options["run"],
             group=self.tracking.group,
@@ -271,7 +280,7 @@ class Run:
             callbacks.insert(0, CodecEMA(options.ema_decay))
         if tracking.real_bits_every_n_validations:
             callbacks.append(RealBitsGuard(tracking.real_bits_every_n_validations))
-        if tracking.strips_every_n_validations and tracking.logger != "none":
+        if tracking.strips_every_n_validations and self.keeps_files:
             callbacks.append(
                 ClipLogger(self.folder.path, tracking.strips_every_n_validations)
             )

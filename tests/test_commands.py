@@ -40,7 +40,7 @@ def checkpoint(tmp_path_factory):
             *("--runs_dir", str(runs), "--run", "trained"),
             *("--shrink.total_steps", "150", "--shrink.min_steps", "2"),
             *("--data.val_clips", "1", "--data.val_crop", "64", "--data.workers", "0"),
-            *("--tracking.logger", "csv", "--tracking.metrics", "[psnr,bpp]"),
+            *("--logger", "csv", "--tracking.metrics", "[psnr,bpp]"),
             *("--tracking.strips_every_n_validations", "0"),
         ]
     )

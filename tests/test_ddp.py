@@ -48,8 +48,8 @@ SCHEDULE = {
         "save_every_n_steps": 2,
         "check_ranks_every_n_steps": 1,
     },
+    "logger": "csv",
     "tracking": {
-        "logger": "csv",
         "metrics": ["psnr", "bpp"],
         "strips_every_n_validations": 0,
     },

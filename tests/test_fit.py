@@ -36,7 +36,7 @@ TINY = [
     "--data.val_crop=64",
     "--trainer.threads=1",
     "--trainer.accelerator=cpu",
-    "--tracking.logger=csv",
+    "--logger=csv",
     "--tracking.metrics=[psnr,bpp]",
     "--tracking.strips_every_n_validations=0",
 ]
@@ -143,7 +143,7 @@ def test_without_arguments_it_rehearses_and_then_has_nothing_to_do(tmp_path, cap
 def test_only_the_suite_speaks(tmp_path, caplog, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr("experiments.tracking.why_offline", lambda: "no key")
-    assert two_stages(tmp_path, "--tracking.logger=auto") == 0
+    assert two_stages(tmp_path, "--logger=auto") == 0
     said = [r.message for r in caplog.records if r.name.startswith("lightning")]
     assert said == ["W&B logs offline: no key"]
 
@@ -153,7 +153,7 @@ def test_only_the_suite_speaks(tmp_path, caplog, monkeypatch):
 
 TRACKED = [
     "--run=run",
-    "--tracking.logger=offline",
+    "--logger=offline",
     "--tracking.metrics=[psnr,psnr_yuv,ms_ssim,bpp]",
     "--tracking.strips_every_n_validations=1",
     "--data.val_crop=96",
@@ -319,7 +319,7 @@ def test_a_run_that_has_begun_keeps_what_defines_it(tmp_path, capsys):
 def test_where_it_runs_may_change(tmp_path):
     assert two_stages(tmp_path, "--run=run") == 0
     shutil.rmtree(tmp_path / "run" / "second")
-    free = ["--data.workers=1", "--tracking.logger=none", "--trainer.devices=1"]
+    free = ["--data.workers=1", "--logger=none", "--trainer.devices=1"]
     free += ["--trainer.log_every_n_steps=2", "--trainer.save_every_n_steps=1"]
     assert two_stages(tmp_path, "--run=run", *free) == 0
     assert (tmp_path / "run" / "second" / "last.ckpt").exists()
@@ -350,6 +350,20 @@ def test_steps_with_a_gradient_that_is_not_finite_are_skipped(tmp_path, monkeypa
     for stage in ("first", "second"):
         for weight in weights(tmp_path / "run" / stage / "last.ckpt").values():
             assert torch.isfinite(weight).all()
+
+
+def test_a_run_can_end_with_a_stage_and_go_on_later(tmp_path, capsys):
+    assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
+    assert "second" not in capsys.readouterr().out
+    assert not (tmp_path / "run" / "second").exists()
+    assert two_stages(tmp_path, "--run=run") == 0
+    assert two_stages(tmp_path, "--run=whole") == 0
+    parts = weights(tmp_path / "run" / "second" / "last.ckpt")
+    for name, weight in weights(tmp_path / "whole" / "second" / "last.ckpt").items():
+        assert torch.equal(weight, parts[name])
+    order = ["--run=other", "--from_stage=second", "--to_stage=first"]
+    assert two_stages(tmp_path, *order) == 2
+    assert "comes before" in capsys.readouterr().err
 
 
 def test_too_many_of_them_end_the_run(tmp_path, monkeypatch, capsys):
@@ -419,7 +433,7 @@ def test_a_mistake_in_a_later_row_is_told_before_the_first(
         (["--model.init_args.sise=tiny"], "sise"),
         (["--model=UI3C"], "UI3C"),
         (["--config=nowhere.yaml"], "nowhere.yaml"),
-        (["--tracking.logger=wandb"], "tracking.logger"),
+        (["--logger=wandb"], "logger"),
     ],
 )
 def test_a_misspelt_option_is_named(tmp_path, capsys, options, message):
@@ -461,6 +475,6 @@ def test_missing_data_is_named(tmp_path, capsys, monkeypatch, root, message):
     if root:
         monkeypatch.setenv("VIMEO90K", str(tmp_path / root))
     config = [f"--config={CONFIGS / 'ui2c.yaml'}", "--model.init_args.size=tiny"]
-    arguments = [*config, f"--runs_dir={tmp_path}", "--tracking.logger=csv"]
+    arguments = [*config, f"--runs_dir={tmp_path}", "--logger=csv"]
     assert main([*arguments, "--trainer.accelerator=cpu"]) == 2
     assert re.search(message, one_line(capsys))

@@ -36,8 +36,8 @@ SCHEDULE = {
         "accelerator": "cpu",
         "threads": 1,
     },
+    "logger": "csv",
     "tracking": {
-        "logger": "csv",
         "metrics": ["psnr", "bpp"],
         "strips_every_n_validations": 0,
     },
