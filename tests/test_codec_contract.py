@@ -177,6 +177,17 @@ def test_recomputed_activations_give_the_same_gradients(module):
         torch.testing.assert_close(a, b)
 
 
+def test_a_codec_trains_after_it_has_coded(module):
+    clip = noise_clip(3, 80, 80)
+    rate = middle_rate(module.codec)
+    module.codec.eval()
+    packets = list(module.codec.compress(clip[0], rate))
+    list(module.codec.decompress(packets, 80, 80))
+    module.codec.train()
+    out = module.codec(clip, torch.tensor([rate]))
+    (out.bits.sum() + out.x_hat.sum()).backward()
+
+
 def test_what_a_sample_draws_does_not_depend_on_its_batch(module):
     clip = noise_clip(7, 64, 64, batch=4)
     seeds = torch.tensor([5, 2**61, 7, 8])

@@ -54,7 +54,7 @@ def test_lambda_depends_on_the_base_qp_only():
 
 def test_every_element_is_coded_in_exactly_one_step():
     for steps in (2, 4):
-        masks = step_masks(steps, 8, 5, 7)
+        masks = step_masks(steps, 8, 5, 7, torch.device("cpu"))
         assert masks.shape == (steps, 8, 5, 7)
         assert (masks.sum(0) == 1).all()
         shares = masks.flatten(1).float().mean(1)

@@ -115,7 +115,12 @@ TILES = {2: [[0, 1], [1, 0]], 4: [[0, 1], [2, 3]]}
 
 
 @lru_cache(maxsize=8)
-def step_masks(steps: int, channels: int, height: int, width: int) -> Tensor:
+# Cached tensors serve validation and training alike: autograd refuses those that were
+# made in inference mode.
+@torch.inference_mode(False)
+def step_masks(
+    steps: int, channels: int, height: int, width: int, device: torch.device
+) -> Tensor:
     """Return which elements of a latent each coding step codes.
 
     The channels fall into ``steps`` groups and the positions into as many places of
@@ -130,4 +135,4 @@ def step_masks(steps: int, channels: int, height: int, width: int) -> Tensor:
     # Exclusive or: in every step the groups sit on different places, and over all
     # steps each group visits every place once.
     masks = places == (step ^ group)[:, :, None, None]
-    return masks.repeat_interleave(channels // steps, dim=1)
+    return masks.repeat_interleave(channels // steps, dim=1).to(device)

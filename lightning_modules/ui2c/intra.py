@@ -108,7 +108,7 @@ class IntraNetwork(nn.Module):
         target = None if y is None else y * gain_encoder
         scale, mean = prior.float().chunk(2, dim=1)
         reduced = self.reduction(prior)
-        masks = step_masks(STEPS, channels, *prior.shape[-2:]).to(prior.device)
+        masks = step_masks(STEPS, channels, *prior.shape[-2:], prior.device)
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:

@@ -223,7 +223,7 @@ class UI2CNetwork(nn.Module):
         quant_step, scale, mean = prior.float().chunk(3, dim=1)
         quant_step = quant_step.clamp_min(0.5)
         target = None if y is None else y / quant_step
-        masks = step_masks(STEPS, scale.shape[1], height, width).to(scale.device)
+        masks = step_masks(STEPS, scale.shape[1], height, width, scale.device)
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:
