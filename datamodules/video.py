@@ -193,7 +193,8 @@ class VideoDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Open the sources on one process, which writes the index of a new tree."""
-        self._open()
+        if self._opened is None or self._opened[0] != self._options:
+            logger.info("data: %s", self.describe())
 
     def setup(self, stage: str | None = None) -> None:
         """Open the sources; the index that ``prepare_data`` wrote is read here."""

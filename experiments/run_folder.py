@@ -58,10 +58,6 @@ class RunFolder:
         """Return where a stage's newest checkpoint lies."""
         return self.path / stage / "last.ckpt"
 
-    def best(self, stage: str) -> Path:
-        """Return where a stage's best checkpoint lies."""
-        return self.path / stage / "best.ckpt"
-
     def steps_done(self, stages: list[Stage]) -> list[int | None]:
         """Return each stage's steps done, ``None`` where it has not saved any.
 

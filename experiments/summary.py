@@ -1,9 +1,7 @@
 """What a run says at its end."""
 
-import csv
-from pathlib import Path
-
 from experiments.run_folder import RunFolder
+from experiments.tracking import read_metrics
 from lightning_modules.stages import Stage
 
 SHOWN = (
@@ -34,7 +32,9 @@ def summary(
         for stage, steps in zip(stages, done, strict=True)
     ]
     lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
-    values = last_values(folder.path / "metrics.csv")
+    path = folder.path / "metrics.csv"
+    # Later rows overwrite earlier ones.
+    values = {row[2]: row[3] for row in read_metrics(path)} if path.exists() else {}
     shown = [
         f"{title} {form.format(values[name])}"
         for name, title, form in SHOWN
@@ -58,11 +58,3 @@ def summary(
             f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
         ]
     return "\n".join(lines)
-
-
-def last_values(path: Path) -> dict[str, float]:
-    """Return the newest value of each scalar in a run's ``metrics.csv``."""
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        return {row["name"]: float(row["value"]) for row in csv.DictReader(file)}

@@ -72,6 +72,8 @@ def train(options: dict[str, Any], config: Namespace) -> int:
         ValueError: The options do not fit together, or not with the run's folder.
     """
     quieten_lightning()
+    if _is_rank_zero():
+        show_notes_on_data()
     stages, first = schedule(config)
     folder = RunFolder(Path(options["runs_dir"]) / options["run"])
     if _is_rank_zero():
@@ -114,6 +116,13 @@ def quieten_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
     for name in CHATTER:
         logging.getLogger(name).addFilter(_no_chatter)
+
+
+def show_notes_on_data() -> None:
+    """Let the data say what it found, and how far the index of a large tree is."""
+    notes = logging.getLogger("datamodules")
+    notes.handlers = [logging.StreamHandler()]
+    notes.setLevel(logging.INFO)
 
 
 def _only_message(message: Warning | str, *_: object, **__: object) -> str:

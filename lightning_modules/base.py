@@ -78,12 +78,10 @@ class CodecModule(LightningModule, ABC):
         weight_decay: Of AdamW.
 
     Attributes:
-        codec_class: The network's class.
         loss_terms: Names of what :meth:`terms` returns: what a stage can weigh. A
             codec with ``terms`` of its own adds their names.
     """
 
-    codec_class: ClassVar[type[VideoCodec]]
     loss_terms: ClassVar[tuple[str, ...]] = ("rate", "distortion")
 
     def __init__(

@@ -1,6 +1,7 @@
 """A stage is one row of a training schedule, and one row is one ``Trainer.fit``."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from math import cos, pi
 from typing import Any, Literal
 
 
@@ -62,8 +63,6 @@ class Stage:
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of optimizer step ``step``, from 0."""
-        from math import cos, pi
-
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "constant":
@@ -76,7 +75,8 @@ class Stage:
 class Shrink:
     """Caps that turn any schedule into a rehearsal of minutes.
 
-    Every row stays, so a rehearsal runs what the cluster will run.
+    Every row stays, so a rehearsal runs what the cluster will run; only its own
+    ``data`` is dropped, so that one source serves all rows.
 
     Attributes:
         total_steps: Steps of all stages together, split in proportion to theirs.
@@ -85,8 +85,6 @@ class Shrink:
         crop: Largest crop.
         batch_size: Largest batch.
         lr_scale: Factor on every learning rate: few steps need large ones.
-        data: Arguments of the data module that replace every row's own, for
-            example a ``source`` that needs no download.
     """
 
     total_steps: int = 400
@@ -125,8 +123,3 @@ def check_stages(stages: list[Stage]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"stage names must differ, but these occur twice: {twice}")
-
-
-def stage_fields() -> list[str]:
-    """Return what a row may set."""
-    return [entry.name for entry in fields(Stage)]

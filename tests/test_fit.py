@@ -11,8 +11,11 @@ import yaml
 
 from experiments.fit import main
 from experiments.options import CONFIGS
+from experiments.run_folder import RunFolder
+from experiments.summary import summary
 from lightning_modules import load_codec
 from lightning_modules.base import CodecModule
+from lightning_modules.stages import Stage
 from lightning_modules.ui2c.module import UI2C
 
 CODECS = sorted(
@@ -354,7 +357,9 @@ def test_steps_with_a_gradient_that_is_not_finite_are_skipped(tmp_path, monkeypa
 
 def test_a_run_can_end_with_a_stage_and_go_on_later(tmp_path, capsys):
     assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
-    assert "second" not in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "second" not in said.out
+    assert said.err.count("data: synthetic") == 1
     assert not (tmp_path / "run" / "second").exists()
     assert two_stages(tmp_path, "--run=run") == 0
     assert two_stages(tmp_path, "--run=whole") == 0
@@ -364,6 +369,13 @@ def test_a_run_can_end_with_a_stage_and_go_on_later(tmp_path, capsys):
     order = ["--run=other", "--from_stage=second", "--to_stage=first"]
     assert two_stages(tmp_path, *order) == 2
     assert "comes before" in capsys.readouterr().err
+
+
+def test_the_summary_takes_the_newest_rows_and_no_torn_one(tmp_path):
+    rows = "step,stage,name,value\n1,a,val/psnr,20.0\n2,a,val/psnr,21.5\n3,a,val/ps"
+    (tmp_path / "metrics.csv").write_text(rows)
+    text = summary(RunFolder(tmp_path), [Stage("a", 3, 1)])
+    assert "PSNR 21.50 dB" in text and "a 0/3" in text
 
 
 def test_too_many_of_them_end_the_run(tmp_path, monkeypatch, capsys):

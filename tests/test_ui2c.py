@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from lightning_modules import UI2C
-from lightning_modules.entropy import SymbolEncoder
+from lightning_modules.entropy import SymbolDecoder, SymbolEncoder
 from lightning_modules.stages import Stage
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.entropy_model import (
@@ -15,7 +16,7 @@ from lightning_modules.ui2c.entropy_model import (
     step_masks,
 )
 from lightning_modules.ui2c.module import FRAME_WEIGHTS
-from lightning_modules.ui2c.network import QP_ROWS, UI2CNetwork
+from lightning_modules.ui2c.network import QP_ROWS, _scales
 
 
 @pytest.fixture
@@ -68,11 +69,14 @@ def test_a_slots_table_touches_only_its_frame_channels(codec):
     patches = torch.nn.functional.pixel_unshuffle(frames.flatten(1, 2), 8)
     assert (patches[:, :192] == 1).all() and (patches[:, 192:] == 0).all()
     network = codec.network
-    changed = UI2CNetwork.generate
+    network.q_encoder.data[0], network.q_encoder.data[1] = 5.0, 7.0
+    scales = _scales(network.q_encoder, torch.tensor([[3, 11]])).flatten()
+    half = len(scales) // 2
+    assert (scales[:half] == 5).all() and (scales[half:] == 7).all()
     feature = torch.randn(1, 48, 2, 2)
     network.recon_out.weight.data[:] = 0
     network.recon_out.bias.data[:192] = 1.0
-    out = changed(network, feature, torch.tensor([[0, 0]]))
+    out = network.generate(feature, torch.tensor([[0, 0]]))
     assert (out[:, 0] == 1).all() and (out[:, 1] == 0).all()
 
 
@@ -195,12 +199,14 @@ def test_the_integer_tables_of_z_are_its_learned_distribution():
 
 def test_z_far_from_zero_is_coded_by_the_escape():
     prior = FactorisedPrior(1, 1)
-    encoder = SymbolEncoder()
     tables = prior.tables()
-    encoder.push(
-        torch.tensor([127, -127]).numpy(), torch.zeros(2).int().numpy(), tables
-    )
-    assert len(encoder.finish()) > 0
+    assert int(tables.offset[0]) > -127
+    symbols, indices = np.array([127, -127, 0]), np.zeros(3, dtype=np.int32)
+    encoder = SymbolEncoder()
+    encoder.push(symbols, indices, tables)
+    decoder = SymbolDecoder(encoder.finish())
+    assert decoder.pull(indices, tables).tolist() == symbols.tolist()
+    decoder.finish()
 
 
 def test_scale_indices_take_the_nearest_level():

@@ -50,7 +50,6 @@ class UI2C(CodecModule):
         weight_decay: Of AdamW.
     """
 
-    codec_class = UI2CCodec
     codec: UI2CCodec
 
     def __init__(
