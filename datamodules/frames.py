@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from datamodules.yuv import (
+    Codes,
     dequantise,
+    planes_to_rgb,
     read_yuv420_frame,
     yuv420_frame_size,
-    yuv420_to_444,
-    yuv_to_rgb,
 )
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -155,15 +155,19 @@ def open_video(
 
 
 def _open_images(path: Path) -> VideoReader:
-    paths = [path]
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-        paths = sorted(found, key=lambda p: _natural_key(p.name))
+    paths = find_images(path) if path.is_dir() else [path]
     if not paths:
         raise VideoError(f"directory {path} holds no {'/'.join(IMAGE_SUFFIXES)} image")
     height, width = _read_image(paths[0]).shape[-2:]
     pictures = (_read_image(p) for p in paths)
     return VideoReader(path, width, height, IMAGE_FPS, len(paths), pictures)
+
+
+def find_images(directory: Path) -> list[Path]:
+    """Return a directory's visible images in the order in which they are read."""
+    found = [p for p in directory.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    visible = [p for p in found if not p.name.startswith(".")]
+    return sorted(visible, key=lambda p: _natural_key(p.name))
 
 
 def _natural_key(name: str) -> list[str | int]:
@@ -209,36 +213,82 @@ def _open_raw(
     return VideoReader(path, width, height, fps, frames, pictures, file.close)
 
 
-def _read_yuv(
-    file: BinaryIO, height: int, width: int, depth: int, full_range: bool = True
-) -> Tensor:
-    codes = read_yuv420_frame(file, height, width, depth)
-    planes = dequantise(codes, depth, full_range=full_range)
-    return yuv_to_rgb(yuv420_to_444(*planes)).clamp(0, 1)
+def _read_yuv(file: BinaryIO, height: int, width: int, depth: int) -> Tensor:
+    return _codes_to_rgb(read_yuv420_frame(file, height, width, depth), depth)
+
+
+def _codes_to_rgb(codes: Codes, depth: int, full_range: bool = True) -> Tensor:
+    return planes_to_rgb(dequantise(codes, depth, full_range=full_range), "yuv420")
+
+
+@dataclass(frozen=True)
+class Y4mHeader:
+    """What the first line of a y4m file says.
+
+    Attributes:
+        width: Columns of every frame.
+        height: Rows of every frame.
+        fps: Frames per second.
+        depth: Bits per sample.
+        full_range: False if the file declares studio range.
+        nbytes: Length of the line.
+    """
+
+    width: int
+    height: int
+    fps: Fraction
+    depth: int
+    full_range: bool
+    nbytes: int
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame with a ``FRAME`` line that says nothing more."""
+        samples = yuv420_frame_size(self.height, self.width, self.depth)
+        return len(b"FRAME\n") + samples
+
+
+def read_y4m_header(file: BinaryIO) -> Y4mHeader:
+    """Read the first line of a 4:2:0 y4m file and leave the file behind it.
+
+    Raises:
+        VideoError: It is none, or its samples are not 4:2:0.
+    """
+    line = file.readline(MAX_Y4M_LINE)
+    return Y4mHeader(*_parse_y4m_header(line), nbytes=len(line))
+
+
+def read_y4m_codes(file: BinaryIO, header: Y4mHeader) -> Iterator[Codes]:
+    """Give the frames behind the header of a y4m file as the integers it holds.
+
+    Raises:
+        ValueError: The file ends within a frame, or a ``FRAME`` line is missing.
+    """
+    while line := file.readline(MAX_Y4M_LINE):
+        if not (line.startswith(b"FRAME") and line.endswith(b"\n")):
+            raise VideoError("no FRAME line where one must be")
+        yield read_yuv420_frame(file, header.height, header.width, header.depth)
 
 
 def _open_y4m(path: Path) -> VideoReader:
     """Open YUV4MPEG2: a header line, then ``FRAME`` lines each before a raw frame."""
     file = path.open("rb")
     try:
-        line = file.readline(MAX_Y4M_LINE)
-        width, height, fps, depth, full_range = _parse_y4m_header(line)
-        frame_bytes = len(b"FRAME\n") + yuv420_frame_size(height, width, depth)
-        frames, rest = divmod(path.stat().st_size - len(line), frame_bytes)
+        header = read_y4m_header(file)
+        data_bytes = path.stat().st_size - header.nbytes
+        frames, rest = divmod(data_bytes, header.frame_bytes)
         if frames < 1:
             raise VideoError("it is shorter than one frame of the size in its header")
     except ValueError as error:
         file.close()
         raise VideoError(f"{path} is no y4m that can be read: {error}") from error
-
-    def pictures() -> Iterator[Tensor]:
-        while line := file.readline(MAX_Y4M_LINE):
-            if not (line.startswith(b"FRAME") and line.endswith(b"\n")):
-                raise VideoError("no FRAME line where one must be")
-            yield _read_yuv(file, height, width, depth, full_range)
-
+    pictures = (
+        _codes_to_rgb(codes, header.depth, header.full_range)
+        for codes in read_y4m_codes(file, header)
+    )
     known = None if rest else frames
-    return VideoReader(path, width, height, fps, known, pictures(), file.close)
+    size = (header.width, header.height)
+    return VideoReader(path, *size, header.fps, known, pictures, file.close)
 
 
 def _parse_y4m_header(line: bytes) -> tuple[int, int, Fraction, int, bool]:

@@ -8,16 +8,19 @@ Three forms of a picture occur, always in this order of conversion:
 * YUV 4:2:0, as float planes (``Planes``) or as the integer ``Codes`` of a file:
   chroma has ceil(H/2) x ceil(W/2) samples.
 
+What is measured is three planes in one of two colours (``Colour``): ``yuv420`` as
+above, or ``rgb``, where ``Planes`` and ``Codes`` hold R, G and B of full size.
+
 A full-range code is ``round(value * (2**depth - 1))`` for luma and for chroma alike,
 so neutral chroma lies at 127.5 of 8 bits, half a code below the 128 of ITU-T H.273.
 This is how learned codecs feed raw test sequences to their networks, whatever range
 the sequences were produced in; figures are comparable only under the same reading.
-No function clamps, except where integers are made.
+No function clamps, except where integers or pictures to be shown are made.
 
 Source: ITU-R BT.709-6, section 3 (Kr = 0.2126, Kb = 0.0722).
 """
 
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +31,7 @@ KR = 0.2126
 KB = 0.0722
 KG = 1.0 - KR - KB
 
+Colour: TypeAlias = Literal["yuv420", "rgb"]
 Planes: TypeAlias = tuple[Tensor, Tensor, Tensor]
 Codes: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -99,6 +103,37 @@ def yuv444_to_420(x: Tensor) -> Planes:
     blocks = chroma.reshape(*batch, height // 2, 2, width // 2, 2)
     u, v = blocks.mean(dim=(-3, -1)).unbind(-3)
     return x[..., 0, :, :], u, v
+
+
+def rgb_to_planes(x: Tensor, colour: Colour) -> Planes:
+    """Split RGB into the three planes that are measured.
+
+    Args:
+        x: (..., 3, H, W), RGB in [0, 1].
+        colour: ``yuv420`` converts (BT.709, full range) and averages chroma 2 x 2.
+
+    Returns:
+        Y (..., H, W), U and V (..., ceil(H/2), ceil(W/2)); or R, G and B (..., H, W).
+    """
+    if colour == "rgb":
+        r, g, b = x.unbind(-3)
+        return r, g, b
+    return yuv444_to_420(rgb_to_yuv(x))
+
+
+def planes_to_rgb(planes: Planes, colour: Colour) -> Tensor:
+    """Join planes into RGB, the reverse of :func:`rgb_to_planes`.
+
+    Args:
+        planes: As :func:`rgb_to_planes` gives them.
+        colour: ``yuv420`` repeats chroma and converts (BT.709, full range).
+
+    Returns:
+        (..., 3, H, W), RGB clamped to [0, 1].
+    """
+    if colour == "rgb":
+        return torch.stack(planes, dim=-3).clamp(0, 1)
+    return yuv_to_rgb(yuv420_to_444(*planes)).clamp(0, 1)
 
 
 def chroma_size(height: int, width: int) -> tuple[int, int]:

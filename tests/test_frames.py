@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.frames import VideoError, open_video
+from datamodules.frames import (
+    VideoError,
+    open_video,
+    read_y4m_codes,
+    read_y4m_header,
+)
 from datamodules.writing import create_video, whole_or_nothing
 from datamodules.yuv import yuv420_frame_size
 
@@ -59,6 +64,7 @@ def test_images_are_sorted_as_people_count(tmp_path):
     for number in (1, 2, 10):
         cv2.imwrite(str(tmp_path / f"f{number}.png"), np.full((2, 2, 3), number))
     (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "._f1.png").write_text("what another system leaves")
     values = [round(frame[0, 0, 0].item() * 255) for frame in read(tmp_path)]
     assert values == [1, 2, 10]
 
@@ -115,6 +121,24 @@ def test_a_y4m_of_studio_range_is_stretched(tmp_path):
         torch.testing.assert_close(
             frame[:, 0, 1], torch.full((3,), white), atol=0.005, rtol=0
         )
+
+
+@pytest.mark.parametrize(("depth", "layout"), [(8, "420mpeg2"), (10, "420p10")])
+def test_a_y4m_gives_the_integers_that_it_holds(tmp_path, depth, layout):
+    path = tmp_path / "v.y4m"
+    kind = np.uint8 if depth == 8 else np.dtype("<u2")
+    raw = [np.arange(t, 59 + t).astype(kind).tobytes() for t in range(3)]
+    head = f"YUV4MPEG2 W7 H5 F30000:1001 C{layout} XCOLORRANGE=LIMITED\n".encode()
+    path.write_bytes(head + b"".join(b"FRAME Ip\n" + frame for frame in raw))
+    with path.open("rb") as file:
+        header = read_y4m_header(file)
+        frames = list(read_y4m_codes(file, header))
+    assert (header.width, header.height, header.fps) == (7, 5, FPS)
+    assert (header.depth, header.full_range) == (depth, False)
+    assert header.nbytes == len(head)
+    assert header.frame_bytes == len(b"FRAME\n") + len(raw[0])
+    assert [b"".join(p.tobytes() for p in frame) for frame in frames] == raw
+    assert [plane.shape for plane in frames[0]] == [(5, 7), (3, 4), (3, 4)]
 
 
 def test_y4m_agrees_with_another_writer_and_reader(tmp_path):

@@ -7,8 +7,10 @@ import torch
 from datamodules.yuv import (
     chroma_size,
     dequantise,
+    planes_to_rgb,
     quantise,
     read_yuv420_frame,
+    rgb_to_planes,
     rgb_to_yuv,
     write_yuv420_frame,
     yuv420_frame_size,
@@ -87,6 +89,34 @@ def test_subsampling_averages_and_upsampling_repeats(height, width):
     assert torch.equal(up[:, 1, height - 1, width - 1], u[:, -1, -1])
     for ours, plane in zip(yuv444_to_420(up), (y, u, v), strict=True):
         torch.testing.assert_close(ours, plane)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 7)])
+def test_planes_of_either_colour_become_the_same_rgb(height, width):
+    # Chroma that is constant over 2 x 2, so that nothing is lost.
+    small = torch.rand(3, (height + 1) // 2, (width + 1) // 2, dtype=torch.float64)
+    x = small.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
+    y, u, v = rgb_to_planes(x, "yuv420")
+    assert y.shape == (height, width)
+    assert u.shape == v.shape == chroma_size(height, width)
+    pixels = (x.movedim(0, -1).numpy() @ FORWARD.T + CENTRE)[::2, ::2]
+    for ours, theirs in zip(
+        (y[::2, ::2], u, v), np.moveaxis(pixels, -1, 0), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    torch.testing.assert_close(planes_to_rgb((y, u, v), "yuv420"), x)
+
+    r, g, b = rgb_to_planes(x, "rgb")
+    assert torch.equal(torch.stack([r, g, b]), x)
+    assert torch.equal(planes_to_rgb((r, g, b), "rgb"), x)
+
+
+def test_rgb_of_planes_is_clamped():
+    ends = (torch.tensor([[-0.1, 1.2]]),) * 3
+    assert planes_to_rgb(ends, "rgb").tolist() == [[[0, 1]]] * 3
+    wild = (torch.ones(2, 2), torch.ones(1, 1), torch.zeros(1, 1))
+    rgb = planes_to_rgb(wild, "yuv420")
+    assert rgb.min() >= 0 and rgb.max() == 1
 
 
 @pytest.mark.parametrize("depth", [8, 10])
