@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     from lightning_modules.base import CodecModule
 
 
+NORMS = 100
+"""Gradient norms whose median tells what is usual."""
+
+
 class NonFiniteGradientError(RuntimeError):
     """Training has diverged: there is no gradient to go on with."""
 
 
 class StepGuard(Callback):
-    """Clip the gradient's norm; skip, count and limit non-finite steps.
+    """Clip the gradient's norm; skip, count and limit steps that would do harm.
 
     A skipped step changes neither weights nor the optimizer's state, but it counts
     as a step: what a sample is depends on the number of steps done. Logs
@@ -30,16 +35,28 @@ class StepGuard(Callback):
     Args:
         clip_norm: Largest 2-norm of all gradients together.
         max_bad_steps: Non-finite steps in a row that are borne; one more aborts.
+        skip_factor: Steps whose norm is above so many times the median of the last
+            ``NORMS`` ones are skipped too; none if null. They count among those, so a
+            norm that stays large is soon accepted.
 
     Raises:
-        ValueError: ``clip_norm`` is not positive.
+        ValueError: ``clip_norm`` is not positive, or ``skip_factor`` not above 1.
     """
 
-    def __init__(self, clip_norm: float, max_bad_steps: int = 20) -> None:
+    def __init__(
+        self,
+        clip_norm: float,
+        max_bad_steps: int = 20,
+        skip_factor: float | None = None,
+    ) -> None:
         if not clip_norm > 0:
             raise ValueError(f"clip_norm is {clip_norm}, it must be above 0")
+        if skip_factor is not None and not skip_factor > 1:
+            raise ValueError(f"skip_factor is {skip_factor}, it must be above 1")
         self.clip_norm = clip_norm
         self.max_bad_steps = max_bad_steps
+        self.skip_factor = skip_factor
+        self.norms: list[float] = []
         self.skipped = 0
         self.bad_in_a_row = 0
 
@@ -56,11 +73,10 @@ class StepGuard(Callback):
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         finite = bool(torch.isfinite(norm))
-        if finite:
-            self.bad_in_a_row = 0
+        self.bad_in_a_row = 0 if finite else self.bad_in_a_row + 1
+        if finite and not self._sticks_out(float(norm)):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         else:
-            self.bad_in_a_row += 1
             self.skipped += 1
             # Optimizers pass over parameters without a gradient, weight decay too.
             for parameter in parameters:
@@ -83,14 +99,29 @@ class StepGuard(Callback):
                 "clip_norm, try precision 32-true, and look at train/grad_norm"
             )
 
+    def _sticks_out(self, norm: float) -> bool:
+        """Note a norm, and compare it with those before."""
+        if self.skip_factor is None:
+            return False
+        before, self.norms = self.norms, [*self.norms, norm][-NORMS:]
+        if len(before) < NORMS // 10:
+            return False
+        return norm > self.skip_factor * median(before)
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts."""
-        return {"skipped": self.skipped, "bad_in_a_row": self.bad_in_a_row}
+        """Return the counts and the last norms."""
+        return {
+            "skipped": self.skipped,
+            "bad_in_a_row": self.bad_in_a_row,
+            "norms": self.norms,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.skipped = state_dict["skipped"]
         self.bad_in_a_row = state_dict["bad_in_a_row"]
+        # Checkpoints from before there was a factor have none.
+        self.norms = state_dict.get("norms", [])
 
 
 class RankDivergenceGuard(Callback):

@@ -26,6 +26,8 @@ class TrainerOptions:
         accumulate_grad_batches: Micro-batches per step; the batch size stays.
         clip_norm: Largest gradient norm; larger ones are scaled down to it.
         max_bad_steps: Steps in a row that may have a non-finite gradient.
+        skip_factor: Steps with a gradient norm above so many times the running median
+            are skipped; none if null.
         ema_decay: Decay of averaged weights that validation and coding use; none if
             null.
         log_every_n_steps: Steps between logged training scalars.
@@ -45,6 +47,7 @@ class TrainerOptions:
     accumulate_grad_batches: int = 1
     clip_norm: float = 0.2
     max_bad_steps: int = 20
+    skip_factor: float | None = None
     ema_decay: float | None = None
     log_every_n_steps: int = 50
     val_every_n_steps: int = 5000

@@ -114,6 +114,7 @@ def count(codec: "VideoCodec", height: int, width: int) -> dict[str, Any]:
         "frames_per_unit": codec.frames_per_unit,
         "parameters": sum(p.numel() for p in codec.parameters()),
         "kmacs_per_pixel": kmacs,
+        "published": dict(codec.published),
         "modules": modules,
     }
 
@@ -149,9 +150,12 @@ def print_report(report: dict[str, Any]) -> None:
     """Print the figures as a table."""
     size = f"{report['width']}x{report['height']}"
     print(f"{report['codec']} at {size}, {report['frames_per_unit']} frames per unit")
-    print(f"parameters {report['parameters']:,}")
+    paper = report["published"]
+    beside = f" (paper: {paper['parameters']:,.0f})" if paper else ""
+    print(f"parameters {report['parameters']:,}{beside}")
     for name, value in report["kmacs_per_pixel"].items():
-        print(f"{name:10} {value:8.2f} kMACs/pixel")
+        beside = f" (paper: {paper[name]:.2f})" if name in paper else ""
+        print(f"{name:10} {value:8.2f} kMACs/pixel{beside}")
     print(f"\n{'module':28} {'parameters':>12} {'encode':>9} {'decode':>9}")
     for entry in report["modules"]:
         print(

@@ -17,6 +17,7 @@ def summary(
     stages: list[Stage],
     received: int | None = None,
     sync: str | None = None,
+    rate: float | None = None,
 ) -> str:
     """Return the last lines of a run: stages, validation, folder, what to do next.
 
@@ -25,6 +26,7 @@ def summary(
         stages: Its rows.
         received: The signal that stopped it, if one did.
         sync: Command that sends an offline run to W&B, if it is one.
+        rate: A rate that the codec can code at, for the example.
     """
     done = folder.steps_done(stages)
     rows = [
@@ -53,7 +55,7 @@ def summary(
         lines += [
             "next:",
             f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
-            "--rate 21",
+            f"--rate {'R' if rate is None else f'{rate:g}'}",
             f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",
             f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
         ]

@@ -98,7 +98,9 @@ def train(options: dict[str, Any], config: Namespace) -> int:
     # All ranks take part in it, one of them prints it.
     skipped = config.data.failure_report()
     if _is_rank_zero():
-        print(summary(folder, stages[first:], received, sync_hint(folder.path)))
+        points = module.codec.rate_knob.points
+        rate = points[(len(points) - 1) // 2]
+        print(summary(folder, stages[first:], received, sync_hint(folder.path), rate))
         if skipped:
             print(skipped)
     return 128 + received if received else 0
@@ -279,7 +281,7 @@ class Run:
     def _callbacks(self, stage: Stage) -> list[Callback]:
         options, tracking = self.trainer_options, self.tracking
         callbacks: list[Callback] = [
-            StepGuard(options.clip_norm, options.max_bad_steps),
+            StepGuard(options.clip_norm, options.max_bad_steps, options.skip_factor),
             RankDivergenceGuard(options.check_ranks_every_n_steps),
             RateCollapseGuard(),
             QualityMetrics(tracking.metrics, tracking.lpips_net),

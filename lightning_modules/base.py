@@ -239,6 +239,10 @@ class CodecModule(LightningModule, ABC):
                 chosen = values.float()[mask]
                 count = chosen.new_tensor(chosen.numel())
                 sums.append(torch.stack([chosen.sum(), count]))
+        for name, part in out.parts.items():
+            names.append(f"{name}/bpp")
+            share = bits_to_bpp(part.detach().float(), draw.clip)
+            sums.append(torch.stack([share.sum(), share.new_tensor(share.numel())]))
         totals = torch.stack(sums)
         self._logged = totals if self._logged is None else self._logged + totals
         if not last:

@@ -25,7 +25,7 @@ bytes  each unit, in coding order
 =====  ===========================================================================
 1      ``U``
 any    varint: length of the payload, at most 16 bytes per pixel and frame + 2^16
-any    varint: frames that the unit shows, 1 to 4096
+any    varint: frames that the unit completes, 0 to 4096; 0 where a frame is more units
 4      checksum of the coded symbols, the decoder's to compare
 ...    payload
 4      CRC32 of the unit's bytes above, continued from the unit's number (counted
@@ -183,8 +183,8 @@ class StreamHeader:
             ) from error
 
     def max_payload(self, frames: int) -> int:
-        """Return the most bytes that a unit of ``frames`` frames may have."""
-        return 16 * self.width * self.height * frames + (1 << 16)
+        """Return the most bytes that a unit that completes ``frames`` may have."""
+        return 16 * self.width * self.height * max(frames, 1) + (1 << 16)
 
 
 class UnitLike(Protocol):
@@ -196,7 +196,7 @@ class UnitLike(Protocol):
 
     @property
     def frames(self) -> int:
-        """Frames that the unit shows, at least 1."""
+        """Frames that the unit completes, also 0."""
 
     @property
     def checksum(self) -> int:
@@ -209,7 +209,7 @@ class Unit:
 
     Attributes:
         payload: Entropy-coded bytes.
-        frames: Frames that the unit shows, at least 1.
+        frames: Frames that the unit completes, also 0.
         checksum: CRC32 of the coded symbols.
     """
 
@@ -253,9 +253,9 @@ class BitstreamWriter:
         Raises:
             BitstreamError: It is not one that a reader would accept.
         """
-        if not 1 <= unit.frames <= MAX_FRAMES_PER_UNIT:
+        if not 0 <= unit.frames <= MAX_FRAMES_PER_UNIT:
             raise BitstreamError(
-                f"unit {self.units} has {unit.frames} frames, possible are 1 to "
+                f"unit {self.units} has {unit.frames} frames, possible are 0 to "
                 f"{MAX_FRAMES_PER_UNIT}"
             )
         limit = self._header.max_payload(unit.frames)
@@ -368,7 +368,7 @@ class BitstreamReader:
         length, raw_length = self._read_varint(what)
         frames, raw_frames = self._read_varint(what)
         raw_checksum = self._read(4, what)
-        if not 1 <= frames <= MAX_FRAMES_PER_UNIT:
+        if frames > MAX_FRAMES_PER_UNIT:
             raise self._damaged(what, start, f"it claims {frames} frames")
         if length > self.header.max_payload(frames):
             raise self._damaged(
@@ -389,7 +389,7 @@ class BitstreamReader:
         )
 
     def _advice(self) -> str:
-        if not self.units:
+        if not self.frames:
             return "get the file again"
         return (
             f"get the file again, or decode the {self.frames} frames before it with "

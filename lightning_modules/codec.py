@@ -9,9 +9,10 @@ unit at a time, so a sequence of any length needs the memory of one unit.
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,25 +30,22 @@ class RateKnob:
         low: Smallest value (fewest bits).
         high: Largest value (most bits).
         points: The values the paper reports, from few bits to many.
-        integer: Whether only whole numbers are allowed.
     """
 
     name: str
     low: float
     high: float
     points: tuple[float, ...]
-    integer: bool = False
 
     def check(self, value: float) -> float:
         """Return ``value`` if the codec can code at it.
 
         Raises:
-            ValueError: It is out of range, or not whole where it must be.
+            ValueError: It is out of range.
         """
-        if not self.low <= value <= self.high or (self.integer and value != int(value)):
-            kind = "a whole number" if self.integer else "a number"
+        if not self.low <= value <= self.high:
             raise ValueError(
-                f"rate {value} is not possible: {self.name} is {kind} from "
+                f"rate {value} is not possible: {self.name} is a number from "
                 f"{self.low:g} (fewest bits) to {self.high:g} (most bits)"
             )
         return value
@@ -61,24 +59,27 @@ class CodecOutput:
         x_hat: Reconstruction, (B, T, 3, H, W), RGB in [0, 1].
         bits: Estimated bits, (B, T); a unit's bits are spread evenly over its frames.
         terms: Extra scalar losses by name, for example ``{"load_balance": ...}``.
+        parts: What ``bits`` consist of, by name, each (B, T): logged beside them.
     """
 
     x_hat: Tensor
     bits: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Packet:
-    """The bytes of one unit: the smallest thing that can be lost alone.
+    """The smallest thing that can be lost alone: a unit, or one scale of it.
 
     Attributes:
         payload: Entropy-coded bytes, with the codec's own side information.
-        frames: Number of frames the unit shows, at least 1.
+        frames: Number of frames that it completes: 0 where more packets of the same
+            unit follow.
         checksum: CRC32 of the coded symbols; a decoder that arrives at another
             value has desynchronised.
-        x_hat: The encoder's own reconstruction, (frames, 3, H, W), if asked for;
-            never written to a file.
+        x_hat: The encoder's own reconstruction of the frames that it completes,
+            (frames, 3, H, W), if asked for; never written to a file.
         estimated_bits: Entropy of the symbols under the model, if asked for.
     """
 
@@ -103,13 +104,16 @@ class VideoCodec(nn.Module, ABC):
         rate_knob: The codec's rate control.
         frames_per_unit: Frames coded together.
         pad_multiple: Frames are padded right and bottom to a multiple of this.
+        published: The paper's figures for this very architecture, if it is one of
+            the paper's: ``parameters``, and kMACs per pixel by the name of a pass.
         checkpoint_activations: Recompute each unit in the backward pass.
         architecture: The constructor's arguments.
     """
 
-    rate_knob: ClassVar[RateKnob]
+    rate_knob: RateKnob
     frames_per_unit: int
     pad_multiple: int
+    published: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
@@ -136,7 +140,7 @@ class VideoCodec(nn.Module, ABC):
         intra_period: int = -1,
         reconstruct: bool = False,
     ) -> Iterator[Packet]:
-        """Code frames into real bytes, one packet per unit.
+        """Code frames into real bytes, one packet per unit or per scale of it.
 
         Args:
             frames: Each (3, H, W), RGB in [0, 1], all of one size.
@@ -153,7 +157,7 @@ class VideoCodec(nn.Module, ABC):
         """Decode packets into frames (3, H, W), RGB in [0, 1].
 
         Args:
-            packets: In coding order; ``None`` stands for a lost one.
+            packets: In coding order, none left out; ``None`` stands for a lost one.
             height: Height of the frames in pixels.
             width: Width of the frames in pixels.
 
@@ -230,3 +234,22 @@ def pad_frames(frames: Tensor, length: int) -> Tensor:
         return frames
     tail = frames[:, -1:].expand(-1, missing, *frames.shape[2:])
     return torch.cat([frames, tail], dim=1)
+
+
+def check_size(frame: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the (height, width) of a frame (..., H, W).
+
+    Args:
+        frame: The next one.
+        size: Of the frames before it; ``None`` before the first.
+
+    Raises:
+        ValueError: The frame has another size than those before it.
+    """
+    found = (frame.shape[-2], frame.shape[-1])
+    if size is not None and found != size:
+        raise ValueError(
+            f"a frame has {found[1]}x{found[0]} pixels, the ones before it had "
+            f"{size[1]}x{size[0]}: all frames of a video must have one size"
+        )
+    return found

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lightning_modules.clock import entropy_coding
+
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
 
@@ -289,6 +291,7 @@ class SymbolEncoder:
         self._pushes: list[tuple[Ints, Ints, CdfTables]] = []
         self._checksum = _Checksum()
 
+    @entropy_coding
     def push(
         self,
         symbols: npt.NDArray[np.integer[Any]],
@@ -321,6 +324,7 @@ class SymbolEncoder:
         """CRC32 of all values and table indices so far."""
         return self._checksum.value
 
+    @entropy_coding
     def finish(self) -> bytes:
         """Return the stream of everything that was pushed."""
         from lightning_modules import rans
@@ -337,6 +341,7 @@ class SymbolDecoder:
         self._reader = rans.Reader(data)
         self._checksum = _Checksum()
 
+    @entropy_coding
     def pull(self, indices: npt.NDArray[np.integer[Any]], tables: CdfTables) -> Ints:
         """Return the next values, (n,) int32.
 
@@ -358,6 +363,7 @@ class SymbolDecoder:
         """CRC32 of all values and table indices so far; equals the encoder's."""
         return self._checksum.value
 
+    @entropy_coding
     def finish(self) -> None:
         """Make sure that nothing is left.
 

@@ -7,11 +7,18 @@ Every function maps a clip (B, T, 3, H, W) and its reconstruction, RGB in [0, 1]
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv
 
 Distortion = Callable[[Tensor, Tensor], Tensor]
+
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity"."""
+WINDOW, WINDOW_SIGMA = 11, 1.5
+SMALLEST_CONTRAST = 1e-4
+"""A power below 1 has no gradient at 0."""
 
 
 def mse(clip: Tensor, x_hat: Tensor) -> Tensor:
@@ -53,11 +60,59 @@ def uf(clip: Tensor, x_hat: Tensor) -> Tensor:
     return 0.8 * planes + 0.2 * 3.0 * mse(clip, x_hat)
 
 
+def ms_ssim(clip: Tensor, x_hat: Tensor) -> Tensor:
+    """Return 1 - MS-SSIM, the mean over the three RGB planes.
+
+    Five scales, or as many as leave room for the window of 11 pixels, with the weights
+    of the first ones scaled to a sum of 1.
+
+    Raises:
+        ValueError: A side is below 11 pixels.
+    """
+    shape = clip.shape[:-2]
+    side = min(clip.shape[-2:])
+    if side < WINDOW:
+        raise ValueError(f"ms_ssim needs sides of at least {WINDOW}, this has {side}")
+    scales = min(len(MS_SSIM_WEIGHTS), (side // WINDOW).bit_length())
+    weights = clip.new_tensor(MS_SSIM_WEIGHTS[:scales], dtype=torch.float32)
+    # A convolution would be of half precision under autocast.
+    with torch.autocast(clip.device.type, enabled=False):
+        x, y = (v.float().reshape(-1, 1, *v.shape[-2:]) for v in (clip, x_hat))
+        similarity = x.new_ones(len(x))
+        for number, weight in enumerate(weights / weights.sum(), start=1):
+            luminance, contrast = _ssim(x, y)
+            part = contrast if number < scales else luminance * contrast
+            part = part.mean(dim=(-3, -2, -1)).clamp_min(SMALLEST_CONTRAST)
+            similarity = similarity * part**weight
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        return 1.0 - similarity.reshape(shape).mean(dim=-1)
+
+
+def _ssim(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the luminance and the contrast-structure term of each window."""
+    place = torch.arange(WINDOW, device=x.device, dtype=torch.float32) - WINDOW // 2
+    window = torch.exp(-0.5 * (place / WINDOW_SIGMA).square())
+    window = window / window.sum()
+
+    def blur(z: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(z, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
+
+    mean_x, mean_y = blur(x), blur(y)
+    product = mean_x * mean_y
+    squares = mean_x.square() + mean_y.square()
+    variances = blur(x.square() + y.square()) - squares
+    covariance = blur(x * y) - product
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2.0 * product + c1) / (squares + c1)
+    return luminance, (2.0 * covariance + c2) / (variances + c2)
+
+
 DISTORTIONS: dict[str, Distortion] = {
     "mse": mse,
     "yuv": yuv,
     "yuv_rgb": yuv_rgb,
     "uf": uf,
+    "ms_ssim": ms_ssim,
 }
 
 

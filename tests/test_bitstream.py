@@ -78,6 +78,15 @@ def test_what_was_written_is_read():
     assert reader.frames == 133
 
 
+def test_a_frame_can_be_several_units():
+    units = [Unit(b"scale", frames, 7) for frames in (0, 0, 1, 0, 0, 1)]
+    data, _ = write(units)
+    reader = BitstreamReader(io.BytesIO(data))
+    assert list(reader) == units
+    assert reader.frames == 2
+    assert reader.units == 6
+
+
 def test_a_video_without_units_is_whole():
     data, _ = write([])
     assert read_until_error(data) == ([], True, None)
@@ -187,7 +196,7 @@ def test_a_header_of_any_length_with_a_right_crc_raises_nothing_else():
         (b"\xff" * 8 + b"\x7f" + b"\1", "claims 9223372036854775807 bytes"),
         (b"\x80\x80\x80\x10\1", "claims 33554432 bytes for 1 frames"),
         (b"\xff" * 20, "a number in it does not end"),
-        (b"\x05\0", "claims 0 frames"),
+        (b"\x05\x81\x20", "claims 4097 frames"),
         (b"\x05\xff\xff\xff\x7f", "claims 268435455 frames"),
     ],
 )
@@ -231,7 +240,7 @@ def test_an_end_that_counts_other_frames_is_refused_though_its_crc_is_right():
 @pytest.mark.parametrize(
     "unit",
     [
-        Unit(b"", 0, 0),
+        Unit(b"", -1, 0),
         Unit(b"", 5000, 0),
         Unit(b"", 1, -1),
         Unit(b"", 1, 1 << 32),

@@ -28,7 +28,7 @@ from lightning_modules.stages import Stage
 class TinyCodec(VideoCodec):
     """Scales a clip; its bytes are the clip itself."""
 
-    rate_knob = RateKnob("qp", 0, 63, (0, 21, 63), integer=True)
+    rate_knob = RateKnob("qp", 0, 63, (0, 21, 63))
     frames_per_unit = 1
     pad_multiple = 1
 
@@ -141,6 +141,37 @@ def weights(trainer, module):
 # StepGuard
 
 
+def train_with_peaks(guard, steps, peaks):
+    """Train with a loss that is a thousand times as large in the ``peaks``."""
+
+    class Peaks(TinyModule):
+        def training_step(self, batch, batch_idx):
+            peak = self.trainer.global_step in peaks
+            return (self.codec.scale * batch).sum() * (1e3 if peak else 1.0)
+
+    fit(Peaks(), guard, steps=steps)
+
+
+def test_a_norm_that_sticks_out_is_skipped_and_one_that_stays_is_not():
+    guard = StepGuard(1.0, skip_factor=10.0)
+    train_with_peaks(guard, 16, {12})
+    assert (guard.skipped, guard.bad_in_a_row) == (1, 0)
+    restored = StepGuard(1.0, skip_factor=10.0)
+    restored.load_state_dict(guard.state_dict())
+    assert restored.norms == guard.norms and len(guard.norms) == 16
+    train_with_peaks(restored, 3, {1})
+    assert restored.skipped == 2
+    guard = StepGuard(1.0, skip_factor=10.0)
+    train_with_peaks(guard, 40, range(15, 40))
+    # Half of all norms seen so far are large after 15 of them.
+    assert guard.skipped == 15
+    for tolerant in (StepGuard(1.0), StepGuard(1.0, skip_factor=1e4)):
+        train_with_peaks(tolerant, 16, {12})
+        assert tolerant.skipped == 0
+    with pytest.raises(ValueError, match="skip_factor is 1"):
+        StepGuard(1.0, skip_factor=1)
+
+
 def test_a_bad_step_is_skipped_counted_and_still_a_step():
     guard, recorder = StepGuard(1.0), Recorder(weights)
     module = TinyModule(bad_steps=(1, 2))
@@ -153,7 +184,7 @@ def test_a_bad_step_is_skipped_counted_and_still_a_step():
     assert trainer.callback_metrics["train/skipped_steps"] == 2
     (state,) = trainer.optimizers[0].state.values()
     assert state["step"] == 2
-    assert guard.state_dict() == {"skipped": 2, "bad_in_a_row": 0}
+    assert guard.state_dict() == {"skipped": 2, "bad_in_a_row": 0, "norms": []}
 
 
 def test_the_gradient_is_clipped_to_the_norm():

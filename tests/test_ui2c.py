@@ -106,6 +106,42 @@ def test_the_last_odd_frame_counts_all_bits_and_shows_one_frame(codec):
     torch.testing.assert_close(out.bits[0, 0], out.bits[0, 1])
 
 
+def unit_qps(codec, rate, units):
+    codec = type(codec)("tiny", frames_per_unit=1).eval()
+    flat = torch.full((3, 16, 16), 0.5)
+    packets = codec.compress([flat] * units, rate, intra_period=2)
+    return [packet.payload[0] for packet in packets]
+
+
+@pytest.mark.parametrize("rate", [0, 21, 63, 21.0])
+def test_a_whole_rate_is_every_units_qp(codec, rate):
+    assert unit_qps(codec, rate, 5) == [rate] * 5
+
+
+@pytest.mark.parametrize("rate", [0.01, 20.5, 21.3, 42 + 2 / 3, 62.99])
+def test_units_at_a_rate_between_two_qps_take_both_in_its_share(codec, rate):
+    qps = unit_qps(codec, rate, 30)
+    assert set(qps) <= {math.floor(rate), math.ceil(rate)}
+    for n in range(1, 31):
+        assert abs(sum(qps[:n]) / n - rate) <= 0.5 / n + 1e-9
+
+
+def test_a_rate_between_two_qps_decodes_exactly_and_can_be_started_anew(codec):
+    clip = ramp_clip(9)
+    packets = list(codec.compress(clip, 40.5, intra_period=4, reconstruct=True))
+    assert {packet.payload[0] for packet in packets} == {40, 41}
+    decoded = torch.stack(list(codec.decompress(packets, 48, 64)))
+    assert torch.equal(decoded, torch.cat([p.x_hat for p in packets]))
+    again = list(codec.compress(clip, 40.5, intra_period=4))
+    assert [p.payload for p in again] == [p.payload for p in packets]
+
+
+@pytest.mark.parametrize("rate", [-0.1, 63.1, math.nan])
+def test_a_rate_beyond_all_qps_is_refused(codec, rate):
+    with pytest.raises(ValueError, match="qp is a number from 0"):
+        list(codec.compress(ramp_clip(1), rate))
+
+
 def test_a_refresh_is_signalled_and_decodes():
     codec = UI2CCodec("tiny", refresh=4).eval()
     packets = list(codec.compress(ramp_clip(10), 21, reconstruct=True))

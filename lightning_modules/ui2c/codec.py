@@ -13,7 +13,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Literal
 
 import torch
@@ -88,7 +88,7 @@ class UI2CCodec(VideoCodec):
         ValueError: An argument is out of range, or two exclude each other.
     """
 
-    rate_knob = RateKnob("qp", 0, QP_COUNT - 1, (0, 21, 42, 63), integer=True)
+    rate_knob = RateKnob("qp", 0, QP_COUNT - 1, (0, 21, 42, 63))
     pad_multiple = LATENT_STRIDE
 
     def __init__(
@@ -277,11 +277,14 @@ class UI2CCodec(VideoCodec):
     ) -> Iterator[Packet]:
         """Code frames into packets; see :meth:`VideoCodec.compress`.
 
+        At a rate between two qps some units take the one and some the other; the mean
+        of the first n is never further from the rate than 1 / (2 n).
+
         Raises:
             ValueError: The rate is not a qp, the intra period not a multiple of the
                 unit, or a frame has another size than the first.
         """
-        qp = int(self.rate_knob.check(rate))
+        rate = self.rate_knob.check(rate)
         n = self.frames_per_unit
         if intra_period != -1 and (intra_period < 1 or intra_period % n):
             raise ValueError(
@@ -291,7 +294,7 @@ class UI2CCodec(VideoCodec):
         state: State | None = None
         size: tuple[int, int] | None = None
         source = iter(frames)
-        while True:
+        for qp in _unit_qps(rate):
             if intra_period > 0 and state is not None:
                 state = None if state.position >= intra_period else state
             intra = self.intra is not None and state is None
@@ -468,6 +471,13 @@ class UI2CCodec(VideoCodec):
 def _padded(height: int, width: int) -> tuple[int, int]:
     rows, columns = -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
     return rows * LATENT_STRIDE, columns * LATENT_STRIDE
+
+
+def _unit_qps(rate: float) -> Iterator[int]:
+    """Give the qp of each unit, whole ones whose mean keeps to the rate."""
+    low, share = divmod(rate, 1)
+    for unit in count():
+        yield int(low + (share * (unit + 1) + 0.5) // 1 - (share * unit + 0.5) // 1)
 
 
 def _check_sizes(group: list[Tensor], size: tuple[int, int] | None) -> tuple[int, int]:
