@@ -9,14 +9,15 @@ read up to 0.17 dB better at high rates than the 8-bit frames that a decoder wri
 and that ``experiments.evaluate`` measures; do not mix the two in one table.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv
 
@@ -32,6 +33,11 @@ MS_SSIM_WEIGHTS = {
 MS_SSIM_SIDE = 88
 """Smallest side of MS-SSIM: four scales leave its 11-tap window one position."""
 
+SSIM_TAPS = 11
+SSIM_SIGMA = 1.5
+SSIM_C1 = 0.01**2
+SSIM_C2 = 0.03**2
+
 LPIPS_SIDE = 32
 """Smallest side of LPIPS: below it the backbones run out of pixels."""
 
@@ -40,8 +46,9 @@ LPIPS_FILES = {
     "vgg": "vgg16-397923af.pth",
     "squeeze": "squeezenet1_1-b8a52dc0.pth",
 }
-FRAMES_AT_ONCE = 8
-"""Frames that MS-SSIM and LPIPS take together: bounds memory at 1080p."""
+PIXELS_AT_ONCE = 2**21
+"""Of planes of MS-SSIM and frames of LPIPS that are computed together: one of 1080p,
+many of a crop. On a CPU buffers beyond that are twice as slow."""
 
 
 class UnavailableMetricError(ValueError):
@@ -55,7 +62,7 @@ def psnr(x_hat: Tensor, clip: Tensor) -> Tensor:
         x_hat: (..., 3, H, W), RGB in [0, 1].
         clip: Like ``x_hat``.
     """
-    return _decibels((x_hat.float() - clip.float()).square().mean(dim=(-3, -2, -1)))
+    return decibels((x_hat.float() - clip.float()).square().mean(dim=(-3, -2, -1)))
 
 
 def psnr_yuv(x_hat: Tensor, clip: Tensor) -> Tensor:
@@ -68,19 +75,22 @@ def psnr_yuv(x_hat: Tensor, clip: Tensor) -> Tensor:
         clip: Like ``x_hat``.
     """
     error = rgb_to_yuv(x_hat.float()) - rgb_to_yuv(clip.float())
-    planes = _decibels(error.square().mean(dim=(-2, -1)))
-    return (planes * planes.new_tensor([6.0, 1.0, 1.0])).sum(dim=-1) / 8
+    y, u, v = decibels(error.square().mean(dim=(-2, -1))).unbind(-1)
+    return six_one_one(y, u, v)
 
 
-def _decibels(mse: Tensor) -> Tensor:
-    return (-10 * mse.log10()).clamp(max=MAX_PSNR)
+def six_one_one(y: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Return the field's mean of what was measured on the planes of YUV."""
+    return (6 * y + u + v) / 8
+
+
+def decibels(error: Tensor) -> Tensor:
+    """Return ``-10 log10(error)``, at most ``MAX_PSNR``: PSNR of a peak of 1."""
+    return (-10 * error.log10()).clamp(max=MAX_PSNR)
 
 
 def ms_ssim(x_hat: Tensor, clip: Tensor) -> Tensor:
     """Return each frame's MS-SSIM, the mean of its three RGB planes' values.
-
-    Five scales, or four where a side is below 176 pixels; Gaussian window of 11 taps
-    and sigma 1.5; negative contrasts count as 0.
 
     Args:
         x_hat: (..., 3, H, W), RGB in [0, 1].
@@ -88,6 +98,31 @@ def ms_ssim(x_hat: Tensor, clip: Tensor) -> Tensor:
 
     Raises:
         UnavailableMetricError: A side is below 88 pixels.
+    """
+    return ms_ssim_planes(x_hat, clip).mean(dim=-1)
+
+
+def ms_ssim_planes(x_hat: Tensor, clip: Tensor) -> Tensor:
+    """Return each plane's MS-SSIM.
+
+    Five scales, or four where a side is below 176 pixels; Gaussian window of 11 taps
+    and sigma 1.5, only where it lies inside the plane; halved by 2 x 2 means, an odd
+    edge counting twice; a negative mean counts as 0. This is what the DCVC family
+    computes. On one JPEG-coded 1080p frame pytorch_msssim, which pads odd sizes with
+    black, reads 0.0004 higher, and torchmetrics, whose window leaves the plane at
+    the last scale, 0.0002 lower.
+
+    Args:
+        x_hat: (..., H, W), in [0, 1].
+        clip: Like ``x_hat``.
+
+    Returns:
+        (...), float64, so that what is missing to 1 keeps its digits.
+
+    Raises:
+        UnavailableMetricError: A side is below 88 pixels.
+
+    Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity".
     """
     height, width = x_hat.shape[-2:]
     if min(height, width) < MS_SSIM_SIDE:
@@ -97,20 +132,54 @@ def ms_ssim(x_hat: Tensor, clip: Tensor) -> Tensor:
         )
     weights = MS_SSIM_WEIGHTS[4 if min(height, width) < 176 else 5]
 
-    def planes(x: Tensor, y: Tensor) -> Tensor:
-        # A plane is an image of one channel: scales multiply before planes average.
-        x, y = (v.float().reshape(-1, 1, height, width) for v in (x, y))
-        score = x.new_ones(len(x))
+    def of_planes(x: Tensor, y: Tensor) -> Tensor:
+        x, y = x.float(), y.float()
+        score = torch.ones(len(x), dtype=torch.float64, device=x.device)
         for scale, weight in enumerate(weights, start=1):
-            both = structural_similarity_index_measure(
-                x, y, data_range=1.0, reduction=None, return_contrast_sensitivity=True
-            )
-            similarity = both[0] if scale == len(weights) else both[1]
-            score = score * similarity.reshape(-1).relu() ** weight
-            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-        return score.reshape(-1, 3).mean(dim=-1)
+            last = scale == len(weights)
+            score = score * _similarity(x, y, luminance=last).relu() ** weight
+            x, y = (F.avg_pool2d(v, 2, ceil_mode=True) for v in (x, y))
+        return score
 
-    return _over_frames(planes, x_hat, clip)
+    return _in_groups(of_planes, x_hat.unsqueeze(-3), clip.unsqueeze(-3))
+
+
+def _similarity(x: Tensor, y: Tensor, *, luminance: bool) -> Tensor:
+    """Return the mean contrast term of planes (N, 1, H, W), or their mean SSIM.
+
+    What is averaged is the terms' distance to 1, from the variance of ``x - y``. The
+    textbook's form subtracts nearly equal numbers where planes are alike.
+    """
+    error = x - y
+    mean, mean_error = _blur(x), _blur(error)
+    mean_power = mean.square() + (mean - mean_error).square()
+    bias = mean_error.square()
+    variance = _blur(x.square() + y.square()) - mean_power
+    missing = (_blur(error.square()) - bias) / (variance + SSIM_C2)
+    if luminance:
+        darker = bias / (mean_power + SSIM_C1)
+        missing = missing + darker - missing * darker
+    return 1 - missing.mean(dim=(-3, -2, -1), dtype=torch.float64)
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Weigh (..., H, W) by SSIM's window at its (..., H - 10, W - 10) positions.
+
+    Sums of shifted planes: on a CPU faster than a convolution of one channel, and on
+    a GPU never rounded to TF32.
+    """
+    centre = SSIM_TAPS // 2
+    taps = [
+        math.exp(-((k - centre) ** 2) / (2 * SSIM_SIGMA**2)) for k in range(SSIM_TAPS)
+    ]
+    for dim in (-2, -1):
+        size = x.shape[dim] - SSIM_TAPS + 1
+        total = x.narrow(dim, centre, size) * (taps[centre] / sum(taps))
+        for k in range(centre):
+            for start in (k, SSIM_TAPS - 1 - k):
+                total.add_(x.narrow(dim, start, size), alpha=taps[k] / sum(taps))
+        x = total
+    return x
 
 
 class Lpips:
@@ -141,8 +210,8 @@ class Lpips:
         with warnings.catch_warnings():
             # lpips 0.1.4 speaks torchvision's old dialect.
             warnings.simplefilter("ignore")
-            network: nn.Module = lpips.LPIPS(net=net, verbose=False)
-        self.network = network.eval().requires_grad_(False)
+            network = lpips.LPIPS(net=net, verbose=False)
+        self.network: Any = network.eval().requires_grad_(False)
 
     def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
         """Return each frame's distance, 0 for equal frames.
@@ -154,19 +223,42 @@ class Lpips:
         Raises:
             UnavailableMetricError: A side is below 32 pixels.
         """
-        height, width = x_hat.shape[-2:]
+
+        def of_frames(x: Tensor, y: Tensor) -> Tensor:
+            return self.distance(self.features(x), self.features(y))
+
+        return _in_groups(of_frames, x_hat, clip)
+
+    def features(self, frames: Tensor) -> list[Tensor]:
+        """Return what :meth:`distance` compares, so that it is computed once.
+
+        Args:
+            frames: (N, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            Maps (N, C, h, w) of unit vectors, one per layer of the backbone.
+
+        Raises:
+            UnavailableMetricError: A side is below 32 pixels.
+        """
+        height, width = frames.shape[-2:]
         if min(height, width) < LPIPS_SIDE:
             raise UnavailableMetricError(
                 f"lpips needs frames of at least {LPIPS_SIDE}x{LPIPS_SIDE} pixels, "
                 f"these have {width}x{height}"
             )
-        self.network.to(x_hat.device)
+        from lpips import normalize_tensor
 
-        def distance(x: Tensor, y: Tensor) -> Tensor:
-            result: Tensor = self.network(x.float() * 2 - 1, y.float() * 2 - 1)
-            return result.flatten()
+        network = self.network.to(frames.device)
+        maps = network.net(network.scaling_layer(frames.float() * 2 - 1))
+        return [normalize_tensor(layer) for layer in maps]
 
-        return _over_frames(distance, x_hat, clip)
+    def distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Return the distance (N,) between frames with these features."""
+        layers = zip(self.network.lins, features, others, strict=True)
+        return torch.stack(
+            [head((x - y).square()).mean(dim=(1, 2, 3)) for head, x, y in layers]
+        ).sum(dim=0)
 
 
 def lpips_file(net: str) -> Path:
@@ -180,13 +272,12 @@ def lpips_file(net: str) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", LPIPS_FILES[net]).absolute()
 
 
-def _over_frames(
+def _in_groups(
     function: Callable[[Tensor, Tensor], Tensor], x_hat: Tensor, clip: Tensor
 ) -> Tensor:
-    """Apply a function of (N, 3, H, W) to (..., 3, H, W), a few frames at a time."""
-    x_frames, y_frames = (v.reshape(-1, *v.shape[-3:]) for v in (x_hat, clip))
-    values = [
-        function(x_frames[i : i + FRAMES_AT_ONCE], y_frames[i : i + FRAMES_AT_ONCE])
-        for i in range(0, len(x_frames), FRAMES_AT_ONCE)
-    ]
+    """Apply a function of (N, C, H, W) to (..., C, H, W), a few pictures at a time."""
+    height, width = x_hat.shape[-2:]
+    at_once = max(1, PIXELS_AT_ONCE // (height * width))
+    pictures = (v.reshape(-1, *v.shape[-3:]).split(at_once) for v in (x_hat, clip))
+    values = [function(x, y) for x, y in zip(*pictures, strict=True)]
     return torch.cat(values).reshape(x_hat.shape[:-3])

@@ -6,7 +6,6 @@ Nothing heavy is imported here before it is used, so that ``--help`` is instant.
 import argparse
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -153,28 +152,35 @@ def psnr(frame: "Tensor", reference: "Tensor") -> float:
     return min(MAX_PSNR, -10 * torch.tensor(error).log10().item())
 
 
-def summary(
-    path: Path, frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
-) -> str:
-    """Say what a bitstream costs: all its bytes over its original pixels.
+def costs_of(
+    frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
+) -> dict[str, float]:
+    """Return ``bpp`` and ``kbps`` of a bitstream: all its bytes, original pixels.
 
     Args:
-        path: What was written.
         frames: Frames shown.
         size: (height, width) before any padding.
         fps: Frames per second when played.
         nbytes: Size of the bitstream with its header.
     """
-    height, width = size
     bits = 8 * nbytes
+    return {
+        "bpp": bits / (frames * size[0] * size[1]),
+        "kbps": float(bits * fps / frames) / 1000,
+    }
+
+
+def summary(
+    path: Path, frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
+) -> str:
+    """Say what was written to a path and what it costs; see :func:`costs_of`."""
+    costs = costs_of(frames, size, fps, nbytes)
     return (
-        f"{path}: {frames} frames of {width}x{height}, {nbytes} bytes, "
-        f"{bits / (frames * height * width):.4f} bpp, "
-        f"{float(bits * fps / frames) / 1000:.1f} kbps"
+        f"{path}: {frames} frames of {size[1]}x{size[0]}, {nbytes} bytes, "
+        f"{costs['bpp']:.4f} bpp, {costs['kbps']:.1f} kbps"
     )
 
 
-def speed(frames: int, since: float) -> str:
-    """Say how fast frames were coded since ``time.perf_counter()`` was ``since``."""
-    seconds = time.perf_counter() - since
+def speed(frames: int, seconds: float) -> str:
+    """Say how fast frames were coded, without reading and writing them."""
     return f"{frames / seconds:.2f} frames/s, {seconds:.1f} s"

@@ -1,10 +1,8 @@
 """Turn a bitstream back into video: ``python -m experiments.decode IN OUT ...``."""
 
 import argparse
-import hashlib
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,19 +12,17 @@ from experiments.coding import (
     check_paths,
     choose_device,
     coding_mode,
-    frame_bytes,
     run_command,
     speed,
     summary,
     track,
 )
+from experiments.streams import StreamDecoder, load_decoder, open_stream
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from lightning_modules.bitstream import BitstreamReader, StreamHeader
-    from lightning_modules.codec import VideoCodec
+    from lightning_modules.bitstream import StreamHeader
 
 EPILOG = """\
 examples:
@@ -103,25 +99,11 @@ def decode(options: argparse.Namespace) -> None:
     Raises:
         ValueError: An option is wrong, or the file is damaged or another codec's.
     """
-    from lightning_modules.bitstream import BitstreamError, BitstreamReader
-    from lightning_modules.codec import DesyncError
-
-    check_paths(options.input, options.output)
-    with options.input.open("rb") as file:
-        try:
-            _decode(options, BitstreamReader(file))
-        except (BitstreamError, DesyncError) as error:
-            raise ValueError(f"{options.input}: {error}") from error
-
-
-def _decode(options: argparse.Namespace, reader: "BitstreamReader") -> None:
     from datamodules.writing import create_video
 
-    header = reader.header
-    stopped: list[str] = []
-    count = 0
-    digest = hashlib.sha256()
-    with ExitStack() as stack:
+    check_paths(options.input, options.output)
+    with open_stream(options.input) as reader, ExitStack() as stack:
+        header = reader.header
         write = None
         if options.output:
             video = create_video(
@@ -134,25 +116,20 @@ def _decode(options: argparse.Namespace, reader: "BitstreamReader") -> None:
             write = stack.enter_context(video).write
         device = _device(options, header)
         stack.enter_context(coding_mode(device))
-        codec = _load(options, header, device)
-        start = time.perf_counter()
-        frames = _frames(codec, reader, stopped if options.partial else None)
-        for frame in track(frames, "decoding", None):
-            count += 1
+        codec = load_decoder(header, options.checkpoint, device)
+        decoder = StreamDecoder(
+            codec, reader, partial=options.partial, hashing=options.hash
+        )
+        for frame in track(decoder, "decoding", None):
             if write:
                 write(frame)
-            if options.hash:
-                digest.update(frame_bytes(frame))
-        pace = speed(count, start)
-        if not count:
-            raise ValueError(
-                f"{options.input}: no frame could be decoded; "
-                + (stopped[0] if stopped else "it holds none")
-            )
+        if not decoder.frames:
+            reason = decoder.stopped or "it holds none"
+            raise ValueError(f"{options.input}: no frame could be decoded; {reason}")
+    count, stopped = decoder.frames, decoder.stopped
     if stopped:
         print(
-            f"warning: {count} frames recovered from {options.input}, then "
-            f"{stopped[0]}",
+            f"warning: {count} frames recovered from {options.input}, then {stopped}",
             file=sys.stderr,
         )
     if options.output:
@@ -160,9 +137,9 @@ def _decode(options: argparse.Namespace, reader: "BitstreamReader") -> None:
         cost = summary(options.output, count, size, header.fps, nbytes)
         if stopped:  # The file's bytes are not these frames'.
             cost = f"{options.output}: {count} frames of {size[1]}x{size[0]}"
-        print(f"{cost}, {pace}")
+        print(f"{cost}, {speed(count, decoder.seconds['decode'])}")
     if options.hash:
-        print(digest.hexdigest())
+        print(decoder.digest)
 
 
 def _device(options: argparse.Namespace, header: "StreamHeader") -> "torch.device":
@@ -176,53 +153,6 @@ def _device(options: argparse.Namespace, header: "StreamHeader") -> "torch.devic
             file=sys.stderr,
         )
     return device
-
-
-def _load(
-    options: argparse.Namespace, header: "StreamHeader", device: "torch.device"
-) -> "VideoCodec":
-    """Load the codec as the encoder ran it.
-
-    Raises:
-        ValueError: It is not the one that the file was encoded with.
-    """
-    import torch
-
-    from lightning_modules import load_codec
-
-    codec = load_codec(
-        options.checkpoint, device=device, dtype=getattr(torch, header.dtype)
-    )
-    name, fingerprint = type(codec).__name__, codec.fingerprint()
-    if name != header.codec:
-        raise ValueError(
-            f"{options.input} was encoded with {header.codec}, but "
-            f"{options.checkpoint} is a {name}"
-        )
-    if fingerprint != header.fingerprint:
-        raise ValueError(
-            f"{options.input} was encoded with the weights "
-            f"{header.fingerprint.hex()}, but {options.checkpoint} has "
-            f"{fingerprint.hex()}: use the checkpoint that it was encoded with"
-        )
-    return codec
-
-
-def _frames(
-    codec: "VideoCodec", reader: "BitstreamReader", stopped: list[str] | None
-) -> Iterator["Tensor"]:
-    """Decode until the end, or until damage if ``stopped`` is there to take why."""
-    from lightning_modules.bitstream import BitstreamError
-    from lightning_modules.codec import DesyncError, Packet
-
-    header = reader.header
-    packets = (Packet(unit.payload, unit.frames, unit.checksum) for unit in reader)
-    try:
-        yield from codec.decompress(packets, header.height, header.width)
-    except (BitstreamError, DesyncError) as error:
-        if stopped is None:
-            raise
-        stopped.append(str(error))
 
 
 if __name__ == "__main__":

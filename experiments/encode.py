@@ -1,13 +1,13 @@
 """Code a video into a bitstream file: ``python -m experiments.encode IN OUT ...``."""
 
 import argparse
-import hashlib
+import math
 import os
 import subprocess
 import sys
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from experiments.coding import (
     check_paths,
     choose_device,
     coding_mode,
-    frame_bytes,
+    costs_of,
     parse_fps,
     parse_size,
     psnr,
@@ -25,19 +25,26 @@ from experiments.coding import (
     summary,
     track,
 )
+from experiments.streams import Coded, code_video
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from datamodules.frames import VideoReader
+    from lightning_modules.bitstream import StreamHeader
+    from lightning_modules.codec import RateKnob, VideoCodec
 
 EPILOG = """\
 examples:
   python -m experiments.encode in.mp4 out.lvc --checkpoint last.ckpt --rate 32
   python -m experiments.encode in.yuv out.lvc --checkpoint last.ckpt --rate 32 \\
       --size 416x240 --fps 50 --max_frames 96 --verify
+  python -m experiments.encode in.mp4 out.lvc --checkpoint last.ckpt --target_bpp 0.1
 
 OUT appears only when it is complete. bpp counts all of its bytes over the original
-pixels. Decode on the same kind of device: the decoder needs the encoder's numbers
-bit by bit, and notices if it arrives at others.
+pixels. A target takes up to 8 encodes, and the closest is kept. Decode on the same kind
+of device: the decoder needs the encoder's numbers bit by bit, and notices if it arrives
+at others.
 """
 
 
@@ -62,12 +69,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("output", metavar="OUT", type=Path, help="bitstream file to write")
     add("--checkpoint", metavar="CKPT", type=Path, required=True, help="trained codec")
-    add(
+    rate = parser.add_mutually_exclusive_group(required=True)
+    rate.add_argument(
         "--rate",
         metavar="QP",
         type=float,
-        required=True,
         help="quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits",
+    )
+    rate.add_argument(
+        "--target_bpp",
+        metavar="BPP",
+        type=float,
+        help="search the rate that takes so many bits per pixel, within 1 %%",
+    )
+    rate.add_argument(
+        "--target_kbps",
+        metavar="KBPS",
+        type=float,
+        help="search the rate that takes so many kilobits per second, within 1 %%",
     )
     add("--max_frames", metavar="N", type=int, help="stop after N frames")
     add(
@@ -111,80 +130,180 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """One pass over the video.
+
+    Attributes:
+        header: Of the file that it wrote.
+        coded: What that took.
+        psnr: Mean over frames in dB; ``None`` if nothing is verified.
+    """
+
+    header: "StreamHeader"
+    coded: Coded
+    psnr: float | None
+
+
 def encode(options: argparse.Namespace) -> None:
     """Code ``options.input`` into ``options.output`` and print what it costs.
 
     Raises:
-        ValueError: An option, a file or the verification is wrong.
+        ValueError: An option, a file or the verification is wrong, or the target is
+            out of reach.
     """
     import torch
 
-    from datamodules.frames import open_video
     from datamodules.writing import whole_or_nothing
     from lightning_modules import load_codec
-    from lightning_modules.bitstream import BitstreamWriter, StreamHeader
+    from lightning_modules.bitstream import StreamHeader
 
     check_paths(options.input, options.output)
     device = choose_device(options.device)
     with (
-        open_video(
-            options.input,
-            size=options.size,
-            fps=options.fps,
-            depth=options.depth,
-            max_frames=options.max_frames,
-        ) as video,
+        _open(options) as video,
         whole_or_nothing(options.output) as temporary,
         coding_mode(device),
     ):
         codec = load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
         )
-        rate = codec.rate_knob.check(options.rate)
-        header = StreamHeader(
+        header_at = partial(
+            StreamHeader,
             codec=type(codec).__name__,
             fingerprint=codec.fingerprint(),
             width=video.width,
             height=video.height,
             fps=video.fps,
-            rate=rate,
             dtype=options.dtype,
             device=device.type,
         )
-        # Frames that the codec has taken and not yet given back, for the PSNR.
-        taken: deque[Tensor] = deque()
+        if options.rate is None:
+            encoding = _search(options, codec, header_at, temporary)
+        else:
+            header = header_at(rate=codec.rate_knob.check(options.rate))
+            encoding = _encode_once(options, codec, header, video, temporary)
+        if encoding.coded.digest:
+            digest = encoding.coded.digest
+            _verify(temporary, options.checkpoint, device.type, digest)
+    print(_report(options, codec.rate_knob, encoding))
 
-        def frames() -> Iterator["Tensor"]:
-            for frame in track(video, "encoding", video.frames):
-                if options.verify:
-                    taken.append(frame)
-                yield frame
 
-        start = time.perf_counter()
-        psnr_sum = 0.0
-        digest = hashlib.sha256()
-        with temporary.open("wb") as file:
-            writer = BitstreamWriter(file, header)
-            for packet in codec.compress(
-                frames(),
-                rate,
-                intra_period=options.intra_period,
-                reconstruct=options.verify,
-            ):
-                writer.write(packet)
-                if options.verify:
-                    assert packet.x_hat is not None, "reconstruct=True gives x_hat"
-                    for frame in packet.x_hat:
-                        digest.update(frame_bytes(frame))
-                        psnr_sum += psnr(frame, taken.popleft())
-            writer.close()
-        pace = speed(writer.frames, start)
-        if options.verify:
-            _verify(temporary, options.checkpoint, device.type, digest.hexdigest())
-            pace = f"PSNR {psnr_sum / writer.frames:.2f} dB, {pace}, verified"
-    size = (header.height, header.width)
-    cost = summary(options.output, writer.frames, size, header.fps, writer.nbytes)
-    print(f"{cost}, {pace}")
+def _open(options: argparse.Namespace) -> "VideoReader":
+    from datamodules.frames import open_video
+
+    return open_video(
+        options.input,
+        size=options.size,
+        fps=options.fps,
+        depth=options.depth,
+        max_frames=options.max_frames,
+    )
+
+
+def _encode_once(
+    options: argparse.Namespace,
+    codec: "VideoCodec",
+    header: "StreamHeader",
+    video: "VideoReader",
+    path: Path,
+) -> Encoding:
+    # Frames that the codec has taken and not yet given back, for the PSNR.
+    taken: deque[Tensor] = deque()
+    psnr_sum = 0.0
+
+    def frames() -> Iterator["Tensor"]:
+        for frame in track(video, "encoding", video.frames):
+            if options.verify:
+                taken.append(frame)
+            yield frame
+
+    def compare(frame: "Tensor") -> None:
+        nonlocal psnr_sum
+        psnr_sum += psnr(frame, taken.popleft())
+
+    coded = code_video(
+        codec,
+        header,
+        frames(),
+        path,
+        intra_period=options.intra_period,
+        sink=compare if options.verify else None,
+    )
+    mean = psnr_sum / len(coded.frame_bits) if options.verify else None
+    return Encoding(header, coded, mean)
+
+
+def _search(
+    options: argparse.Namespace,
+    codec: "VideoCodec",
+    header_at: "Callable[..., StreamHeader]",
+    path: Path,
+) -> Encoding:
+    """Code at several rates and leave the file that is closest to the target.
+
+    Raises:
+        ValueError: The target is out of reach, or the input can be read only once.
+    """
+    from experiments.rate_search import deviation, search_rate
+
+    if not (options.input.is_file() or options.input.is_dir()):
+        raise ValueError(
+            f"{options.input} can be read only once, but a target takes several "
+            "encodes: save it to a file first, or give --rate"
+        )
+    unit = "kbps" if options.target_bpp is None else "bpp"
+    target = options.target_kbps if unit == "kbps" else options.target_bpp
+    attempt = path.with_name(f"{path.name}.trial")
+    closest = math.inf
+    kept: Encoding | None = None
+
+    def trial(rate: float) -> float:
+        nonlocal closest, kept
+        header = header_at(rate=rate)
+        with _open(options) as video:
+            encoding = _encode_once(options, codec, header, video, attempt)
+        frames, nbytes = len(encoding.coded.frame_bits), encoding.coded.nbytes
+        size = (header.height, header.width)
+        cost = costs_of(frames, size, header.fps, nbytes)[unit]
+        off = deviation(cost, target)
+        print(
+            f"{codec.rate_knob.name} {rate:.6g}: {nbytes} bytes, {cost:.5g} {unit}, "
+            f"{off:+.2%}",
+            file=sys.stderr,
+        )
+        if abs(off) < closest:
+            closest, kept = abs(off), encoding
+            os.replace(attempt, path)
+        return cost
+
+    try:
+        found = search_rate(trial, codec.rate_knob, target, unit=unit)
+    finally:
+        attempt.unlink(missing_ok=True)
+    if not found.met:
+        print(
+            f"warning: {len(found.trials)} encodes came no closer than "
+            f"{found.deviation:+.2%} to {target:g} {unit}; the fewer units a video "
+            "has, the coarser are its rates",
+            file=sys.stderr,
+        )
+    assert kept is not None, "a search has at least one trial"
+    return kept
+
+
+def _report(options: argparse.Namespace, knob: "RateKnob", encoding: Encoding) -> str:
+    header, coded = encoding.header, encoding.coded
+    frames, size = len(coded.frame_bits), (header.height, header.width)
+    parts = [summary(options.output, frames, size, header.fps, coded.nbytes)]
+    if options.rate is None:
+        parts.append(f"{knob.name} {header.rate:.6g}")
+    if encoding.psnr is not None:
+        parts.append(f"PSNR {encoding.psnr:.2f} dB")
+    parts.append(speed(frames, coded.seconds["encode"]))
+    if encoding.psnr is not None:
+        parts.append("verified")
+    return ", ".join(parts)
 
 
 def _verify(path: Path, checkpoint: Path, device: str, expected: str) -> None:

@@ -7,18 +7,16 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from pytorch_msssim import ms_ssim as reference_ms_ssim
 from torch import nn
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure as reference_ms_ssim,
-)
 
 from callbacks.metrics import FrameMean, QualityMetrics
 from callbacks.quality import (
-    MS_SSIM_WEIGHTS,
     Lpips,
     UnavailableMetricError,
     lpips_file,
     ms_ssim,
+    ms_ssim_planes,
     psnr,
     psnr_yuv,
 )
@@ -68,20 +66,64 @@ def test_a_perfect_frame_has_a_finite_psnr_and_nan_stays_nan():
     assert psnr(clip * torch.nan, clip).isnan().all()
 
 
-@pytest.mark.parametrize(("side", "scales"), [(100, 4), (176, 5)])
-def test_ms_ssim_is_the_mean_of_the_planes_reference_values(side, scales):
-    clip = torch.rand(10, 3, side, side + 30)
+def textbook_ms_ssim(x, y):
+    """Wang's formula on two planes (H, W), with the window's 121 weights."""
+    weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
+    if min(x.shape) < 176:
+        weights = [0.0517, 0.3295, 0.3462, 0.2726]
+    tap = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(tap, tap) / np.outer(tap, tap).sum()
+
+    def local_mean(plane):
+        views = np.lib.stride_tricks.sliding_window_view(plane, (11, 11))
+        return np.einsum("ijkl,kl->ij", views, window)
+
+    score = 1.0
+    for scale, weight in enumerate(weights):
+        mu_x, mu_y = local_mean(x), local_mean(y)
+        variances = local_mean(x * x) - mu_x**2 + local_mean(y * y) - mu_y**2
+        covariance = local_mean(x * y) - mu_x * mu_y
+        term = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+        if scale == len(weights) - 1:
+            term *= (2 * mu_x * mu_y + 0.01**2) / (mu_x**2 + mu_y**2 + 0.01**2)
+        score *= max(term.mean(), 0) ** weight
+        odd = [(0, side % 2) for side in x.shape]
+        x, y = (np.pad(v, odd, mode="edge") for v in (x, y))
+        x, y = ((v[::2] + v[1::2]) / 2 for v in (x, y))
+        x, y = ((v[:, ::2] + v[:, 1::2]) / 2 for v in (x, y))
+    return score
+
+
+@pytest.mark.parametrize("size", [(101, 175), (176, 203)])
+def test_ms_ssim_is_the_textbooks_on_odd_sizes_too(size, monkeypatch):
+    # Two planes at a time: groups are cut and joined again.
+    monkeypatch.setattr("callbacks.quality.PIXELS_AT_ONCE", 2 * size[0] * size[1])
+    clip = torch.rand(1, 2, 3, *size)
+    noise = torch.tensor([0.3, 0.001]).reshape(1, 2, 1, 1, 1)
+    x_hat = (0.9 * clip + noise * torch.randn_like(clip)).clamp(0, 1)
+    x_hat[0, 0, 2] = 1 - clip[0, 0, 2]
+    x, y = (v.double().numpy().reshape(6, *size) for v in (x_hat, clip))
+    planes = np.array([textbook_ms_ssim(*both) for both in zip(x, y, strict=True)])
+    assert planes[2] == 0 and planes[3] > 0.98
+    ours = ms_ssim_planes(x_hat, clip)
+    assert ours.flatten().numpy() == pytest.approx(planes, abs=1e-6)
+    assert ms_ssim(x_hat, clip)[0, 1] == pytest.approx(planes[3:].mean(), abs=1e-6)
+
+
+def test_ms_ssim_is_pytorch_msssims_where_no_scale_is_odd():
+    clip = torch.rand(2, 3, 176, 208)
     x_hat = (clip + 0.1 * torch.randn_like(clip)).clamp(0, 1)
-    planes = [
-        reference_ms_ssim(
-            x_hat[9:, i : i + 1],
-            clip[9:, i : i + 1],
-            data_range=1.0,
-            betas=MS_SSIM_WEIGHTS[scales],
-        ).item()
-        for i in range(3)
-    ]
-    assert ms_ssim(x_hat, clip)[9] == pytest.approx(np.mean(planes), abs=1e-5)
+    theirs = reference_ms_ssim(x_hat, clip, data_range=1.0, size_average=False)
+    assert ms_ssim(x_hat, clip).numpy() == pytest.approx(theirs.numpy(), abs=1e-6)
+
+
+def test_what_ms_ssim_lacks_to_one_keeps_its_digits():
+    clip = torch.rand(1, 1, 100, 100) * 0.2 + 0.7
+    x_hat = clip + 2e-5 * torch.randn_like(clip)
+    missing = 1 - textbook_ms_ssim(*(v[0, 0].double().numpy() for v in (x_hat, clip)))
+    ours = 1 - ms_ssim_planes(x_hat, clip).item()
+    assert 0 < missing < 1e-6
+    assert ours == pytest.approx(missing, rel=0.01)
 
 
 def test_ms_ssim_needs_88_pixels():
@@ -102,7 +144,7 @@ def no_download(*args, **kwargs):
     raise AssertionError("a download was attempted")
 
 
-def test_lpips_reads_a_file_that_lies_there(tmp_path, monkeypatch):
+def test_lpips_is_the_librarys_with_the_file_that_lies_there(tmp_path, monkeypatch):
     torchvision = pytest.importorskip("torchvision")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     file = lpips_file("squeeze")
@@ -113,6 +155,8 @@ def test_lpips_reads_a_file_that_lies_there(tmp_path, monkeypatch):
     values = distance(torch.cat([clip[:, :1], 1 - clip[:, 1:]], dim=1), clip)
     assert values.shape == (1, 2)
     assert values[0, 0] == 0 < values[0, 1]
+    both = ((1 - clip[0, 1:]) * 2 - 1, clip[0, 1:] * 2 - 1)
+    assert values[0, 1] == pytest.approx(distance.network(*both).item(), rel=1e-5)
     assert not distance.network.training
     assert not any(p.requires_grad for p in distance.network.parameters())
     with pytest.raises(UnavailableMetricError, match="at least 32x32"):

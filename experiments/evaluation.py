@@ -1,0 +1,331 @@
+"""Measure a coder on sequences: what ``evaluate`` and ``anchor`` share."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from experiments.coder import Coder, Settings
+from experiments.measurement import measure
+from experiments.parts import Job, Parts, Rate
+from experiments.processes import WorkerProcess
+from experiments.results import METRICS, Result
+
+if TYPE_CHECKING:
+    pass
+
+SEQUENCES = """\
+test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset JSON of DCVC, any
+folder of videos, or one video"""
+
+PICTURES = (0, 31)
+
+SHOWN = ("psnr_yuv", "psnr_rgb", "ms_ssim_rgb", "lpips_alex", "tof")
+"""Metrics of the table that is printed; the file holds all of them."""
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every measurement is told: sequences, protocol, output, processes."""
+    add = parser.add_argument
+    add("--sequences", metavar="SPEC", nargs="+", required=True, help=SEQUENCES)
+    add("--output", metavar="JSON", type=Path, required=True, help="result file")
+    add("--name", help="label of the curve (default: the output's name)")
+    add("--max_frames", metavar="N", type=int, help="of each sequence (default: all)")
+    add(
+        "--intra_period",
+        metavar="N",
+        type=int,
+        default=-1,
+        help="start without a reference every N frames (default: only at the first)",
+    )
+    add(
+        "--colour",
+        choices=["yuv420", "rgb"],
+        default="yuv420",
+        help="of the frames that are given and compared (default: yuv420)",
+    )
+    add(
+        "--lpips",
+        choices=["alex", "vgg", "squeeze", "none"],
+        default="alex",
+        help="backbone of LPIPS and tLP (default: alex)",
+    )
+    add(
+        "--vmaf",
+        action="store_true",
+        help="also VMAF, in yuv420 (needs pip install -e '.[anchors]')",
+    )
+    add(
+        "--pictures",
+        metavar="FRAME",
+        type=int,
+        nargs="*",
+        default=list(PICTURES),
+        help="frames to keep as PNG for reports (default: 0 31)",
+    )
+    add("--workers", metavar="N", type=int, default=1, help="processes (default: 1)")
+    add(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="of each process (default: the cores, divided by the workers)",
+    )
+    add("--overwrite", action="store_true", help="discard what OUTPUT holds first")
+
+
+def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Settings:
+    """Return the settings that the options describe.
+
+    Raises:
+        ValueError: A number is impossible.
+    """
+    for name, least in (("max_frames", 1), ("workers", 1), ("threads", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} is {value}, it must be at least {least}")
+    if options.intra_period != -1 and options.intra_period < 1:
+        raise ValueError(
+            f"--intra_period is {options.intra_period}: it must be at least 1, or -1"
+        )
+    if options.output.suffix != ".json":
+        raise ValueError(f"--output {options.output} must end in .json")
+    if options.vmaf:
+        if options.colour != "yuv420":
+            raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
+        from experiments.anchors.ffmpeg import find_ffmpeg
+
+        find_ffmpeg()
+    return Settings(
+        colour=options.colour,
+        max_frames=options.max_frames,
+        intra_period=options.intra_period,
+        rate=rate,
+        lpips_net=None if options.lpips == "none" else options.lpips,
+        vmaf=options.vmaf,
+        pictures=tuple(sorted(set(options.pictures))),
+        threads=threads_of(options),
+    )
+
+
+def threads_of(options: argparse.Namespace) -> int:
+    """Return the threads of each process: as asked, or a fair share of the cores."""
+    cores = len(os.sched_getaffinity(0))
+    return options.threads or max(1, cores // options.workers)
+
+
+def measure_all(
+    coder: Coder,
+    rates: Sequence[Rate],
+    settings: Settings,
+    options: argparse.Namespace,
+) -> int:
+    """Do what is missing of every sequence at every rate, and print the result.
+
+    Under ``torchrun`` or SLURM each process does its share of the jobs, and the one
+    that finishes last writes the whole file.
+
+    Args:
+        coder: What codes.
+        rates: At which rates.
+        settings: How.
+        options: Of :func:`add_shared_options`.
+
+    Returns:
+        The command's exit code.
+
+    Raises:
+        ValueError: Jobs failed; the others' parts are kept.
+    """
+    from datamodules.sequences import find_sequences, frames_to_read
+
+    rank, world = rank_and_world()
+    sequences = find_sequences(options.sequences)
+    for sequence in sequences:
+        # That one is too short shall not come out after hours.
+        frames_to_read(sequence, settings.max_frames)
+    needs = ("vmaf",) if settings.vmaf else ()
+    jobs = [Job(sequence, rate, needs) for sequence in sequences for rate in rates]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    if options.overwrite:
+        _discard(options.output, world)
+    empty = Result(coder.name, coder.describe(), settings.protocol())
+    parts = Parts(options.output, empty)
+    done = parts.load()
+    missing = [job for job in jobs if not job.done_in(done)]
+    if len(missing) < len(jobs):
+        kept = len(jobs) - len(missing)
+        print(f"{kept} of {len(jobs)} points are there already", file=sys.stderr)
+    # The longest first, so that no process is left alone with one at the end. Shares
+    # are of all jobs: others may have finished some of theirs already.
+    share = sorted(jobs, key=_size, reverse=True)[rank::world]
+    share = [job for job in share if job in missing]
+    try:
+        _work(share, coder, settings, parts, options.workers)
+    except KeyboardInterrupt:
+        print(
+            "interrupted: finished points are kept, the same command goes on",
+            file=sys.stderr,
+        )
+        return 130
+    result = parts.finish(jobs)
+    if result is None:
+        print("other processes still work; the last one writes the result")
+    else:
+        print_result(result, options.output)
+    return 0
+
+
+def _work(
+    jobs: Sequence[Job], coder: Coder, settings: Settings, parts: Parts, workers: int
+) -> None:
+    """Do jobs and keep each as soon as it is done."""
+    failures: list[str] = []
+    for job, outcome in _outcomes(jobs, coder, settings, parts.output, workers):
+        if isinstance(outcome, Result):
+            parts.add(job, outcome)
+            print(f"{job.label}: {_headline(outcome)}", file=sys.stderr, flush=True)
+        else:
+            failures.append(f"{job.label}: {outcome}")
+            print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
+    if failures:
+        raise ValueError(
+            f"{len(failures)} of {len(jobs)} points could not be measured (first: "
+            f"{failures[0]}); the others are kept, and the same command goes on"
+        )
+
+
+def _outcomes(
+    jobs: Sequence[Job],
+    coder: Coder,
+    settings: Settings,
+    output: Path,
+    workers: int,
+) -> Iterator[tuple[Job, Result | ValueError | OSError]]:
+    """Give each job as it ends with its result, or with what the user can mend."""
+    workers = min(workers, len(jobs))
+    if workers <= 1:
+        prepare_process(settings.threads, _first_gpu(1))
+        for job in jobs:
+            try:
+                yield job, measure(job, coder, settings, output)
+            except (ValueError, OSError) as error:
+                yield job, error
+        return
+    idle: SimpleQueue[WorkerProcess] = SimpleQueue()
+    processes = [
+        WorkerProcess(
+            prepare_process, settings.threads, _first_gpu(workers) + n, daemon=False
+        )
+        for n in range(workers)
+    ]
+
+    def do(job: Job) -> Result:
+        process = idle.get()
+        try:
+            return process.call(measure, job, coder, settings, output)
+        finally:
+            idle.put(process)
+
+    for process in processes:
+        idle.put(process)
+    threads = ThreadPoolExecutor(workers)
+    try:
+        futures = {threads.submit(do, job): job for job in jobs}
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except (ValueError, OSError) as error:
+                yield futures[future], error
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.close()
+
+
+def prepare_process(threads: int, gpu: int) -> None:
+    """Set up a process that codes: threads, and which of several GPUs it takes."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(gpu % torch.cuda.device_count())
+
+
+def _first_gpu(workers: int) -> int:
+    """Return the number of the first GPU of this process, by its place on the node."""
+    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    return int(local) * workers
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Return this process's number and how many there are, as its launcher says.
+
+    Read from the variables of ``torchrun`` (RANK, WORLD_SIZE) or SLURM.
+    """
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if rank in os.environ and world in os.environ:
+            return int(os.environ[rank]), int(os.environ[world])
+    return 0, 1
+
+
+def _discard(output: Path, world: int) -> None:
+    """Remove a result with all that belongs to it."""
+    if world > 1:
+        raise ValueError(
+            f"--overwrite with {world} processes could discard what another one has "
+            f"just made: remove {output} and {output.with_suffix('.parts')} first"
+        )
+    for suffix in (".parts", ".frames"):
+        shutil.rmtree(output.with_suffix(suffix), ignore_errors=True)
+    output.unlink(missing_ok=True)
+
+
+def _size(job: Job) -> int:
+    sequence = job.sequence
+    return sequence.width * sequence.height * (sequence.frames or 1)
+
+
+def _headline(result: Result) -> str:
+    point = result.sequences[0].points[0]
+    shown = "psnr_rgb" if result.protocol.colour == "rgb" else "psnr_yuv"
+    seconds = [f"{k} {v:.3f} s" for k, v in point.seconds.items() if "_" not in k]
+    return (
+        f"{point.bpp:.5f} bpp, {METRICS[shown].label} {point.metrics[shown]:.3f} dB; "
+        f"per frame {', '.join(seconds)}"
+    )
+
+
+def print_result(result: Result, path: Path) -> None:
+    """Print every point of a result, one line each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = [n for n in SHOWN if n in result.metric_names()]
+    headings = [METRICS[n].label for n in shown]
+    table = Table(title=f"{result.name}: {path}", title_justify="left")
+    columns = ["set", "sequence", "frames", "rate", "bpp", "estimated", *headings]
+    for number, column in enumerate([*columns, "encode s", "decode s"]):
+        table.add_column(column, justify="right" if number > 1 else "left")
+    for sequence, point in result.all_points():
+        estimated = point.estimated_bpp
+        seconds = (point.seconds.get(name) for name in ("encode", "decode"))
+        table.add_row(
+            sequence.set,
+            sequence.name,
+            str(sequence.frames),
+            f"{point.rate:.4g}",
+            f"{point.bpp:.5f}",
+            "" if estimated is None else f"{estimated:.5f}",
+            *(f"{point.metrics[name]:.4g}" for name in shown),
+            *("" if value is None else f"{value:.3f}" for value in seconds),
+        )
+    # Without a terminal a line is as long as it must be.
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width).print(table)
+    for metric, reason in result.environment.get("unavailable", {}).items():
+        print(f"not measured: {metric}: {reason}")

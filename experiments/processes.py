@@ -1,0 +1,97 @@
+"""Functions called in another process, which ends with this one."""
+
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class WorkerProcess:
+    """Another interpreter that does one call after the other.
+
+    Unlike a worker of ``concurrent.futures`` it notices when this process is killed,
+    and it reports its own end as an error instead of breaking a pool.
+
+    Args:
+        start: Called in it first.
+        arguments: Of ``start``.
+        daemon: Whether it is killed when this process exits; it may then start no
+            processes of its own. Others must be closed.
+    """
+
+    def __init__(
+        self, start: Callable[..., None], *arguments: object, daemon: bool
+    ) -> None:
+        # Spawned: a fork would inherit threads' locks and an initialised GPU.
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(theirs, start, arguments), daemon=daemon
+        )
+        # Ctrl-C reaches every process of a terminal; what it means is decided here.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        theirs.close()
+
+    def call(self, function: Callable[..., T], *arguments: object) -> T:
+        """Return what a function of a module gives there.
+
+        Raises:
+            OSError: The process has ended, killed for its memory for example.
+            Exception: Whatever the function raises.
+        """
+        try:
+            self._pipe.send((function, arguments))
+            result, error = self._pipe.recv()
+        except (EOFError, ConnectionError) as error:
+            self._process.join()
+            raise OSError(
+                f"a worker process ended with exit code {self._process.exitcode} "
+                "(-9: killed, often for its memory)"
+            ) from error
+        if error is not None:
+            raise error
+        value: T = result
+        return value
+
+    def close(self) -> None:
+        """End it; a call that it is doing is lost."""
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+    def __enter__(self) -> "WorkerProcess":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _serve(
+    pipe: "Connection[Any, Any]", start: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    start(*arguments)
+    # It ends when the other end does.
+    with suppress(EOFError, ConnectionError):
+        while True:
+            function, values = pipe.recv()
+            try:
+                result, failure = function(*values), None
+            except Exception as error:
+                error.add_note("".join(traceback.format_exception(error)))
+                result, failure = None, error
+            pipe.send((result, failure))
