@@ -132,6 +132,8 @@ def wandb_rows(path):
     """Read a ``run-*.wandb`` file: LevelDB log blocks of protobuf records."""
     from wandb.proto import wandb_internal_pb2
 
+    # Its service writes the last records after the run is finished.
+    wandb.teardown()
     data, rows, position, record = path.read_bytes(), [], 7, b""
     summary = {}
     while position + 7 <= len(data):

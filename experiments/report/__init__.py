@@ -1,0 +1,86 @@
+"""A comparison as a report: Markdown, figures, one page, and tables in W&B."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.comparison import Comparison
+from experiments.results import Result
+
+
+def write_report(
+    comparison: Comparison, results: Sequence[Result], output: Path
+) -> list[Path]:
+    """Write ``report.md``, ``report.html`` and the figures they show.
+
+    RD curves go to ``plots/<set>/``, strips per frame to ``strips/<set>/``, each as PNG
+    and SVG. What lies in the folder already under other names stays.
+
+    Args:
+        comparison: What was compared.
+        results: The anchor's result and the others', in the order of every table;
+            pictures are read from beside their files.
+        output: The folder, made if need be.
+
+    Returns:
+        Every file written, ``report.md`` and ``report.html`` last: when they are there,
+        all is.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    from datamodules.writing import whole_or_nothing
+    from experiments.report.looks import choose_looks
+    from experiments.report.markdown import make_markdown
+    from experiments.report.names import FileNames
+    from experiments.report.page import make_page
+    from experiments.report.plots import write_plots
+    from experiments.report.strips import write_strips
+
+    output.mkdir(parents=True, exist_ok=True)
+    results = [_compared(result, comparison) for result in results]
+    names = FileNames(output)
+    looks = choose_looks([result.name for result in results], comparison.anchor)
+    plots = write_plots(comparison, looks, names)
+    strips = write_strips(comparison, results, looks, names)
+    stems = [stem for own in plots.values() for stem in own.values()]
+    stems += strips.values()
+    written = [
+        stem.with_name(f"{stem.name}{s}") for stem in stems for s in (".png", ".svg")
+    ]
+    texts = {
+        "report.md": make_markdown(comparison, results, plots, strips, names),
+        "report.html": make_page(comparison, results, looks),
+    }
+    for name, text in texts.items():
+        with whole_or_nothing(output / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        written.append(output / name)
+    return written
+
+
+def _compared(result: Result, comparison: Comparison) -> Result:
+    """Return a result without the sequences that were not compared."""
+    kept = [s for s in result.sequences if s.name in comparison.sets.get(s.set, ())]
+    return replace(result, sequences=kept)
+
+
+def log_to_wandb(comparison: Comparison, results: Sequence[Result], run: str) -> None:
+    """Log tables, RD plots and BD-rates to W&B, online or offline as ``fit`` does.
+
+    The run's summary gets ``eval/<set>/bdrate_<metric>_vs_<anchor>`` in %, the means of
+    the set's sequences (set ``all``: of all sets); if several codecs were compared,
+    ``eval/<set>/<codec>/bdrate_...``.
+
+    Args:
+        comparison: What was compared.
+        results: The anchor's result and the others'.
+        run: A run's folder that ``fit`` made, or its name below ``runs/``: its W&B run
+            is gone on with; or the name of a new one.
+
+    Raises:
+        ValueError: ``run`` is neither a folder of a run nor a plain name.
+    """
+    from experiments.report.wandb_log import log_comparison
+
+    log_comparison(comparison, [_compared(r, comparison) for r in results], run)

@@ -1,0 +1,118 @@
+"""``report.md``: the tables, and links to the figures."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.comparison import Comparison
+from experiments.report.bd_tables import (
+    fixed_rates_table,
+    flags_table,
+    headline_table,
+    metrics_table,
+    papers_table,
+    quality_table,
+    sequences_table,
+)
+from experiments.report.condition_tables import (
+    bits_table,
+    codec_table,
+    cost_table,
+    definitions_table,
+    differences_table,
+    protocol_table,
+)
+from experiments.report.names import FileNames
+from experiments.report.tables import Table, metric_name
+from experiments.results import Result
+
+WARNING = (
+    "These files were not measured under the same protocol, and whoever made this "
+    "report allowed that: read every number with the differences below in mind."
+)
+
+
+def make_markdown(
+    comparison: Comparison,
+    results: Sequence[Result],
+    plots: Mapping[tuple[str, str], Mapping[str, Path]],
+    strips: Mapping[tuple[str, str], Path],
+    names: FileNames,
+) -> str:
+    """Return the report's text.
+
+    Args:
+        comparison: What was compared.
+        results: All results, the anchor's too.
+        plots: Stems of the RD figures by set and metric, then by what they show.
+        strips: Stems of the strips by set and sequence.
+        names: Knows the report's folder.
+    """
+    blocks = [f"# {escape('Comparison with ' + comparison.anchor)}"]
+    if comparison.differences:
+        blocks += [f"> **{WARNING}**", _section(differences_table(comparison))]
+    blocks += ["\n".join(f"* {escape(note)}" for note in comparison.notes)]
+    blocks.append(_section(headline_table(comparison)))
+    for (name, metric), stems in plots.items():
+        if metric == comparison.headline:
+            first = next(iter(stems.values()))
+            blocks.append(f"![{escape(name)}]({names.link(first)}.png)")
+    tables = [
+        papers_table(comparison),
+        sequences_table(comparison),
+        metrics_table(comparison),
+        quality_table(comparison),
+        fixed_rates_table(comparison, comparison.headline),
+        flags_table(comparison),
+    ]
+    blocks += [_section(table) for table in tables]
+    blocks += ["## Figures", "\n".join(_figure_links(plots, strips, names))]
+    tables = [
+        bits_table(results),
+        cost_table(results),
+        protocol_table(results),
+        definitions_table(comparison),
+    ]
+    blocks += [_section(table) for table in tables]
+    blocks += ["## Codecs"]
+    blocks += [_section(codec_table(result), level=3) for result in results]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _figure_links(
+    plots: Mapping[tuple[str, str], Mapping[str, Path]],
+    strips: Mapping[tuple[str, str], Path],
+    names: FileNames,
+) -> list[str]:
+    lines = []
+    for (name, metric), stems in plots.items():
+        links = ", ".join(
+            f"{what} [PNG]({names.link(stem)}.png) [SVG]({names.link(stem)}.svg)"
+            for what, stem in stems.items()
+        )
+        lines.append(f"* {escape(name)}, {escape(metric_name(metric))}: {links}")
+    for (name, sequence), stem in strips.items():
+        link = names.link(stem)
+        where = escape(f"{name}/{sequence}")
+        lines.append(f"* {where}, per frame: [PNG]({link}.png) [SVG]({link}.svg)")
+    return lines
+
+
+def _section(table: Table, level: int = 2) -> str:
+    """Return a heading, the table and its notes; nothing if it has no row."""
+    if not table.rows:
+        return ""
+    rule = [":--" if i < table.texts else "--:" for i in range(len(table.header))]
+    lines = [_row(table.header), _row(rule, raw=True), *map(_row, table.rows)]
+    heading = f"{'#' * level} {escape(table.title)}"
+    return "\n\n".join([heading, "\n".join(lines), *map(escape, table.notes)])
+
+
+def _row(cells: Sequence[str], raw: bool = False) -> str:
+    return f"| {' | '.join(cells if raw else map(escape, cells))} |"
+
+
+def escape(text: str) -> str:
+    """Return text that no Markdown renderer takes for markup."""
+    text = re.sub(r"([\\`*\[\]|#])", r"\\\1", " ".join(text.split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
