@@ -39,9 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--time", action="store_true", help="also time it, with random weights"
     )
     parser.add_argument(
-        "--device", default="auto", help="for --time: auto, cpu or cuda"
+        "--pipeline",
+        metavar="P",
+        type=int,
+        help="also time P workers that code overlapping frames (DHVC without auxiliary "
+        "path), beside one",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="for --time: runs")
+    parser.add_argument(
+        "--device", default="auto", help="where to time: auto, cpu or cuda"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs")
     arguments = parser.parse_args(argv)
     from experiments.coding import run_command
 
@@ -54,20 +61,37 @@ def profile(arguments: argparse.Namespace) -> int:
 
     from datamodules.writing import whole_or_nothing
     from experiments.coding import choose_device
+    from experiments.pipeline_report import (
+        check_pipeline,
+        macs_bound,
+        measure_pipeline,
+        print_pipeline,
+    )
 
     height, width = arguments.height, arguments.width
     if height < 1 or width < 1:
         raise ValueError(f"{width}x{height} is no picture size: both must be >= 1")
     with torch.device("meta"):
         codec = build_codec(arguments.config)
+    workers = arguments.pipeline
+    if workers is not None:
+        check_pipeline(codec, workers)
     report = count(codec, height, width)
     print_report(report)
-    if arguments.time:
+    if arguments.time or workers:
         device = choose_device(arguments.device)
         codec = build_codec(arguments.config).to(device).eval()
+    if arguments.time:
         report["time"] = timings(codec, height, width, arguments.repeats)
         for name, value in report["time"].items():
             print(f"{name:32} {value}")
+    if workers:
+        dhvc = check_pipeline(codec, workers)
+        report["pipeline"] = {
+            **measure_pipeline(dhvc, workers, height, width, arguments.repeats),
+            "macs_bound": macs_bound(report, workers),
+        }
+        print_pipeline(report["pipeline"])
     if arguments.output:
         with whole_or_nothing(Path(arguments.output)) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n")

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
     from lightning_modules.codec import VideoCodec
 
-__all__ = ["UI2C"]
+__all__ = ["DHVC", "UI2C"]
 
-_CODECS = {"UI2C": ("lightning_modules.ui2c", "UI2CCodec")}
+_CODECS = {
+    "DHVC": ("lightning_modules.dhvc", "DHVCCodec"),
+    "UI2C": ("lightning_modules.ui2c", "UI2CCodec"),
+}
 """By name: the folder, with ``module.py`` and ``codec.py``, and the network's class."""
 
 

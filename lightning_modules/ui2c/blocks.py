@@ -7,6 +7,8 @@ builds on.
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.layers import SubpelUp
+
 
 class WSiLU(nn.Module):
     """``x * sigmoid(4 x)``: a SiLU that is closer to a ReLU."""
@@ -60,16 +62,6 @@ class DepthConvBlock(nn.Module):
         left, right = self.expand(u).chunk(2, dim=1)
         v: Tensor = u + self.reduce(left + right)
         return v + x if self.shortcut else v
-
-
-class SubpelUp(nn.Sequential):
-    """Double both sides: a convolution to 4 c channels, then a pixel shuffle."""
-
-    def __init__(self, inputs: int, channels: int, kernel: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, 4 * channels, kernel, padding=kernel // 2),
-            nn.PixelShuffle(2),
-        )
 
 
 class ResDown(nn.Sequential):

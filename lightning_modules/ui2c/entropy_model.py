@@ -4,20 +4,16 @@ Source: DCVC-RT (arXiv 2502.20762), section 3; kept by UI2C (arXiv 2510.14431).
 """
 
 from functools import lru_cache
-from math import exp, log
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.entropy import (
-    CdfTables,
-    gaussian_tables,
-    tables_from_pmf,
-)
+from lightning_modules.entropy import CdfTables, tables_from_pmf
+from lightning_modules.layers import ScaleLevels
 
-SCALE_LOW, SCALE_HIGH, SCALE_LEVELS = 0.11, 16.0, 128
+Y_LEVELS = ScaleLevels(0.11, 16.0, 128)
 Z_LIMIT = 127
 """z is clamped to what one signed byte holds."""
 PROBABILITY_FLOOR = 1e-6
@@ -28,17 +24,12 @@ def scale_indices(scales: Tensor) -> Tensor:
 
     DCVC-RT takes the next lower level; the nearest costs fewer bits.
     """
-    step = (log(SCALE_HIGH) - log(SCALE_LOW)) / (SCALE_LEVELS - 1)
-    levels = (scales.float().clamp_min(SCALE_LOW).log() - log(SCALE_LOW)) / step
-    return levels.round().clamp(0, SCALE_LEVELS - 1).to(torch.int32)
+    return Y_LEVELS.indices(scales)
 
 
 def y_tables() -> CdfTables:
     """Return the Gaussian tables that :func:`scale_indices` points into."""
-    ratio = (log(SCALE_HIGH) - log(SCALE_LOW)) / (SCALE_LEVELS - 1)
-    return gaussian_tables(
-        np.array([exp(log(SCALE_LOW) + ratio * i) for i in range(SCALE_LEVELS)])
-    )
+    return Y_LEVELS.tables()
 
 
 def _logits(x: Tensor, h: Tensor, b: Tensor, a: Tensor) -> Tensor:

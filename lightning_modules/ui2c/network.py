@@ -23,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
+from lightning_modules.layers import SubpelUp
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
     ResUp,
-    SubpelUp,
     gain_table,
     initialise,
     start_prior,

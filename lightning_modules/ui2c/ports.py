@@ -20,6 +20,7 @@ from lightning_modules.entropy import (
     ste_round,
     uniform_noise,
 )
+from lightning_modules.layers import to_symbols
 from lightning_modules.ui2c.entropy_model import (
     Z_LIMIT,
     FactorisedPrior,
@@ -110,7 +111,7 @@ class EncodePort:
         indices = z_indices(z_hat.shape, row)
         if self.estimate:
             self.bits += float(prior.bits(z_hat, row).sum())
-        self.encoder.push(_symbols(z_hat.flatten()), indices, self.z_tables)
+        self.encoder.push(to_symbols(z_hat.flatten()), indices, self.z_tables)
         return z_hat
 
     def y(self, residual: Tensor | None, scale: Tensor, keep: Tensor) -> Tensor:
@@ -120,7 +121,7 @@ class EncodePort:
         indices = scale_indices(scale)[keep].cpu().numpy()
         if self.estimate:
             self.bits += float(gaussian_bits(rounded[keep], scale[keep]).sum())
-        self.encoder.push(_symbols(rounded[keep]), indices, self.y_tables)
+        self.encoder.push(to_symbols(rounded[keep]), indices, self.y_tables)
         return rounded
 
 
@@ -166,16 +167,6 @@ def z_indices(shape: torch.Size, row: Tensor) -> NDArray[np.int32]:
     first = int(row[0]) * channels
     tables = np.arange(first, first + channels, dtype=np.int32)
     return np.repeat(tables, height * width)
-
-
-def _symbols(values: Tensor) -> NDArray[np.int32]:
-    if not bool(values.isfinite().all()):
-        raise ValueError(
-            "the latent is not finite: the weights are untrained, damaged, or too "
-            "large for this dtype"
-        )
-    symbols: NDArray[np.int32] = values.to(torch.int32).cpu().numpy()
-    return symbols
 
 
 class SilentPort:

@@ -1,0 +1,462 @@
+"""DHVC as a video codec: padding, references, packets and what becomes of lost ones.
+
+A frame is as many packets as there are scales, coarsest first; the last one completes
+it. Each can be decoded without those of finer scales.
+
+A scale that has no packet takes the mean of its prior. Its features are then not the
+encoder's, so the scale stays undecodable, and all finer ones with it, until a packet
+refers to no earlier frame.
+
+Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lightning_modules.codec import (
+    CodecOutput,
+    Packet,
+    RateKnob,
+    VideoCodec,
+    check_size,
+    pad_to_multiple,
+)
+from lightning_modules.dhvc.design import PUBLISHED, SIZES, Options
+from lightning_modules.dhvc.entropy_model import sigma_tables
+from lightning_modules.dhvc.network import DHVCNetwork
+from lightning_modules.dhvc.packets import Head, pack, round_lmbda, unpack
+from lightning_modules.dhvc.ports import EncodePort, EstimatePort, SilentPort
+from lightning_modules.dhvc.reception import Decodable, decodable_frames
+from lightning_modules.dhvc.walk import FrameWalk, State, Steps, complete
+from lightning_modules.entropy import CdfTables
+
+STREAMS_PER_SCALE = 2
+"""Noise streams kept for a scale: one for each of its latents."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A frame as a receiver shows it.
+
+    Attributes:
+        frame: (3, H, W), RGB in [0, 1].
+        scales: Scales that were decoded from bits, coarsest first; the others are
+            predictions.
+    """
+
+    frame: Tensor
+    scales: int
+
+
+class DHVCCodec(VideoCodec):
+    """Hierarchical predictive coding, with one packet per scale.
+
+    Args:
+        size: Widths: ``paper``, ``small`` or ``tiny``.
+        lmbda_range: Smallest and largest lambda.
+        strides: Of the scales, coarsest first, each half the one before.
+        structure: ``dhvc2``, or the base network of ``dhvc1`` (ablation).
+        variable_rate: Whether one model serves all lambdas (layer norms follow it).
+        predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
+        reference: What later frames see of a scale: its ``decoded`` feature, or its
+            ``spatial`` one as in 1.0 (ablation).
+        reference_frames: Frames that a frame refers to.
+        auxiliary: Whether it also sees features of the last reconstruction. Then one
+            lost packet spoils every scale, until a frame without a reference.
+
+    Raises:
+        ValueError: An argument is out of range, or two exclude each other.
+    """
+
+    frames_per_unit = 1
+
+    def __init__(
+        self,
+        size: Literal["paper", "small", "tiny"] = "paper",
+        lmbda_range: tuple[float, float] = (256.0, 2048.0),
+        strides: tuple[int, ...] = (64, 32, 16, 8),
+        structure: Literal["dhvc1", "dhvc2"] = "dhvc2",
+        variable_rate: bool = True,
+        predictor: Literal["attention", "unet"] = "attention",
+        reference: Literal["decoded", "spatial"] = "decoded",
+        reference_frames: int = 2,
+        auxiliary: bool = True,
+    ) -> None:
+        options = Options(
+            tuple(strides),
+            structure,
+            variable_rate,
+            predictor,
+            reference,
+            reference_frames,
+            auxiliary,
+        )
+        super().__init__(size=size, lmbda_range=tuple(lmbda_range), **vars(options))
+        if size not in SIZES:
+            raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
+        self.rate_knob = _knob(*lmbda_range, variable_rate)
+        self.pad_multiple = options.strides[0]
+        self.options = options
+        self.scales = len(options.strides)
+        if size == "paper":
+            self.published = PUBLISHED.get(options, {})
+        network = DHVCNetwork(SIZES[size], options)
+        # A tenth faster on a CPU; layer norms and MLPs want channels last.
+        self.network = network.to(memory_format=torch.channels_last)
+
+    # Training and estimates.
+
+    def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
+        """Code a clip differentiably; see :meth:`VideoCodec.forward`.
+
+        Args:
+            clip: (B, T, 3, H, W), RGB in [0, 1].
+            rate: (B,), lambda.
+            conditions: ``seeds`` (B,) int64, optional: per-sample noise of the rate
+                estimate (training draws it where absent).
+
+        Returns:
+            ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
+            how far it overshoots. ``parts`` has the bits of each scale.
+        """
+        batch, count, _, height, width = clip.shape
+        seeds = conditions.get("seeds")
+        if seeds is None and self.training:
+            seeds = torch.randint(0, 2**62, (batch,), device=clip.device)
+        embedding = self.network.embed(rate)
+        state = self.start
+        pixels: list[Tensor] = []
+        bits: list[Tensor] = []
+        for number in range(count):
+            frame = self._to_network(clip[:, number])
+            run = partial(self._estimate, frame, state, embedding, seeds, number)
+            if self.checkpoint_activations and self.training:
+                shown, spent, state = checkpoint(run, use_reentrant=False)
+            else:
+                shown, spent, state = run()
+            pixels.append(self._to_rgb(shown, height, width))
+            bits.append(spent)
+        by_scale = torch.stack(bits, dim=1)
+        parts = {f"scale{i + 1}": by_scale[..., i] for i in range(self.scales)}
+        return CodecOutput(torch.stack(pixels, dim=1), by_scale.sum(-1), parts=parts)
+
+    def _estimate(
+        self,
+        frame: Tensor,
+        state: State,
+        embedding: Tensor | None,
+        seeds: Tensor | None,
+        number: int,
+    ) -> tuple[Tensor, Tensor, State]:
+        """Return pixels, bits (B, scales) and state of one frame."""
+        walk = FrameWalk(self.network, state, embedding, _shape(frame))
+        bits = []
+        for scale, observed in enumerate(self.network.encoder(frame, embedding)):
+            first = (number * self.scales + scale) * STREAMS_PER_SCALE
+            port = EstimatePort(seeds, first)
+            walk.step(observed, port)
+            bits.append(torch.as_tensor(port.bits))
+        pixels, state = walk.finish()
+        assert pixels is not None
+        return pixels, torch.stack(bits, dim=1), state
+
+    @property
+    def start(self) -> State:
+        """The state before the first frame."""
+        return State(((),) * self.scales)
+
+    def _to_network(self, frame: Tensor) -> Tensor:
+        """Pad (B, 3, H, W) and map RGB in [0, 1] to [-1, 1]."""
+        padded = pad_to_multiple(frame.to(self._like), self.pad_multiple)
+        return (2.0 * padded - 1.0).contiguous(memory_format=torch.channels_last)
+
+    def _to_rgb(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        rgb = (pixels[..., :height, :width].float() + 1.0) / 2.0
+        return rgb if self.training else rgb.clamp(0.0, 1.0)
+
+    # Packets.
+
+    @torch.inference_mode()
+    def compress(
+        self,
+        frames: Iterable[Tensor],
+        rate: float,
+        *,
+        intra_period: int = -1,
+        reconstruct: bool = False,
+        resync: Callable[[int], int] | None = None,
+    ) -> Iterator[Packet]:
+        """Code frames into packets; see :meth:`VideoCodec.compress`.
+
+        Args:
+            frames: As there.
+            rate: Lambda.
+            intra_period: As there.
+            reconstruct: As there.
+            resync: Asked before each frame that is no intra frame anyway, by its number
+                from 0: the first scale that this frame codes with spatial references
+                only, with all finer ones, or 0 for none. 1 is an intra frame, and all
+                that the auxiliary path allows.
+
+        Raises:
+            ValueError: The rate is not possible, the intra period below 1, the scale
+                not one that can begin anew, or a frame has another size than the first.
+        """
+        lmbda = round_lmbda(self.rate_knob.check(rate))
+        state = self.start
+        for frame, first in self.schedule(frames, intra_period, resync):
+            if first:
+                state = state.without(first)
+            steps = self.encode_steps(frame, lmbda, state, first, reconstruct)
+            packets, state = complete(steps)
+            yield from packets
+
+    def schedule(
+        self,
+        frames: Iterable[Tensor],
+        intra_period: int,
+        resync: Callable[[int], int] | None,
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Give each frame and its first scale with spatial references only, or 0.
+
+        The arguments, and what is raised, are those of :meth:`compress`.
+        """
+        if intra_period != -1 and intra_period < 1:
+            raise ValueError(
+                f"intra_period is {intra_period}: it must be -1 (start once) or at "
+                "least 1"
+            )
+        size: tuple[int, int] | None = None
+        for number, frame in enumerate(frames):
+            size = check_size(frame, size)
+            first = 0
+            if number == 0 or (intra_period > 0 and number % intra_period == 0):
+                first = 1
+            elif resync is not None:
+                first = self._check_resync(resync(number))
+            yield frame, first
+
+    def _check_resync(self, first: int) -> int:
+        allowed = (0, 1) if self.options.auxiliary else range(self.scales + 1)
+        if first not in allowed:
+            why = (
+                "the auxiliary path carries what was lost into every scale"
+                if self.options.auxiliary
+                else f"there are {self.scales}"
+            )
+            raise ValueError(
+                f"scale {first} cannot begin anew, possible are {list(allowed)}: {why}"
+            )
+        return first
+
+    def encode_steps(
+        self, frame: Tensor, lmbda: float, state: State, first: int, reconstruct: bool
+    ) -> Steps[tuple[list[Packet], State]]:
+        """Code one frame.
+
+        Args:
+            frame: (3, H, W), RGB in [0, 1].
+            lmbda: As packets hold it.
+            state: What it refers to.
+            first: Its first scale with spatial references only, or 0.
+            reconstruct: As in :meth:`compress`.
+        """
+        height, width = frame.shape[-2:]
+        padded = self._to_network(frame[None])
+        embedding = self._embed(lmbda)
+        shown = reconstruct or self.options.auxiliary
+        walk = FrameWalk(
+            self.network,
+            state,
+            embedding,
+            _shape(padded),
+            decode=shown or self.options.reference == "decoded",
+        )
+        ports: list[EncodePort] = []
+        for observed in self.network.encoder(padded, embedding):
+            ports.append(EncodePort(self.tables["z"], reconstruct))
+            yield walk
+            walk.step(observed, ports[-1])
+        yield walk
+        pixels, state = walk.finish(shown)
+        x_hat = None
+        if reconstruct:
+            assert pixels is not None
+            x_hat = self._to_rgb(pixels, height, width)
+        packets = []
+        for number, port in enumerate(ports, start=1):
+            spatial = 0 < first <= number
+            head = Head(number, spatial, lmbda if number == 1 else None)
+            packets.append(pack(head, port, int(number == self.scales), x_hat))
+        return packets, state
+
+    @torch.inference_mode()
+    def decompress(
+        self,
+        packets: Iterable[Packet | None],
+        height: int,
+        width: int,
+        *,
+        scales: int | None = None,
+    ) -> Iterator[Tensor]:
+        """Decode packets; see :meth:`VideoCodec.decompress` and :meth:`receive`."""
+        for received in self.receive(packets, height, width, scales=scales):
+            yield received.frame
+
+    @torch.inference_mode()
+    def receive(
+        self,
+        packets: Iterable[Packet | None],
+        height: int,
+        width: int,
+        *,
+        scales: int | None = None,
+    ) -> Iterator[Received]:
+        """Decode packets and say how much of each frame could be decoded.
+
+        Args:
+            packets: One for each scale of each frame, in coding order; ``None`` stands
+                for a lost one.
+            height: Height of the frames in pixels.
+            width: Width of the frames in pixels.
+            scales: Decode only so many scales, coarsest first (progressive decoding);
+                all by default.
+
+        Raises:
+            ValueError: There are no so many scales, or the codec has an auxiliary path
+                and some were left out.
+            DesyncError: The decoded symbols are not those that were coded, or packets
+                are out of order.
+        """
+        state = self.start
+        for frame in self.decodable(packets, scales):
+            steps = self.decode_steps(frame, state, height, width)
+            received, state = complete(steps)
+            yield received
+
+    def decodable(
+        self, packets: Iterable[Packet | None], scales: int | None
+    ) -> Iterator[Decodable]:
+        """Say of each frame what can be decoded.
+
+        The arguments, and what is raised, are those of :meth:`receive`.
+        """
+        scales = self.scales if scales is None else scales
+        if not 1 <= scales <= self.scales:
+            raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
+        if scales < self.scales and self.options.auxiliary:
+            raise ValueError(
+                f"{scales} of {self.scales} scales cannot be decoded alone: with an "
+                "auxiliary path every scale depends on the whole previous frame; use a "
+                "model without it (auxiliary: false)"
+            )
+        yield from decodable_frames(
+            packets, self.scales, scales, self.rate_knob, self.options.auxiliary
+        )
+
+    def decode_steps(
+        self, frame: Decodable, state: State, height: int, width: int
+    ) -> Steps[tuple[Received, State]]:
+        """Decode one frame.
+
+        Args:
+            frame: What can be decoded of it.
+            state: What it refers to.
+            height: In pixels.
+            width: In pixels.
+        """
+        if frame.intra:
+            state = state.without(1)
+        shape = self._padded(height, width)
+        walk = FrameWalk(self.network, state, self._embed(frame.lmbda), shape)
+        for packet, head in frame.packets:
+            yield walk
+            with unpack(packet, head, self.tables["z"]) as port:
+                walk.step(None, port, fresh=head.spatial)
+        for _ in range(len(frame.packets), self.scales):
+            yield walk
+            walk.step(None, SilentPort())
+        yield walk
+        pixels, state = walk.finish()
+        assert pixels is not None
+        shown = self._to_rgb(pixels, height, width)[0]
+        return Received(shown, len(frame.packets)), state
+
+    def _padded(self, height: int, width: int) -> tuple[int, int, int]:
+        side = self.pad_multiple
+        return 1, -(-height // side) * side, -(-width // side) * side
+
+    def _embed(self, lmbda: float) -> Tensor | None:
+        return self.network.embed(torch.tensor([lmbda], device=self._like.device))
+
+    @property
+    def _like(self) -> Tensor:
+        return self.network.spatial_constant
+
+    # The rest of the contract.
+
+    def build_tables(self) -> dict[str, CdfTables]:
+        """Return the Gaussian tables, which all scales share."""
+        return {"z": sigma_tables()}
+
+    def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
+        """Return a frame with all its references; see the base class.
+
+        ``encode`` ends with what the next frame refers to, ``decode`` leaves out the
+        encoder and posteriors. ``forward`` is what the paper counts: all of it once.
+        """
+        shape = self._padded(height, width)
+        pixels = self._like.new_zeros(1, 3, *shape[1:])
+        past = tuple(
+            (feature,) * self.options.reference_frames for feature in self._blank(shape)
+        )
+        state = State(past, pixels if self.options.auxiliary else None)
+
+        def walk(encode: bool, decode: bool, reconstruct: bool) -> State:
+            embedding = self._embed(self.rate_knob.points[0])
+            frame = FrameWalk(self.network, state, embedding, shape, decode)
+            observed = [None] * self.scales
+            if encode:
+                observed = self.network.encoder(pixels, embedding)
+            for feature in observed:
+                frame.step(feature, SilentPort())
+            return frame.finish(reconstruct)[1]
+
+        auxiliary = self.options.auxiliary
+        in_loop = auxiliary or self.options.reference == "decoded"
+        return {
+            "encode": partial(walk, True, in_loop, auxiliary),
+            "decode": partial(walk, False, True, True),
+            "forward": partial(walk, True, True, True),
+        }
+
+    def _blank(self, shape: tuple[int, int, int]) -> Iterator[tuple[Tensor, ...]]:
+        for number, stride in enumerate(self.options.strides, start=1):
+            scale = self.network.scale(number)
+            sides = (shape[1] // stride, shape[2] // stride)
+            yield (self._like.new_zeros(1, scale.channels, *sides),) * len(scale)
+
+
+def _shape(frame: Tensor) -> tuple[int, int, int]:
+    return frame.shape[0], frame.shape[2], frame.shape[3]
+
+
+def _knob(low: float, high: float, variable: bool) -> RateKnob:
+    """Return the rate control: four points that double, or one for a fixed rate."""
+    if not 0 < low <= high:
+        raise ValueError(
+            f"lmbda_range is {(low, high)}: it must rise from a number above 0"
+        )
+    if not variable and low != high:
+        raise ValueError(
+            f"a model of fixed rate has one lambda, not {(low, high)}: set both ends "
+            "of lmbda_range to it, or variable_rate to true"
+        )
+    points = {float(f"{low * (high / low) ** (i / 3):.6g}") for i in range(4)}
+    return RateKnob("lmbda", low, high, tuple(sorted(points)))

@@ -1,0 +1,150 @@
+"""DHVC's dimensions: widths by size, and what the paper's ablations change.
+
+Source: arXiv 2410.02598, section 5. The widths are DHVC 1.0's published ones; numbers
+of blocks are not public, they are the ones that give the paper's complexity.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+KERNELS = (7, 7, 5, 3, 1)
+"""Of the residual blocks, from the finest level (the stem, without a latent) up."""
+PATH_RATIOS = (1.5, 1.75, 2.0, 3.0, 4.0)
+"""Hidden widths of the blocks of both top-down paths, by level."""
+
+
+LATENTS = {
+    "dhvc2": ((32,), (96,), (8,), (8,)),
+    "dhvc1": ((32,), (32, 32), (96,), (8,)),
+}
+"""Channels of the latents of each scale, coarsest first."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels and depths; tuples go from the finest level to the coarsest.
+
+    Attributes:
+        encoder: Channels of the bottom-up path.
+        encoder_blocks: Its residual blocks.
+        decoder: Channels of both top-down paths.
+        prediction: Blocks of a context predictor, and the ratio of their MLP.
+        unet: Hidden channels of a U-Net predictor.
+        tail: Residual blocks at the finest level, behind the last scale.
+        auxiliary: Blocks per level of the auxiliary path, and their ratio.
+        gain: Initial gain of residual branches.
+        latent_gain: Factor on the initial weights of the latents' last layers.
+    """
+
+    encoder: tuple[int, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder: tuple[int, ...]
+    prediction: tuple[int, int]
+    unet: int
+    tail: int
+    auxiliary: tuple[int, int]
+    gain: float
+    latent_gain: float = 1.0
+
+
+SIZES: dict[str, Widths] = {
+    # 108.3 M parameters and 405 kMACs per pixel; 91.2 M and 350 without the auxiliary
+    # path (the paper: 107.97 M and 400.71, 91.07 M and 349.44).
+    "paper": Widths(
+        encoder=(192, 384, 512, 512, 512),
+        encoder_blocks=(6, 6, 6, 4, 2),
+        decoder=(128, 256, 384, 512, 512),
+        prediction=(4, 4),
+        unet=128,
+        tail=8,
+        auxiliary=(2, 4),
+        gain=1e-6,
+    ),
+    # Hours on a CPU, for rehearsals on real video.
+    "small": Widths(
+        encoder=(64, 96, 128, 128, 128),
+        encoder_blocks=(2, 2, 2, 1, 1),
+        decoder=(48, 64, 96, 128, 128),
+        prediction=(2, 2),
+        unet=32,
+        tail=3,
+        auxiliary=(1, 2),
+        # Sizes for few steps: from 1e-6 lambda has no effect for hundreds of them, and
+        # latents that begin within +-0.1 round to 0 for as long.
+        gain=0.1,
+        latent_gain=8.0,
+    ),
+    # Minutes on a CPU: shows that everything works, not how well.
+    "tiny": Widths(
+        encoder=(32, 48, 64, 64, 64),
+        encoder_blocks=(1, 1, 1, 1, 1),
+        decoder=(24, 32, 48, 64, 64),
+        prediction=(1, 2),
+        unet=16,
+        tail=2,
+        auxiliary=(1, 2),
+        gain=0.1,
+        latent_gain=8.0,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the ablations of the paper change.
+
+    Attributes:
+        strides: Of the scales, coarsest first, each half the one before.
+        structure: ``dhvc2``: one latent per scale, halving by 2x2 convolutions;
+            ``dhvc1``: two at 1/32 with other channels, halving by 3x3, and a block at
+            the end of each spatial reference.
+        variable_rate: Whether the layer norms follow lambda.
+        predictor: Of contexts: ``attention`` (2.0) or ``unet`` (1.0).
+        reference: What a scale keeps for later frames: its ``decoded`` feature D (2.0)
+            or its ``spatial`` one S (1.0).
+        reference_frames: For how many frames it is kept.
+        auxiliary: Whether contexts also see features of the previous reconstruction.
+    """
+
+    strides: tuple[int, ...] = (64, 32, 16, 8)
+    structure: Literal["dhvc1", "dhvc2"] = "dhvc2"
+    variable_rate: bool = True
+    predictor: Literal["attention", "unet"] = "attention"
+    reference: Literal["decoded", "spatial"] = "decoded"
+    reference_frames: int = 2
+    auxiliary: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no network.
+
+        Raises:
+            ValueError: Strides do not halve, or there is no reference frame.
+        """
+        strides, count = self.strides, len(LATENTS[self.structure])
+        halves = tuple(strides[0] >> i for i in range(count))
+        if strides != halves or strides[0] < 1 or strides[0] % 2**count:
+            raise ValueError(
+                f"strides are {strides}: there must be {count} even ones, each half "
+                "the one before, for example (64, 32, 16, 8)"
+            )
+        if self.reference_frames < 1:
+            raise ValueError(
+                f"reference_frames is {self.reference_frames}: it must be at least 1"
+            )
+
+
+PUBLISHED = {
+    Options(): {"parameters": 107.97e6, "forward": 400.71},
+    Options(auxiliary=False): {"parameters": 91.07e6, "forward": 349.44},
+    # Four models of 449.84 M parameters together, one for each lambda.
+    Options(
+        structure="dhvc1",
+        variable_rate=False,
+        predictor="unet",
+        reference="spatial",
+        auxiliary=False,
+    ): {"parameters": 112.46e6, "forward": 433.81},
+}
+"""Parameters and kMACs per pixel of a frame, coded and decoded once.
+
+Source: arXiv 2410.02598, Table II."""

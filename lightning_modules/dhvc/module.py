@@ -1,0 +1,97 @@
+"""DHVC's training: one lambda per sample, and nothing else that is drawn.
+
+Source: arXiv 2410.02598, sections 4.3.2 and 6.1.2.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_modules.base import CodecModule, Draw
+from lightning_modules.dhvc.codec import DHVCCodec
+
+
+class DHVC(CodecModule):
+    """DHVC 2.0 (arXiv 2410.02598): hierarchical predictive coding in four scales.
+
+    Args:
+        size: Widths of the network: ``paper`` (108 M parameters), ``small`` or
+            ``tiny`` (CPU rehearsals).
+        lmbda_range: Smallest and largest lambda, both above 0: what training draws
+            from and what coding allows.
+        lmbda_sampling: ``log``: its logarithm is uniform; ``cube_root``: its cube root
+            is (QARV's; more large ones).
+        distortion: ``mse`` on RGB in [0, 1], or ``ms_ssim`` (1 - MS-SSIM; with lambda
+            from 4 to 32).
+        strides: Of the scales, coarsest first, each half the one before.
+        structure: ``dhvc2``, or ``dhvc1``: the base network of DHVC 1.0 (ablation).
+        variable_rate: Whether layer norms follow lambda; otherwise the range must be
+            one number (ablation).
+        predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
+        reference: What later frames see of a scale: its ``decoded`` feature, or its
+            ``spatial`` one as in 1.0 (ablation).
+        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
+        auxiliary: Whether a frame also sees features of the last reconstruction;
+            without them it is DHVC 2.0 (Parallel), which alone survives lost packets.
+        weight_decay: Of AdamW; 0 makes it Adam.
+    """
+
+    codec: DHVCCodec
+
+    def __init__(
+        self,
+        size: Literal["paper", "small", "tiny"] = "paper",
+        lmbda_range: tuple[float, float] = (256.0, 2048.0),
+        lmbda_sampling: Literal["log", "cube_root"] = "log",
+        distortion: Literal["mse", "ms_ssim"] = "mse",
+        strides: tuple[int, ...] = (64, 32, 16, 8),
+        structure: Literal["dhvc1", "dhvc2"] = "dhvc2",
+        variable_rate: bool = True,
+        predictor: Literal["attention", "unet"] = "attention",
+        reference: Literal["decoded", "spatial"] = "decoded",
+        reference_frames: int = 2,
+        auxiliary: bool = True,
+        weight_decay: float = 0.0,
+    ) -> None:
+        codec = DHVCCodec(
+            size,
+            lmbda_range,
+            strides,
+            structure,
+            variable_rate,
+            predictor,
+            reference,
+            reference_frames,
+            auxiliary,
+        )
+        super().__init__(codec, distortion, weight_decay)
+        self.lmbda_sampling = lmbda_sampling
+
+    def lmbda(self, rate: Tensor) -> Tensor:
+        """Return the rate: it is the Lagrangian itself."""
+        return rate.float()
+
+    def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        """Draw a lambda for each sample; all frames weigh the same."""
+        conditions = {"seeds": seeds} if training else {}
+        uniform = [_uniform(seed) if training else 0.5 for seed in seeds.tolist()]
+        knob = self.codec.rate_knob
+        place = torch.tensor(uniform, device=clip.device)
+        low, high = place.new_tensor([knob.low, knob.high])
+        if self.lmbda_sampling == "log":
+            rate = low * (high / low) ** place
+        else:
+            ends = low ** (1 / 3), high ** (1 / 3)
+            rate = torch.lerp(*ends, place) ** 3
+        # A rounded end may lie outside.
+        rate = rate.clamp(low, high)
+        weights = torch.ones(clip.shape[:2], device=clip.device)
+        first = torch.arange(clip.shape[1], device=clip.device) == 0
+        groups = {"first": first.expand(weights.shape)}
+        return Draw(clip, rate, self.lmbda(rate), weights, conditions, groups)
+
+
+def _uniform(seed: int) -> float:
+    generator = torch.Generator().manual_seed(seed)
+    return float(torch.rand((), generator=generator))

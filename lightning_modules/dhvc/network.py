@@ -1,0 +1,373 @@
+"""DHVC's network: one bottom-up path, two top-down paths, a latent per scale.
+
+::
+
+                        past features of this scale (auxiliary features)
+                                    |                      |
+    frame --encoder--> X_l          v                      v
+                        |   S_<l --> context predictor --> C_l --> mean, sigma
+                        v    |                             |
+                   posterior-+                             |
+                        |    |                             |
+                       mu ---|--(less mean, rounded, coded)--> z_hat
+                             |                             |
+                             +--> S_l = S_<l + W z_hat     |
+                                   |                       v
+                                   +-----------> D_l = f(D_<l, C_l, S_l) --> later
+                                   v                       |                 frames
+                                 S_<l+1                    +--> D_<l+1 .. tail
+
+Scales count from 1, the coarsest. S, the spatial reference, and the posterior never see
+another frame; D, the decoded feature, does.
+
+Source: arXiv 2410.02598, sections 4 and 5.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.dhvc.blocks import (
+    AttentionPredictor,
+    BlockStyle,
+    LambdaEmbedding,
+    ResBlock,
+    Stack,
+    UNetPredictor,
+)
+from lightning_modules.dhvc.design import (
+    KERNELS,
+    LATENTS,
+    PATH_RATIOS,
+    Options,
+    Widths,
+)
+from lightning_modules.dhvc.entropy_model import split_prior
+from lightning_modules.dhvc.ports import Port
+from lightning_modules.layers import SubpelUp
+
+
+@dataclass(frozen=True)
+class Path:
+    """Where both top-down paths stand.
+
+    Attributes:
+        spatial: (B, C, h, w), S.
+        decoded: (B, C, h, w), D; ``None`` if nobody asked for it.
+    """
+
+    spatial: Tensor
+    decoded: Tensor | None
+
+
+Feature = tuple[Tensor, ...]
+"""What a scale keeps of a frame: one tensor (B, C, h, w) for each of its latents."""
+
+
+class Pyramid(nn.Module):
+    """A bottom-up path: the encoder and, narrower, the auxiliary path.
+
+    Args:
+        stem: Stride of the finest level.
+        channels: By level, finest first.
+        blocks: Residual blocks by level.
+        ratio: Of the blocks.
+        before_down: Whether a block of kernel 7 goes before each halving.
+        down_kernel: Of the convolutions that halve.
+        style: Of the blocks.
+    """
+
+    def __init__(
+        self,
+        stem: int,
+        channels: tuple[int, ...],
+        blocks: tuple[int, ...],
+        ratio: float,
+        before_down: bool,
+        down_kernel: int,
+        style: BlockStyle,
+    ) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, channels[0], stem, stem)
+        self.levels = nn.ModuleList(
+            Stack(count, width, kernel, ratio, style)
+            for count, width, kernel in zip(blocks, channels, KERNELS, strict=True)
+        )
+        self.before_down = nn.ModuleList(
+            Stack(int(before_down), width, 7, ratio, style) for width in channels[:-1]
+        )
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, down_kernel, 2, padding=(down_kernel - 1) // 2)
+            for fine, coarse in pairwise(channels)
+        )
+
+    def forward(self, frame: Tensor, embedding: Tensor | None) -> list[Tensor]:
+        """Map (B, 3, H, W) to its features at every scale, coarsest first."""
+        x = self.levels[0](self.stem(frame), embedding)
+        found: list[Tensor] = []
+        for before, down, level in zip(
+            self.before_down, self.down, self.levels[1:], strict=True
+        ):
+            x = level(down(before(x, embedding)), embedding)
+            found.insert(0, x)
+        return found
+
+
+class LatentBlock(nn.Module):
+    """One latent: its posterior, its prior, and what it adds to both paths.
+
+    Args:
+        observed: Channels of the encoder at this level.
+        channels: Channels of both paths.
+        coarser: Channels of the paths one scale before, if the block begins a scale.
+        level: Counted from the finest.
+        z: Channels of the latent.
+        begins: Whether it is the first of all, where D is a constant.
+        widths: Of the network.
+        options: Of the network.
+        style: Of the residual blocks.
+    """
+
+    def __init__(
+        self,
+        observed: int,
+        channels: int,
+        coarser: int | None,
+        level: int,
+        z: int,
+        begins: bool,
+        widths: Widths,
+        options: Options,
+        style: BlockStyle,
+    ) -> None:
+        super().__init__()
+        c, kernel = channels, KERNELS[level]
+        path_block = partial(ResBlock, c, kernel, PATH_RATIOS[level], style)
+        self.reference = options.reference
+        self.slots = options.reference_frames
+        self.temporal_constant = nn.Parameter(torch.zeros(1, c, 1, 1))
+        self.auxiliary_constant = (
+            nn.Parameter(torch.zeros(1, c, 1, 1)) if options.auxiliary else None
+        )
+        self.up_spatial = SubpelUp(coarser, c) if coarser else nn.Identity()
+        self.up_decoded = SubpelUp(coarser, c) if coarser else nn.Identity()
+        self.spatial = path_block()
+        self.from_observed = ResBlock(observed, kernel, 2, style)
+        self.from_spatial = ResBlock(c, kernel, 2, style)
+        mu = nn.Conv2d(c, z, 3, padding=1)
+        mu.weight.data *= widths.latent_gain
+        self.posterior = nn.Sequential(nn.Conv2d(observed + c, c, 1), mu)
+        past = (self.slots + options.auxiliary) * c
+        self.predictor: nn.Module = (
+            AttentionPredictor(c + past, c, *widths.prediction)
+            if options.predictor == "attention"
+            else UNetPredictor(past, c, kernel, widths.unet, widths.gain)
+        )
+        self.prior = nn.Conv2d(c, 2 * z, 1)
+        self.restore = nn.Conv2d(z, c, 1)
+        self.end: nn.Module = nn.Identity()
+        if options.structure == "dhvc1":
+            self.end = path_block()
+        self.decoded = nn.Identity() if begins else path_block()
+        self.merge = nn.Conv2d(3 * c, c, 1)
+        self.decode = path_block()
+
+    def forward(
+        self,
+        observed: Tensor | None,
+        path: Path,
+        past: Feature,
+        auxiliary: Tensor | None,
+        embedding: Tensor | None,
+        port: Port,
+    ) -> Path:
+        """Code the latent, or decode it where ``observed`` is ``None``.
+
+        Args:
+            observed: (B, C, h, w), the encoder's feature.
+            path: From the latent before.
+            past: Features of the last frames, oldest first, as many as there are up
+                to ``reference_frames``; constants stand for the others.
+            auxiliary: Feature of the previous reconstruction; ``None`` for a constant.
+            embedding: (B, 256), of lambda.
+            port: Takes or gives the symbols.
+        """
+        spatial = self.spatial(self.up_spatial(path.spatial), embedding)
+        mu = None
+        if observed is not None:
+            parts = [
+                self.from_observed(observed, embedding),
+                self.from_spatial(spatial, embedding),
+            ]
+            mu = self.posterior(torch.cat(parts, dim=1))
+        missing = self.temporal_constant.expand_as(spatial)
+        known = [spatial, *[missing] * (self.slots - len(past)), *past]
+        if self.auxiliary_constant is not None:
+            if auxiliary is None:
+                auxiliary = self.auxiliary_constant.expand_as(spatial)
+            known.append(auxiliary)
+        context = self.predictor(torch.cat(known, dim=1))
+        mean, sigma = split_prior(self.prior(context))
+        residual = None if mu is None else mu.float() - mean
+        z_hat = mean + port.code(residual, sigma)
+        spatial = spatial + self.restore(z_hat.to(spatial.dtype))
+        if isinstance(self.end, ResBlock):
+            spatial = self.end(spatial, embedding)
+        if path.decoded is None:
+            return Path(spatial, None)
+        decoded = self.up_decoded(path.decoded)
+        if isinstance(self.decoded, ResBlock):
+            decoded = self.decoded(decoded, embedding)
+        merged = self.merge(torch.cat([decoded, context, spatial], dim=1))
+        return Path(spatial, self.decode(merged, embedding))
+
+    def feature(self, path: Path) -> Tensor:
+        """Return what later frames may refer to."""
+        if self.reference == "spatial":
+            return path.spatial
+        assert path.decoded is not None
+        return path.decoded
+
+
+class Scale(nn.ModuleList):
+    """The latents of one scale, in coding order.
+
+    Args:
+        channels: Of both paths.
+        blocks: The latents.
+    """
+
+    def __init__(self, channels: int, blocks: Iterable[LatentBlock]) -> None:
+        super().__init__(blocks)
+        self.channels = channels
+
+    def forward(
+        self,
+        observed: Tensor | None,
+        path: Path,
+        past: tuple[Feature, ...],
+        auxiliary: Tensor | None,
+        embedding: Tensor | None,
+        port: Port,
+    ) -> tuple[Path, Feature]:
+        """Code or decode the latents; see :class:`LatentBlock`.
+
+        Args:
+            observed: As there.
+            path: As there.
+            past: The scale's features of the last frames, oldest first.
+            auxiliary: As there.
+            embedding: As there.
+            port: As there.
+
+        Returns:
+            Where the paths stand now, and what later frames may refer to.
+        """
+        feature: list[Tensor] = []
+        for number, block in enumerate(self):
+            assert isinstance(block, LatentBlock)
+            mine = tuple(frame[number] for frame in past)
+            path = block(observed, path, mine, auxiliary, embedding, port)
+            feature.append(block.feature(path))
+        return path, tuple(feature)
+
+
+class Tail(nn.Module):
+    """From the last scale's decoded feature to pixels."""
+
+    def __init__(self, coarser: int, channels: int, stem: int, blocks: Stack) -> None:
+        super().__init__()
+        self.up = SubpelUp(coarser, channels)
+        self.blocks = blocks
+        self.out = nn.Conv2d(channels, 3 * stem**2, 1)
+        self.stem = stem
+
+    def forward(self, decoded: Tensor, embedding: Tensor | None) -> Tensor:
+        """Map (B, C, h, w) at the finest scale's stride to (B, 3, H, W)."""
+        pixels = self.out(self.blocks(self.up(decoded), embedding))
+        return F.pixel_shuffle(pixels, self.stem)
+
+
+class DHVCNetwork(nn.Module):
+    """The transforms of one frame; knows nothing of padding, state or bytes.
+
+    Args:
+        widths: Channels and depths.
+        options: What ablations change.
+    """
+
+    def __init__(self, widths: Widths, options: Options) -> None:
+        super().__init__()
+        w, style = widths, BlockStyle(options.variable_rate, widths.gain)
+        self.options = options
+        self.count = len(options.strides)
+        stem = options.strides[-1] // 2
+        self.embedding: nn.Module = (
+            LambdaEmbedding() if options.variable_rate else nn.Identity()
+        )
+        down = 3 if options.structure == "dhvc1" else 2
+        self.encoder = Pyramid(stem, w.encoder, w.encoder_blocks, 2, True, down, style)
+        # Always there, so that a schedule can name it as frozen.
+        self.auxiliary: nn.Module = nn.Identity()
+        if options.auxiliary:
+            count, ratio = w.auxiliary
+            counts = (count,) * len(w.decoder)
+            self.auxiliary = Pyramid(stem, w.decoder, counts, ratio, False, down, style)
+        coarsest = w.decoder[-1]
+        self.spatial_constant = nn.Parameter(torch.zeros(1, coarsest, 1, 1))
+        self.decoded_constant = nn.Parameter(torch.zeros(1, coarsest, 1, 1))
+        for number, latents in enumerate(LATENTS[options.structure], start=1):
+            level = len(w.decoder) - number
+            blocks = (
+                LatentBlock(
+                    observed=w.encoder[level],
+                    channels=w.decoder[level],
+                    coarser=w.decoder[level + 1] if number > 1 and not i else None,
+                    level=level,
+                    z=z,
+                    begins=number == 1 and not i,
+                    widths=w,
+                    options=options,
+                    style=style,
+                )
+                for i, z in enumerate(latents)
+            )
+            # By name, so that schedules and tables can name each scale.
+            self.add_module(f"scale{number}", Scale(w.decoder[level], blocks))
+        finest = Stack(w.tail, w.decoder[0], KERNELS[0], PATH_RATIOS[0], style)
+        self.tail = Tail(w.decoder[1], w.decoder[0], stem, finest)
+
+    def embed(self, lmbda: Tensor) -> Tensor | None:
+        """Return the embedding (B, 256) of each sample's lambda (B,)."""
+        return self.embedding(lmbda) if self.options.variable_rate else None
+
+    def refer(
+        self, previous: Tensor | None, embedding: Tensor | None
+    ) -> Sequence[Tensor | None]:
+        """Return auxiliary features by scale; none where there is no such frame."""
+        if previous is None or not self.options.auxiliary:
+            return [None] * self.count
+        return self.auxiliary(previous, embedding)
+
+    def start(self, shape: tuple[int, int, int], decode: bool) -> Path:
+        """Return where both paths begin; the shape is batch, height and width."""
+        batch, height, width = shape
+        stride = self.options.strides[0]
+        times = (batch, 1, height // stride, width // stride)
+        # Copies: without gradients a view of a parameter still asks for one, which the
+        # counter of MACs does not bear.
+        return Path(
+            self.spatial_constant.repeat(times),
+            self.decoded_constant.repeat(times) if decode else None,
+        )
+
+    def scale(self, number: int) -> Scale:
+        """Return scale ``number``, from 1, the coarsest."""
+        found = self.get_submodule(f"scale{number}")
+        assert isinstance(found, Scale)
+        return found

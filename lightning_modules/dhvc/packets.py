@@ -1,0 +1,117 @@
+"""The bytes of one scale of one frame.
+
+A packet begins with ::
+
+    byte 0      bits 0-2 scale less 1; bit 3: refers to no earlier frame at this scale
+    bytes 1-4   scale 1 only: lambda, float32, little-endian
+
+followed by one range-coded stream with the scale's latents. Its checksum covers the
+head too.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lightning_modules.codec import DesyncError, Packet
+from lightning_modules.dhvc.ports import DecodePort, EncodePort
+from lightning_modules.entropy import CdfTables, SymbolDecoder
+
+SPATIAL = 8
+LMBDA = struct.Struct("<f")
+
+
+def round_lmbda(lmbda: float) -> float:
+    """Return lambda as packets hold it."""
+    (rounded,) = LMBDA.unpack(LMBDA.pack(lmbda))
+    return float(rounded)
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a packet begins.
+
+    Attributes:
+        scale: From 1, the coarsest.
+        spatial: Whether the scale refers to no earlier frame.
+        lmbda: The frame's lambda, in packets of scale 1.
+    """
+
+    scale: int
+    spatial: bool
+    lmbda: float | None = None
+
+    def to_bytes(self) -> bytes:
+        """Return the head as it stands in the payload."""
+        first = bytes([self.scale - 1 | SPATIAL * self.spatial])
+        return first if self.lmbda is None else first + LMBDA.pack(self.lmbda)
+
+    @classmethod
+    def read(cls, packet: Packet, scale: int) -> "Head":
+        """Return the head of a packet that should be one of ``scale``.
+
+        Raises:
+            DesyncError: It is not.
+        """
+        payload = packet.payload
+        size = 1 + (LMBDA.size if scale == 1 else 0)
+        if len(payload) < size or payload[0] & ~SPATIAL != scale - 1:
+            raise DesyncError(
+                f"a packet does not begin as one of scale {scale}: packets are out of "
+                "order, or one that was lost is not marked"
+            )
+        lmbda = LMBDA.unpack_from(payload, 1)[0] if scale == 1 else None
+        return cls(scale, bool(payload[0] & SPATIAL), lmbda)
+
+
+def pack(head: Head, port: EncodePort, completes: int, x_hat: Tensor | None) -> Packet:
+    """Return a scale's packet.
+
+    Args:
+        head: Its beginning.
+        port: What took its symbols.
+        completes: Frames that it completes: 1 for the last scale, else 0.
+        x_hat: (1, 3, H, W), the frame's reconstruction, if asked for.
+    """
+    start = head.to_bytes()
+    return Packet(
+        payload=start + port.encoder.finish(),
+        frames=completes,
+        checksum=zlib.crc32(start, port.encoder.checksum),
+        x_hat=None if x_hat is None else x_hat[:completes],
+        estimated_bits=None if x_hat is None else port.bits,
+    )
+
+
+@contextmanager
+def unpack(packet: Packet, head: Head, tables: CdfTables) -> Iterator[DecodePort]:
+    """Give a port that reads a packet's symbols; check them when it is done.
+
+    Args:
+        packet: What :func:`pack` gave.
+        head: Its beginning.
+        tables: The encoder's.
+
+    Raises:
+        DesyncError: The symbols are not those that were coded.
+    """
+    start = head.to_bytes()
+    try:
+        decoder = SymbolDecoder(packet.payload[len(start) :])
+        yield DecodePort(decoder, tables)
+        decoder.finish()
+    except ValueError as error:
+        raise DesyncError(
+            f"the symbols of scale {head.scale} cannot be read: {error}"
+        ) from error
+    checksum = zlib.crc32(start, decoder.checksum)
+    if checksum != packet.checksum:
+        raise DesyncError(
+            f"checksum {checksum:08x} of scale {head.scale} instead of "
+            f"{packet.checksum:08x}: this machine computes other probabilities than "
+            "the encoder's did; decode with the same device and dtype"
+        )

@@ -1,0 +1,170 @@
+"""DHVC on several workers at once: scales of consecutive frames overlap.
+
+::
+
+    worker 0   encoder | 1 | 2 | 3 | 4 | tail | encoder | 1 | 2 | 3 | 4 | tail ...
+                         :   :   :   :
+    worker 1   encoder ... | 1 | 2 | 3 | 4 | tail ...
+
+A scale needs the coarser one of its frame and the same one of the frame before, which
+hands on what it has of older frames. The bottom-up encoder, the tail and bytes wait for
+nobody. A frame takes as long as ever, but the next ones do not wait for its end: at
+best, one is done every ``max(total / workers, slowest scale)``.
+
+Packets and frames are those of one worker, bit by bit. That needs one kind of device,
+and as many torch threads for each worker as for the whole codec otherwise; half
+precision is the codec's own dtype.
+
+Workers are threads: torch and the entropy coder release Python's lock while they
+compute, and features change hands without a copy.
+
+Source: arXiv 2410.02598, section 6.2.2, Fig. 8 and supplement, "Parallel Acceleration".
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from copy import deepcopy
+from dataclasses import replace
+from itertools import cycle
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import Packet
+from lightning_modules.dhvc.codec import DHVCCodec, Received
+from lightning_modules.dhvc.packets import round_lmbda
+from lightning_modules.dhvc.walk import Steps
+from lightning_modules.dhvc.workers import Workers
+
+R = TypeVar("R")
+
+
+class PipelinedDHVC:
+    """Codes and decodes as its codec does, on several workers.
+
+    Up to :attr:`ahead` frames are taken before the first of them is given back.
+
+    Args:
+        codec: Without an auxiliary path, in eval mode. Devices other than its own get
+            a copy of it, as it is now.
+        devices: One for each worker, all of one kind; frame t goes to worker t modulo
+            their number. On a CPU each worker uses ``torch.get_num_threads()`` threads:
+            set them to the number of cores over that of workers, or fewer.
+
+    Raises:
+        ValueError: There are no devices, or the codec has an auxiliary path.
+    """
+
+    def __init__(self, codec: DHVCCodec, devices: Sequence[torch.device]) -> None:
+        if codec.options.auxiliary:
+            raise ValueError(
+                "frames cannot overlap: with an auxiliary path every scale needs the "
+                "whole previous frame; use a model without it (auxiliary: false)"
+            )
+        if not devices:
+            raise ValueError("a pipeline needs at least one device: got none")
+        self.codec = codec
+        self.device = _device_of(codec)
+        copies = {self.device: codec}
+        for device in devices:
+            if device not in copies:
+                copies[device] = deepcopy(codec).to(device)
+                copies[device].tables = codec.tables
+        self.codecs = [copies[device] for device in devices]
+        self.ahead = len(devices) + codec.options.reference_frames
+
+    def compress(
+        self,
+        frames: Iterable[Tensor],
+        rate: float,
+        *,
+        intra_period: int = -1,
+        reconstruct: bool = False,
+        resync: Callable[[int], int] | None = None,
+    ) -> Iterator[Packet]:
+        """Code frames into packets; see :meth:`DHVCCodec.compress`.
+
+        ``resync`` is asked when a frame is taken: up to :attr:`ahead` frames before
+        its packets come out.
+        """
+        lmbda = round_lmbda(self.codec.rate_knob.check(rate))
+        work = (
+            (codec.encode_steps(frame, lmbda, codec.start, first, reconstruct), first)
+            for codec, (frame, first) in zip(
+                cycle(self.codecs),
+                self.codec.schedule(frames, intra_period, resync),
+                strict=False,
+            )
+        )
+        for packets, _ in self._run(work):
+            for packet in packets:
+                if packet.x_hat is None:
+                    yield packet
+                else:
+                    yield replace(packet, x_hat=packet.x_hat.to(self.device))
+
+    def decompress(
+        self,
+        packets: Iterable[Packet | None],
+        height: int,
+        width: int,
+        *,
+        scales: int | None = None,
+    ) -> Iterator[Tensor]:
+        """Decode packets; see :meth:`DHVCCodec.decompress`."""
+        for received in self.receive(packets, height, width, scales=scales):
+            yield received.frame
+
+    def receive(
+        self,
+        packets: Iterable[Packet | None],
+        height: int,
+        width: int,
+        *,
+        scales: int | None = None,
+    ) -> Iterator[Received]:
+        """Decode packets; see :meth:`DHVCCodec.receive`."""
+        work = (
+            (codec.decode_steps(frame, codec.start, height, width), int(frame.intra))
+            for codec, frame in zip(
+                cycle(self.codecs),
+                self.codec.decodable(packets, scales),
+                strict=False,
+            )
+        )
+        for received, _ in self._run(work):
+            yield replace(received, frame=received.frame.to(self.device))
+
+    def _run(self, work: Iterator[tuple[Steps[R], int]]) -> Iterator[R]:
+        """Give what each frame's steps return, in order.
+
+        Args:
+            work: Steps on the codec of the frame's worker, and the first scale that
+                refers to no earlier frame, or 0.
+        """
+        failure: Exception | None = None
+        taken: deque[Future[R]] = deque()
+        more = True
+        with Workers([_device_of(codec) for codec in self.codecs]) as workers:
+            while True:
+                while more and len(taken) < self.ahead:
+                    try:
+                        steps, first = next(work)
+                    except StopIteration:
+                        more = False
+                    except Exception as error:
+                        # What came before it is still to be given.
+                        failure, more = error, False
+                    else:
+                        taken.append(workers.submit(steps, first))
+                if not taken:
+                    break
+                yield taken.popleft().result()
+        if failure:
+            raise failure
+
+
+def _device_of(codec: DHVCCodec) -> torch.device:
+    return next(codec.parameters()).device
