@@ -1,0 +1,1 @@
+"""Coded video over a channel that loses packets, simulated or on real sockets."""

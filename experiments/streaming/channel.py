@@ -1,0 +1,114 @@
+"""Which packets are lost, and what an encoder does about those that it hears of.
+
+Frames are counted from 1, and so are scales, the coarsest first, as the paper does.
+
+Source: arXiv 2410.02598, section 7.4 and the supplement on packet loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal, get_args
+
+LossMode = Literal["frame", "packet", "bytes"]
+MODES: tuple[LossMode, ...] = get_args(LossMode)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What a channel loses: packets that are named, and packets that are drawn.
+
+    What is drawn in a frame depends on the seed and the number of the frame, and with
+    ``bytes`` on the sizes of its packets: two encoders meet the same bad luck.
+
+    Attributes:
+        given: Frame and scale of each packet that is lost.
+        rate: Probability of a drawn loss.
+        mode: ``frame``: each frame loses with this probability one of its packets, any
+            alike; ``bytes``: the same, but a packet as likely as it has bytes;
+            ``packet``: each packet alone is lost with this probability.
+        first: First frame in which losses are drawn.
+        last: Last frame in which losses are drawn.
+        protected: Scales, coarsest first, whose packets are never lost.
+        seed: Of what is drawn.
+    """
+
+    given: frozenset[tuple[int, int]] = frozenset()
+    rate: float = 0.0
+    mode: LossMode = "frame"
+    first: int = 4
+    last: int = 28
+    protected: int = 1
+    seed: int = 0
+
+    def of_unit(self, first: int, frames: int, sizes: Sequence[int]) -> frozenset[int]:
+        """Return the scales of a unit whose packets are lost.
+
+        Args:
+            first: Its first frame.
+            frames: How many frames it is.
+            sizes: Bytes of its packets, coarsest scale first.
+        """
+        can_be_lost = range(self.protected + 1, len(sizes) + 1)
+        inside = range(first, first + frames)
+        lost = {scale for frame, scale in self.given if frame in inside}
+        if first >= self.first and inside[-1] <= self.last:
+            lost |= self._draw(first, can_be_lost, sizes)
+        return frozenset(lost.intersection(can_be_lost))
+
+    def _draw(self, first: int, scales: range, sizes: Sequence[int]) -> set[int]:
+        random = Random(f"{self.seed} {first}")
+        if self.mode == "packet":
+            return {scale for scale in scales if random.random() < self.rate}
+        if not scales or random.random() >= self.rate:
+            return set()
+        if self.mode == "bytes":
+            return set(random.choices(scales, [sizes[s - 1] for s in scales]))
+        return {random.choice(scales)}
+
+
+class Echoes:
+    """What a receiver told the encoder, until the encoder has acted on it.
+
+    A loss in frame t leads to a frame t + ``delay`` whose scales, from the lost one on,
+    refer to no earlier frame. None of them is coded anew for a loss that a frame since
+    then has mended already; if that frame was hit itself, its own echo mends both.
+
+    Args:
+        delay: Frames between a loss and the frame that mends it, at least 1; ``None``
+            if the encoder hears nothing.
+    """
+
+    def __init__(self, delay: int | None) -> None:
+        self.delay = delay
+        self._asked = 0
+        self._due: dict[int, list[tuple[int, int]]] = {}
+        self._anew: list[tuple[int, int]] = []
+
+    def add(self, frame: int, scale: int) -> None:
+        """Take an echo.
+
+        Args:
+            frame: In which a packet was lost.
+            scale: The coarsest scale that was.
+        """
+        if self.delay is not None:
+            due = frame + self.delay
+            assert due > self._asked, f"the echo of frame {frame} came too late"
+            self._due.setdefault(due, []).append((frame, scale))
+
+    def first_scale(self, frame: int) -> int:
+        """Return the first scale that a frame codes anew, 0 for none."""
+        self._asked = frame
+        due = self._due.pop(frame, [])
+        return min(
+            (scale for at, scale in due if not self._mended(at, scale)), default=0
+        )
+
+    def note(self, frame: int, scale: int) -> None:
+        """Take note of the first scale that a frame did code anew, 0 for none."""
+        if scale:
+            self._anew.append((frame, scale))
+
+    def _mended(self, frame: int, scale: int) -> bool:
+        return any(at > frame and first <= scale for at, first in self._anew)
