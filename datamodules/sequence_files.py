@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from datamodules.frames import (
     IMAGE_SUFFIXES,
@@ -37,6 +39,9 @@ from datamodules.yuv import (
     yuv420_frame_size,
 )
 
+if TYPE_CHECKING:
+    from datamodules.motion_patterns import MotionClip
+
 STORED_PLANES = "8-bit 4:2:0 planes as stored"
 
 
@@ -47,12 +52,14 @@ class VideoSequence:
     Attributes:
         set: The set that it belongs to.
         name: Its name, unique within the set and without slashes.
-        path: File, or directory of images.
+        path: File, or directory of images; of a clip that is computed what it is made
+            of.
         width: Columns.
         height: Rows.
         fps: Frames per second.
         frames: How many a full pass gives; ``None`` for a y4m whose size does not say.
         listed: Whether a table or configuration says that there are so many.
+        clip: What computes the frames, where no file holds them.
     """
 
     set: str
@@ -63,6 +70,7 @@ class VideoSequence:
     fps: Fraction
     frames: int | None
     listed: bool = False
+    clip: "MotionClip | None" = None
 
 
 def frames_to_read(sequence: VideoSequence, max_frames: int | None) -> int | None:
@@ -116,6 +124,8 @@ def source_kind(sequence: VideoSequence) -> str:
     Raises:
         VideoError: It is a y4m that cannot be read.
     """
+    if sequence.clip:
+        return sequence.clip.origin
     suffix = sequence.path.suffix.lower()
     if sequence.path.is_dir() or suffix in IMAGE_SUFFIXES:
         return "RGB images"
@@ -149,6 +159,11 @@ def _stored_codes(sequence: VideoSequence, frames: int | None) -> Iterator[Codes
 def _converted_codes(
     sequence: VideoSequence, colour: Colour, frames: int | None
 ) -> Iterator[Codes]:
+    if sequence.clip:
+        for pixels in islice(sequence.clip.frames(), frames):
+            rgb = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+            yield quantise(rgb_to_planes(rgb, colour))
+        return
     size = (sequence.height, sequence.width)
     with open_video(sequence.path, size=size, fps=sequence.fps) as video:
         for frame in islice(video, frames):

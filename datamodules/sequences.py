@@ -15,6 +15,10 @@ What to measure on is said by any number of texts, each of which is one of these
   the directory's name. The name of a raw file says what it is:
   ``name_416x240_50.yuv``.
 * One video, raw file or image: part of a set with its directory's name.
+* ``patterns``: the eight motions of :mod:`datamodules.motion_patterns` over procedural
+  pictures, each a set, ``motion_blur`` to ``motion_zoom``; needs no file.
+  ``patterns:N``: over N pictures. ``patterns=DIR``, ``patterns:N=DIR``: over the first
+  pictures of a folder, such as the test set of CLIC2020.
 
 How frames are read is said in :mod:`datamodules.sequence_files`.
 """
@@ -31,6 +35,7 @@ from typing import Any
 
 from datamodules.folder import VIDEO_SUFFIXES, find_videos
 from datamodules.frames import find_images
+from datamodules.motion_patterns import find_patterns
 from datamodules.sequence_files import (
     VideoSequence,
     check_content,
@@ -56,6 +61,8 @@ __all__ = [
     "read_codes",
     "source_kind",
 ]
+
+PATTERNS_KEY = "patterns"
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +98,9 @@ def _find(spec: str) -> list[VideoSequence]:
     path = Path(expanded).expanduser()
     head, equals, tail = expanded.partition("=")
     key = set_key(head.partition(":")[0])
+    if key == PATTERNS_KEY:
+        folder = Path(tail).expanduser() if equals else None
+        return find_patterns(head.partition(":")[2], folder)
     if equals and key in STANDARD_SETS:
         return _find_standard(key, head.partition(":")[2], Path(tail).expanduser())
     if equals and head.lower().endswith(".json"):
@@ -103,7 +113,8 @@ def _find(spec: str) -> list[VideoSequence]:
         set_name = _free_set(Path(os.path.abspath(path)).parent)
         return [VideoSequence(set_name, path.stem, path, *examine(path))]
     if equals:
-        reason = f"there is no standard set {head!r}, only {', '.join(STANDARD_SETS)}"
+        reason = f"there is no standard set {head!r}, only {', '.join(STANDARD_SETS)}, "
+        f"and {PATTERNS_KEY}"
     elif key in STANDARD_SETS:
         reason = f"to say where that set is, write {expanded}=ROOT"
     else:

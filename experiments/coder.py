@@ -20,6 +20,8 @@ class Cost:
     Attributes:
         nbytes: All bytes of the bitstream.
         frame_bits: Bits of each frame; headers of the stream are in ``nbytes`` only.
+        scale_bits: The parts of ``frame_bits`` by scale, coarsest first, of a codec
+            that has scales.
         estimated_bits: Entropy under the model, for codecs that have one.
         seconds: Totals by name: ``encode``, ``encode_network``, ``encode_entropy``,
             ``decode``, ``decode_network``, ``decode_entropy``; those that are known.
@@ -31,6 +33,7 @@ class Cost:
     estimated_bits: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: dict[str, int] = field(default_factory=dict)
+    scale_bits: list[list[float]] = field(default_factory=list)
 
 
 class Coder(ABC):
@@ -39,10 +42,13 @@ class Coder(ABC):
     Attributes:
         name: Label of its curve.
         metric_device: Where quality is measured.
+        scales: How many of the coarsest scales are decoded alone, besides all of them:
+            once for each number.
     """
 
     name: str
     metric_device: str = "cpu"
+    scales: tuple[int, ...] = ()
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -72,6 +78,28 @@ class Coder(ABC):
             folder: An empty folder for the bitstream.
             sink: Takes each decoded frame, in order.
         """
+
+    def decode_scales(
+        self,
+        scales: int,
+        whole: Cost,
+        colour: "Colour",
+        folder: Path,
+        sink: Callable[["Planes"], None],
+    ) -> Cost:
+        """Decode only the coarsest scales of what :meth:`code` left in the folder.
+
+        Args:
+            scales: How many.
+            whole: What :meth:`code` returned.
+            colour: Of what the sink takes.
+            folder: Where the bitstream is.
+            sink: Takes each decoded frame, in order.
+
+        Returns:
+            What a bitstream costs that holds nothing else; without encoding.
+        """
+        raise NotImplementedError(f"{self.name} has no scales")
 
     def find_rate(
         self,

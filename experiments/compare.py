@@ -20,7 +20,8 @@ examples:
   python -m experiments.compare --papers
 
 FILES are results of evaluate and anchor, or DCVC's or CompressAI's. Those that were
-not measured alike are refused. Negative BD-rates are bits saved.
+not measured alike are refused. Negative BD-rates are bits saved. Of codecs with scales
+the points with all of them are compared, unless --scales says otherwise.
 """
 
 
@@ -72,6 +73,21 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="say how large the differences between the files usually are",
     )
+    add(
+        "--at_bpp",
+        metavar="BPP",
+        type=float,
+        nargs="+",
+        default=[],
+        help="also the quality of each set's mean curve at these rates",
+    )
+    add(
+        "--scales",
+        metavar="K",
+        type=int,
+        help="compare what the K coarsest scales give, as evaluate --scales measured "
+        "it, instead of all scales",
+    )
     add("--wandb", metavar="RUN", help="log tables and plots to this W&B run")
     add("--papers", action="store_true", help="print the papers' tables")
     return parser
@@ -103,6 +119,8 @@ def compare(options: argparse.Namespace) -> None:
         sets=options.sets,
         allow=allow,
         explain=options.explain,
+        scales=options.scales,
+        at_bpp=options.at_bpp,
     )
     print_comparison(comparison, options.metric or [comparison.headline])
     by_name = {result.name: result for result in results}

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from experiments.bd_rows import curves_of, rows_of
 from experiments.comparison import Comparison, Method, PaperNumber, Row
+from experiments.fixed_rates import qualities_at
 from experiments.papers import published
 from experiments.protocol_check import (
     check_allowed,
@@ -29,6 +30,8 @@ def compare_results(
     sets: Sequence[str] | None = None,
     allow: Sequence[str] = (),
     explain: bool = False,
+    scales: int | None = None,
+    at_bpp: Sequence[float] = (),
 ) -> Comparison:
     """Compare results with one of them, over the sequences that all of them have.
 
@@ -40,12 +43,16 @@ def compare_results(
         sets: Test sets; None for all.
         allow: Fields that may differ; see ``protocol_check.refused``.
         explain: Whether to print what the differences usually cost.
+        scales: Compare the points of which so many scales were decoded; ``None`` for
+            those with all of them.
+        at_bpp: Rates at which the sets' mean curves are read off.
 
     Raises:
         ValueError: The names, metrics or sets do not fit the results.
         ProtocolMismatch: They were not measured alike.
     """
     check_allowed(allow)
+    results = [result.with_scales(scales) for result in results]
     base, others = _split(results, anchor)
     everywhere = shared_sequences([base, *others])
     shared = _chosen(everywhere, sets)
@@ -84,9 +91,12 @@ def compare_results(
         sets=shared,
         curves=tuple(curve for own in curves.values() for curve in own),
         rows=rows,
-        papers=tuple(_papers(rows, base, others, tuple(shared))),
+        # Papers compare what all scales give.
+        papers=() if scales else tuple(_papers(rows, base, others, tuple(shared))),
         differences=tuple(differences),
-        notes=tuple(_notes(results, everywhere, compared, by_codec)),
+        notes=tuple(_notes(results, everywhere, compared, by_codec, scales)),
+        scales=scales,
+        fixed=qualities_at((c for own in curves.values() for c in own), at_bpp),
     )
 
 
@@ -161,9 +171,12 @@ def _notes(
     sets: dict[str, tuple[str, ...]],
     compared: Sequence[str],
     by_codec: dict[str, list[str]],
+    scales: int | None,
 ) -> list[str]:
     """Say what a reader would otherwise have to guess."""
     notes = []
+    if scales:
+        notes.append(f"Of every codec only the {scales} coarsest scales were decoded.")
     for result in results:
         rest = [
             f"{s.set}/{s.name}"

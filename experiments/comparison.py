@@ -121,6 +121,25 @@ class Row:
 
 
 @dataclass(frozen=True)
+class QualityAt:
+    """A set's mean curve at a fixed rate.
+
+    Attributes:
+        codec: The result's name.
+        metric: Key of ``results.METRICS``.
+        set: Test set.
+        bpp: Bits per pixel.
+        value: ``None`` where the curve has no such rate between its points.
+    """
+
+    codec: str
+    metric: str
+    set: str
+    bpp: float
+    value: float | None
+
+
+@dataclass(frozen=True)
 class Difference:
     """Something that two files must share and do not.
 
@@ -185,6 +204,8 @@ class Comparison:
         differences: What differs in the protocol and was allowed to; a report must
             show them before any number.
         notes: What the reader must know besides, as sentences.
+        scales: How many of the coarsest scales were decoded; ``None`` for all.
+        fixed: Quality at fixed rates, if asked for: by curve, then rate.
     """
 
     anchor: str
@@ -198,6 +219,8 @@ class Comparison:
     papers: tuple[PaperNumber, ...] = ()
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
+    scales: int | None = None
+    fixed: tuple[QualityAt, ...] = ()
 
     def row(
         self,

@@ -28,6 +28,7 @@ EPILOG = """\
 examples:
   python -m experiments.decode in.lvc out.y4m --checkpoint last.ckpt
   python -m experiments.decode cut.lvc frames --checkpoint last.ckpt --partial
+  python -m experiments.decode in.lvc preview.mp4 --checkpoint dhvc.ckpt --scales 1
 
 OUT appears only when it is complete. PNG images hold exactly the decoded frames,
 rounded to 8 bits; .y4m and .yuv round chroma to 4:2:0 too; .mp4 and .mkv are for
@@ -86,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
         help="write the frames before the first missing or damaged unit",
     )
     add(
+        "--scales",
+        metavar="K",
+        type=int,
+        help="progressive decoding: only the K coarsest scales of each frame, for "
+        "codecs that have scales (default: all)",
+    )
+    add(
         "--hash",
         action="store_true",
         help="print the SHA-256 of all frames (float32 RGB) as the last line",
@@ -118,7 +126,11 @@ def decode(options: argparse.Namespace) -> None:
         stack.enter_context(coding_mode(device))
         codec = load_decoder(header, options.checkpoint, device)
         decoder = StreamDecoder(
-            codec, reader, partial=options.partial, hashing=options.hash
+            codec,
+            reader,
+            partial=options.partial,
+            hashing=options.hash,
+            scales=options.scales,
         )
         for frame in track(decoder, "decoding", None):
             if write:
@@ -135,8 +147,10 @@ def decode(options: argparse.Namespace) -> None:
     if options.output:
         size, nbytes = (header.height, header.width), options.input.stat().st_size
         cost = summary(options.output, count, size, header.fps, nbytes)
-        if stopped:  # The file's bytes are not these frames'.
+        if stopped or options.scales:  # The file's bytes are not these frames'.
             cost = f"{options.output}: {count} frames of {size[1]}x{size[0]}"
+        if options.scales:
+            cost += f", {options.scales} of {codec.scales} scales decoded"
         print(f"{cost}, {speed(count, decoder.seconds['decode'])}")
     if options.hash:
         print(decoder.digest)

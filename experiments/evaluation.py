@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SEQUENCES = """\
 test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset JSON of DCVC, any
-folder of videos, or one video"""
+folder of videos, one video, or patterns, patterns:N, patterns=DIR (eight synthetic
+motions over N pictures, procedural or of a folder)"""
 
 PICTURES = (0, 31)
 
@@ -149,7 +150,7 @@ def measure_all(
         # That one is too short shall not come out after hours.
         frames_to_read(sequence, settings.max_frames)
     needs = ("vmaf",) if settings.vmaf else ()
-    jobs = [Job(sequence, rate, needs) for sequence in sequences for rate in rates]
+    jobs = [Job(s, rate, needs, coder.scales) for s in sequences for rate in rates]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
         _discard(options.output, world)
@@ -309,6 +310,9 @@ def print_result(result: Result, path: Path) -> None:
     headings = [METRICS[n].label for n in shown]
     table = Table(title=f"{result.name}: {path}", title_justify="left")
     columns = ["set", "sequence", "frames", "rate", "bpp", "estimated", *headings]
+    progressive = any(point.scales for _, point in result.all_points())
+    if progressive:
+        columns.insert(4, "scales")
     for number, column in enumerate([*columns, "encode s", "decode s"]):
         table.add_column(column, justify="right" if number > 1 else "left")
     for sequence, point in result.all_points():
@@ -319,6 +323,7 @@ def print_result(result: Result, path: Path) -> None:
             sequence.name,
             str(sequence.frames),
             f"{point.rate:.4g}",
+            *([str(point.scales or "all")] if progressive else []),
             f"{point.bpp:.5f}",
             "" if estimated is None else f"{estimated:.5f}",
             *(f"{point.metrics[name]:.4g}" for name in shown),

@@ -66,7 +66,7 @@ def export(options: argparse.Namespace) -> None:
     from experiments.dcvc_json import to_dcvc
 
     check_paths(options.result, options.output)
-    data = to_dcvc(load_any(options.result))
+    data = to_dcvc(load_any(options.result).with_scales(None))
     with whole_or_nothing(options.output) as temporary:
         temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
     count = sum(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from experiments.coder import Coder, Settings
+from experiments.coder import Coder, Cost, Settings
 from experiments.parts import Job
 from experiments.results import METRICS, Point, Result, SequenceResult
 from experiments.version import versions
@@ -23,105 +23,172 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
         ValueError: The codec fails, or gives another number of frames.
     """
     from datamodules.sequences import read_codes, source_kind
-    from datamodules.yuv import quantise
-    from experiments.anchors.vmaf import Vmaf
-    from experiments.measure import Meter, means
 
     sequence, colour = job.sequence, settings.colour
 
     def codes() -> Iterator["Codes"]:
         return read_codes(sequence, colour, settings.max_frames)
 
-    meter = Meter(
-        colour,
-        sequence.height,
-        sequence.width,
-        lpips_net=settings.lpips_net,
-        device=coder.metric_device,
-    )
-    vmaf = Vmaf(sequence.height, sequence.width) if settings.vmaf else None
-    source = codes()
-    gallery = Gallery(output, job, settings)
-    count = 0
-
-    def sink(planes: "Planes") -> None:
-        nonlocal count
-        frame = next(source, None)
-        if frame is None:
-            raise ValueError(f"more frames were decoded than the {count} of the source")
-        meter.add(frame, planes)
-        if vmaf:
-            vmaf.add(frame, quantise(planes))
-        gallery.add(count, frame, planes)
-        count += 1
-
     # Beside the parts: removed with them should this process be killed.
     scratch = output.with_suffix(".parts")
     scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="coding-", dir=scratch) as folder:
+    with TemporaryDirectory(prefix="coding-", dir=scratch) as name:
+        folder = Path(name)
         target = job.rate.target_bpp(sequence)
         rate = job.rate.value
         if target is not None:
-            rate = coder.find_rate(sequence, codes, colour, target, Path(folder))
-        cost = coder.code(sequence, codes, colour, rate, Path(folder), sink)
-    if next(source, None) is not None or count != len(cost.frame_bits):
-        raise ValueError(
-            f"{count} frames were decoded and {len(cost.frame_bits)} coded, which is "
-            "not the number of the source"
-        )
-    per_frame = meter.close()
-    if vmaf:
-        per_frame["vmaf"] = vmaf.close()
-    pixels = sequence.width * sequence.height * count
-    bits: float = 8 * cost.nbytes
-    if settings.rate == "estimate":
-        if cost.estimated_bits is None:
-            raise ValueError(f"{coder.name} estimates no bits")
-        bits = cost.estimated_bits
-    estimated = cost.estimated_bits
-    point = Point(
-        rate=rate,
-        bpp=bits / pixels,
-        nbytes=None if settings.rate == "estimate" else cost.nbytes,
-        estimated_bpp=None if estimated is None else estimated / pixels,
-        kbps=bits / count * float(sequence.fps) / 1000,
-        target_bpp=target,
-        metrics=means(per_frame),
-        per_frame={"bits": cost.frame_bits, **per_frame},
-        seconds={name: total / count for name, total in cost.seconds.items()},
-        peak_memory=cost.peak_memory,
-        pictures=gallery.decoded,
-    )
+            rate = coder.find_rate(sequence, codes, colour, target, folder)
+        whole = Assessment(job, coder, settings, Gallery(output, job, settings))
+        cost = coder.code(sequence, codes, colour, rate, folder, whole.add)
+        points = [whole.point(rate, cost)]
+        for scales in job.scales:
+            gallery = Gallery(output, job, settings, scales)
+            part = Assessment(job, coder, settings, gallery)
+            part_cost = coder.decode_scales(scales, cost, colour, folder, part.add)
+            points.append(replace(part.point(rate, part_cost), scales=scales))
     shown = SequenceResult(
         sequence.set,
         sequence.name,
         sequence.width,
         sequence.height,
         sequence.fps,
-        count,
-        [point],
+        whole.count,
+        points,
         source_kind(sequence),
-        gallery.source,
+        whole.gallery.source,
     )
-    definitions = {name: METRICS[name].definition for name in point.metrics}
+    definitions = {name: METRICS[name].definition for name in points[0].metrics}
     return Result(
         coder.name,
         coder.describe(),
         replace(settings.protocol(), definitions=definitions),
-        {**versions(), **coder.environment(), "unavailable": meter.unavailable},
+        {**versions(), **coder.environment(), "unavailable": whole.unavailable},
         [shown],
     )
 
 
+class Assessment:
+    """Compares decoded frames, one by one, with the source's.
+
+    Args:
+        job: What was coded.
+        coder: What coded it.
+        settings: How it is measured.
+        gallery: Keeps chosen frames.
+
+    Attributes:
+        count: Frames so far.
+    """
+
+    def __init__(
+        self, job: Job, coder: Coder, settings: Settings, gallery: "Gallery"
+    ) -> None:
+        from datamodules.sequences import read_codes
+        from experiments.anchors.vmaf import Vmaf
+        from experiments.measure import Meter
+
+        sequence = job.sequence
+        self.gallery = gallery
+        self.count = 0
+        self._job = job
+        self._coder = coder
+        self._settings = settings
+        self._source = read_codes(sequence, settings.colour, settings.max_frames)
+        self._meter = Meter(
+            settings.colour,
+            sequence.height,
+            sequence.width,
+            lpips_net=settings.lpips_net,
+            device=coder.metric_device,
+        )
+        self._vmaf = Vmaf(sequence.height, sequence.width) if settings.vmaf else None
+
+    def add(self, planes: "Planes") -> None:
+        """Take the next decoded frame.
+
+        Raises:
+            ValueError: The source has no more.
+        """
+        from datamodules.yuv import quantise
+
+        frame = next(self._source, None)
+        if frame is None:
+            raise ValueError(
+                f"more frames were decoded than the {self.count} of the source"
+            )
+        self._meter.add(frame, planes)
+        if self._vmaf:
+            self._vmaf.add(frame, quantise(planes))
+        self.gallery.add(self.count, frame, planes)
+        self.count += 1
+
+    def point(self, rate: float, cost: Cost) -> Point:
+        """Return what was measured, after the last frame.
+
+        Args:
+            rate: That it was coded at.
+            cost: What coding and decoding took.
+
+        Raises:
+            ValueError: Frames are missing, or the codec estimates no bits.
+        """
+        from experiments.measure import means
+
+        count = self.count
+        if next(self._source, None) is not None or count != len(cost.frame_bits):
+            raise ValueError(
+                f"{count} frames were decoded and {len(cost.frame_bits)} coded, which "
+                "is not the number of the source"
+            )
+        qualities = self._meter.close()
+        if self._vmaf:
+            qualities["vmaf"] = self._vmaf.close()
+        sequence, is_estimate = self._job.sequence, self._settings.rate == "estimate"
+        pixels = sequence.width * sequence.height * count
+        bits: float = 8 * cost.nbytes
+        if is_estimate:
+            if cost.estimated_bits is None:
+                raise ValueError(f"{self._coder.name} estimates no bits")
+            bits = cost.estimated_bits
+        estimated = cost.estimated_bits
+        scales = {f"bits_scale{n}": b for n, b in enumerate(cost.scale_bits, start=1)}
+        return Point(
+            rate=rate,
+            bpp=bits / pixels,
+            nbytes=None if is_estimate else cost.nbytes,
+            estimated_bpp=None if estimated is None else estimated / pixels,
+            kbps=bits / count * float(sequence.fps) / 1000,
+            target_bpp=self._job.rate.target_bpp(sequence),
+            metrics=means(qualities),
+            per_frame={"bits": cost.frame_bits, **scales, **qualities},
+            seconds={name: total / count for name, total in cost.seconds.items()},
+            peak_memory=cost.peak_memory,
+            pictures=self.gallery.decoded,
+        )
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Metrics that could not be measured, and why."""
+        return self._meter.unavailable
+
+
 class Gallery:
     """Keeps chosen frames as PNG, source and decoded.
+
+    Args:
+        output: The result file.
+        job: What is coded.
+        settings: Which frames are kept.
+        scales: How many were decoded; None for all.
 
     Attributes:
         source: Path of each kept frame of the source, relative to the result file.
         decoded: The same of the decoded frames.
     """
 
-    def __init__(self, output: Path, job: Job, settings: Settings) -> None:
+    def __init__(
+        self, output: Path, job: Job, settings: Settings, scales: int | None = None
+    ) -> None:
         self.source: dict[str, str] = {}
         self.decoded: dict[str, str] = {}
         self._root = output.parent
@@ -129,7 +196,9 @@ class Gallery:
         self._wanted = settings.pictures
         stem = re.sub("[^A-Za-z0-9_.-]", "_", f"{job.sequence.set}.{job.sequence.name}")
         self._folder = output.with_suffix(".frames") / stem
-        self._rate = f"{job.rate.unit}{job.rate.value:g}"
+        self._label = f"{job.rate.unit}{job.rate.value:g}"
+        if scales is not None:
+            self._label += f".scales{scales}"
 
     def add(self, number: int, source: "Codes", planes: "Planes") -> None:
         """Keep a frame if it is one of the chosen."""
@@ -140,7 +209,7 @@ class Gallery:
         self._folder.mkdir(parents=True, exist_ok=True)
         for kept, name, codes in (
             (self.source, "source", source),
-            (self.decoded, self._rate, quantise(planes)),
+            (self.decoded, self._label, quantise(planes)),
         ):
             path = self._folder / f"{number:05d}.{name}.png"
             _write_png(path, dequantise(codes), self._colour)

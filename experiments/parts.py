@@ -54,11 +54,13 @@ class Job:
         sequence: What is coded.
         rate: At which rate.
         needs: Metrics without which a point does not count as done.
+        scales: Numbers of scales that are also decoded alone.
     """
 
     sequence: "VideoSequence"
     rate: Rate
     needs: tuple[str, ...] = ()
+    scales: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -72,14 +74,16 @@ class Job:
         return f"{re.sub('[^A-Za-z0-9_.-]', '_', text)}{self.rate.value!r}.json"
 
     def done_in(self, result: Result) -> bool:
-        """Return whether a result holds this job's point."""
+        """Return whether a result holds this job's points."""
         key = (self.sequence.set, self.sequence.name)
-        return any(
-            s.key == key
+        found = {
+            point.scales
+            for s, point in result.all_points()
+            if s.key == key
             and self.rate.is_of(point, self.sequence)
             and all(name in point.metrics for name in self.needs)
-            for s, point in result.all_points()
-        )
+        }
+        return found >= {None, *self.scales}
 
 
 class Parts:
@@ -168,10 +172,8 @@ def merge(empty: Result, results: Sequence[Result]) -> Result:
         for sequence in result.sequences:
             kept = sequences.setdefault(sequence.key, replace(sequence, points=[]))
             kept.pictures |= sequence.pictures
-            known = [(p.rate, p.target_bpp) for p in kept.points]
-            kept.points += [
-                p for p in sequence.points if (p.rate, p.target_bpp) not in known
-            ]
+            known = [point.key for point in kept.points]
+            kept.points += [p for p in sequence.points if p.key not in known]
     for sequence in sequences.values():
         sequence.points.sort(key=lambda point: point.bpp)
     whole.sequences = list(sequences.values())

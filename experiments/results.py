@@ -15,20 +15,29 @@
                     "points": [{"rate", "nbytes", "bpp", "estimated_bpp", "kbps",
                                 "metrics": {name: mean over frames},
                                 "per_frame": {"bits": [...], name: [...]},
+                                "scales": how many of the coarsest scales were
+                                          decoded, null for all there are,
                                 "seconds": {name: per frame},
                                 "peak_memory": {name: bytes},
                                 "pictures": {frame: PNG}}]}]}
 
 Paths of pictures are relative to the file. Frames count from 0. A quality of a
 sequence is the mean of its frames' qualities, never the quality of a mean error.
-``bpp`` counts all bytes, headers too, over the frames' original pixels.
+``bpp`` counts all bytes, headers too, over the frames' original pixels. ``seconds`` of
+a learned codec's encoder include reconstructing each frame, which the proof of the
+bitstream needs; ``profile --time`` gives encoding alone.
+
+Of a codec with scales, ``per_frame`` of a point with all of them also holds the parts
+of ``bits``: ``bits_scale1`` (the coarsest), ``bits_scale2``, ... A point with some of
+them counts only their bytes, and the headers.
 """
 
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,6 +183,25 @@ class Point:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: dict[str, int] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
+    scales: int | None = None
+
+    @property
+    def rate_key(self) -> tuple[float, float | None]:
+        """Rate and target: which encoding of the sequence it is."""
+        return self.rate, self.target_bpp
+
+    @property
+    def key(self) -> tuple[float, float | None, int | None]:
+        """Encoding and scales: a sequence has one point of each."""
+        return *self.rate_key, self.scales
+
+    @property
+    def scale_bits(self) -> list[list[float]]:
+        """Bits of each frame by scale, coarsest first; empty where there are none."""
+        names = takewhile(
+            self.per_frame.__contains__, (f"bits_scale{n}" for n in count(1))
+        )
+        return [self.per_frame[name] for name in names]
 
 
 @dataclass
@@ -211,6 +239,28 @@ class Result:
         """Return the metrics that every point of every sequence has, in order."""
         points = [p.metrics for s in self.sequences for p in s.points]
         return [n for n in METRICS if points and all(n in m for m in points)]
+
+    def with_scales(self, scales: int | None) -> "Result":
+        """Return a copy with only the points of which so many scales were decoded.
+
+        Args:
+            scales: How many of the coarsest; None for the points with all of them.
+
+        Raises:
+            ValueError: It has no such point.
+        """
+        sequences = [
+            replace(s, points=[p for p in s.points if p.scales == scales])
+            for s in self.sequences
+        ]
+        if scales is not None:
+            sequences = [s for s in sequences if s.points]
+            if not sequences:
+                raise ValueError(
+                    f"{self.name} has no point of which {scales} of the scales were "
+                    f"decoded: measure it with evaluate --scales {scales}"
+                )
+        return replace(self, sequences=sequences)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.coding import frame_bytes
 
@@ -29,6 +29,8 @@ class Coded:
         nbytes: The whole file.
         frame_bits: For each frame its share of its unit, payload and framing; the
             file's header and end are in ``nbytes`` only.
+        scale_bits: The parts of ``frame_bits`` by packet of a unit, the coarsest scale
+            first; one part where a unit is one packet.
         estimated_bits: Entropy of all symbols under the model, if it reconstructed.
         seconds: ``encode``, and its parts ``encode_network`` and ``encode_entropy``;
             without reading frames, writing bytes, the sink and the digest. If it
@@ -39,6 +41,7 @@ class Coded:
 
     nbytes: int
     frame_bits: list[float]
+    scale_bits: list[list[float]]
     estimated_bits: float | None
     seconds: dict[str, float]
     digest: str | None
@@ -76,7 +79,8 @@ def code_video(
 
     reconstruct = reconstruct or sink is not None
     clock = CodingClock(_device_of(codec))
-    frame_bits: list[float] = []
+    unit_bits: list[int] = []
+    shares: list[list[float]] = []
     estimates: list[float | None] = []
     digest = hashlib.sha256()
     with path.open("wb") as file:
@@ -90,8 +94,10 @@ def code_video(
         for packet in clock.watch(packets):
             before = writer.nbytes
             writer.write(packet)
-            bits = 8 * (writer.nbytes - before)
-            frame_bits += [bits / packet.frames] * packet.frames
+            unit_bits.append(8 * (writer.nbytes - before))
+            if packet.frames:
+                shares += [[b / packet.frames for b in unit_bits]] * packet.frames
+                unit_bits = []
             if reconstruct:
                 estimates.append(packet.estimated_bits)
                 assert packet.x_hat is not None, "reconstruct=True gives x_hat"
@@ -103,7 +109,8 @@ def code_video(
     known = [bits for bits in estimates if bits is not None]
     return Coded(
         nbytes=writer.nbytes,
-        frame_bits=frame_bits,
+        frame_bits=[sum(parts) for parts in shares],
+        scale_bits=[list(parts) for parts in zip(*shares, strict=True)],
         estimated_bits=sum(known) if known and len(known) == len(estimates) else None,
         seconds=_parts("encode", clock),
         digest=digest.hexdigest() if reconstruct else None,
@@ -155,6 +162,37 @@ def load_decoder(
     return codec
 
 
+def check_scales(codec: "VideoCodec", scales: int) -> None:
+    """Refuse a number of scales that cannot be decoded without the finer ones.
+
+    Raises:
+        ValueError: The codec has no scales, not so many, or they need each other.
+    """
+    if not isinstance(getattr(codec, "scales", None), int):
+        raise ValueError(
+            f"{type(codec).__name__} has no scales that could be decoded alone: its "
+            "units are decoded whole"
+        )
+    # It says so itself, before it looks at any packet.
+    for _ in _decompress(codec, [], 1, 1, scales):
+        pass
+
+
+def _decompress(
+    codec: "VideoCodec",
+    packets: "Iterable[Packet]",
+    height: int,
+    width: int,
+    scales: int | None,
+) -> Iterator["Tensor"]:
+    if scales is None:
+        return codec.decompress(packets, height, width)
+    # Not every codec's: no part of the contract.
+    decompress: Any = codec.decompress
+    frames: Iterator[Tensor] = decompress(packets, height, width, scales=scales)
+    return frames
+
+
 class StreamDecoder:
     """One pass over the frames of a bitstream, which counts, times and hashes them.
 
@@ -163,10 +201,14 @@ class StreamDecoder:
         reader: From :func:`open_stream`.
         partial: Whether damage ends the frames instead of raising.
         hashing: Whether to make :attr:`digest`.
+        scales: Decode only so many scales, coarsest first; None for all that there is.
 
     Attributes:
         frames: Number of frames so far.
         stopped: Why the frames ended before the stream's end, if they did.
+
+    Raises:
+        ValueError: So many scales cannot be decoded alone; see :func:`check_scales`.
     """
 
     def __init__(
@@ -176,15 +218,19 @@ class StreamDecoder:
         *,
         partial: bool = False,
         hashing: bool = True,
+        scales: int | None = None,
     ) -> None:
         from lightning_modules.clock import CodingClock
 
+        if scales is not None:
+            check_scales(codec, scales)
         self.frames = 0
         self.stopped: str | None = None
         self._codec = codec
         self._reader = reader
         self._partial = partial
         self._hashing = hashing
+        self._scales = scales
         self._digest = hashlib.sha256()
         self._clock = CodingClock(_device_of(codec))
 
@@ -204,7 +250,8 @@ class StreamDecoder:
             Packet(unit.payload, unit.frames, unit.checksum)
             for unit in self._clock.pause(self._reader)
         )
-        decoded = self._codec.decompress(packets, header.height, header.width)
+        size = (header.height, header.width)
+        decoded = _decompress(self._codec, packets, *size, self._scales)
         try:
             for frame in self._clock.watch(decoded):
                 self.frames += 1

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.comparison import FLAGS, Comparison, Row, RowKind
+from experiments.report.bd_tables import fixed_rates_table
 from experiments.results import METRICS
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
     for kind in FLAGS:
         if kind in marks:
             console.print(f" {MARKS[kind]}  {FLAGS[kind]}")
+    if comparison.fixed:
+        for metric in metrics:
+            _print_fixed(console, comparison, metric)
     for paper in comparison.papers:
         if paper.metric in metrics:
             where = paper.set or "average"
@@ -106,6 +110,22 @@ def _table(
         for member in members:
             add(f"  {member}", rows("sequence", name, member))
     return table
+
+
+def _print_fixed(console: "Console", comparison: Comparison, metric: str) -> None:
+    """Print what a metric is at fixed rates."""
+    from rich import box
+    from rich.table import Table
+
+    shown = fixed_rates_table(comparison, metric)
+    table = Table(title=shown.title, box=box.SIMPLE_HEAD, title_justify="left")
+    for number, name in enumerate(shown.header):
+        table.add_column(name, justify="left" if number < shown.texts else "right")
+    for row in shown.rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in shown.notes:
+        console.print(note, markup=False)
 
 
 def _cells(row: Row | None, marks: set[str]) -> list[str]:

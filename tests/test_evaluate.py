@@ -13,7 +13,7 @@ import torch
 
 import lightning_modules
 from experiments import evaluate, evaluation, measurement
-from experiments.evaluate import LearnedCoder
+from experiments.learned_coder import LearnedCoder
 from experiments.results import Result
 
 ROOT = Path(__file__).parents[1]

@@ -13,8 +13,9 @@ def write_report(
 ) -> list[Path]:
     """Write ``report.md``, ``report.html`` and the figures they show.
 
-    RD curves go to ``plots/<set>/``, strips per frame to ``strips/<set>/``, each as PNG
-    and SVG. What lies in the folder already under other names stays.
+    RD curves go to ``plots/<set>/``, strips per frame to ``strips/<set>/``, figures of
+    scales to ``scales/<set>/``, each as PNG and SVG. What lies in the folder already
+    under other names stays.
 
     Args:
         comparison: What was compared.
@@ -35,22 +36,25 @@ def write_report(
     from experiments.report.names import FileNames
     from experiments.report.page import make_page
     from experiments.report.plots import write_plots
+    from experiments.report.scales import write_scale_figures
     from experiments.report.strips import write_strips
 
     output.mkdir(parents=True, exist_ok=True)
-    results = [_compared(result, comparison) for result in results]
     names = FileNames(output)
+    scales = write_scale_figures(comparison, results, names)
+    results = [_compared(result, comparison) for result in results]
     looks = choose_looks([result.name for result in results], comparison.anchor)
     plots = write_plots(comparison, looks, names)
     strips = write_strips(comparison, results, looks, names)
     stems = [stem for own in plots.values() for stem in own.values()]
     stems += strips.values()
+    stems += [stem for own in scales.values() for stem in own.values()]
     written = [
         stem.with_name(f"{stem.name}{s}") for stem in stems for s in (".png", ".svg")
     ]
     texts = {
-        "report.md": make_markdown(comparison, results, plots, strips, names),
-        "report.html": make_page(comparison, results, looks),
+        "report.md": make_markdown(comparison, results, plots, strips, scales, names),
+        "report.html": make_page(comparison, results, looks, scales),
     }
     for name, text in texts.items():
         with whole_or_nothing(output / name) as temporary:
@@ -60,7 +64,8 @@ def write_report(
 
 
 def _compared(result: Result, comparison: Comparison) -> Result:
-    """Return a result without the sequences that were not compared."""
+    """Return a result without the sequences and points that were not compared."""
+    result = result.with_scales(comparison.scales)
     kept = [s for s in result.sequences if s.name in comparison.sets.get(s.set, ())]
     return replace(result, sequences=kept)
 

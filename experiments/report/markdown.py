@@ -37,6 +37,7 @@ def make_markdown(
     results: Sequence[Result],
     plots: Mapping[tuple[str, str], Mapping[str, Path]],
     strips: Mapping[tuple[str, str], Path],
+    scales: Mapping[tuple[str, str], Mapping[str, Path]],
     names: FileNames,
 ) -> str:
     """Return the report's text.
@@ -46,6 +47,8 @@ def make_markdown(
         results: All results, the anchor's too.
         plots: Stems of the RD figures by set and metric, then by what they show.
         strips: Stems of the strips by set and sequence.
+        scales: Stems of the figures of scales by set and sequence, then by what they
+            show.
         names: Knows the report's folder.
     """
     blocks = [f"# {escape('Comparison with ' + comparison.anchor)}"]
@@ -66,7 +69,10 @@ def make_markdown(
         flags_table(comparison),
     ]
     blocks += [_section(table) for table in tables]
-    blocks += ["## Figures", "\n".join(_figure_links(plots, strips, names))]
+    blocks += ["## Figures", "\n".join(_figure_links(plots, strips, scales, names))]
+    first_scales = next(iter(scales.values()), {})
+    for what, stem in first_scales.items():
+        blocks.append(f"![{what}]({names.link(stem)}.png)")
     tables = [
         bits_table(results),
         cost_table(results),
@@ -82,19 +88,23 @@ def make_markdown(
 def _figure_links(
     plots: Mapping[tuple[str, str], Mapping[str, Path]],
     strips: Mapping[tuple[str, str], Path],
+    scales: Mapping[tuple[str, str], Mapping[str, Path]],
     names: FileNames,
 ) -> list[str]:
-    lines = []
-    for (name, metric), stems in plots.items():
-        links = ", ".join(
-            f"{what} [PNG]({names.link(stem)}.png) [SVG]({names.link(stem)}.svg)"
-            for what, stem in stems.items()
-        )
-        lines.append(f"* {escape(name)}, {escape(metric_name(metric))}: {links}")
+    def link(stem: Path) -> str:
+        return f"[PNG]({names.link(stem)}.png) [SVG]({names.link(stem)}.svg)"
+
+    def links(stems: Mapping[str, Path]) -> str:
+        return ", ".join(f"{what} {link(stem)}" for what, stem in stems.items())
+
+    lines = [
+        f"* {escape(name)}, {escape(metric_name(metric))}: {links(stems)}"
+        for (name, metric), stems in plots.items()
+    ]
     for (name, sequence), stem in strips.items():
-        link = names.link(stem)
-        where = escape(f"{name}/{sequence}")
-        lines.append(f"* {where}, per frame: [PNG]({link}.png) [SVG]({link}.svg)")
+        lines.append(f"* {escape(f'{name}/{sequence}')}, per frame: {link(stem)}")
+    for (name, sequence), stems in scales.items():
+        lines.append(f"* {escape(f'{name}/{sequence}')}, scales: {links(stems)}")
     return lines
 
 

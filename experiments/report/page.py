@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeAlias
 
 from experiments.comparison import Comparison
 from experiments.report.bd_tables import (
@@ -32,8 +32,17 @@ from experiments.results import Result
 SCRIPTS = ("charts.js", "report.js")
 
 
+SCALES_LIMIT = 8_000_000
+"""Characters of all figures of scales together."""
+
+ScaleFigures: TypeAlias = Mapping[tuple[str, str], Mapping[str, Path]]
+
+
 def make_page(
-    comparison: Comparison, results: Sequence[Result], looks: Mapping[str, Look]
+    comparison: Comparison,
+    results: Sequence[Result],
+    looks: Mapping[str, Look],
+    scales: ScaleFigures | None = None,
 ) -> str:
     """Return the page.
 
@@ -44,6 +53,8 @@ def make_page(
         comparison: What was compared.
         results: All results, the anchor's too.
         looks: Line and marker of each codec.
+        scales: Stems of the figures of scales by set and sequence, then by what they
+            show.
     """
     style = _read("report.css") + _codec_colours(results, looks)
     script = "\n".join(map(_read, SCRIPTS))
@@ -73,7 +84,9 @@ def make_page(
         warning=warning,
         notes="".join(f"<p>{html.escape(note)}</p>" for note in comparison.notes),
         headline=render_table(headline_table(comparison)),
-        tables="".join(map(render_table, tables)) + f"<h2>Codecs</h2>{codecs}",
+        tables=show_scales(scales or {})
+        + "".join(map(render_table, tables))
+        + f"<h2>Codecs</h2>{codecs}",
         data=to_script_json(make_page_data(comparison, results, looks)),
     )
 
@@ -99,6 +112,44 @@ def render_table(table: Table, heading: str = "h2") -> str:
         + (f'<ul class="notes">{notes}</ul>' if notes else "")
         + "</section>"
     )
+
+
+def show_scales(scales: ScaleFigures, limit: int = SCALES_LIMIT) -> str:
+    """Return a section with the figures of scales; nothing if there are none.
+
+    Args:
+        scales: Stems by set and sequence, then by what they show.
+        limit: Characters of all figures together; the others are only named.
+    """
+    parts: list[str] = []
+    left_out = 0
+    for (name, sequence), stems in scales.items():
+        figures = {
+            f"{name}/{sequence}: {what}": base64.b64encode(
+                stem.with_name(f"{stem.name}.png").read_bytes()
+            ).decode()
+            for what, stem in stems.items()
+        }
+        limit -= sum(map(len, figures.values()))
+        if limit < 0:
+            left_out += len(figures)
+            continue
+        images = "".join(
+            f'<p><img class="figure" alt="{html.escape(text)}" '
+            f'src="data:image/png;base64,{image}"></p>'
+            for text, image in figures.items()
+        )
+        summary = html.escape(f"{name}/{sequence}")
+        is_open = "" if parts else " open"
+        parts.append(
+            f"<details{is_open}><summary>{summary}</summary>{images}</details>"
+        )
+    if left_out:
+        parts.append(
+            f'<p class="hint">{left_out} more figures are beside this page, in '
+            "scales/.</p>"
+        )
+    return f"<section><h2>Scales</h2>{''.join(parts)}</section>" if parts else ""
 
 
 def _row(cells: Sequence[str], element: str, texts: int) -> str:
