@@ -57,10 +57,6 @@ class LearnedCoder(Coder):
         self.intra_period = intra_period
         self.estimate = estimate
         self.threads = threads
-        self._decoder: WorkerProcess | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_decoder": None}
 
     @property
     def codec(self) -> "VideoCodec":
@@ -249,14 +245,20 @@ class LearnedCoder(Coder):
         )
 
     def _decoding_process(self) -> WorkerProcess:
-        if self._decoder is None:
-            import torch
+        process = _start_decoder(self.threads, self.metric_device)
+        if not process.alive:
+            _start_decoder.cache_clear()
+            process = _start_decoder(self.threads, self.metric_device)
+        return process
 
-            gpu = torch.cuda.current_device() if self.metric_device == "cuda" else 0
-            self._decoder = WorkerProcess(
-                prepare_process, self.threads, gpu, daemon=True
-            )
-        return self._decoder
+
+@lru_cache(maxsize=1)
+def _start_decoder(threads: int, device: str) -> WorkerProcess:
+    """Start the process that decodes for this one, for all of its jobs."""
+    import torch
+
+    gpu = torch.cuda.current_device() if device == "cuda" else 0
+    return WorkerProcess(prepare_process, threads, gpu, daemon=True)
 
 
 @lru_cache(maxsize=1)

@@ -63,6 +63,11 @@ class WorkerProcess:
         value: T = result
         return value
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can be called."""
+        return self._process.is_alive()
+
     def close(self) -> None:
         """End it; a call that it is doing is lost."""
         self._pipe.close()

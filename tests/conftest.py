@@ -1,4 +1,9 @@
 import os
+import signal
+
+# A shell's background job ignores Ctrl-C, and so would every process that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before torch starts its threads: the suite runs several test processes at once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

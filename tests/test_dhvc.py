@@ -15,7 +15,7 @@ import yaml
 from experiments.profile import count, main
 from lightning_modules import DHVC
 from lightning_modules.codec import DesyncError
-from lightning_modules.dhvc.blocks import ResBlock
+from lightning_modules.dhvc.blocks import LambdaEmbedding, ResBlock
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.entropy_model import (
     SIGMA_LEVELS,
@@ -193,12 +193,12 @@ def test_each_sample_of_a_batch_has_its_own_lambda(full):
 
 
 def test_the_embedding_is_the_documented_one():
-    codec = DHVCCodec("tiny")
+    embedding = LambdaEmbedding(256)
     seen = []
-    codec.network.embedding.layers.register_forward_pre_hook(
+    embedding.layers.register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0])
     )
-    codec.network.embed(torch.tensor([512.0]))
+    assert embedding(torch.tensor([512.0])).shape == (1, 256)
     position = 64 * math.log(512) / math.log(8192)
     angles = [position * 64 ** (-i / 127) for i in range(128)]
     expected = [*map(math.cos, angles), *map(math.sin, angles)]

@@ -12,30 +12,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-EMBEDDING = 256
-"""Width of the lambda embedding."""
 FREQUENCIES = 64.0
 LARGEST_LMBDA = 8192.0
 NORM_EPS = 1e-6
 
 
 class LambdaEmbedding(nn.Module):
-    """Turn a Lagrangian into what every adaptive layer norm is modulated by."""
+    """Turn a Lagrangian into what every adaptive layer norm is modulated by.
 
-    def __init__(self) -> None:
+    Args:
+        width: Of the embedding, E.
+    """
+
+    def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         self.layers = nn.Sequential(
-            nn.Linear(EMBEDDING, EMBEDDING),
+            nn.Linear(width, width),
             nn.GELU(),
-            nn.Linear(EMBEDDING, EMBEDDING),
+            nn.Linear(width, width),
             # Once here, and not in every block.
             nn.GELU(),
         )
 
     def forward(self, lmbda: Tensor) -> Tensor:
-        """Map (B,) to (B, 256): sinusoids of its logarithm, then two layers."""
+        """Map (B,) to (B, E): sinusoids of its logarithm, then two layers."""
         like = next(self.parameters())
-        half = EMBEDDING // 2
+        half = self.width // 2
         steps = torch.arange(half, dtype=torch.float32, device=like.device)
         frequencies = FREQUENCIES ** (-steps / (half - 1))
         position = FREQUENCIES * lmbda.float().log() / log(LARGEST_LMBDA)
@@ -50,12 +53,12 @@ class BlockStyle:
     """What all residual blocks of a network have in common.
 
     Attributes:
-        adaptive: Whether their layer norm follows the lambda embedding; otherwise it
-            has weights of its own.
+        embedding: Width E of the lambda embedding that their layer norm follows; 0 if
+            it has weights of its own.
         gain: Initial gain of the residual branch.
     """
 
-    adaptive: bool
+    embedding: int
     gain: float
 
 
@@ -100,21 +103,23 @@ class ResBlock(nn.Module):
         super().__init__()
         hidden = int(ratio * channels)
         self.spatial = DepthwiseConv(channels, kernel)
-        self.norm = nn.LayerNorm(channels, NORM_EPS, not style.adaptive)
+        self.norm = nn.LayerNorm(channels, NORM_EPS, not style.embedding)
         self.modulation = (
-            nn.Linear(EMBEDDING, 2 * channels) if style.adaptive else nn.Identity()
+            nn.Linear(style.embedding, 2 * channels)
+            if style.embedding
+            else nn.Identity()
         )
         self.expand = nn.Linear(channels, hidden)
         self.reduce = nn.Linear(hidden, channels)
         self.gain = nn.Parameter(torch.full((channels,), style.gain))
-        self.adaptive = style.adaptive
+        self.adaptive = bool(style.embedding)
 
     def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
         """Map (B, C, H, W) to the same shape.
 
         Args:
             x: Features.
-            embedding: (B, 256); not used by blocks that are not adaptive.
+            embedding: (B, E); not used by blocks that are not adaptive.
         """
         y = self.norm(self.spatial(x).permute(0, 2, 3, 1))
         if self.adaptive:
@@ -251,7 +256,7 @@ class UNetPredictor(nn.Module):
         self, past: int, channels: int, kernel: int, hidden: int, gain: float
     ) -> None:
         super().__init__()
-        style = BlockStyle(False, gain)
+        style = BlockStyle(0, gain)
         self.channels = channels
         self.temporal = UNet(past, channels, kernel, hidden, style)
         self.fusion = UNet(2 * channels, channels, kernel, hidden, style)

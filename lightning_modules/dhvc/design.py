@@ -32,6 +32,7 @@ class Widths:
         unet: Hidden channels of a U-Net predictor.
         tail: Residual blocks at the finest level, behind the last scale.
         auxiliary: Blocks per level of the auxiliary path, and their ratio.
+        embedding: Width of the lambda embedding.
         gain: Initial gain of residual branches.
         latent_gain: Factor on the initial weights of the latents' last layers.
     """
@@ -43,6 +44,7 @@ class Widths:
     unet: int
     tail: int
     auxiliary: tuple[int, int]
+    embedding: int
     gain: float
     latent_gain: float = 1.0
 
@@ -58,6 +60,7 @@ SIZES: dict[str, Widths] = {
         unet=128,
         tail=8,
         auxiliary=(2, 4),
+        embedding=256,
         gain=1e-6,
     ),
     # Hours on a CPU, for rehearsals on real video.
@@ -69,8 +72,10 @@ SIZES: dict[str, Widths] = {
         unet=32,
         tail=3,
         auxiliary=(1, 2),
-        # Sizes for few steps: from 1e-6 lambda has no effect for hundreds of them, and
+        # Sizes for few steps at large learning rates: a wide embedding's units soon
+        # die; from a gain of 1e-6 lambda has no effect for hundreds of steps, and
         # latents that begin within +-0.1 round to 0 for as long.
+        embedding=64,
         gain=0.1,
         latent_gain=8.0,
     ),
@@ -83,6 +88,7 @@ SIZES: dict[str, Widths] = {
         unet=16,
         tail=2,
         auxiliary=(1, 2),
+        embedding=32,
         gain=0.1,
         latent_gain=8.0,
     ),

@@ -194,7 +194,7 @@ class LatentBlock(nn.Module):
             past: Features of the last frames, oldest first, as many as there are up
                 to ``reference_frames``; constants stand for the others.
             auxiliary: Feature of the previous reconstruction; ``None`` for a constant.
-            embedding: (B, 256), of lambda.
+            embedding: (B, E), of lambda.
             port: Takes or gives the symbols.
         """
         spatial = self.spatial(self.up_spatial(path.spatial), embedding)
@@ -303,12 +303,14 @@ class DHVCNetwork(nn.Module):
 
     def __init__(self, widths: Widths, options: Options) -> None:
         super().__init__()
-        w, style = widths, BlockStyle(options.variable_rate, widths.gain)
+        w = widths
+        embedding = w.embedding if options.variable_rate else 0
+        style = BlockStyle(embedding, w.gain)
         self.options = options
         self.count = len(options.strides)
         stem = options.strides[-1] // 2
         self.embedding: nn.Module = (
-            LambdaEmbedding() if options.variable_rate else nn.Identity()
+            LambdaEmbedding(embedding) if embedding else nn.Identity()
         )
         down = 3 if options.structure == "dhvc1" else 2
         self.encoder = Pyramid(stem, w.encoder, w.encoder_blocks, 2, True, down, style)
@@ -343,7 +345,7 @@ class DHVCNetwork(nn.Module):
         self.tail = Tail(w.decoder[1], w.decoder[0], stem, finest)
 
     def embed(self, lmbda: Tensor) -> Tensor | None:
-        """Return the embedding (B, 256) of each sample's lambda (B,)."""
+        """Return the embedding (B, E) of each sample's lambda (B,)."""
         return self.embedding(lmbda) if self.options.variable_rate else None
 
     def refer(

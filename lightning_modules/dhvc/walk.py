@@ -50,7 +50,7 @@ class FrameWalk:
     Args:
         network: Its transforms.
         state: What the frame refers to.
-        embedding: (B, 256), of lambda.
+        embedding: (B, E), of lambda.
         shape: Batch, height and width of the padded frame.
         decode: Whether to follow the decoded path, for pixels or for later frames.
     """
