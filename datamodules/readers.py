@@ -89,9 +89,7 @@ class DecordReader:
     """
 
     def __init__(self, path: Path) -> None:
-        import decord
-
-        decord.logging.set_level(decord.logging.FATAL)
+        decord = _decord()
         try:
             # More than one thread hangs in a forked worker.
             self._video = decord.VideoReader(str(path), num_threads=1)
@@ -104,8 +102,7 @@ class DecordReader:
 
     def read(self, numbers: Sequence[int]) -> Frames:
         """Return frames by number (see :class:`Reader`)."""
-        import decord
-
+        decord = _decord()
         try:
             # Without this, what a seek in an open GOP gives depends on what was read
             # before, and a resumed run would see other frames.
@@ -234,10 +231,24 @@ def packet_stamps(path: Path) -> tuple[list[int], list[int]]:
 
 
 @cache
+def _decord() -> Any:
+    """Import decord, and OpenCV before it.
+
+    The first of the two to be loaded decides which zlib both use, and with decord's
+    OpenCV cannot read every PNG.
+    """
+    opencv()
+    import decord
+
+    decord.logging.set_level(decord.logging.FATAL)
+    return decord
+
+
+@cache
 def has_decord() -> bool:
     """Tell whether decord can be imported: there are wheels for x86-64 only."""
     try:
-        import decord  # noqa: F401
+        _decord()
     except ImportError:
         return False
     return True

@@ -1,11 +1,15 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from datamodules import index as index_module
 from datamodules import readers as readers_module
@@ -474,3 +478,28 @@ def test_synthetic_scenes_look_like_video():
     assert np.median(gradient) < 0.5 * np.median(contrast)
     cuts = [steps.max() > 5 * np.median(steps) + 5 for steps in motion]
     assert 1 <= sum(cuts) <= 24
+
+
+WITH_DECORD = """
+import sys
+from pathlib import Path
+from datamodules.readers import has_decord, read_pngs
+{first}
+assert has_decord()
+print(read_pngs([Path(sys.argv[1])]).shape)
+"""
+
+
+@pytest.mark.skipif(not readers_module.has_decord(), reason="needs decord")
+@pytest.mark.parametrize(("first", "works"), [("", True), ("import decord", False)])
+def test_pngs_of_every_writer_are_read_beside_decord(tmp_path, first, works):
+    path = tmp_path / "noise.png"
+    # Pillow's compression, which the zlib that decord brings does not understand.
+    noise = rng().integers(0, 256, (256, 256, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    program = WITH_DECORD.format(first=first)
+    command = [sys.executable, "-c", program, str(path)]
+    root = Path(readers_module.__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert (done.returncode == 0) == works, done.stderr
+    assert ("(1, 256, 256, 3)" in done.stdout) == works
