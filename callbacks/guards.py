@@ -198,17 +198,17 @@ class RateCollapseGuard(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the validation's means; warn once per stage."""
-        if trainer.sanity_checking:
+        stage = cast("CodecModule", pl_module).stage
+        if trainer.sanity_checking or not stage.codes:
             return
         bpp = float(trainer.callback_metrics.get("val/bpp", torch.inf))
         psnr = float(trainer.callback_metrics.get("val/psnr", torch.inf))
         collapsed = bpp < self.min_bpp or psnr < self.min_psnr
         self._in_a_row = self._in_a_row + 1 if collapsed else 0
-        stage = cast("CodecModule", pl_module).stage.name
-        if self._in_a_row > self.patience and stage not in self._warned:
-            self._warned.add(stage)
+        if self._in_a_row > self.patience and stage.name not in self._warned:
+            self._warned.add(stage.name)
             rank_zero_warn(
-                f"stage {stage!r} has collapsed: val/bpp {bpp:.2g}, val/psnr "
+                f"stage {stage.name!r} has collapsed: val/bpp {bpp:.2g}, val/psnr "
                 f"{psnr:.1f} dB in {self._in_a_row} validations in a row; the rate "
                 "term outweighs the distortion: raise lmbda, lower the learning rate, "
                 "or start from a stage without references"
@@ -251,6 +251,7 @@ class RealBitsGuard(Callback):
     ) -> None:
         """Keep the first clip."""
         due = self._validations % self.every_n_validations == 0
+        due &= cast("CodecModule", pl_module).stage.codes
         if trainer.is_global_zero and due and batch_idx == dataloader_idx == 0:
             result = outputs[len(outputs) // 2]
             self._clip = result.clip[0, : self.frames], result.rate

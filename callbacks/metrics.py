@@ -10,6 +10,16 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
+from callbacks.brisque import brisque, check_brisque
+from callbacks.distribution_metrics import (
+    FEWEST_SAMPLES,
+    FID,
+    KID,
+    POOLED_NAMES,
+    SAMPLES,
+    Inception,
+    to_8_bit,
+)
 from callbacks.quality import (
     Lpips,
     UnavailableMetricError,
@@ -18,9 +28,16 @@ from callbacks.quality import (
     psnr,
     psnr_yuv,
 )
+from callbacks.temporal_metrics import tlp, tof
 from lightning_modules.base import ValidationResult, bits_to_bpp
 
-METRICS = ("psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips")
+FAST_METRICS = ("psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips")
+
+POOLED_METRICS = tuple(name for names in POOLED_NAMES.values() for name in names)
+
+METRICS = (*FAST_METRICS, "tof", "tof_teco", "tlp", "brisque", *POOLED_METRICS)
+
+PERCEPTUAL = ("lpips", "tlp")
 
 
 class FrameMean(Metric):
@@ -53,9 +70,10 @@ class QualityMetrics(Callback):
     mean over the points. Values do not depend on how clips are spread over ranks.
 
     Args:
-        names: Which of ``psnr``, ``psnr_yuv``, ``ms_ssim``, ``bpp`` and ``lpips``.
-            What cannot be measured here is reported once and left out, never 0.
-        lpips_net: Backbone of ``lpips``.
+        names: Which of ``METRICS``. ``fid`` and ``kid`` are of whole frames, their
+            namesakes with 256 of squares, of all clips of a point together. What
+            cannot be measured here is reported once and left out, never 0.
+        lpips_net: Backbone of ``lpips`` and ``tlp``.
 
     Raises:
         ValueError: A name or the backbone is unknown.
@@ -63,7 +81,7 @@ class QualityMetrics(Callback):
 
     def __init__(
         self,
-        names: Sequence[str] = METRICS,
+        names: Sequence[str] = FAST_METRICS,
         lpips_net: Literal["alex", "vgg", "squeeze"] = "alex",
     ) -> None:
         unknown = sorted(set(names) - set(METRICS))
@@ -73,22 +91,40 @@ class QualityMetrics(Callback):
         self.names = list(names)
         self.lpips_net = lpips_net
         self.unavailable: dict[str, str] = {}
-        self._means: dict[str, FrameMean] = {}
+        self.cautions: dict[str, str] = {}
+        self._metrics: dict[str, Metric] = {}
+        self._missing: set[str] = set()
         self._lpips: Lpips | None = None
+        self._inception: Inception | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Load the perceptual network, or report what it lacks."""
-        if "lpips" in self.names and self._lpips is None:
+        """Load the networks that are needed, or report what they lack."""
+        for names, load in (
+            (PERCEPTUAL, self._load_lpips),
+            (("brisque",), check_brisque),
+            (POOLED_METRICS, self._load_inception),
+        ):
+            wanted = [name for name in self.names if name in names]
+            if not wanted:
+                continue
             try:
-                self._lpips = Lpips(self.lpips_net)
+                load()
             except UnavailableMetricError as error:
-                self._report("lpips", str(error))
+                self._missing.update(wanted)
+                for name in wanted:
+                    self._report(name, str(error))
+
+    def _load_lpips(self) -> None:
+        self._lpips = self._lpips or Lpips(self.lpips_net)
+
+    def _load_inception(self) -> None:
+        self._inception = self._inception or Inception()
 
     def on_validation_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> None:
         """Forget the previous clips."""
-        self._means = {}
+        self._metrics = {}
 
     def on_validation_batch_end(
         self,
@@ -100,10 +136,16 @@ class QualityMetrics(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the clips of one batch."""
+        # All points of a clip are compared with the same source.
+        of_sources: dict[tuple[int, str], Tensor] = {}
         for result in outputs:
             for name in self.names:
-                if name != "lpips" or self._lpips is not None:
+                if name not in (*self._missing, *POOLED_METRICS):
                     self._add(name, result, pl_module.device)
+            for kind, names in POOLED_NAMES.items():
+                wanted = set(names) & set(self.names) - self._missing
+                if wanted:
+                    self._pool(kind, wanted, result, of_sources)
 
     def on_validation_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule
@@ -112,12 +154,19 @@ class QualityMetrics(Callback):
         split = "test" if trainer.testing else "val"
         by_name: dict[str, list[Tensor]] = {}
         for key in self._keys_of_all_ranks():
-            mean = self._means.get(key)
-            if mean is None:
-                mean = FrameMean().to(pl_module.device)
-                mean.update(torch.empty(0, device=pl_module.device))
-            value = mean.compute()
-            by_name.setdefault(key.split("/")[-1], []).append(value)
+            name = key.split("/")[-1]
+            metric = self._metric(key, pl_module.device)
+            if not metric.update_called:
+                metric.update(*self._nothing(name, pl_module.device))
+            try:
+                value = metric.compute()
+            except UnavailableMetricError as error:
+                # On all ranks alike: they have gathered the same samples.
+                self._report(name, f"{key}: {error}")
+                continue
+            if isinstance(metric, FID) and metric.samples < FEWEST_SAMPLES:
+                self._caution(name, metric.samples)
+            by_name.setdefault(name, []).append(value)
             # The ranks hold equal values; syncing them only silences Lightning.
             pl_module.log(f"{split}/{key}", value.float(), sync_dist=True)
         for name, values in by_name.items():
@@ -134,17 +183,65 @@ class QualityMetrics(Callback):
         except UnavailableMetricError as error:
             self._report(name, f"{error}; clips like {result.name} are left out")
             return
-        key = f"{result.point}/{name}"
-        if key not in self._means:
-            self._means[key] = FrameMean().to(device)
-        self._means[key].update(values)
+        self._metric(f"{result.point}/{name}", device).update(values)
+
+    def _pool(
+        self,
+        kind: str,
+        names: set[str],
+        result: ValidationResult,
+        of_sources: dict[tuple[int, str], Tensor],
+    ) -> None:
+        """Add a clip to metrics that compare features of the same samples."""
+        assert self._inception is not None
+        source = (id(result.clip), kind)
+        try:
+            decoded = self._inception(SAMPLES[kind](to_8_bit(result.x_hat)))
+            if source not in of_sources:
+                samples = SAMPLES[kind](to_8_bit(result.clip))
+                of_sources[source] = self._inception(samples)
+        except UnavailableMetricError as error:
+            for name in names:
+                self._report(name, f"{error}; clips like {result.name} are left out")
+            return
+        for name in names:
+            metric = self._metric(f"{result.point}/{name}", decoded.device)
+            metric.update(decoded, of_sources[source])
+
+    def _metric(self, key: str, device: torch.device) -> Metric:
+        """Return the metric with this key, a new one if it has none yet."""
+        if key not in self._metrics:
+            name = key.split("/")[-1]
+            if name not in POOLED_METRICS:
+                metric: Metric = FrameMean()
+            else:
+                assert self._inception is not None
+                kind = FID if name.startswith("fid") else KID
+                metric = kind(self._inception.size)
+            self._metrics[key] = metric.to(device)
+        return self._metrics[key]
+
+    def _nothing(self, name: str, device: torch.device) -> list[Tensor]:
+        """Return what a metric is updated with on a rank that has no clip."""
+        if name not in POOLED_METRICS:
+            return [torch.empty(0, device=device)]
+        assert self._inception is not None
+        return [torch.empty(0, self._inception.size, device=device)] * 2
 
     def _measure(self, name: str, result: ValidationResult) -> Tensor:
         if name == "bpp":
             return bits_to_bpp(result.bits.float(), result.clip)
-        if name == "lpips":
+        if name == "brisque":
+            return brisque(result.x_hat)
+        if name in ("tof", "tof_teco", "tlp") and result.clip.shape[1] < 2:
+            raise UnavailableMetricError(f"{name} needs clips of at least two frames")
+        if name in PERCEPTUAL:
             assert self._lpips is not None
+            if name == "tlp":
+                return tlp(result.x_hat, result.clip, self._lpips)
             return self._lpips(result.x_hat, result.clip)
+        if name.startswith("tof"):
+            return tof(result.x_hat, result.clip, "dis" if name == "tof" else "teco")
         function = {"psnr": psnr, "psnr_yuv": psnr_yuv, "ms_ssim": ms_ssim}[name]
         return function(result.x_hat, result.clip)
 
@@ -153,9 +250,16 @@ class QualityMetrics(Callback):
             self.unavailable[name] = reason
             rank_zero_warn(f"metric unavailable: {reason}", category=UserWarning)
 
+    def _caution(self, name: str, samples: int) -> None:
+        if name not in self.cautions:
+            self.cautions[name] = (
+                f"{name} is of {samples} samples, below {FEWEST_SAMPLES} biased upwards"
+            )
+            rank_zero_warn(self.cautions[name], category=UserWarning)
+
     def _keys_of_all_ranks(self) -> list[str]:
         """Return one list of keys for all ranks: each key is a collective."""
-        keys = set(self._means)
+        keys = set(self._metrics)
         if dist.is_available() and dist.is_initialized():
             gathered: list[Any] = [None] * dist.get_world_size()
             dist.all_gather_object(gathered, keys)

@@ -10,16 +10,22 @@ and that ``experiments.evaluate`` measures; do not mix the two in one table.
 """
 
 import math
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv
+from lightning_modules.perceptual import (
+    Lpips as Lpips,  # Measured here like the others; training needs it too.
+)
+from lightning_modules.perceptual import (
+    UnavailableMetricError,
+    in_groups,
+)
+from lightning_modules.perceptual import (
+    lpips_file as lpips_file,
+)
 
 MAX_PSNR = 99.9
 """Decibels of a perfect frame, so that means stay finite (field's convention)."""
@@ -37,22 +43,6 @@ SSIM_TAPS = 11
 SSIM_SIGMA = 1.5
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
-
-LPIPS_SIDE = 32
-"""Smallest side of LPIPS: below it the backbones run out of pixels."""
-
-LPIPS_FILES = {
-    "alex": "alexnet-owt-7be5be79.pth",
-    "vgg": "vgg16-397923af.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-}
-PIXELS_AT_ONCE = 2**21
-"""Of planes of MS-SSIM and frames of LPIPS that are computed together: one of 1080p,
-many of a crop. On a CPU buffers beyond that are twice as slow."""
-
-
-class UnavailableMetricError(ValueError):
-    """A metric cannot be measured here; the message says what it lacks."""
 
 
 def psnr(x_hat: Tensor, clip: Tensor) -> Tensor:
@@ -141,7 +131,7 @@ def ms_ssim_planes(x_hat: Tensor, clip: Tensor) -> Tensor:
             x, y = (F.avg_pool2d(v, 2, ceil_mode=True) for v in (x, y))
         return score
 
-    return _in_groups(of_planes, x_hat.unsqueeze(-3), clip.unsqueeze(-3))
+    return in_groups(of_planes, x_hat.unsqueeze(-3), clip.unsqueeze(-3))
 
 
 def _similarity(x: Tensor, y: Tensor, *, luminance: bool) -> Tensor:
@@ -180,104 +170,3 @@ def _blur(x: Tensor) -> Tensor:
                 total.add_(x.narrow(dim, start, size), alpha=taps[k] / sum(taps))
         x = total
     return x
-
-
-class Lpips:
-    """Learned perceptual distance of frames; owns its network outside any module.
-
-    The network is frozen, in evaluation mode, and belongs to no ``nn.Module``: a
-    model that owned it would train its heads and save its backbone.
-
-    Args:
-        net: Backbone: ``alex``, ``vgg`` or ``squeeze``; name it beside the figure.
-
-    Raises:
-        UnavailableMetricError: The backbone's weights are not on this machine. They
-            are never downloaded.
-
-    Source: arXiv 1801.03924, version 0.1 of the linear heads.
-    """
-
-    def __init__(self, net: str = "alex") -> None:
-        file = lpips_file(net)
-        if not file.is_file():
-            raise UnavailableMetricError(
-                f"lpips needs the backbone weights {file.name}, put them at {file} "
-                "(or set TORCH_HOME to the folder that holds hub/checkpoints)"
-            )
-        import lpips
-
-        with warnings.catch_warnings():
-            # lpips 0.1.4 speaks torchvision's old dialect.
-            warnings.simplefilter("ignore")
-            network = lpips.LPIPS(net=net, verbose=False)
-        self.network: Any = network.eval().requires_grad_(False)
-
-    def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
-        """Return each frame's distance, 0 for equal frames.
-
-        Args:
-            x_hat: (..., 3, H, W), RGB in [0, 1].
-            clip: Like ``x_hat``.
-
-        Raises:
-            UnavailableMetricError: A side is below 32 pixels.
-        """
-
-        def of_frames(x: Tensor, y: Tensor) -> Tensor:
-            return self.distance(self.features(x), self.features(y))
-
-        return _in_groups(of_frames, x_hat, clip)
-
-    def features(self, frames: Tensor) -> list[Tensor]:
-        """Return what :meth:`distance` compares, so that it is computed once.
-
-        Args:
-            frames: (N, 3, H, W), RGB in [0, 1].
-
-        Returns:
-            Maps (N, C, h, w) of unit vectors, one per layer of the backbone.
-
-        Raises:
-            UnavailableMetricError: A side is below 32 pixels.
-        """
-        height, width = frames.shape[-2:]
-        if min(height, width) < LPIPS_SIDE:
-            raise UnavailableMetricError(
-                f"lpips needs frames of at least {LPIPS_SIDE}x{LPIPS_SIDE} pixels, "
-                f"these have {width}x{height}"
-            )
-        from lpips import normalize_tensor
-
-        network = self.network.to(frames.device)
-        maps = network.net(network.scaling_layer(frames.float() * 2 - 1))
-        return [normalize_tensor(layer) for layer in maps]
-
-    def distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
-        """Return the distance (N,) between frames with these features."""
-        layers = zip(self.network.lins, features, others, strict=True)
-        return torch.stack(
-            [head((x - y).square()).mean(dim=(1, 2, 3)) for head, x, y in layers]
-        ).sum(dim=0)
-
-
-def lpips_file(net: str) -> Path:
-    """Return where the backbone's weights must lie; the same file for every library.
-
-    Raises:
-        ValueError: ``net`` is no backbone of LPIPS.
-    """
-    if net not in LPIPS_FILES:
-        raise ValueError(f"lpips has no backbone {net!r}, choose {list(LPIPS_FILES)}")
-    return Path(torch.hub.get_dir(), "checkpoints", LPIPS_FILES[net]).absolute()
-
-
-def _in_groups(
-    function: Callable[[Tensor, Tensor], Tensor], x_hat: Tensor, clip: Tensor
-) -> Tensor:
-    """Apply a function of (N, C, H, W) to (..., C, H, W), a few pictures at a time."""
-    height, width = x_hat.shape[-2:]
-    at_once = max(1, PIXELS_AT_ONCE // (height * width))
-    pictures = (v.reshape(-1, *v.shape[-3:]).split(at_once) for v in (x_hat, clip))
-    values = [function(x, y) for x, y in zip(*pictures, strict=True)]
-    return torch.cat(values).reshape(x_hat.shape[:-3])

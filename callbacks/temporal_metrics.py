@@ -75,6 +75,9 @@ def _centre(flow: Flow) -> Flow:
     return flow[rows, columns]
 
 
+TOF_NAMES = {"dis": "tof", "teco": "tof_teco"}
+"""What tOF is called, by the name of its estimator."""
+
 FLOW_METHODS = {
     "dis": FlowMethod(
         estimate=_dis,
@@ -83,15 +86,16 @@ FLOW_METHODS = {
         "the source's optical flow, mean over all pixels, flow from each frame to the "
         "next by OpenCV 4 DIS, preset medium, of 8-bit BT.709 full-range luma",
     ),
-    # Two departures from the script: it leaves out two frames at each end of a clip,
-    # and its grey is BT.601's, which on a 1080p JPEG pair reads 0.4 % higher.
+    # Two departures from the script, which the definition names; its grey, BT.601's,
+    # reads 0.4 % higher on a 1080p JPEG pair.
     "teco": FlowMethod(
         estimate=_farneback,
         crop=_centre,
         definition="length in pixels (L2) of the difference between the decoded and "
         "the source's optical flow, mean over TecoGAN's centre crop (multiples of 32, "
         "at least 16 pixels less), flow from each frame to the next by OpenCV 4 "
-        "Farneback (0.5, 3, 15, 3, 5, 1.2, 0), of 8-bit BT.709 full-range luma",
+        "Farneback (0.5, 3, 15, 3, 5, 1.2, 0), of 8-bit BT.709 full-range luma, every "
+        "pair of frames (TecoGAN's script: BT.601 grey, no two frames at either end)",
     ),
 }
 """Estimators by name: ``dis`` is the default, ``teco`` TecoGAN's own."""

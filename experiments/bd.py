@@ -10,11 +10,12 @@ Source: VCEG-M33 (cubic), JCTVC-L1100 (pchip), arXiv 2202.12565 (akima).
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
 from experiments.comparison import Curve, Delta, Flag, Method
-from experiments.results import METRICS
+from experiments.metric_table import FEWEST_SAMPLES, METRICS
 
 MIN_POINTS: dict[Method, int] = {"pchip": 3, "akima": 4, "cubic": 4}
 """Fewest points of a curve that a number is computed from.
@@ -39,6 +40,7 @@ def make_curve(
     set: str,
     sequence: str | None,
     points: Sequence[tuple[float, float, float]],
+    samples: int | None = None,
 ) -> Curve:
     """Order points by bits and mark those that no interpolation should follow.
 
@@ -53,6 +55,7 @@ def make_curve(
         set: Test set.
         sequence: None for a set's mean curve.
         points: (rate knob, bpp, value of the metric), in any order.
+        samples: Of FID and KID: the fewest pictures that a point compares.
 
     Raises:
         ValueError: A bpp is not positive, a value not finite, or two points have the
@@ -81,7 +84,9 @@ def make_curve(
         else:
             left_out.append(index)
     rates, bpps, values = zip(*ordered, strict=True) if ordered else ((), (), ())
-    return Curve(codec, metric, set, sequence, rates, bpps, values, tuple(left_out))
+    return Curve(
+        codec, metric, set, sequence, rates, bpps, values, tuple(left_out), samples
+    )
 
 
 def compare_curves(
@@ -107,8 +112,14 @@ def compare_curves(
         text = f"{method} needs {MIN_POINTS[method]} points of each curve, {reason}"
         return Delta(None), Delta(None), (*flags, Flag("not_computable", text))
     a, b = _used(anchor), _used(test)
+    sign = _sign(anchor.metric)
     rate = _delta("quality", a, b, method, _percent, flags)
-    quality = _delta("rate", a, b, method, lambda x: _sign(anchor.metric) * x, flags)
+    quality = _delta("rate", a, b, method, lambda x: sign * x, flags)
+    if (ends := _shared(a[1], b[1])) is not None:
+        low, high = sorted(sign * end for end in ends)
+        rate = replace(rate, interval=(low, high))
+    if (ends := _shared(a[0], b[0])) is not None:
+        quality = replace(quality, interval=(10 ** ends[0], 10 ** ends[1]))
     if rate.value is not None and abs(rate.value) < NOISE:
         flags.append(Flag("noise", f"|{rate.value:.2f} %| is below {NOISE:g} %"))
     return rate, quality, tuple(flags)
@@ -142,6 +153,11 @@ def _curve_flags(curve: Curve, method: Method) -> list[Flag]:
     if count == MIN_POINTS[method]:
         text = f"{curve.codec} has {count} points, the least that {method} takes"
         flags.append(Flag("few_points", text))
+    few = curve.samples is not None and curve.samples < FEWEST_SAMPLES
+    # KID has no bias to speak of.
+    if few and curve.metric.startswith("fid"):
+        text = f"{curve.codec}: FID of {curve.samples} pictures is biased upwards"
+        flags.append(Flag("few_samples", text))
     return flags
 
 
@@ -211,8 +227,16 @@ def _without_one(points: Points, method: Method) -> list[Points]:
 
 def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """Return how much of what two rising axes span together both cover, in %."""
-    shared = min(a[-1], b[-1]) - max(a[0], b[0])
-    return 100 * max(shared, 0.0) / (max(a[-1], b[-1]) - min(a[0], b[0]))
+    ends = _shared(a, b)
+    if ends is None:
+        return 0.0
+    return 100 * (ends[1] - ends[0]) / (max(a[-1], b[-1]) - min(a[0], b[0]))
+
+
+def _shared(a: Sequence[float], b: Sequence[float]) -> tuple[float, float] | None:
+    """Return from where to where two rising axes are both covered, if anywhere."""
+    low, high = max(a[0], b[0]), min(a[-1], b[-1])
+    return (low, high) if low < high else None
 
 
 def _mean_distance(

@@ -12,7 +12,7 @@ from statistics import fmean, median
 
 from experiments.bd import NOISE, compare_curves, make_curve
 from experiments.comparison import Curve, Delta, Flag, Method, Row, RowKind
-from experiments.results import Point, Result, SequenceResult
+from experiments.results import METRICS, Point, Pool, Result, SequenceResult
 
 MIN_FOR_OUTLIERS = 4
 """Sequences of a set below which none can be called an outlier."""
@@ -23,6 +23,9 @@ OUTLIER_DEVIATIONS = 3.5
 OUTLIER_AT_LEAST = 0.05
 """Least such distance, in log rate (about 5 %), where all others agree closely."""
 
+COUNTED_FLAGS = ("not_monotone", "few_points", "low_overlap", "package", "few_samples")
+"""Flags of a mean's members that it repeats, with how many have them."""
+
 Sets = Mapping[str, Sequence[str]]
 
 
@@ -30,7 +33,7 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
     """Return the curve of every sequence, and each set's mean curve if it has one.
 
     A mean curve needs the same rate points of all sequences: equal knobs, or equal
-    targets in bpp.
+    targets in bpp. FID and KID have curves of sets only, of whichever have been pooled.
 
     Args:
         result: Has the metric and all the sequences.
@@ -40,6 +43,19 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
     Raises:
         ValueError: Points cannot be a curve; see ``make_curve``.
     """
+    if METRICS[metric].pooled:
+        return [
+            make_curve(
+                result.name,
+                metric,
+                name,
+                None,
+                [(p.rate, p.bpp, p.metrics[metric]) for p in pools],
+                min(p.samples[metric] for p in pools),
+            )
+            for name, members in sets.items()
+            if (pools := pools_of(result, metric, name, members))
+        ]
     found = {sequence.key: sequence for sequence in result.sequences}
     curves = []
     for name, members in sets.items():
@@ -51,6 +67,19 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
         if means is not None:
             curves.append(make_curve(result.name, metric, name, None, means))
     return curves
+
+
+def pools_of(
+    result: Result, metric: str, set: str, members: Sequence[str]
+) -> list[Pool]:
+    """Return a result's pools of just these sequences that have a metric."""
+    return [
+        pool
+        for pool in result.pools
+        if pool.set == set
+        and sorted(pool.sequences) == sorted(members)
+        and metric in pool.metrics
+    ]
 
 
 def _mean_points(
@@ -99,6 +128,8 @@ def rows_of(
     anchors = {(c.set, c.sequence): c for c in anchor}
     tests = {(c.set, c.sequence): c for c in codec}
     names = codec[0].codec, codec[0].metric
+    if METRICS[codec[0].metric].pooled:
+        return _pool_rows(names, anchors, tests, sets, method)
     rows, means, mean_curves = [], [], []
     for name, members in sets.items():
         own = []
@@ -122,6 +153,24 @@ def rows_of(
     rows.append(_mean_row(names, "overall_mean", None, means, "sets"))
     rows.append(_mean_row(names, "overall_curve", None, mean_curves, "sets"))
     return rows
+
+
+def _pool_rows(
+    names: tuple[str, str],
+    anchors: Mapping[tuple[str, str | None], Curve],
+    tests: Mapping[tuple[str, str | None], Curve],
+    sets: Sets,
+    method: Method,
+) -> list[Row]:
+    rows = []
+    for name in sets:
+        pair = anchors.get((name, None)), tests.get((name, None))
+        row = _curve_row(names, name, *pair, method)
+        if None in pair:
+            reason = f"{METRICS[names[1]].label} of the set was not measured of both"
+            row = replace(row, flags=(Flag("not_computable", reason),))
+        rows.append(replace(row, kind="set_pool"))
+    return [*rows, _mean_row(names, "overall_pool", None, rows, "sets")]
 
 
 def _curve_row(
@@ -194,7 +243,7 @@ def _mean_row(
         listed = ", ".join(missing)
         text = f"{len(missing)} of {len(members)} {what} lack a number: {listed}"
         flags.append(Flag("incomplete", text))
-    for kind_of_flag in ("not_monotone", "few_points", "low_overlap", "package"):
+    for kind_of_flag in COUNTED_FLAGS:
         count = sum(any(f.kind == kind_of_flag for f in r.flags) for r in members)
         if count:
             flags.append(Flag(kind_of_flag, f"{count} of {len(members)} {what}"))

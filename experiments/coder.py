@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.results import Protocol
 
@@ -79,6 +79,14 @@ class Coder(ABC):
             sink: Takes each decoded frame, in order.
         """
 
+    def boundaries(self, frames: int) -> list[int]:
+        """Return where units that are coded apart meet; see ``VideoCodec.boundaries``.
+
+        Args:
+            frames: Length of the video.
+        """
+        return []
+
     def decode_scales(
         self,
         scales: int,
@@ -123,6 +131,9 @@ class Settings:
         intra_period: For the record; the coder knows it too.
         rate: ``bitstream`` or ``estimate``.
         lpips_net: Backbone of LPIPS, or None to leave it out.
+        flows: Estimators of tOF: ``dis``, ``teco``.
+        brisque: Whether BRISQUE is measured.
+        samples: What FID and KID are of: ``frames``, ``patches``.
         vmaf: Whether VMAF is measured, of 4:2:0 only.
         pictures: Numbers of the frames that are kept as PNG.
         threads: Of torch, in each process.
@@ -133,6 +144,9 @@ class Settings:
     intra_period: int
     rate: str = "bitstream"
     lpips_net: str | None = None
+    flows: tuple[Literal["dis", "teco"], ...] = ("dis",)
+    brisque: bool = False
+    samples: tuple[str, ...] = ()
     vmaf: bool = False
     pictures: tuple[int, ...] = ()
     threads: int = 1

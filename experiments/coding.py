@@ -4,6 +4,7 @@ Nothing heavy is imported here before it is used, so that ``--help`` is instant.
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -149,7 +150,7 @@ def psnr(frame: "Tensor", reference: "Tensor") -> float:
     error = (a - b).square().mean().item() / 255**2
     if error == 0:
         return MAX_PSNR
-    return min(MAX_PSNR, -10 * torch.tensor(error).log10().item())
+    return min(MAX_PSNR, -10 * math.log10(error))
 
 
 def costs_of(

@@ -20,8 +20,9 @@ examples:
   python -m experiments.compare --papers
 
 FILES are results of evaluate and anchor, or DCVC's or CompressAI's. Those that were
-not measured alike are refused. Negative BD-rates are bits saved. Of codecs with scales
-the points with all of them are compared, unless --scales says otherwise.
+not measured alike are refused. Files of one name whose codecs differ in lambda only are
+one curve. Negative BD-rates are bits saved. Of codecs with scales the points with all
+of them are compared, unless --scales says otherwise.
 """
 
 
@@ -101,6 +102,7 @@ def compare(options: argparse.Namespace) -> None:
     """
     from experiments.comparing import compare_results
     from experiments.exchange import load_any
+    from experiments.joining import join_results
     from experiments.terminal import print_comparison, print_tables
 
     if options.papers:
@@ -109,7 +111,7 @@ def compare(options: argparse.Namespace) -> None:
             return
     if not options.files or options.anchor is None:
         raise ValueError("give result files and --anchor NAME, or --papers")
-    results = [load_any(path) for path in options.files]
+    results = join_results([load_any(path) for path in options.files])
     allow = [name for text in options.allow for name in text.split(",") if name]
     comparison = compare_results(
         results,

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from experiments.bd_rows import curves_of, rows_of
-from experiments.comparison import Comparison, Method, PaperNumber, Row
+from experiments.comparison import (
+    Comparison,
+    Method,
+    PaperNumber,
+    Row,
+    headline_kind,
+)
 from experiments.fixed_rates import qualities_at
 from experiments.papers import published
 from experiments.protocol_check import (
@@ -122,7 +128,11 @@ def _split(results: Sequence[Result], anchor: str) -> tuple[Result, list[Result]
 def _only(result: Result, sets: dict[str, tuple[str, ...]]) -> Result:
     """Return a result with nothing but the compared sequences."""
     keep = [s for s in result.sequences if s.name in sets.get(s.set, ())]
-    return replace(result, sequences=keep)
+    # A FID cannot be taken apart: it is of just these sequences, or of no use.
+    pools = [
+        p for p in result.pools if sorted(p.sequences) == sorted(sets.get(p.set, ()))
+    ]
+    return replace(result, sequences=keep, pools=pools)
 
 
 def _chosen(
@@ -192,6 +202,7 @@ def _notes(
         missing = [m for m in compared if m not in by_codec.get(result.name, compared)]
         if missing:
             notes.append(f"{result.name} lacks {', '.join(missing)}.")
+        notes += _notes_on_pools(result, sets)
         if result.protocol.rate == "estimate":
             notes.append(f"{result.name}: bits are estimates, not bytes.")
     imported: dict[str, list[str]] = {}
@@ -200,6 +211,25 @@ def _notes(
             imported.setdefault(str(result.codec["note"]), []).append(result.name)
     notes += [f"{', '.join(names)}: {note}." for note, names in imported.items()]
     return notes
+
+
+def _notes_on_pools(result: Result, sets: dict[str, tuple[str, ...]]) -> list[str]:
+    """Say which FIDs and KIDs are left out, and why others do not exist."""
+    notes = []
+    for pool in result.pools:
+        compared = sets.get(pool.set, ())
+        if compared and sorted(pool.sequences) != sorted(compared):
+            notes.append(
+                f"{result.name}: FID and KID of {pool.set} are of "
+                f"{len(pool.sequences)} sequences, of which not all are compared, or "
+                "more: left out."
+            )
+        elif compared:
+            notes += [
+                f"{result.name} has no {name} of {pool.set}: {reason}."
+                for name, reason in pool.unavailable.items()
+            ]
+    return list(dict.fromkeys(notes))
 
 
 def _papers(
@@ -212,7 +242,7 @@ def _papers(
     by_name = {result.name: result for result in others}
     found: dict[tuple[str, str, str | None, str], PaperNumber] = {}
     for row in rows:
-        if row.kind not in ("set_mean", "overall_mean"):
+        if row.kind != headline_kind(row.metric, row.set):
             continue
         result = by_name[row.codec]
         for codec in _names(result):
@@ -240,7 +270,11 @@ def _papers(
 
 def _names(result: Result) -> list[str]:
     """Return what a paper could call a result: its codec's name or its own."""
-    return list(dict.fromkeys([str(result.codec.get("name", "")), result.name]))
+    name = str(result.codec.get("name", ""))
+    # One codec of ours with two backbones is two rows of its paper.
+    if backbone := (result.codec.get("architecture") or {}).get("backbone"):
+        name = f"{name} {backbone}"
+    return list(dict.fromkeys([name, result.name]))
 
 
 def _conditions_that_differ(paper: dict[str, str], result: Result) -> list[str]:

@@ -7,9 +7,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from experiments.metric_table import METRICS
+
 Method = Literal["pchip", "akima", "cubic"]
 
-RowKind = Literal["sequence", "set_mean", "set_curve", "overall_mean", "overall_curve"]
+RowKind = Literal[
+    "sequence",
+    "set_mean",
+    "set_curve",
+    "overall_mean",
+    "overall_curve",
+    "set_pool",
+    "overall_pool",
+]
 
 ROW_KINDS: dict[RowKind, str] = {
     "sequence": "one sequence",
@@ -17,8 +27,27 @@ ROW_KINDS: dict[RowKind, str] = {
     "set_curve": "of the set's mean curve",
     "overall_mean": "mean of the sets' means (headline)",
     "overall_curve": "mean over the sets of their mean curves' numbers",
+    "set_pool": "of the set's sequences together (headline)",
+    "overall_pool": "mean of the sets' numbers (headline)",
 }
-"""How the number of a row came about, by the row's kind."""
+"""How the number of a row came about, by the row's kind.
+
+Of FID and KID, which belong to a set's sequences together, there are the last two, of
+every other metric the others.
+"""
+
+
+def headline_kind(metric: str, set: str | None) -> RowKind:
+    """Return the kind of row that is a metric's headline.
+
+    Args:
+        metric: Key of ``results.METRICS``.
+        set: ``None`` for all sets.
+    """
+    if METRICS[metric].pooled:
+        return "overall_pool" if set is None else "set_pool"
+    return "overall_mean" if set is None else "set_mean"
+
 
 FLAGS: dict[str, str] = {
     "not_computable": "there is no number, for the reason given",
@@ -29,6 +58,7 @@ FLAGS: dict[str, str] = {
     "outlier": "far from the other sequences of its set",
     "noise": "smaller than 1 %: other points of the same codecs differ by as much",
     "package": "the interpolation package warned",
+    "few_samples": "a FID of fewer than 2048 pictures, which is biased upwards",
 }
 """Every kind of flag and what it means."""
 
@@ -61,6 +91,7 @@ class Curve:
         quality: Values of the metric, in its own direction.
         left_out: Indices of points that BD numbers ignore, because another point has
             no more bits and no less quality.
+        samples: Of FID and KID: the fewest pictures that a point compares.
     """
 
     codec: str
@@ -71,6 +102,7 @@ class Curve:
     bpp: tuple[float, ...]
     quality: tuple[float, ...]
     left_out: tuple[int, ...] = ()
+    samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,12 +117,15 @@ class Delta:
         overlap: Shared part of the axis that is integrated over, in % of what both
             curves span together (quality for BD-rate, log rate for BD-quality);
             for means the smallest of their members.
+        interval: That shared part itself, from and to: of the metric for BD-rate, of
+            bits per pixel for BD-quality; ``None`` for means.
     """
 
     value: float | None
     low: float | None = None
     high: float | None = None
     overlap: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,13 @@ from experiments.coding import (
     summary,
     track,
 )
-from experiments.streams import StreamDecoder, load_decoder, open_stream
+from experiments.streams import (
+    StreamDecoder,
+    add_unit_options,
+    load_decoder,
+    open_stream,
+    unit_options,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -93,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         help="progressive decoding: only the K coarsest scales of each frame, for "
         "codecs that have scales (default: all)",
     )
+    add_unit_options(parser, encodes=False)
     add(
         "--hash",
         action="store_true",
@@ -125,6 +132,7 @@ def decode(options: argparse.Namespace) -> None:
         device = _device(options, header)
         stack.enter_context(coding_mode(device))
         codec = load_decoder(header, options.checkpoint, device)
+        codec.configure(**unit_options(options))
         decoder = StreamDecoder(
             codec,
             reader,

@@ -25,7 +25,7 @@ from experiments.coding import (
     summary,
     track,
 )
-from experiments.streams import Coded, code_video
+from experiments.streams import Coded, add_unit_options, code_video, unit_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         default="float32",
         help="what they compute in; the decoder follows (default: float32)",
     )
+    add_unit_options(parser, encodes=True)
     add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")
     add(
         "--fps",
@@ -168,6 +169,7 @@ def encode(options: argparse.Namespace) -> None:
         codec = load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
         )
+        codec.configure(**unit_options(options))
         header_at = partial(
             StreamHeader,
             codec=type(codec).__name__,

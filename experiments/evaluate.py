@@ -10,6 +10,7 @@ from experiments.coding import choose_device, run_command
 from experiments.evaluation import add_shared_options, measure_all, settings_of
 from experiments.learned_coder import LearnedCoder
 from experiments.parts import Rate
+from experiments.streams import add_unit_options, unit_options
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure what only the K coarsest scales give, one point for each "
         "number, of a codec that has scales",
     )
+    add_unit_options(parser, encodes=True)
     add(
         "--device",
         choices=["auto", "cpu", "cuda"],
@@ -106,6 +108,7 @@ def evaluate(options: argparse.Namespace) -> int:
         intra_period=options.intra_period,
         estimate=options.estimate,
         threads=settings.threads,
+        options=unit_options(options),
     )
     coder.scales = _scales(options.scales, coder.codec)
     knob = coder.codec.rate_knob

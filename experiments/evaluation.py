@@ -8,16 +8,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Any
 
 from experiments.coder import Coder, Settings
 from experiments.measurement import measure
+from experiments.metric_table import LPIPS_NETS
 from experiments.parts import Job, Parts, Rate
 from experiments.processes import WorkerProcess
+from experiments.result_table import print_result
 from experiments.results import METRICS, Result
-
-if TYPE_CHECKING:
-    pass
 
 SEQUENCES = """\
 test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset JSON of DCVC, any
@@ -25,9 +24,6 @@ folder of videos, one video, or patterns, patterns:N, patterns=DIR (eight synthe
 motions over N pictures, procedural or of a folder)"""
 
 PICTURES = (0, 31)
-
-SHOWN = ("psnr_yuv", "psnr_rgb", "ms_ssim_rgb", "lpips_alex", "tof")
-"""Metrics of the table that is printed; the file holds all of them."""
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +48,31 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--lpips",
-        choices=["alex", "vgg", "squeeze", "none"],
+        choices=[*LPIPS_NETS, "none"],
         default="alex",
-        help="backbone of LPIPS and tLP (default: alex)",
+        help="backbone of LPIPS and tLP (default: alex; random: a stand-in for "
+        "rehearsals)",
+    )
+    add(
+        "--tof",
+        choices=["dis", "teco"],
+        nargs="+",
+        default=["dis"],
+        help="estimators of tOF (default: dis; teco: TecoGAN's)",
+    )
+    add(
+        "--fid",
+        choices=["frames", "patches"],
+        nargs="+",
+        default=[],
+        help="also FID and KID of all frames of a set, whole or in squares of 256",
+    )
+    add("--brisque", action="store_true", help="also BRISQUE")
+    add(
+        "--metrics",
+        action=_ListMetrics,
+        nargs=0,
+        help="print what every metric is and needs, and end",
     )
     add(
         "--vmaf",
@@ -77,6 +95,22 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
         help="of each process (default: the cores, divided by the workers)",
     )
     add("--overwrite", action="store_true", help="discard what OUTPUT holds first")
+
+
+class _ListMetrics(argparse.Action):
+    """Print every metric and exit, whatever else is missing."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        from experiments.metric_list import describe_metrics
+
+        print(describe_metrics())
+        parser.exit()
 
 
 def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Settings:
@@ -107,6 +141,9 @@ def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Setting
         intra_period=options.intra_period,
         rate=rate,
         lpips_net=None if options.lpips == "none" else options.lpips,
+        flows=tuple(dict.fromkeys(options.tof)),
+        brisque=options.brisque,
+        samples=tuple(dict.fromkeys(options.fid)),
         vmaf=options.vmaf,
         pictures=tuple(sorted(set(options.pictures))),
         threads=threads_of(options),
@@ -149,8 +186,15 @@ def measure_all(
     for sequence in sequences:
         # That one is too short shall not come out after hours.
         frames_to_read(sequence, settings.max_frames)
-    needs = ("vmaf",) if settings.vmaf else ()
-    jobs = [Job(s, rate, needs, coder.scales) for s in sequences for rate in rates]
+    needs = needed_metrics(settings)
+    pools: dict[str, tuple[str, ...]] = {}
+    for sequence in sorted(sequences, key=lambda s: s.name):
+        pools[sequence.set] = (*pools.get(sequence.set, ()), sequence.name)
+    jobs = [
+        Job(sequence, rate, needs, coder.scales, pools[sequence.set])
+        for sequence in sequences
+        for rate in rates
+    ]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
         _discard(options.output, world)
@@ -179,6 +223,23 @@ def measure_all(
     else:
         print_result(result, options.output)
     return 0
+
+
+def needed_metrics(settings: Settings) -> tuple[str, ...]:
+    """Return the metrics that were asked for and for which nothing is missing here.
+
+    A point that lacks one of them, because it was measured without, is measured again.
+    """
+    from callbacks.distribution_metrics import POOLED_NAMES
+    from callbacks.temporal_metrics import TOF_NAMES
+    from experiments.metric_list import reason_of
+
+    names = [TOF_NAMES[flow] for flow in settings.flows]
+    names += [f"lpips_{settings.lpips_net}"] if settings.lpips_net else []
+    names += ["brisque"] if settings.brisque else []
+    names += [POOLED_NAMES[kind][0] for kind in settings.samples]
+    names += ["vmaf"] if settings.vmaf else []
+    return tuple(name for name in names if reason_of(name) is None)
 
 
 def _work(
@@ -299,38 +360,3 @@ def _headline(result: Result) -> str:
         f"{point.bpp:.5f} bpp, {METRICS[shown].label} {point.metrics[shown]:.3f} dB; "
         f"per frame {', '.join(seconds)}"
     )
-
-
-def print_result(result: Result, path: Path) -> None:
-    """Print every point of a result, one line each."""
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = [n for n in SHOWN if n in result.metric_names()]
-    headings = [METRICS[n].label for n in shown]
-    table = Table(title=f"{result.name}: {path}", title_justify="left")
-    columns = ["set", "sequence", "frames", "rate", "bpp", "estimated", *headings]
-    progressive = any(point.scales for _, point in result.all_points())
-    if progressive:
-        columns.insert(4, "scales")
-    for number, column in enumerate([*columns, "encode s", "decode s"]):
-        table.add_column(column, justify="right" if number > 1 else "left")
-    for sequence, point in result.all_points():
-        estimated = point.estimated_bpp
-        seconds = (point.seconds.get(name) for name in ("encode", "decode"))
-        table.add_row(
-            sequence.set,
-            sequence.name,
-            str(sequence.frames),
-            f"{point.rate:.4g}",
-            *([str(point.scales or "all")] if progressive else []),
-            f"{point.bpp:.5f}",
-            "" if estimated is None else f"{estimated:.5f}",
-            *(f"{point.metrics[name]:.4g}" for name in shown),
-            *("" if value is None else f"{value:.3f}" for value in seconds),
-        )
-    # Without a terminal a line is as long as it must be.
-    width = None if sys.stdout.isatty() else 200
-    Console(width=width).print(table)
-    for metric, reason in result.environment.get("unavailable", {}).items():
-        print(f"not measured: {metric}: {reason}")

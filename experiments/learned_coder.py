@@ -3,9 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from experiments.coder import Coder, Cost
@@ -37,6 +38,7 @@ class LearnedCoder(Coder):
         intra_period: Frames between starts without a reference.
         estimate: Whether bitstreams are not decoded.
         threads: Of torch, the same in the decoding process.
+        options: Of ``codec.configure``, here and in the decoding process.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class LearnedCoder(Coder):
         intra_period: int,
         estimate: bool,
         threads: int,
+        options: dict[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.checkpoint = checkpoint
@@ -57,16 +60,18 @@ class LearnedCoder(Coder):
         self.intra_period = intra_period
         self.estimate = estimate
         self.threads = threads
+        self.options = options or {}
 
     @property
     def codec(self) -> "VideoCodec":
         """The network; loaded once in each process."""
-        return _load(self.checkpoint, self.metric_device, self.dtype)
+        options = tuple(sorted(self.options.items()))
+        return _load(self.checkpoint, self.metric_device, self.dtype, options)
 
     def describe(self) -> dict[str, Any]:
         """Return the checkpoint's name, fingerprint and architecture."""
         codec = self.codec
-        return {
+        description = {
             "name": type(codec).__name__.removesuffix("Codec"),
             "kind": "learned",
             "fingerprint": codec.fingerprint().hex(),
@@ -77,6 +82,9 @@ class LearnedCoder(Coder):
             "padding": f"right and bottom, repeated edge, to {codec.pad_multiple}",
             "dtype": self.dtype,
         }
+        if self.options:
+            description["options"] = self.options
+        return description
 
     def environment(self) -> dict[str, Any]:
         """Return checkpoint, device and threads."""
@@ -137,6 +145,10 @@ class LearnedCoder(Coder):
             self._prove(path, coded.digest, cost)
         return cost
 
+    def boundaries(self, frames: int) -> list[int]:
+        """Return where the codec says that units meet."""
+        return self.codec.boundaries(frames)
+
     def decode_scales(
         self,
         scales: int,
@@ -178,7 +190,12 @@ class LearnedCoder(Coder):
             ValueError: Its frames have another digest.
         """
         theirs, seconds, memory = self._decoding_process().call(
-            decode_stream, path, self.checkpoint, self.metric_device, scales
+            decode_stream,
+            path,
+            self.checkpoint,
+            self.metric_device,
+            scales,
+            self.options,
         )
         if theirs != digest:
             what = "encoder reconstructed" if scales is None else "encoder decoded"
@@ -262,14 +279,18 @@ def _start_decoder(threads: int, device: str) -> WorkerProcess:
 
 
 @lru_cache(maxsize=1)
-def _load(checkpoint: Path, device: str, dtype: str) -> "VideoCodec":
+def _load(
+    checkpoint: Path, device: str, dtype: str, options: tuple[tuple[str, Any], ...]
+) -> "VideoCodec":
     import torch
 
     from lightning_modules import load_codec
 
-    return load_codec(
+    codec = load_codec(
         checkpoint, device=torch.device(device), dtype=getattr(torch, dtype)
     )
+    codec.configure(**dict(options))
+    return codec
 
 
 def _rgb_frames(codes: Iterator["Codes"], colour: "Colour") -> Iterator["Tensor"]:
@@ -280,7 +301,11 @@ def _rgb_frames(codes: Iterator["Codes"], colour: "Colour") -> Iterator["Tensor"
 
 
 def decode_stream(
-    path: Path, checkpoint: Path, device: str, scales: int | None = None
+    path: Path,
+    checkpoint: Path,
+    device: str,
+    scales: int | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[str, dict[str, float], int]:
     """Decode a file, or its coarsest scales; return digest, seconds, peak memory."""
     from experiments.streams import StreamDecoder, load_decoder, open_stream
@@ -288,6 +313,7 @@ def decode_stream(
     target = choose_device(device)
     with open_stream(path) as reader, coding_mode(target):
         codec = load_decoder(reader.header, checkpoint, target)
+        codec.configure(**options)
         decoder = StreamDecoder(codec, reader, scales=scales)
         peak_memory(target)
         for _ in decoder:

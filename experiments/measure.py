@@ -5,13 +5,16 @@ as a decoder writes it, rounded to 8 bits; PSNR also before rounding.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from callbacks.brisque import brisque, check_brisque
 from callbacks.quality import (
     Lpips,
     UnavailableMetricError,
@@ -19,7 +22,7 @@ from callbacks.quality import (
     ms_ssim_planes,
     six_one_one,
 )
-from callbacks.temporal_metrics import TofStream
+from callbacks.temporal_metrics import TOF_NAMES, TofStream
 from datamodules.yuv import (
     Codes,
     Colour,
@@ -56,12 +59,15 @@ class Meter:
         colour: What the planes are.
         height: Rows of a frame.
         width: Columns of a frame.
-        lpips_net: Backbone of LPIPS and tLP: ``alex``, ``vgg`` or ``squeeze``;
-            ``None`` leaves both out.
+        lpips_net: Backbone of LPIPS and tLP, as ``Lpips`` takes it; ``None`` leaves
+            both out.
         device: Where MS-SSIM and LPIPS are computed.
+        flows: Estimators of tOF: ``dis``, ``teco``.
+        with_brisque: Whether BRISQUE is measured.
 
     Attributes:
-        unavailable: Why a metric has no values, by name.
+        missing: Metrics for which something is missing on this machine, and what.
+        undefined: Metrics that these frames have not, and why.
 
     Raises:
         ValueError: LPIPS has no such backbone.
@@ -74,15 +80,18 @@ class Meter:
         width: int,
         lpips_net: str | None = "alex",
         device: str | torch.device = "cpu",
+        flows: Sequence[Literal["dis", "teco"]] = ("dis",),
+        with_brisque: bool = False,
     ) -> None:
-        self.unavailable: dict[str, str] = {}
+        self.missing: dict[str, str] = {}
+        self.undefined: dict[str, str] = {}
         self._colour = colour
         chroma = chroma_size(height, width) if colour == "yuv420" else (height, width)
         self._shapes = [(height, width), chroma, chroma]
         self._device = device
         self._frames = 0
         self._values: dict[str, list[float]] = {}
-        self._tof = TofStream()
+        self._tof = {TOF_NAMES[flow]: TofStream(flow) for flow in flows}
         self._lpips: Lpips | None = None
         self._lpips_names: tuple[str, ...] = ()
         # What LPIPS compares, of the previous frame: decoded and source.
@@ -92,7 +101,19 @@ class Meter:
             try:
                 self._lpips = Lpips(lpips_net)
             except UnavailableMetricError as error:
-                self._report(self._lpips_names, error)
+                self.missing |= dict.fromkeys(self._lpips_names, str(error))
+        self._with_brisque = with_brisque
+        if with_brisque:
+            try:
+                check_brisque()
+            except UnavailableMetricError as error:
+                self.missing["brisque"] = str(error)
+                self._with_brisque = False
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Why a metric has no values, by name."""
+        return self.missing | self.undefined
 
     @torch.inference_mode()
     def add(self, source: Codes, decoded: Planes) -> None:
@@ -119,9 +140,12 @@ class Meter:
         output = output._replace(rgb=output.rgb.round())
         self._add(_psnr(output, frame))
         self._try(MS_SSIM, self._ms_ssim, output, frame)
-        self._try(("tof",), self._temporal_flow, output, frame)
+        for name in self._tof:
+            self._try((name,), partial(self._temporal_flow, name), output, frame)
         if self._lpips is not None:
             self._try(self._lpips_names, self._perceptual, output, frame)
+        if self._with_brisque:
+            self._try(("brisque",), self._brisque, output, frame)
         self._frames += 1
 
     def close(self) -> dict[str, list[float]]:
@@ -136,9 +160,10 @@ class Meter:
         if not self._frames:
             raise ValueError("no frame was measured: at least one is needed")
         if self._frames == 1:
-            for name in ("tof", *self._lpips_names[1:]):
-                reason = f"{name} needs two frames, the sequence has one"
-                self.unavailable.setdefault(name, reason)
+            for name in (*self._tof, *self._lpips_names[1:]):
+                if name not in self.unavailable:
+                    reason = f"{name} needs two frames, the sequence has one"
+                    self.undefined[name] = reason
         return {name: self._values[name] for name in METRICS if name in self._values}
 
     def _check(self, source: Codes, decoded: Planes) -> None:
@@ -173,12 +198,14 @@ class Meter:
         values = (y, rgb, decibels(1 - y), decibels(1 - rgb))
         return dict(zip(MS_SSIM, map(float, values), strict=True))
 
-    def _temporal_flow(self, output: _Frame, source: _Frame) -> dict[str, float]:
+    def _temporal_flow(
+        self, name: str, output: _Frame, source: _Frame
+    ) -> dict[str, float]:
         decoded, original = (
             frame.yuv[0].round().byte().numpy() for frame in (output, source)
         )
-        value = self._tof.add(decoded, original)
-        return {} if value is None else {"tof": value}
+        value = self._tof[name].add(decoded, original)
+        return {} if value is None else {name: value}
 
     def _perceptual(self, output: _Frame, source: _Frame) -> dict[str, float]:
         assert self._lpips is not None
@@ -195,6 +222,14 @@ class Meter:
         self._previous = features
         return {name: float(value) for name, value in values.items()}
 
+    def _brisque(self, output: _Frame, source: _Frame) -> dict[str, float]:
+        try:
+            return {"brisque": float(brisque(output.rgb.to(self._device) / 255))}
+        except UnavailableMetricError as error:
+            # A mean over the frames that have one would be another measure.
+            self._values.pop("brisque", None)
+            raise UnavailableMetricError(f"frame {self._frames}: {error}") from error
+
     def _try(
         self,
         names: tuple[str, ...],
@@ -208,10 +243,7 @@ class Meter:
         try:
             self._add(measure(output, source))
         except UnavailableMetricError as error:
-            self._report(names, error)
-
-    def _report(self, names: tuple[str, ...], error: UnavailableMetricError) -> None:
-        self.unavailable.update(dict.fromkeys(names, str(error)))
+            self.undefined |= dict.fromkeys(names, str(error))
 
     def _add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -221,6 +253,27 @@ class Meter:
 def means(per_frame: Mapping[str, list[float]]) -> dict[str, float]:
     """Return the mean of each metric's values: a sequence's quality."""
     return {name: math.fsum(values) / len(values) for name, values in per_frame.items()}
+
+
+def at_boundaries(
+    per_frame: Mapping[str, list[float]], boundaries: Sequence[int]
+) -> dict[str, float]:
+    """Return tOF and tLP over the pairs of frames that cross a boundary.
+
+    Args:
+        per_frame: As :meth:`Meter.close` gives it.
+        boundaries: Number of each frame that begins a unit; see
+            ``VideoCodec.boundaries``.
+    """
+    # The first value is of the frames 0 and 1.
+    return {
+        re.sub("^(tof|tlp)", r"\1_boundary", name): math.fsum(
+            values[frame - 1] for frame in boundaries
+        )
+        / len(boundaries)
+        for name, values in per_frame.items()
+        if boundaries and (name == "tof" or name.startswith("tlp_"))
+    }
 
 
 def _as_floats(codes: Codes) -> Planes:

@@ -14,6 +14,7 @@ from experiments.version import versions
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes, Colour, Planes
+    from experiments.samples import SampleFeatures
 
 
 def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
@@ -23,6 +24,7 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
         ValueError: The codec fails, or gives another number of frames.
     """
     from datamodules.sequences import read_codes, source_kind
+    from experiments.samples import SampleFeatures
 
     sequence, colour = job.sequence, settings.colour
 
@@ -32,18 +34,24 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
     # Beside the parts: removed with them should this process be killed.
     scratch = output.with_suffix(".parts")
     scratch.mkdir(parents=True, exist_ok=True)
+
+    def assess(scales: int | None = None) -> Assessment:
+        gallery = Gallery(output, job, settings, scales)
+        device = coder.metric_device
+        samples = SampleFeatures(scratch, job, settings, device, scales)
+        return Assessment(job, coder, settings, gallery, samples)
+
     with TemporaryDirectory(prefix="coding-", dir=scratch) as name:
         folder = Path(name)
         target = job.rate.target_bpp(sequence)
         rate = job.rate.value
         if target is not None:
             rate = coder.find_rate(sequence, codes, colour, target, folder)
-        whole = Assessment(job, coder, settings, Gallery(output, job, settings))
+        whole = assess()
         cost = coder.code(sequence, codes, colour, rate, folder, whole.add)
         points = [whole.point(rate, cost)]
         for scales in job.scales:
-            gallery = Gallery(output, job, settings, scales)
-            part = Assessment(job, coder, settings, gallery)
+            part = assess(scales)
             part_cost = coder.decode_scales(scales, cost, colour, folder, part.add)
             points.append(replace(part.point(rate, part_cost), scales=scales))
     shown = SequenceResult(
@@ -56,6 +64,7 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
         points,
         source_kind(sequence),
         whole.gallery.source,
+        coder.boundaries(whole.count),
     )
     definitions = {name: METRICS[name].definition for name in points[0].metrics}
     return Result(
@@ -75,13 +84,19 @@ class Assessment:
         coder: What coded it.
         settings: How it is measured.
         gallery: Keeps chosen frames.
+        samples: Leaves what FID and KID compare.
 
     Attributes:
         count: Frames so far.
     """
 
     def __init__(
-        self, job: Job, coder: Coder, settings: Settings, gallery: "Gallery"
+        self,
+        job: Job,
+        coder: Coder,
+        settings: Settings,
+        gallery: "Gallery",
+        samples: "SampleFeatures",
     ) -> None:
         from datamodules.sequences import read_codes
         from experiments.anchors.vmaf import Vmaf
@@ -100,7 +115,10 @@ class Assessment:
             sequence.width,
             lpips_net=settings.lpips_net,
             device=coder.metric_device,
+            flows=settings.flows,
+            with_brisque=settings.brisque,
         )
+        self._samples = samples
         self._vmaf = Vmaf(sequence.height, sequence.width) if settings.vmaf else None
 
     def add(self, planes: "Planes") -> None:
@@ -117,8 +135,10 @@ class Assessment:
                 f"more frames were decoded than the {self.count} of the source"
             )
         self._meter.add(frame, planes)
+        decoded = quantise(planes)
+        self._samples.add(frame, decoded)
         if self._vmaf:
-            self._vmaf.add(frame, quantise(planes))
+            self._vmaf.add(frame, decoded)
         self.gallery.add(self.count, frame, planes)
         self.count += 1
 
@@ -132,7 +152,7 @@ class Assessment:
         Raises:
             ValueError: Frames are missing, or the codec estimates no bits.
         """
-        from experiments.measure import means
+        from experiments.measure import at_boundaries, means
 
         count = self.count
         if next(self._source, None) is not None or count != len(cost.frame_bits):
@@ -159,17 +179,26 @@ class Assessment:
             estimated_bpp=None if estimated is None else estimated / pixels,
             kbps=bits / count * float(sequence.fps) / 1000,
             target_bpp=self._job.rate.target_bpp(sequence),
-            metrics=means(qualities),
+            metrics={
+                **means(qualities),
+                **at_boundaries(qualities, self._coder.boundaries(count)),
+            },
             per_frame={"bits": cost.frame_bits, **scales, **qualities},
             seconds={name: total / count for name, total in cost.seconds.items()},
             peak_memory=cost.peak_memory,
             pictures=self.gallery.decoded,
+            unavailable={**self._meter.undefined, **self._samples.undefined},
+            features=self._samples.save(),
         )
 
     @property
     def unavailable(self) -> dict[str, str]:
         """Metrics that could not be measured, and why."""
-        return self._meter.unavailable
+        return {
+            **self._meter.unavailable,
+            **self._samples.missing,
+            **self._samples.undefined,
+        }
 
 
 class Gallery:

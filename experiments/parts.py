@@ -2,8 +2,9 @@
 
 A job is one sequence at one rate. Each finished job is a result file of its own in
 ``NAME.parts/``; when the last one is there, whichever process finished it puts them
-together to ``NAME.json``. So jobs run in any order, in several processes or on several
-machines that share a disk, and an interrupted command goes on with what is missing.
+together to ``NAME.json``, and compares what was left for FID and KID. So jobs run in
+any order, in several processes or on several machines that share a disk, and an
+interrupted command goes on with what is missing.
 """
 
 import re
@@ -13,7 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.results import Point, Result, ResultError, SequenceResult
+from experiments.results import (
+    METRICS,
+    Point,
+    Pool,
+    Result,
+    ResultError,
+    SequenceResult,
+)
 
 if TYPE_CHECKING:
     from datamodules.sequences import VideoSequence
@@ -42,6 +50,11 @@ class Rate:
             return point.target_bpp is None and point.rate == self.value
         return point.target_bpp == target
 
+    @property
+    def target(self) -> str | None:
+        """Return what was asked for, as text, or None for the codec's own value."""
+        return None if self.unit == "rate" else f"{self.unit} {self.value!r}"
+
     def __str__(self) -> str:
         return f"{self.unit} {self.value:g}"
 
@@ -55,12 +68,14 @@ class Job:
         rate: At which rate.
         needs: Metrics without which a point does not count as done.
         scales: Numbers of scales that are also decoded alone.
+        pool: Names of the sequences of the set that FID and KID are of.
     """
 
     sequence: "VideoSequence"
     rate: Rate
     needs: tuple[str, ...] = ()
     scales: tuple[int, ...] = ()
+    pool: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -81,9 +96,22 @@ class Job:
             for s, point in result.all_points()
             if s.key == key
             and self.rate.is_of(point, self.sequence)
-            and all(name in point.metrics for name in self.needs)
+            and all(self._has(name, point, result.pools) for name in self.needs)
         }
         return found >= {None, *self.scales}
+
+    def _has(self, name: str, point: Point, pools: Sequence[Pool]) -> bool:
+        """Return whether a metric is known, also that these frames have none."""
+        if not METRICS[name].pooled:
+            return name in {**point.metrics, **point.unavailable}
+        if name in {**point.features, **point.unavailable}:
+            return True
+        rate = self.rate.target or self.rate.value
+        key = (self.sequence.set, self.pool, rate, point.scales)
+        return any(
+            pool.key == key and name in {**pool.metrics, **pool.unavailable}
+            for pool in pools
+        )
 
 
 class Parts:
@@ -111,6 +139,7 @@ class Parts:
         for result in found:
             if result is not None:
                 self._check(result)
+                self._forget_lost_features(result)
         return merge(self.empty, [result for result in found if result])
 
     def _check(self, result: Result) -> None:
@@ -130,6 +159,14 @@ class Parts:
                 "or --overwrite to discard it"
             )
 
+    def _forget_lost_features(self, result: Result) -> None:
+        for _, point in result.all_points():
+            point.features = {
+                name: files
+                for name, files in point.features.items()
+                if all((self.folder / file).is_file() for file in files)
+            }
+
     def add(self, job: Job, result: Result) -> None:
         """Keep a finished job."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -137,9 +174,26 @@ class Parts:
 
     def finish(self, jobs: Sequence[Job]) -> Result | None:
         """Write the whole file if every job is done; return it, or None."""
+        from experiments.pooling import make_pools
+
         result = self.load()
         if not all(job.done_in(result) for job in jobs):
             return None
+        try:
+            result.pools = make_pools(result, jobs, self.folder)
+        except FileNotFoundError:
+            # Another process has just written the whole and removed the parts.
+            return Result.load(self.output)
+        for pool in result.pools:
+            own = {name: METRICS[name].definition for name in pool.metrics}
+            result.protocol.definitions.update(own)
+        # What an earlier command lacked may have been there for this one.
+        lacking = result.environment.get("unavailable", {})
+        known = {name for pool in result.pools for name in pool.unavailable}
+        for name in known.union(result.metric_names()):
+            lacking.pop(name, None)
+        for _, point in result.all_points():
+            point.features = {}
         places = {(j.sequence.set, j.sequence.name): n for n, j in enumerate(jobs)}
         result.sequences.sort(key=lambda s: places.get(s.key, len(places)))
         result.save(self.output)
@@ -166,6 +220,7 @@ def merge(empty: Result, results: Sequence[Result]) -> Result:
     whole = replace(empty, sequences=[])
     definitions: dict[str, str] = {}
     sequences: dict[tuple[str, str], SequenceResult] = {}
+    whole.pools = [pool for result in results for pool in result.pools]
     for result in results:
         definitions |= result.protocol.definitions
         whole.environment = _both(whole.environment, result.environment)

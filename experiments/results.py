@@ -17,15 +17,22 @@
                                 "per_frame": {"bits": [...], name: [...]},
                                 "scales": how many of the coarsest scales were
                                           decoded, null for all there are,
+                                "unavailable": {name: why these frames have none},
                                 "seconds": {name: per frame},
                                 "peak_memory": {name: bytes},
-                                "pictures": {frame: PNG}}]}]}
+                                "pictures": {frame: PNG}}],
+                    "boundaries": frames that begin a unit coded apart from the last}],
+     "pools":     [{"set", "sequences", "rate", "target", "scales", "bpp",
+                    "metrics": {name: of all frames of these sequences together},
+                    "samples": {name: how many it is of},
+                    "unavailable": {name: why there is none}}]}
 
 Paths of pictures are relative to the file. Frames count from 0. A quality of a
 sequence is the mean of its frames' qualities, never the quality of a mean error.
-``bpp`` counts all bytes, headers too, over the frames' original pixels. ``seconds`` of
-a learned codec's encoder include reconstructing each frame, which the proof of the
-bitstream needs; ``profile --time`` gives encoding alone.
+FID and KID are no mean over frames: they belong to a set's sequences together, one pool
+for each rate. ``bpp`` counts all bytes, headers too, over the frames' original pixels.
+``seconds`` of a learned codec's encoder include reconstructing each frame, which the
+proof of the bitstream needs; ``profile --time`` gives encoding alone.
 
 Of a codec with scales, ``per_frame`` of a point with all of them also holds the parts
 of ``bits``: ``bits_scale1`` (the coarsest), ``bits_scale2``, ... A point with some of
@@ -39,7 +46,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from experiments.metric_table import METRICS as METRICS
 
 SCHEMA = "learned-video-codecs/result"
 VERSION = 1
@@ -47,95 +56,6 @@ VERSION = 1
 
 class ResultError(ValueError):
     """A file is no result that can be used."""
-
-
-class Metric(NamedTuple):
-    """How a metric is shown and compared.
-
-    Attributes:
-        label: Name in tables and plots.
-        unit: Empty where there is none.
-        higher_is_better: Direction.
-        definition: What exactly is computed; files that differ are not compared.
-    """
-
-    label: str
-    unit: str
-    higher_is_better: bool
-    definition: str
-
-
-_PSNR = "PSNR per frame, at most 99.9 dB, peak 255, "
-_YUV = " (of a source in RGB: BT.709 full range 4:4:4 of the R, G, B, not rounded)"
-_ROUNDED = "output rounded to 8 bits"
-_MS_SSIM = (
-    "MS-SSIM per plane as the DCVC family: Gaussian window 11 sigma 1.5 within the "
-    "plane, K 0.01 and 0.03, 5 scales (4 if a side < 176), 2x2 means with odd edges "
-    f"repeated, negative means count 0, {_ROUNDED}, "
-)
-_RGB = "R, G, B (of 4:2:0: converted, then rounded to 8 bits)"
-
-
-def _psnr_metrics() -> dict[str, Metric]:
-    metrics = {}
-    unrounded = "neither output nor conversions rounded, output clamped"
-    for suffix, label, rounding in (
-        ("", "", _ROUNDED),
-        ("_unrounded", " (unrounded)", unrounded),
-    ):
-        rgb = _RGB if not suffix else "R, G, B (of 4:2:0: converted)"
-        for name, shown, what in (
-            ("psnr_y", "PSNR Y", f"Y plane{_YUV}"),
-            ("psnr_u", "PSNR U", f"U plane{_YUV}"),
-            ("psnr_v", "PSNR V", f"V plane{_YUV}"),
-            ("psnr_yuv", "PSNR YUV 6:1:1", f"(6 Y + U + V) / 8 of the planes'{_YUV}"),
-            ("psnr_rgb", "PSNR RGB", f"mean error of {rgb}"),
-        ):
-            definition = f"{_PSNR}{what}, {rounding}"
-            metrics[name + suffix] = Metric(shown + label, "dB", True, definition)
-    return metrics
-
-
-METRICS: dict[str, Metric] = {
-    **_psnr_metrics(),
-    "ms_ssim_y": Metric("MS-SSIM Y", "", True, f"{_MS_SSIM}Y plane{_YUV}"),
-    "ms_ssim_rgb": Metric("MS-SSIM RGB", "", True, f"{_MS_SSIM}mean of {_RGB}"),
-    "ms_ssim_y_db": Metric(
-        "MS-SSIM Y", "dB", True, "-10 log10(1 - ms_ssim_y) per frame, at most 99.9 dB"
-    ),
-    "ms_ssim_rgb_db": Metric(
-        "MS-SSIM RGB", "dB", True, "-10 log10(1 - ms_ssim_rgb) per frame, at most 99.9"
-    ),
-    **{
-        f"lpips_{net}": Metric(
-            f"LPIPS ({net})",
-            "",
-            False,
-            f"LPIPS 0.1, {net}, full size, in [-1, 1], {_RGB}, {_ROUNDED}",
-        )
-        for net in ("alex", "vgg", "squeeze")
-    },
-    "tof": Metric(
-        "tOF",
-        "",
-        False,
-        "length in pixels (L2) of the difference between the decoded and the source's "
-        "optical flow, mean over all pixels, flow from each frame to the next by "
-        "OpenCV 4 DIS, preset medium, of 8-bit BT.709 full-range luma",
-    ),
-    **{
-        f"tlp_{net}": Metric(
-            f"tLP ({net})",
-            "",
-            False,
-            "difference between the decoded and the source's LPIPS from each frame to "
-            f"the next, absolute, not x100, LPIPS as lpips_{net}",
-        )
-        for net in ("alex", "vgg", "squeeze")
-    },
-    "vmaf": Metric("VMAF", "", True, "libvmaf's default model, 8-bit 4:2:0"),
-}
-"""Every metric a result may hold, by name."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +104,10 @@ class Point:
     peak_memory: dict[str, int] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
     scales: int | None = None
+    unavailable: dict[str, str] = field(default_factory=dict)
+    # Only in the parts of an unfinished file: names of the files beside them with the
+    # decoded and the source's features that a pool is made from, by the FID they serve.
+    features: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def rate_key(self) -> tuple[float, float | None]:
@@ -217,11 +141,44 @@ class SequenceResult:
     points: list[Point] = field(default_factory=list)
     source: str | None = None
     pictures: dict[str, str] = field(default_factory=dict)
+    boundaries: list[int] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str]:
         """Set and name: what sequences of two files are matched by."""
         return self.set, self.name
+
+
+@dataclass
+class Pool:
+    """What several sequences of a set, coded at one rate, have together.
+
+    Attributes:
+        set: Test set.
+        sequences: Names of the sequences, in order.
+        rate: The codec's knob, mean over the sequences.
+        bpp: Mean over the sequences, weighted by their frames.
+        target: What was asked for instead of a rate, for example ``bpp 0.05``.
+        scales: How many of the coarsest were decoded; ``None`` for all.
+        metrics: Values by name.
+        samples: How many pictures a metric compares with as many of the source.
+        unavailable: Why a metric has no value.
+    """
+
+    set: str
+    sequences: list[str]
+    rate: float
+    bpp: float
+    target: str | None = None
+    scales: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    samples: dict[str, int] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, tuple[str, ...], float | str, int | None]:
+        """What it is the pool of."""
+        return self.set, tuple(self.sequences), self.target or self.rate, self.scales
 
 
 @dataclass
@@ -234,11 +191,14 @@ class Result:
     environment: dict[str, Any] = field(default_factory=dict)
     sequences: list[SequenceResult] = field(default_factory=list)
     path: Path | None = None
+    pools: list[Pool] = field(default_factory=list)
 
     def metric_names(self) -> list[str]:
-        """Return the metrics that every point of every sequence has, in order."""
+        """Return the metrics of every point of every sequence, and of any pool."""
         points = [p.metrics for s in self.sequences for p in s.points]
-        return [n for n in METRICS if points and all(n in m for m in points)]
+        shared = {n for n in METRICS if points and all(n in m for m in points)}
+        pooled = {n for pool in self.pools for n in pool.metrics}
+        return [n for n in METRICS if n in shared | pooled]
 
     def with_scales(self, scales: int | None) -> "Result":
         """Return a copy with only the points of which so many scales were decoded.
@@ -260,7 +220,8 @@ class Result:
                     f"{self.name} has no point of which {scales} of the scales were "
                     f"decoded: measure it with evaluate --scales {scales}"
                 )
-        return replace(self, sequences=sequences)
+        pools = [pool for pool in self.pools if pool.scales == scales]
+        return replace(self, sequences=sequences, pools=pools)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -313,17 +274,26 @@ class Result:
                 for entry in values.pop("sequences")
             ]
             protocol = _make(Protocol, values.pop("protocol"))
+            pools = [_make(Pool, pool) for pool in values.pop("pools", [])]
             result = cls(
-                **values, protocol=protocol, sequences=sequences, path=path.absolute()
+                **values,
+                protocol=protocol,
+                sequences=sequences,
+                path=path.absolute(),
+                pools=pools,
             )
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise ResultError(f"{path} is a damaged result file: {error}") from error
-        for sequence, point in result.all_points():
+        points: list[tuple[str, Point | Pool]] = [
+            *((sequence.name, point) for sequence, point in result.all_points()),
+            *((pool.set, pool) for pool in result.pools),
+        ]
+        for name, point in points:
             numbers = [point.bpp, *point.metrics.values()]
             if not all(math.isfinite(number) for number in numbers) or point.bpp <= 0:
                 raise ResultError(
-                    f"{path}: {sequence.name} at rate {point.rate:g} has a bpp or a "
-                    "metric that is not a positive or finite number"
+                    f"{path}: {name} at rate {point.rate:g} has a bpp or a metric "
+                    "that is not a positive or finite number"
                 )
         return result
 

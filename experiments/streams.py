@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from experiments.coding import frame_bytes
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     import torch
     from torch import Tensor
 
@@ -160,6 +162,43 @@ def load_decoder(
             "encoded with"
         )
     return codec
+
+
+def add_unit_options(parser: "ArgumentParser", *, encodes: bool) -> None:
+    """Add what only codecs of large units can be told; see :func:`unit_options`."""
+    parser.add_argument(
+        "--gop_batch",
+        metavar="N",
+        type=int,
+        help="groups of pictures that are coded side by side, for codecs that have "
+        "them (default: 1); faster on a GPU, and not one bit changes",
+    )
+    if encodes:
+        parser.add_argument(
+            "--gop_overlap",
+            choices=["on", "off"],
+            help="whether groups of pictures share their outer frames, for codecs that "
+            "have them (default: as trained); decoders see it in the stream",
+        )
+        parser.add_argument(
+            "--tile",
+            metavar="SIDE",
+            type=int,
+            help="work in tiles of SIDE pixels, as 576, where memory is too small for "
+            "whole frames, for codecs that can; seams change the frames a little",
+        )
+
+
+def unit_options(options: "Namespace") -> dict[str, Any]:
+    """Return what was given of :func:`add_unit_options`, for ``codec.configure``."""
+    given: dict[str, Any] = {}
+    if options.gop_batch is not None:
+        given["gop_batch"] = options.gop_batch
+    if getattr(options, "gop_overlap", None):
+        given["overlap"] = options.gop_overlap == "on"
+    if getattr(options, "tile", None) is not None:
+        given["tile"] = options.tile
+    return given
 
 
 def check_scales(codec: "VideoCodec", scales: int) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.comparison import FLAGS, Comparison, Row, RowKind
+from experiments.comparison import FLAGS, Comparison, Row, RowKind, headline_kind
 from experiments.report.bd_tables import fixed_rates_table
 from experiments.results import METRICS
 
@@ -35,11 +35,13 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
         codecs = [
             name
             for name in comparison.codecs
-            if comparison.row(name, metric, "overall_mean", None)
+            if comparison.row(name, metric, headline_kind(metric, None), None)
         ]
         for start in range(0, len(codecs), at_once):
             some = codecs[start : start + at_once]
             console.print(_table(comparison, metric, some, marks))
+        for line in describe_intervals(comparison, metric):
+            console.print(line, markup=False)
     console.print(
         "range: when any one point is left out (of means: mean of the ends); overlap: "
         "of the quality axis (of means: the least); of the curve: BD-rate of the "
@@ -102,14 +104,32 @@ def _table(
         return [comparison.row(c, metric, kind, set, sequence) for c in codecs]
 
     if len(comparison.sets) > 1:
-        add("all sets", rows("overall_mean", None), "bold")
-        add("  of the curves", rows("overall_curve", None))
+        add("all sets", rows(headline_kind(metric, None), None), "bold")
+        if not shown.pooled:
+            add("  of the curves", rows("overall_curve", None))
     for name, members in comparison.sets.items():
-        add(name, rows("set_mean", name), "bold")
+        add(name, rows(headline_kind(metric, name), name), "bold")
+        if shown.pooled:
+            continue
         add("  of the curve", rows("set_curve", name))
         for member in members:
             add(f"  {member}", rows("sequence", name, member))
     return table
+
+
+def describe_intervals(comparison: Comparison, metric: str) -> list[str]:
+    """Say over which part of a set's FID or KID each number was integrated.
+
+    Args:
+        comparison: What was compared.
+        metric: Key of ``METRICS``; of others than these two nothing is said.
+    """
+    return [
+        f"{row.codec}, {row.set}: BD-rate over {METRICS[metric].label} "
+        f"{row.rate.interval[0]:.4g} to {row.rate.interval[1]:.4g}"
+        for row in comparison.rows
+        if row.metric == metric and row.kind == "set_pool" and row.rate.interval
+    ]
 
 
 def _print_fixed(console: "Console", comparison: Comparison, metric: str) -> None:

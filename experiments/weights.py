@@ -1,37 +1,63 @@
 """Starting a run from another run's weights, with a report of what matched."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from lightning_modules import codec_weights
-from lightning_modules.codec import VideoCodec
+from lightning_modules.video_vae.released import Released, find_released
+
+SAFETENSORS_TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
-def init_from(codec: VideoCodec, path: str | Path) -> str:
+def init_from(codec: nn.Module, path: str | Path) -> str:
     """Copy what fits of a checkpoint's weights into ``codec``.
 
     Args:
         codec: Gets the weights.
-        path: A checkpoint of this suite (its averaged weights, if it has them), or a
-            plain state dict.
+        path: A checkpoint of this suite (its averaged weights, if it has them), a
+            plain state dict (also a ``.safetensors`` file), or the published weights
+            of CV-VAE or LeanVAE.
 
     Returns:
-        A report: how many were loaded, and which are missing, unexpected or of
-        another shape.
+        A report: how many were loaded, which are missing, unexpected or of another
+        shape, and what of published weights was left out.
 
     Raises:
-        ValueError: The file cannot be read, or nothing in it matches.
+        ValueError: The file cannot be read, nothing in it matches, or it holds
+            published weights of another backbone or size.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"--init_from {path}: there is no such file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"--init_from {path}: not a checkpoint ({error})") from error
-    given = codec_weights(checkpoint) if "state_dict" in checkpoint else checkpoint
+    checkpoint = _read(path)
+    weights = checkpoint.get("state_dict", checkpoint)
     wanted = codec.state_dict()
+    source = ""
+    try:
+        released = find_released(weights)
+        if released is not None:
+            given = released.for_network(wanted)
+            source = f", released weights of {released.kind}"
+        elif "state_dict" in checkpoint:
+            given = codec_weights(checkpoint)
+        else:
+            given = weights
+    except ValueError as error:
+        raise ValueError(f"--init_from {path}: {error}") from error
     both = given.keys() & wanted.keys()
     fits = {key for key in both if given[key].shape == wanted[key].shape}
     groups = {
@@ -42,12 +68,77 @@ def init_from(codec: VideoCodec, path: str | Path) -> str:
             for key in sorted(both - fits)
         ],
     }
-    report = [f"init_from {path}: {len(fits)} of {len(wanted)} weights loaded"]
+    report = [f"init_from {path}{source}: {len(fits)} of {len(wanted)} weights loaded"]
     for name, entries in groups.items():
         if entries:
             more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
             report.append(f"  {len(entries)} {name}: {', '.join(entries[:5])}{more}")
+    if released is not None:
+        report += _say_what_differs(released, sorted(both - fits))
     if not fits:
         raise ValueError("\n".join([*report, "nothing matches: is it another codec?"]))
     codec.load_state_dict({**wanted, **{key: given[key] for key in fits}})
     return "\n".join(report)
+
+
+def _say_what_differs(released: Released, fresh: list[str]) -> list[str]:
+    """Say what a network does not have from published weights, and the reverse."""
+    lines = []
+    if fresh:
+        lines.append(f"  newly initialised, by the latent's size: {', '.join(fresh)}")
+    if released.left_out:
+        parts = (f"{name} ({n})" for name, n in sorted(released.left_out.items()))
+        lines.append(f"  left out of the file: {', '.join(parts)}")
+    return lines
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        unsafe = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        if unsafe is None:
+            raise ValueError(
+                f"--init_from {path}: not a checkpoint ({error})"
+            ) from error
+        raise ValueError(
+            f"--init_from {path}: holds Python objects ({unsafe[1]}) besides tensors, "
+            "and reading those can run any program. If you trust the file, convert it "
+            "once: python -c \"import torch; torch.save(torch.load('IN', "
+            "weights_only=False)['state_dict'], 'OUT')\""
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(
+            f"--init_from {path}: holds a {type(checkpoint).__name__}, not a state dict"
+        )
+    return checkpoint
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read the format of published models: a JSON header, then raw little-endian data.
+
+    Raises:
+        ValueError: The file is damaged, or has a type that weights do not have.
+    """
+    content = bytearray(path.read_bytes())
+    size = int.from_bytes(content[:8], "little")
+    weights = {}
+    try:
+        header: dict[str, Any] = json.loads(content[8 : 8 + size])
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            dtype = SAFETENSORS_TYPES[entry["dtype"]]
+            begin, end = (8 + size + offset for offset in entry["data_offsets"])
+            data = memoryview(content)[begin:end]
+            flat = (
+                torch.frombuffer(data, dtype=dtype) if end > begin else torch.empty(0)
+            )
+            weights[name] = flat.to(dtype).view(entry["shape"])
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"--init_from {path}: not a whole .safetensors file "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    return weights

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from lightning_modules.codec import VideoCodec
 
-__all__ = ["DHVC", "UI2C"]
+__all__ = ["DHVC", "UI2C", "VideoVAE"]
 
 _CODECS = {
     "DHVC": ("lightning_modules.dhvc", "DHVCCodec"),
     "UI2C": ("lightning_modules.ui2c", "UI2CCodec"),
+    "VideoVAE": ("lightning_modules.video_vae", "VideoVAECodec"),
 }
 """By name: the folder, with ``module.py`` and ``codec.py``, and the network's class."""
 

@@ -20,6 +20,9 @@ from lightning_modules.stages import Stage
 
 Batch = dict[str, Any]
 
+UNTRAINED = Stage("untrained", 1, 1)
+"""The stage of a module that no stage has been started for."""
+
 
 @dataclass
 class Draw:
@@ -91,7 +94,7 @@ class CodecModule(LightningModule, ABC):
         self.codec = codec
         self.distortion = distortion(distortion_name)
         self.weight_decay = weight_decay
-        self.start_stage(Stage("untrained", 1, 1), 0, 1, 0)
+        self.start_stage(UNTRAINED, 0, 1, 0)
         self._clock = time.perf_counter()
         self._frames_done = 0
         self._loss_sum = [0.0, 0.0]
@@ -169,12 +172,15 @@ class CodecModule(LightningModule, ABC):
         """Optimizer steps since the run began, over all stages."""
         return self.finished_steps + self.trainer.global_step
 
+    def weight_groups(self) -> list[dict[str, Any]]:
+        """Return the weights that train, with what differs from AdamW's settings."""
+        return [{"params": [p for p in self.codec.parameters() if p.requires_grad]}]
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over what trains, with the stage's learning rate per step."""
         stage = self.stage
-        parameters = [p for p in self.codec.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            parameters, lr=stage.lr, weight_decay=self.weight_decay
+            self.weight_groups(), lr=stage.lr, weight_decay=self.weight_decay
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: stage.lr_at(step) / stage.lr

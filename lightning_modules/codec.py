@@ -139,6 +139,7 @@ class VideoCodec(nn.Module, ABC):
         *,
         intra_period: int = -1,
         reconstruct: bool = False,
+        rate_at: Callable[[int], float] | None = None,
     ) -> Iterator[Packet]:
         """Code frames into real bytes, one packet per unit or per scale of it.
 
@@ -148,6 +149,8 @@ class VideoCodec(nn.Module, ABC):
             intra_period: Frames between starts without a reference; -1 for one
                 start only.
             reconstruct: Whether packets carry ``x_hat`` and ``estimated_bits``.
+            rate_at: The rate of each unit by the number of its first frame, from 0,
+                instead of ``rate``.
         """
 
     @abstractmethod
@@ -176,6 +179,50 @@ class VideoCodec(nn.Module, ABC):
         Each runs on the codec's own device (``meta`` to count), without entropy
         coding, for frames padded from ``height`` x ``width``.
         """
+
+    def maps(self, frame: Tensor, rate: float) -> dict[str, Tensor]:
+        """Return what is worth a picture of how a frame is coded; here nothing.
+
+        Args:
+            frame: (3, H, W), RGB in [0, 1].
+            rate: In the unit of :attr:`rate_knob`.
+
+        Returns:
+            By name, each (h, w), all of one shape.
+        """
+        return {}
+
+    def configure(self, **options: Any) -> None:
+        """Set how the codec codes from now on; what it is does not change.
+
+        Args:
+            options: By name, each codec's own; this one has none.
+
+        Raises:
+            ValueError: The codec has no such option.
+        """
+        if options:
+            raise ValueError(
+                f"{type(self).__name__} cannot set {', '.join(sorted(options))}: leave "
+                "it out, other codecs have it"
+            )
+
+    @property
+    def cycle(self) -> int:
+        """Frames after which units, and the qualities that they aim at, repeat."""
+        return self.frames_per_unit
+
+    def boundaries(self, frames: int) -> list[int]:
+        """Return where units of frames that are coded apart from each other meet.
+
+        Args:
+            frames: Length of the video.
+
+        Returns:
+            The number of each frame that belongs to another unit than the one before
+            it, from 1 to ``frames - 1``; none where units refer to those before them.
+        """
+        return []
 
     @property
     def tables(self) -> dict[str, CdfTables]:

@@ -26,6 +26,16 @@ def mse(clip: Tensor, x_hat: Tensor) -> Tensor:
     return (clip - x_hat).square().mean(dim=(-3, -2, -1))
 
 
+def mse_255(clip: Tensor, x_hat: Tensor) -> Tensor:
+    """Return the mean squared error over the RGB planes on the scale from 0 to 255."""
+    return mse(clip, x_hat) * 255.0**2
+
+
+def sse(clip: Tensor, x_hat: Tensor) -> Tensor:
+    """Return the sum of squared errors over the RGB planes; it grows with the size."""
+    return (clip - x_hat).square().sum(dim=(-3, -2, -1))
+
+
 def _plane_errors(clip: Tensor, x_hat: Tensor) -> tuple[Tensor, ...]:
     error = rgb_to_yuv(clip) - rgb_to_yuv(x_hat)
     return error.square().mean(dim=(-2, -1)).unbind(dim=-1)
@@ -109,6 +119,8 @@ def _ssim(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 DISTORTIONS: dict[str, Distortion] = {
     "mse": mse,
+    "mse_255": mse_255,
+    "sse": sse,
     "yuv": yuv,
     "yuv_rgb": yuv_rgb,
     "uf": uf,

@@ -61,6 +61,11 @@ class Stage:
                 f"stage {self.name!r}: {twice} belong in the row itself, not in data"
             )
 
+    @property
+    def codes(self) -> bool:
+        """Whether bits count in the loss; where they do not, there need be none."""
+        return self.weights.get("rate", 1.0) != 0.0
+
     def lr_at(self, step: int) -> float:
         """Return the learning rate of optimizer step ``step``, from 0."""
         if step < self.warmup:

@@ -19,6 +19,7 @@ from callbacks.guards import (
     RealBitsGuard,
     StepGuard,
 )
+from callbacks.map_logger import MapLogger, draw_maps
 from callbacks.progress import StageProgress
 from lightning_modules.base import ValidationResult
 from lightning_modules.codec import CodecOutput, Packet, RateKnob, VideoCodec
@@ -276,6 +277,21 @@ def test_a_collapse_is_reported_once_per_stage():
         guard.on_validation_end(trainer, module)
 
 
+def test_a_stage_without_bits_neither_collapses_nor_codes():
+    module = TinyModule()
+    module.stage = Stage("vae", 4, 1, weights={"rate": 0.0})
+    metrics = {"val/bpp": torch.tensor(0.0), "val/psnr": torch.tensor(30.0)}
+    trainer = types.SimpleNamespace(sanity_checking=False, callback_metrics=metrics)
+    guard = RateCollapseGuard(patience=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard.on_validation_end(trainer, module)
+    assert "val/real_bpp" not in fit(module, RealBitsGuard()).callback_metrics
+    module.stage = Stage("all", 4, 1)
+    with pytest.warns(UserWarning, match="'all' has collapsed"):
+        guard.on_validation_end(trainer, module)
+
+
 # RealBitsGuard
 
 
@@ -432,6 +448,40 @@ def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="no picture 0000102_intra.*FileExistsError"):
         trainer = fit(TinyModule(), ClipLogger(tmp_path))
     assert trainer.global_step == 4
+
+
+# MapLogger
+
+
+class MappedCodec(TinyCodec):
+    def maps(self, frame, rate):
+        ramp = torch.arange(6.0).reshape(2, 3)
+        return {f"map{i}": ramp * i for i in range(1, 6)}
+
+
+def test_each_validation_leaves_a_picture_of_the_codecs_maps(tmp_path):
+    module = TinyModule()
+    module.codec = MappedCodec()
+    trainer = fit(module, MapLogger(tmp_path))
+    names = {path.name for path in (tmp_path / "media").iterdir()}
+    assert names == {f"0000{n}_intra_maps.png" for n in (102, 104)}
+    figures = trainer.callback_metrics
+    assert float(figures["val/map/map2_mean"]) == pytest.approx(5.0)
+    assert float(figures["val/map/map2_std"]) == pytest.approx(2 * (35 / 12) ** 0.5)
+
+
+def test_a_codec_without_maps_leaves_no_picture(tmp_path):
+    fit(TinyModule(), MapLogger(tmp_path))
+    assert not (tmp_path / "media").exists()
+
+
+def test_maps_are_drawn_from_black_to_white_in_rows_of_four():
+    picture = draw_maps(MappedCodec().maps(None, 0))
+    tile = 43 * 3  # Grown to at least 128 pixels.
+    assert picture.shape == (2 * (18 + 2 * 43 + 18), 4 * tile, 3)
+    row = picture[18 : 18 + 2 * 43, :tile]
+    assert row[0, 0, 0] == 0 and row[-1, -1, 0] == 255
+    assert picture[-30, tile:].max() == 0  # Nothing beside the fifth.
 
 
 # StageProgress

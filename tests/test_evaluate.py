@@ -267,7 +267,7 @@ def test_a_target_is_searched_on_each_sequence(
 def test_a_killed_worker_is_an_error_and_not_a_hang(
     checkpoint, clips, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(evaluation, "measure", die)
+    monkeypatch.setattr(evaluation, "measure", Deadly())
     status = run(
         checkpoint, clips, tmp_path / "a.json", "--rate", "0", "63", "--workers=2"
     )
@@ -275,8 +275,11 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(
     assert "exit code -9" in capsys.readouterr().err
 
 
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
+class Deadly:
+    """Kills the process that receives it."""
+
+    def __reduce__(self):
+        return signal.raise_signal, (signal.SIGKILL,)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ def test_distortions_are_the_documented_formulas(pair):
     geometric = 3 * np.exp((10 * logs[..., 0] + logs[..., 1] + logs[..., 2]) / 12)
     expected = {
         "mse": rgb.mean(-1),
+        "mse_255": rgb.mean(-1) * 65025,
+        "sse": rgb.sum(-1) * pair[0].shape[-1] * pair[0].shape[-2],
         "yuv": weighted,
         "yuv_rgb": 0.8 * weighted + 0.2 * rgb.sum(-1),
         "uf": 0.8 * geometric + 0.2 * rgb.sum(-1),

@@ -9,8 +9,8 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 
-from callbacks.quality import lpips_file
-from experiments.measure import Meter, means
+from callbacks.quality import UnavailableMetricError, lpips_file
+from experiments.measure import Meter, at_boundaries, means
 from experiments.results import METRICS
 
 COLOURS = ["yuv420", "rgb"]
@@ -194,6 +194,99 @@ def test_tof_is_the_flow_of_the_rounded_luma(colour):
     ]
     assert values["tof"] == pytest.approx(expected, rel=1e-5)
     assert min(expected) > 0.01
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_tecogans_tof_is_measured_beside_the_default(colour):
+    pairs = sequence(colour, 64, 80, frames=3)
+    values, _ = measured(pairs, colour, flows=["teco", "dis"])
+    alone, _ = measured(pairs, colour)
+    assert values["tof"] == alone["tof"] and "tof_teco" not in alone
+
+    def luma(planes):
+        output = [np.rint(plane.clip(0, 255)) for plane in planes]
+        return np.rint(both_colours(output, colour)[0][0]).astype(np.uint8)
+
+    def flow(a, b):
+        moved = cv2.calcOpticalFlowFarneback(a, b, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        # 32 of 64 rows and 64 of 80 columns.
+        return moved[16:48, 8:72]
+
+    source = [luma([p.astype(float) for p in planes]) for planes, _ in pairs]
+    decoded = [luma([255 * p.double().numpy() for p in planes]) for _, planes in pairs]
+    expected = [
+        np.linalg.norm(
+            flow(*decoded[t : t + 2]) - flow(*source[t : t + 2]), axis=-1
+        ).mean()
+        for t in range(2)
+    ]
+    assert values["tof_teco"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_boundaries_have_the_mean_of_the_pairs_that_cross_them():
+    per_frame = {
+        "psnr_y": [30.0] * 5,
+        "tof": [1.0, 2.0, 4.0, 8.0],
+        "tof_teco": [1.0] * 4,
+        "tlp_vgg": [0.1, 0.2, 0.3, 0.4],
+    }
+    # Frames 0 and 1 are the first pair.
+    assert at_boundaries(per_frame, [1, 4]) == {
+        "tof_boundary": 4.5,
+        "tlp_boundary_vgg": 0.25,
+    }
+    assert at_boundaries(per_frame, []) == {}
+    assert set(at_boundaries(per_frame, [1])) < set(METRICS)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_brisque_is_that_of_the_rounded_output(colour, monkeypatch):
+    monkeypatch.setattr("experiments.measure.check_brisque", lambda: None)
+    monkeypatch.setattr("experiments.measure.brisque", lambda x: x[0].mean() + x.std())
+    pairs = sequence(colour, 48, 64)
+    values, unavailable = measured(pairs, colour, with_brisque=True)
+    for t, (_, planes) in enumerate(pairs):
+        output = [np.rint(255 * p.double().numpy().clip(0, 1)) for p in planes]
+        rgb = np.rint(both_colours(output, colour)[1]) / 255
+        expected = rgb[..., 0].mean() + rgb.std()
+        assert values["brisque"][t] == pytest.approx(expected, rel=1e-4)
+    assert "brisque" not in unavailable
+
+
+def test_a_frame_without_brisque_leaves_the_sequence_without(monkeypatch):
+    seen = []
+
+    def of_the_first_only(rgb):
+        seen.append(rgb)
+        if len(seen) > 1:
+            raise UnavailableMetricError("no contrast")
+        return torch.tensor(20.0)
+
+    monkeypatch.setattr("experiments.measure.check_brisque", lambda: None)
+    monkeypatch.setattr("experiments.measure.brisque", of_the_first_only)
+    pairs = sequence("rgb", 48, 64, frames=3)
+    meter = Meter("rgb", 48, 64, lpips_net=None, with_brisque=True)
+    for pair in pairs:
+        meter.add(*pair)
+    assert "brisque" not in meter.close()
+    # It is the frames that lack it, not the machine.
+    assert meter.undefined["brisque"] == "frame 1: no contrast"
+    assert meter.missing == {}
+    assert len(seen) == 2
+
+
+def test_missing_support_vectors_are_reported_with_file_and_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    meter = Meter("rgb", 48, 64, lpips_net=None, with_brisque=True)
+    for pair in sequence("rgb", 48, 64):
+        meter.add(*pair)
+    assert "brisque" not in meter.close()
+    file = tmp_path / "hub" / "checkpoints" / "brisque_svm_weights.pt"
+    assert str(file) in meter.missing["brisque"]
+    assert "brisque" not in meter.undefined
 
 
 @pytest.fixture

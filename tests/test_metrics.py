@@ -97,7 +97,9 @@ def textbook_ms_ssim(x, y):
 @pytest.mark.parametrize("size", [(101, 175), (176, 203)])
 def test_ms_ssim_is_the_textbooks_on_odd_sizes_too(size, monkeypatch):
     # Two planes at a time: groups are cut and joined again.
-    monkeypatch.setattr("callbacks.quality.PIXELS_AT_ONCE", 2 * size[0] * size[1])
+    monkeypatch.setattr(
+        "lightning_modules.perceptual.PIXELS_AT_ONCE", 2 * size[0] * size[1]
+    )
     clip = torch.rand(1, 2, 3, *size)
     noise = torch.tensor([0.3, 0.001]).reshape(1, 2, 1, 1, 1)
     x_hat = (0.9 * clip + noise * torch.randn_like(clip)).clamp(0, 1)

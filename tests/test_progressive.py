@@ -354,8 +354,8 @@ def test_what_was_measured_without_scales_gets_them_later(
 
 
 class WrongPreview(SameProcess):
-    def call(self, function, path, checkpoint, device, scales):
-        digest, *rest = function(path, checkpoint, device, scales)
+    def call(self, function, path, checkpoint, device, scales, options):
+        digest, *rest = function(path, checkpoint, device, scales, options)
         return ("0" * 64 if scales == 2 else digest, *rest)
 
 

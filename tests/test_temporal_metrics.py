@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from callbacks.quality import UnavailableMetricError
-from callbacks.temporal_metrics import FLOW_METHODS, TLP, TOF, TofStream, luma, tlp, tof
+from callbacks.temporal_metrics import (
+    FLOW_METHODS,
+    TLP,
+    TOF,
+    TOF_NAMES,
+    TofStream,
+    luma,
+    tlp,
+    tof,
+)
 from experiments.results import METRICS
 
 
@@ -83,7 +92,13 @@ def test_tecogans_tof_compares_the_centre_only():
 
 
 @pytest.mark.parametrize(
-    ("size", "kept"), [((1080, 1920), (1056, 1888)), ((240, 416), (224, 384))]
+    ("size", "kept"),
+    [
+        ((1080, 1920), (1056, 1888)),
+        ((240, 416), (224, 384)),
+        # 15 pixels less would leave 64 and 96.
+        ((79, 111), (32, 64)),
+    ],
 )
 def test_tecogans_crop_has_the_published_sizes(size, kept):
     flow = np.zeros((*size, 2), np.float32)
@@ -178,4 +193,6 @@ def test_two_ranks_give_what_one_gives(new):
 
 
 def test_result_files_name_the_definition_that_is_computed():
-    assert METRICS["tof"].definition == FLOW_METHODS["dis"].definition
+    for method, name in TOF_NAMES.items():
+        assert METRICS[name].definition == FLOW_METHODS[method].definition
+    assert FLOW_METHODS.keys() == TOF_NAMES.keys()

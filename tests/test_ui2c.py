@@ -8,13 +8,10 @@ import torch
 
 from lightning_modules import UI2C
 from lightning_modules.entropy import SymbolDecoder, SymbolEncoder
+from lightning_modules.layers import FactorisedPrior
 from lightning_modules.stages import Stage
 from lightning_modules.ui2c.codec import UI2CCodec
-from lightning_modules.ui2c.entropy_model import (
-    FactorisedPrior,
-    scale_indices,
-    step_masks,
-)
+from lightning_modules.ui2c.entropy_model import scale_indices, step_masks
 from lightning_modules.ui2c.module import FRAME_WEIGHTS
 from lightning_modules.ui2c.network import QP_ROWS, _scales
 

@@ -11,6 +11,7 @@ from experiments.comparison import (
     QualityAt,
     Row,
     RowKind,
+    headline_kind,
 )
 from experiments.report.tables import (
     Footnotes,
@@ -42,11 +43,11 @@ def headline_table(comparison: Comparison) -> Table:
         texts=2,
     )
     for name in _sets(comparison):
-        for kind in _kinds(name):
+        for kind in _kinds(metric, name):
             cells = []
             for codec in comparison.codecs:
                 cell = _cell(rows.get((codec, metric, kind, name, None)), notes, _rate)
-                if kind.endswith("_mean"):
+                if kind == headline_kind(metric, name):
                     for paper in comparison.papers:
                         if paper.row == (codec, metric, name):
                             cell += f", paper {percent(paper.bd_rate)}"
@@ -81,13 +82,13 @@ def _all_metrics(
 ) -> Table:
     rows, notes = rows_by_key(comparison), Footnotes()
     table = Table(
-        f"{title}, every metric, means of sequences",
+        f"{title}, every metric, means of sequences (FID, KID: of the set)",
         ["metric", "set", *comparison.codecs],
         texts=2,
     )
     for metric in comparison.metrics:
         for name in _sets(comparison):
-            kind = _kinds(name)[0]
+            kind = headline_kind(metric, name)
             cells = [
                 _cell(rows.get((codec, metric, kind, name, None)), notes, show)
                 for codec in comparison.codecs
@@ -97,9 +98,67 @@ def _all_metrics(
     return table
 
 
+def pools_table(comparison: Comparison) -> Table:
+    """FID and KID of every set: values, pictures, and what BD-rates are over."""
+    codecs = [comparison.anchor, *comparison.codecs]
+    table = Table(
+        "FID and KID of all sequences of a set together",
+        [
+            "metric",
+            "set",
+            "codec",
+            "points",
+            "pictures",
+            "best",
+            "worst",
+            "BD-rate over",
+            "overlap",
+        ],
+        texts=3,
+    )
+    rows, notes = rows_by_key(comparison), Footnotes()
+    for curve in comparison.curves:
+        metric = curve.metric
+        if not METRICS[metric].pooled:
+            continue
+        row = rows.get((curve.codec, metric, "set_pool", curve.set, None))
+        interval, overlap, marks = "", "", ""
+        if row is not None:
+            marks = notes.marks(FLAGS[flag.kind] for flag in row.flags)
+            if row.rate.interval is not None:
+                interval = " to ".join(significant(end) for end in row.rate.interval)
+            if row.rate.overlap is not None:
+                overlap = f"{row.rate.overlap:.0f} %"
+        table.rows.append(
+            [
+                metric_name(metric),
+                curve.set,
+                curve.codec,
+                str(len(curve.bpp)),
+                str(curve.samples),
+                significant(min(curve.quality)),
+                significant(max(curve.quality)),
+                interval + marks,
+                overlap,
+            ]
+        )
+    order = {codec: number for number, codec in enumerate(codecs)}
+    labels = [metric_name(metric) for metric in comparison.metrics]
+    sets = list(comparison.sets)
+    table.rows.sort(key=lambda r: (labels.index(r[0]), sets.index(r[1]), order[r[2]]))
+    table.notes = [
+        f"BD-rates against {comparison.anchor}, {comparison.method} over log rate, in "
+        "the part of the metric that both curves reach.",
+        *notes.lines(),
+    ]
+    return table
+
+
 def sequences_table(comparison: Comparison) -> Table:
     """BD-rate of the headline metric for each sequence, with its overlap."""
     metric = comparison.headline
+    if METRICS[metric].pooled:
+        return Table("Sequences have no such number", [])
     rows, notes = rows_by_key(comparison), Footnotes()
     table = Table(
         f"BD-rate against {comparison.anchor} per sequence, {METRICS[metric].label}",
@@ -167,7 +226,7 @@ def papers_table(comparison: Comparison) -> Table:
     )
     for paper in comparison.papers:
         codec, metric, name = paper.row
-        row = rows.get((codec, metric, _kinds(name)[0], name, None))
+        row = rows.get((codec, metric, headline_kind(metric, name), name, None))
         table.rows.append(
             [
                 name or OVERALL,
@@ -192,10 +251,12 @@ def _sets(comparison: Comparison) -> list[str | None]:
     return [*names, None] if len(names) > 1 else names
 
 
-def _kinds(name: str | None) -> tuple[RowKind, RowKind]:
-    if name is None:
-        return "overall_mean", "overall_curve"
-    return "set_mean", "set_curve"
+def _kinds(metric: str, name: str | None) -> list[RowKind]:
+    """Return the kinds of rows that a metric has of a set, or over all."""
+    kinds = [headline_kind(metric, name)]
+    if not METRICS[metric].pooled:
+        kinds.append("overall_curve" if name is None else "set_curve")
+    return kinds
 
 
 def _cell(row: Row | None, notes: Footnotes, show: Callable[[Row], str]) -> str:

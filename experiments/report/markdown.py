@@ -11,6 +11,7 @@ from experiments.report.bd_tables import (
     headline_table,
     metrics_table,
     papers_table,
+    pools_table,
     quality_table,
     sequences_table,
 )
@@ -65,6 +66,7 @@ def make_markdown(
         sequences_table(comparison),
         metrics_table(comparison),
         quality_table(comparison),
+        pools_table(comparison),
         fixed_rates_table(comparison, comparison.headline),
         flags_table(comparison),
     ]

@@ -14,6 +14,7 @@ from experiments.report.bd_tables import (
     fixed_rates_table,
     headline_table,
     papers_table,
+    pools_table,
 )
 from experiments.report.condition_tables import (
     bits_table,
@@ -64,6 +65,7 @@ def make_page(
         warning = f'<section class="warning"><p>{WARNING}</p>{table}</section>'
     tables = [
         fixed_rates_table(comparison, comparison.headline),
+        pools_table(comparison),
         papers_table(comparison),
         bits_table(results),
         cost_table(results),

@@ -70,11 +70,13 @@ def _curves(
         for result in results
         for sequence, point in result.all_points()
     }
-    gathered: dict[tuple[str, str, str | None], dict[str, Any]] = {}
+    gathered: dict[tuple[Any, ...], dict[str, Any]] = {}
     for curve in comparison.curves:
-        key = curve.codec, curve.set, curve.sequence
+        # FID may have been measured at fewer rates than the other metrics.
+        key = curve.codec, curve.set, curve.sequence, curve.rates, curve.bpp
         if key not in gathered:
-            speeds = [kbps.get((*key, rate)) for rate in curve.rates]  # type: ignore[arg-type]
+            place = curve.codec, curve.set, curve.sequence or ""
+            speeds = [kbps.get((*place, rate)) for rate in curve.rates]
             gathered[key] = {
                 "codec": numbers[curve.codec],
                 "set": curve.set,

@@ -18,6 +18,7 @@ from experiments.report.figures import (
 from experiments.report.looks import Look
 from experiments.report.names import FileNames
 from experiments.report.tables import metric_name
+from experiments.results import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,15 +68,18 @@ def write_plots(
     for metric in plotted_metrics(comparison.metrics):
         for name, sequences in comparison.sets.items():
             means = mean_curves(comparison, name, metric)
+            singles = _single(comparison, name, metric)
+            if not (means or singles):
+                continue
             own = stems.setdefault((name, metric), {})
             with figure_style():
                 if means:
                     own["mean"] = names.stem("plots", name, metric)
                     figure = draw_set(means, name, len(sequences), looks)
                     save_figure(figure, own["mean"])
-                if len(sequences) > 1 or not means:
+                if singles and (len(sequences) > 1 or not means):
                     own["sequences"] = names.stem("plots", name, f"{metric}_sequences")
-                    figure = draw_sequences(_single(comparison, name, metric), looks)
+                    figure = draw_sequences(singles, looks)
                     save_figure(figure, own["sequences"])
     return stems
 
@@ -94,7 +98,8 @@ def draw_set(
     figure = make_figure(SET_HEIGHT)
     axes = figure.add_subplot()
     _draw_curves(axes, curves, looks)
-    over = f"mean of {count} sequences" if count > 1 else "1 sequence"
+    together = "all of" if METRICS[curves[0].metric].pooled else "mean of"
+    over = f"{together} {count} sequences" if count > 1 else "1 sequence"
     axes.set_title(f"{name}, {over}")
     axes.set_xlabel("rate (bits per pixel)")
     axes.set_ylabel(metric_name(curves[0].metric))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
-from experiments.comparison import ROW_KINDS, Comparison
+from experiments.comparison import ROW_KINDS, Comparison, headline_kind
 from experiments.report.figures import figure_style
 from experiments.report.looks import choose_looks
 from experiments.report.names import safe_name
@@ -99,7 +99,8 @@ def bd_rates(comparison: Comparison) -> dict[str, float]:
     """Return the BD-rates of sets in %, by summary key."""
     rates = {}
     for row in comparison.rows:
-        if row.kind in ("set_mean", "overall_mean") and row.rate.value is not None:
+        is_headline = row.kind == headline_kind(row.metric, row.set)
+        if is_headline and row.rate.value is not None:
             place = [safe_name(row.set) if row.set else "all"]
             if len(comparison.codecs) > 1:
                 place.append(safe_name(row.codec))

@@ -190,6 +190,7 @@ class DHVCCodec(VideoCodec):
         *,
         intra_period: int = -1,
         reconstruct: bool = False,
+        rate_at: Callable[[int], float] | None = None,
         resync: Callable[[int], int] | None = None,
     ) -> Iterator[Packet]:
         """Code frames into packets; see :meth:`VideoCodec.compress`.
@@ -199,6 +200,7 @@ class DHVCCodec(VideoCodec):
             rate: Lambda.
             intra_period: As there.
             reconstruct: As there.
+            rate_at: As there, lambdas.
             resync: Asked before each frame that is no intra frame anyway, by its number
                 from 0: the first scale that this frame codes with spatial references
                 only, with all finer ones, or 0 for none. 1 is an intra frame, and all
@@ -208,11 +210,14 @@ class DHVCCodec(VideoCodec):
             ValueError: The rate is not possible, the intra period below 1, the scale
                 not one that can begin anew, or a frame has another size than the first.
         """
-        lmbda = round_lmbda(self.rate_knob.check(rate))
+        self.rate_knob.check(rate)
         state = self.start
-        for frame, first in self.schedule(frames, intra_period, resync):
+        schedule = self.schedule(frames, intra_period, resync)
+        for number, (frame, first) in enumerate(schedule):
             if first:
                 state = state.without(first)
+            own = self.rate_knob.check(rate_at(number)) if rate_at else rate
+            lmbda = round_lmbda(own)
             steps = self.encode_steps(frame, lmbda, state, first, reconstruct)
             packets, state = complete(steps)
             yield from packets

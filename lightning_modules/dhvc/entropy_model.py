@@ -4,9 +4,8 @@ Source: arXiv 2410.02598, equations 13 to 16.
 """
 
 from functools import cache
-from math import log, pi, sqrt
+from math import log
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,7 +18,6 @@ SIGMA_LEVELS = ScaleLevels(0.11, 256.0, 95)
 SOFTPLUS_SHIFT = 2.3
 """log sigma = softplus(x + 2.3) - 2.3: linear for large x, and never below -2.3, where
 sigma is 0.100 and a residual of 0 costs nothing any more."""
-SMALL_MASS = 1e-6
 
 
 def split_prior(parameters: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,29 +33,6 @@ def split_prior(parameters: Tensor) -> tuple[Tensor, Tensor]:
     # Likewise from above: a gradient passes wherever descent would lower it.
     log_sigma = -lower_bound(-log_sigma, -log(SIGMA_LEVELS.high))
     return mean, log_sigma.exp()
-
-
-def training_bits(values: Tensor, sigma: Tensor) -> Tensor:
-    """Estimate what values with noise cost, in bits, element by element.
-
-    The mass of [v - 1/2, v + 1/2]; below 1e-6 the density instead, whose gradient does
-    not vanish however far a value lies from 0.
-
-    Args:
-        values: Any shape, less their mean.
-        sigma: Of the same shape.
-
-    Source: equation 14; the switch to the density is QARV's.
-    """
-    spread = sigma * sqrt(2)
-    # Both ends in the half where erfc is accurate: 1 - small would lose it.
-    distance = values.abs()
-    nearer = torch.erfc((distance - 0.5) / spread)
-    farther = torch.erfc((distance + 0.5) / spread)
-    mass = 0.5 * (nearer - farther)
-    log_density = -0.5 * (values / sigma).square() - sigma.log() - 0.5 * log(2 * pi)
-    log_mass = mass.clamp_min(SMALL_MASS).log()
-    return torch.where(mass > SMALL_MASS, log_mass, log_density) / -log(2)
 
 
 @cache

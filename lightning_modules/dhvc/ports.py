@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lightning_modules.dhvc.entropy_model import SIGMA_LEVELS, training_bits
+from lightning_modules.dhvc.entropy_model import SIGMA_LEVELS
 from lightning_modules.entropy import (
     CdfTables,
     SymbolDecoder,
@@ -18,7 +18,7 @@ from lightning_modules.entropy import (
     ste_round,
     uniform_noise,
 )
-from lightning_modules.layers import to_symbols
+from lightning_modules.layers import to_symbols, training_bits
 
 
 class Port(Protocol):

@@ -27,6 +27,7 @@ from lightning_modules.codec import (
     Packet,
     RateKnob,
     VideoCodec,
+    check_size,
     pad_frames,
     pad_to_multiple,
 )
@@ -274,6 +275,7 @@ class UI2CCodec(VideoCodec):
         *,
         intra_period: int = -1,
         reconstruct: bool = False,
+        rate_at: Callable[[int], float] | None = None,
     ) -> Iterator[Packet]:
         """Code frames into packets; see :meth:`VideoCodec.compress`.
 
@@ -284,7 +286,7 @@ class UI2CCodec(VideoCodec):
             ValueError: The rate is not a qp, the intra period not a multiple of the
                 unit, or a frame has another size than the first.
         """
-        rate = self.rate_knob.check(rate)
+        self.rate_knob.check(rate)
         n = self.frames_per_unit
         if intra_period != -1 and (intra_period < 1 or intra_period % n):
             raise ValueError(
@@ -294,15 +296,20 @@ class UI2CCodec(VideoCodec):
         state: State | None = None
         size: tuple[int, int] | None = None
         source = iter(frames)
-        for qp in _unit_qps(rate):
+        first = 0
+        for unit in count():
             if intra_period > 0 and state is not None:
                 state = None if state.position >= intra_period else state
             intra = self.intra is not None and state is None
             group = list(islice(source, 1 if intra else n))
             if not group:
                 return
-            size = _check_sizes(group, size)
+            for frame in group:
+                size = check_size(frame, size)
             clip = torch.stack(group)[None].to(self._like)
+            own = self.rate_knob.check(rate_at(first)) if rate_at else rate
+            qp = _unit_qp(own, unit)
+            first += len(group)
             packet, state = self._encode_unit(clip, qp, state, reconstruct)
             yield packet
 
@@ -432,6 +439,11 @@ class UI2CCodec(VideoCodec):
     def _like(self) -> Tensor:
         return self.network.q_encoder
 
+    @property
+    def cycle(self) -> int:
+        """The group of 8, by the position in which units change their qp."""
+        return len(QP_BIAS)
+
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""
         tables = {"y": y_tables(), "z": self.network.z_prior.tables()}
@@ -473,24 +485,10 @@ def _padded(height: int, width: int) -> tuple[int, int]:
     return rows * LATENT_STRIDE, columns * LATENT_STRIDE
 
 
-def _unit_qps(rate: float) -> Iterator[int]:
-    """Give the qp of each unit, whole ones whose mean keeps to the rate."""
+def _unit_qp(rate: float, unit: int) -> int:
+    """Return the qp of a unit: of all up to it, the mean keeps to the rate."""
     low, share = divmod(rate, 1)
-    for unit in count():
-        yield int(low + (share * (unit + 1) + 0.5) // 1 - (share * unit + 0.5) // 1)
-
-
-def _check_sizes(group: list[Tensor], size: tuple[int, int] | None) -> tuple[int, int]:
-    for frame in group:
-        found = (frame.shape[-2], frame.shape[-1])
-        size = size or found
-        if found != size:
-            raise ValueError(
-                f"a frame has {found[1]}x{found[0]} pixels, the ones before it had "
-                f"{size[1]}x{size[0]}: all frames of a video must have one size"
-            )
-    assert size is not None
-    return size
+    return int(low + (share * (unit + 1) + 0.5) // 1 - (share * unit + 0.5) // 1)
 
 
 def _side(packet: Packet) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
+from lightning_modules.layers import FactorisedPrior
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
@@ -14,7 +15,7 @@ from lightning_modules.ui2c.blocks import (
     start_prior,
     trunk,
 )
-from lightning_modules.ui2c.entropy_model import FactorisedPrior, step_masks
+from lightning_modules.ui2c.entropy_model import step_masks
 from lightning_modules.ui2c.network import HYPER_STRIDE, PATCH, QP_SPREAD
 from lightning_modules.ui2c.ports import Port
 

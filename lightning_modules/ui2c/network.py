@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
-from lightning_modules.layers import SubpelUp
+from lightning_modules.layers import FactorisedPrior, SubpelUp
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
@@ -33,7 +33,7 @@ from lightning_modules.ui2c.blocks import (
     start_prior,
     trunk,
 )
-from lightning_modules.ui2c.entropy_model import FactorisedPrior, step_masks
+from lightning_modules.ui2c.entropy_model import step_masks
 from lightning_modules.ui2c.ports import Port
 
 PATCH = 8

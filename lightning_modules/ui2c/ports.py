@@ -20,12 +20,8 @@ from lightning_modules.entropy import (
     ste_round,
     uniform_noise,
 )
-from lightning_modules.layers import to_symbols
-from lightning_modules.ui2c.entropy_model import (
-    Z_LIMIT,
-    FactorisedPrior,
-    scale_indices,
-)
+from lightning_modules.layers import Z_LIMIT, FactorisedPrior, to_symbols
+from lightning_modules.ui2c.entropy_model import scale_indices
 
 RESIDUAL_LOW, RESIDUAL_HIGH = -128.0, 127.0
 

@@ -1,0 +1,174 @@
+"""LPIPS, the learned perceptual distance: what training minimises and tests measure.
+
+Its weights are never downloaded. A missing file is an error that names it.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+LpipsNet = Literal["alex", "vgg", "squeeze", "random"]
+
+LPIPS_SIDE = 32
+"""Smallest side of LPIPS: below it the backbones run out of pixels."""
+
+LPIPS_FILES = {
+    "alex": "alexnet-owt-7be5be79.pth",
+    "vgg": "vgg16-397923af.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}
+RANDOM_SEED = 0
+"""Of the stand-in's weights, so that its values are the same everywhere."""
+
+PIXELS_AT_ONCE = 2**21
+"""Of planes of MS-SSIM and frames of LPIPS that are computed together: one of 1080p,
+many of a crop. On a CPU buffers beyond that are twice as slow."""
+
+
+class UnavailableMetricError(ValueError):
+    """A metric cannot be measured here; the message says what it lacks."""
+
+
+class Lpips:
+    """Learned perceptual distance of frames; owns its network outside any module.
+
+    The network is frozen, in evaluation mode, and belongs to no ``nn.Module``: a
+    model that owned it would train its heads and save its backbone. Gradients pass
+    through it to the frames.
+
+    Args:
+        net: Backbone: ``alex``, ``vgg`` or ``squeeze``; name it beside the figure.
+            ``random`` is AlexNet with random weights from a fixed seed, a stand-in
+            for rehearsals and tests: it needs no file, and its values mean nothing
+            beside those of the others.
+
+    Raises:
+        UnavailableMetricError: The backbone's weights are not on this machine. They
+            are never downloaded.
+        ValueError: There is no such backbone.
+
+    Source: arXiv 1801.03924, version 0.1 of the linear heads.
+    """
+
+    def __init__(self, net: str = "alex") -> None:
+        check_lpips(net)
+        self.net = net
+        self.network: Any = _random_network() if net == "random" else _network(net)
+
+    def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
+        """Return each frame's distance, 0 for equal frames.
+
+        Args:
+            x_hat: (..., 3, H, W), RGB in [0, 1]; it may leave the range a little, as
+                reconstructions in training do.
+            clip: Like ``x_hat``.
+
+        Raises:
+            UnavailableMetricError: A side is below 32 pixels.
+        """
+
+        def of_frames(x: Tensor, y: Tensor) -> Tensor:
+            return self.distance(self.features(x), self.features(y))
+
+        return in_groups(of_frames, x_hat, clip)
+
+    def features(self, frames: Tensor) -> list[Tensor]:
+        """Return what :meth:`distance` compares, so that it is computed once.
+
+        Args:
+            frames: (N, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            Maps (N, C, h, w) of unit vectors, one per layer of the backbone.
+
+        Raises:
+            UnavailableMetricError: A side is below 32 pixels.
+        """
+        height, width = frames.shape[-2:]
+        if min(height, width) < LPIPS_SIDE:
+            raise UnavailableMetricError(
+                f"lpips needs frames of at least {LPIPS_SIDE}x{LPIPS_SIDE} pixels, "
+                f"these have {width}x{height}"
+            )
+        network = self.network.to(frames.device)
+        # Its heads tell apart what bfloat16 rounds to one value.
+        with torch.autocast(frames.device.type, enabled=False):
+            maps = network.net(network.scaling_layer(frames.float() * 2 - 1))
+            return [_unit(layer) for layer in maps]
+
+    def distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        """Return the distance (N,) between frames with these features."""
+        layers = zip(self.network.lins, features, others, strict=True)
+        with torch.autocast(features[0].device.type, enabled=False):
+            return torch.stack(
+                [head((x - y).square()).mean(dim=(1, 2, 3)) for head, x, y in layers]
+            ).sum(dim=0)
+
+
+def _network(net: str, random: bool = False) -> Any:
+    import lpips
+
+    with warnings.catch_warnings():
+        # lpips 0.1.4 speaks torchvision's old dialect.
+        warnings.simplefilter("ignore")
+        network = lpips.LPIPS(net=net, pnet_rand=random, verbose=False)
+    return network.eval().requires_grad_(False)
+
+
+@cache
+# Drawing AlexNet's 61 million weights takes as long as a step of a rehearsal.
+def _random_network() -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        return _network("alex", random=True)
+
+
+def _unit(layer: Tensor) -> Tensor:
+    """Scale the vectors of (N, C, h, w) to length 1; zeros stay zeros."""
+    # The library's root has an infinite slope at zeros, which makes gradients NaN.
+    length = layer.square().sum(dim=1, keepdim=True).clamp_min(1e-20).sqrt()
+    return layer / (length + 1e-10)
+
+
+def check_lpips(net: str) -> None:
+    """Look for a backbone's weights without loading them.
+
+    Raises:
+        UnavailableMetricError: They are not on this machine.
+        ValueError: ``net`` is neither a backbone of LPIPS nor ``random``.
+    """
+    if net == "random":
+        return
+    file = lpips_file(net)
+    if not file.is_file():
+        raise UnavailableMetricError(
+            f"lpips needs the backbone weights {file.name}, put them at {file} "
+            "(or set TORCH_HOME to the folder that holds hub/checkpoints)"
+        )
+
+
+def lpips_file(net: str) -> Path:
+    """Return where the backbone's weights must lie; the same file for every library.
+
+    Raises:
+        ValueError: ``net`` is no backbone of LPIPS, or one that needs no file.
+    """
+    if net not in LPIPS_FILES:
+        raise ValueError(f"lpips has no backbone {net!r}, choose {list(LPIPS_FILES)}")
+    return Path(torch.hub.get_dir(), "checkpoints", LPIPS_FILES[net]).absolute()
+
+
+def in_groups(
+    function: Callable[[Tensor, Tensor], Tensor], x_hat: Tensor, clip: Tensor
+) -> Tensor:
+    """Apply a function of (N, C, H, W) to (..., C, H, W), a few pictures at a time."""
+    height, width = x_hat.shape[-2:]
+    at_once = max(1, PIXELS_AT_ONCE // (height * width))
+    pictures = (v.reshape(-1, *v.shape[-3:]).split(at_once) for v in (x_hat, clip))
+    values = [function(x, y) for x, y in zip(*pictures, strict=True)]
+    return torch.cat(values).reshape(x_hat.shape[:-3])

@@ -1,0 +1,1 @@
+"""VideoVAE: a latent codec on causal video VAEs, for perceptual quality."""

@@ -1,0 +1,451 @@
+"""VideoVAE as a video codec: padding, groups of pictures, packets, what loss does.
+
+A group of pictures is one packet and refers to no other. Two things hold it together
+with its neighbours: a shared frame, if groups overlap, and nothing else.
+
+Every network runs on one group at a time, whatever ``gop_batch`` is: convolutions and
+products choose their order of additions by the batch too, so a batch of four would not
+give the bits of four batches of one, and one flipped probability would turn the rest of
+a stream to noise. Groups run side by side instead, where a device can do that.
+
+Source: the paper's sections on the framework, the latent codec and overlapping groups.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import (
+    CodecOutput,
+    Packet,
+    RateKnob,
+    VideoCodec,
+    check_size,
+    pad_frames,
+    pad_to_multiple,
+)
+from lightning_modules.entropy import CdfTables
+from lightning_modules.video_vae.backbone import (
+    SPACE_STRIDE,
+    TIME_STRIDE,
+    build_backbone,
+)
+from lightning_modules.video_vae.context import channel_groups
+from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
+from lightning_modules.video_vae.latent_codec import HYPER_STRIDE, LatentCodec
+from lightning_modules.video_vae.packets import (
+    MAX_FRAMES,
+    MAX_TILE,
+    Head,
+    pack,
+    unpack,
+)
+from lightning_modules.video_vae.ports import (
+    Y_LEVELS,
+    EncodePort,
+    EstimatePort,
+    SilentPort,
+)
+from lightning_modules.video_vae.side_by_side import side_by_side
+from lightning_modules.video_vae.tiling import Tiling, decode_in_tiles, encode_in_tiles
+
+Item = TypeVar("Item")
+
+NARROWER = {"paper": 1, "small": 2, "tiny": 4}
+"""Divisor of the latent's channels and of the latent codec's widths."""
+
+STREAMS_PER_GOP = 64
+"""Noise streams kept for a group: one for z, two for each group of channels."""
+
+
+class VideoVAECodec(VideoCodec):
+    """A video VAE with a latent codec on its latent, for perceptual quality.
+
+    Args:
+        size: Widths: ``paper``, ``small`` or ``tiny``.
+        backbone: The video VAE: ``cv_vae`` (the paper's) or ``lean_vae`` (51 times
+            fewer operations).
+        channels: Of the latent, 64, 128 or 192 in the paper; ``small`` and ``tiny``
+            have a half and a quarter of them.
+        half_3d: CV-VAE only; see ``build_backbone``.
+        norm: CV-VAE only; see ``build_backbone``.
+        halvings: How often y's sides are half of the VAE's latent's: 0, 1 or 2.
+        frames_per_unit: Frames of a group of pictures, 4 n + 1.
+        overlap: Whether groups share their outer frames, unless :meth:`configure` says
+            otherwise. It changes no weight.
+        lmbda: The one lambda of the model, which is what its rate is called.
+
+    Attributes:
+        gop_batch: Groups of pictures that are coded side by side.
+        overlap: Whether groups share their outer frames when encoding; decoders read
+            it from the packets.
+        tile: Side in pixels of the tiles in which the video VAE works when encoding, 0
+            for none; likewise.
+
+    Raises:
+        ValueError: An argument is out of range, or two exclude each other.
+    """
+
+    def __init__(
+        self,
+        size: Literal["paper", "small", "tiny"] = "paper",
+        backbone: Literal["cv_vae", "lean_vae"] = "cv_vae",
+        channels: int = 128,
+        half_3d: bool = True,
+        norm: Literal["clip", "frame"] = "clip",
+        halvings: int = 1,
+        frames_per_unit: int = 9,
+        overlap: bool = True,
+        lmbda: float = 0.2,
+    ) -> None:
+        super().__init__(
+            size=size,
+            backbone=backbone,
+            channels=channels,
+            half_3d=half_3d,
+            norm=norm,
+            halvings=halvings,
+            frames_per_unit=frames_per_unit,
+            overlap=overlap,
+            lmbda=lmbda,
+        )
+        if size not in NARROWER:
+            raise ValueError(f"size {size!r} is unknown: choose from {list(NARROWER)}")
+        if channels < 16 or channels % 16:
+            raise ValueError(
+                f"channels is {channels}: it must be a multiple of 16, as 64, 128, 192"
+            )
+        if halvings not in (0, 1, 2):
+            raise ValueError(f"halvings is {halvings}: choose 0, 1 or 2")
+        if not 5 <= frames_per_unit <= MAX_FRAMES or frames_per_unit % TIME_STRIDE != 1:
+            raise ValueError(
+                f"frames_per_unit is {frames_per_unit}: it must be 4 n + 1, as 9, from "
+                f"5 to {MAX_FRAMES}"
+            )
+        if not lmbda > 0:
+            raise ValueError(f"lmbda is {lmbda}: it must be above 0")
+        self.rate_knob = RateKnob("lmbda", lmbda, lmbda, (lmbda,))
+        self.frames_per_unit = frames_per_unit
+        self.latent_stride = SPACE_STRIDE << halvings
+        self.pad_multiple = self.latent_stride * HYPER_STRIDE
+        self.overlap = overlap
+        self.gop_batch = 1
+        self.tile = 0
+        narrower = NARROWER[size]
+        self.backbone = build_backbone(
+            backbone, size, channels // narrower, half_3d=half_3d, norm=norm
+        )
+        groups = tuple(each // narrower for each in channel_groups(channels))
+        self.latent_codec = LatentCodec(
+            channels // narrower, halvings, groups, narrower
+        )
+
+    def configure(self, **options: Any) -> None:
+        """Set how it codes; see :meth:`VideoCodec.configure`.
+
+        Args:
+            options: ``gop_batch``: groups of pictures side by side, at least 1; it
+                changes no bit of streams and frames. ``overlap``: whether groups share
+                their outer frames, at most 1/8 more bits for steadier transitions.
+                ``tile``: side in pixels of the tiles in which the video VAE works, 0
+                for none; it bounds memory and changes streams and frames.
+
+        Raises:
+            ValueError: An option is unknown or out of range.
+        """
+        known = {"gop_batch", "overlap", "tile"}
+        super().configure(**{k: v for k, v in options.items() if k not in known})
+        if options.get("gop_batch", 1) < 1:
+            raise ValueError(f"gop_batch is {options['gop_batch']}: it must be >= 1")
+        if tile := options.get("tile", self.tile):
+            _tiling(tile)
+        self.tile = tile
+        self.gop_batch = options.get("gop_batch", self.gop_batch)
+        self.overlap = options.get("overlap", self.overlap)
+
+    # Training and estimates.
+
+    def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
+        """Code a clip differentiably; see :meth:`VideoCodec.forward`.
+
+        Args:
+            clip: (B, T, 3, H, W), RGB in [0, 1].
+            rate: (B,), the model's lambda.
+            conditions: All optional. ``seeds`` (B,) int64: per-sample noise of the
+                rate estimate (training draws it where absent). ``uncoded`` bool:
+                whether the clip passes through the video VAE alone, for no bits.
+
+        Returns:
+            ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
+            how far it overshoots. ``parts`` has the bits of ``y`` and ``z``.
+        """
+        # On a CPU the gradients of 3-D kernels are wrong in bfloat16, even NaN (oneDNN
+        # of torch 2.15).
+        with torch.autocast("cpu", enabled=False):
+            return self._forward(clip, conditions)
+
+    def _forward(self, clip: Tensor, conditions: dict[str, Tensor]) -> CodecOutput:
+        batch, count, _, height, width = clip.shape
+        seeds = conditions.get("seeds")
+        if seeds is None and self.training:
+            seeds = torch.randint(0, 2**62, (batch,), device=clip.device)
+        uncoded = "uncoded" in conditions and bool(conditions["uncoded"])
+        self.backbone.checkpoint_activations = (
+            self.checkpoint_activations and self.training
+        )
+        no_bits = torch.zeros(batch, device=clip.device)
+        pixels: list[Tensor] = []
+        bits: list[Tensor] = []
+        held: Tensor | None = None
+        for number, gop in enumerate(self._cut(range(count))):
+            first = gop.frames[0]
+            latent = self._latent(clip[:, first : gop.frames[-1] + 1])
+            port = EstimatePort(no_bits, seeds, number * STREAMS_PER_GOP)
+            if not uncoded:
+                latent = self.latent_codec(latent, port)
+            decoded = self.backbone.decode(latent)[..., :height, :width].float()
+            complete, held = join(decoded, gop.shown, gop.blends, held)
+            pixels.append(complete)
+            spent = torch.stack([port.y_bits, port.z_bits]) / gop.shown
+            bits.append(spent[..., None].expand(-1, -1, gop.shown))
+        x_hat = torch.cat(pixels, dim=1)
+        y_bits, z_bits = torch.cat(bits, dim=-1)
+        return CodecOutput(
+            x_hat if self.training else x_hat.clamp(0.0, 1.0),
+            y_bits + z_bits,
+            parts={} if uncoded else {"y": y_bits, "z": z_bits},
+        )
+
+    def _cut(self, frames: Iterable[Item]) -> Iterator[Gop[Item]]:
+        return cut(frames, self.frames_per_unit, self.overlap)
+
+    def _latent(self, frames: Tensor, tile: int = 0) -> Tensor:
+        """Pad a group (B, T, 3, H, W) and return the video VAE's latent of it."""
+        frames = pad_frames(frames.to(self._like), padded_length(frames.shape[1]))
+        padded = pad_to_multiple(frames.flatten(0, 1), self.pad_multiple)
+        padded = padded.unflatten(0, frames.shape[:2])
+        if tile:
+            return encode_in_tiles(self.backbone, padded, _tiling(tile))
+        return self.backbone.encode(padded)
+
+    # Packets.
+
+    @torch.inference_mode()
+    def compress(
+        self,
+        frames: Iterable[Tensor],
+        rate: float,
+        *,
+        intra_period: int = -1,
+        reconstruct: bool = False,
+        rate_at: Callable[[int], float] | None = None,
+    ) -> Iterator[Packet]:
+        """Code frames into packets; see :meth:`VideoCodec.compress`.
+
+        Args:
+            frames: As there.
+            rate: The model's lambda.
+            intra_period: Changes nothing: every group of pictures is a start without a
+                reference already.
+            reconstruct: As there.
+            rate_at: As there: the model's lambda, whatever the frame.
+
+        Raises:
+            ValueError: A rate is not the model's, the intra period below 1, or a
+                frame has another size than the first.
+        """
+        self.rate_knob.check(rate)
+        if intra_period != -1 and intra_period < 1:
+            raise ValueError(
+                f"intra_period is {intra_period}: it must be -1 or at least 1"
+            )
+        held: Tensor | None = None
+        source = self._cut(_of_one_size(frames))
+        first = 0
+        for batch in _batches(source, self.gop_batch):
+            for gop in batch:
+                if rate_at:
+                    self.rate_knob.check(rate_at(first))
+                first += gop.shown
+            clips = [torch.stack(gop.frames) for gop in batch]
+            ys = self._side_by_side([partial(self._analyse, clip) for clip in clips])
+            packets, y_hats = [], []
+            for gop, y in zip(batch, ys, strict=True):
+                head = Head(padded_length(len(gop.frames)), gop.blends, self.tile)
+                port = EncodePort(self.tables, reconstruct)
+                y_hats.append(self.latent_codec.code(y, y.shape, port))
+                packets.append(pack(head, port, gop.shown))
+            if reconstruct:
+                size = clips[0].shape[-2:]
+                decoded = self._side_by_side(
+                    [partial(self._synthesise, y, self.tile, *size) for y in y_hats]
+                )
+                for number, gop in enumerate(batch):
+                    complete, held = join(decoded[number], gop.shown, gop.blends, held)
+                    x_hat = complete.clamp(0.0, 1.0)
+                    packets[number] = replace(packets[number], x_hat=x_hat)
+            yield from packets
+
+    def _analyse(self, frames: Tensor) -> Tensor:
+        """Return y (1, C, t, h, w) of a group (T, 3, H, W)."""
+        y: Tensor = self.latent_codec.encoder(self._latent(frames[None], self.tile))
+        return y
+
+    def _synthesise(self, y_hat: Tensor, tile: int, height: int, width: int) -> Tensor:
+        """Return a group (T, 3, H, W), not clamped, of y_hat (1, C, t, h, w)."""
+        latent = self.latent_codec.decoder(y_hat)
+        if tile:
+            frames = decode_in_tiles(self.backbone, latent, _tiling(tile))
+        else:
+            frames = self.backbone.decode(latent)
+        return frames[0, ..., :height, :width].float()
+
+    def _side_by_side(self, jobs: list[Callable[[], Tensor]]) -> list[Tensor]:
+        return side_by_side(jobs, self._like.device)
+
+    @torch.inference_mode()
+    def decompress(
+        self, packets: Iterable[Packet | None], height: int, width: int
+    ) -> Iterator[Tensor]:
+        """Decode packets; see :meth:`VideoCodec.decompress`.
+
+        A lost packet shows the frame before its group again (the one that they share,
+        where groups overlap; mid grey before the first), for as many frames as the
+        last packet completed. The group after it shows its own copy of a shared frame.
+        A last group may be one frame longer: if it is lost, one more frame is shown.
+        """
+        usual = self.frames_per_unit - self.overlap
+        last = torch.full((3, height, width), 0.5)
+        held: Tensor | None = None
+        lost = False
+        for batch in _batches(self._received(packets, height, width), self.gop_batch):
+            jobs: list[Callable[[], Tensor]] = [
+                partial(self._synthesise, each[1], each[0].tile, height, width)
+                for each in batch
+                if each is not None
+            ]
+            groups = iter(self._side_by_side(jobs))
+            for each in batch:
+                lost = each is None
+                if each is None:
+                    if held is not None and len(held):
+                        last = held[0].clamp(0.0, 1.0)
+                    held = None
+                    yield from (last for _ in range(usual))
+                    continue
+                head, _, usual = each
+                complete, held = join(next(groups), usual, head.blends, held)
+                frames = complete.clamp(0.0, 1.0)
+                last = frames[-1]
+                yield from frames
+        if lost:
+            yield from (last for _ in range(usual, self.frames_per_unit))
+
+    def _received(
+        self, packets: Iterable[Packet | None], height: int, width: int
+    ) -> Iterator[tuple[Head, Tensor, int] | None]:
+        """Give each packet's head, its y_hat (1, C, t, h, w) and what it completes."""
+        for packet in packets:
+            if packet is None:
+                yield None
+                continue
+            head = Head.read(packet)
+            shape = self._y_shape(head.frames, height, width)
+            with unpack(packet, head, self.tables) as port:
+                y_hat = self.latent_codec.code(None, shape, port)
+            yield head, y_hat, packet.frames
+
+    def _y_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
+        side = self.pad_multiple
+        positions = side // self.latent_stride
+        rows, columns = -(-height // side) * positions, -(-width // side) * positions
+        steps = frames // TIME_STRIDE + 1
+        return 1, self.latent_codec.channels, steps, rows, columns
+
+    @property
+    def _like(self) -> Tensor:
+        return self.latent_codec.prior.h
+
+    # The rest of the contract.
+
+    @property
+    def cycle(self) -> int:
+        """The frames from one group of pictures to the next."""
+        return self.frames_per_unit - self.overlap
+
+    def boundaries(self, frames: int) -> list[int]:
+        """Return where groups of pictures meet; see :meth:`VideoCodec.boundaries`.
+
+        A shared frame is neither all of one group nor of the other: with overlap both
+        it and the one after it are listed.
+        """
+        found: list[int] = []
+        for gop in self._cut(range(frames)):
+            if gop.frames[0]:
+                found += gop.frames[: 1 + gop.blends]
+        return found
+
+    def build_tables(self) -> dict[str, CdfTables]:
+        """Return the Gaussian tables of y and the factorised ones of z."""
+        return {"y": Y_LEVELS.tables(), "z": self.latent_codec.prior.tables()}
+
+    def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
+        """Return a whole group's work; see the base class.
+
+        ``encode`` leaves out the decoders of VAE and latent, ``decode`` the encoders.
+        ``latent_codec`` is all of the latent codec, once: its share of both.
+        """
+        shape = self._y_shape(self.frames_per_unit, height, width)
+        rows, columns = (side * self.latent_stride for side in shape[-2:])
+        frames = self._like.new_zeros(self.frames_per_unit, 3, rows, columns)
+        sides = (side * self.latent_stride // SPACE_STRIDE for side in shape[-2:])
+        latent = self._like.new_zeros(*shape[:3], *sides)
+        port = SilentPort()
+
+        def encode() -> Tensor:
+            observed = self._analyse(frames)
+            return self.latent_codec.code(observed, shape, port)
+
+        def decode() -> Tensor:
+            y_hat = self.latent_codec.code(None, shape, port)
+            return self._synthesise(y_hat, 0, height, width)
+
+        def latent_codec() -> Tensor:
+            return self.latent_codec(latent, port)
+
+        return {"encode": encode, "decode": decode, "latent_codec": latent_codec}
+
+
+def _tiling(side: int) -> Tiling:
+    """Return tiles that overlap by the 22 % of arXiv 2405.20279's code."""
+    if not 0 < side <= MAX_TILE:
+        raise ValueError(f"a tile of {side} pixels: give 1 to {MAX_TILE}, as 576")
+    return Tiling(side, side * 2 // (9 * SPACE_STRIDE) * SPACE_STRIDE)
+
+
+def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    size: tuple[int, int] | None = None
+    for frame in frames:
+        size = check_size(frame, size)
+        yield frame
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Give items in lists; if one cannot be had, those before it come first."""
+    batch: list[Item] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

@@ -1,0 +1,186 @@
+"""VideoVAE's training: one lambda, squared error and LPIPS, and a stage without bits.
+
+Source: the paper's section on the optimisation, equations 1 and 2.
+"""
+
+import warnings
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_modules.base import UNTRAINED, CodecModule, Draw
+from lightning_modules.codec import CodecOutput
+from lightning_modules.perceptual import (
+    Lpips,
+    LpipsNet,
+    UnavailableMetricError,
+    check_lpips,
+)
+from lightning_modules.stages import Stage
+from lightning_modules.video_vae.codec import VideoVAECodec
+from lightning_modules.video_vae.gops import padded_length
+
+SQUARED_ERROR = {"255": "mse_255", "sum01": "sse"}
+"""Distortions by the scale that alpha is meant for."""
+
+
+class VideoVAE(CodecModule):
+    """VideoVAE: perceptual coding of groups of pictures on a video VAE.
+
+    The loss is ``rate + lmbda (alpha MSE + beta LPIPS)``, its terms ``rate``,
+    ``distortion`` and ``lpips``. A stage that gives ``rate`` the weight 0 trains the
+    video VAE alone, on its own latent and without lambda (equation 1); its latent codec
+    must not train.
+
+    Args:
+        size: Widths of the network: ``paper``, ``small`` or ``tiny`` (CPU rehearsals).
+        backbone: The video VAE: ``cv_vae`` (the paper's) or ``lean_vae`` (51 times
+            fewer operations).
+        channels: Of the latent: 64, 128 (the paper) or 192; ``small`` and ``tiny``
+            have a half and a quarter of them.
+        half_3d: CV-VAE only: whether the second convolution of a block sees one frame
+            only, as in the released weights.
+        norm: CV-VAE only: what a group normalisation takes its statistics from, the
+            whole ``clip`` (released weights) or each ``frame``.
+        halvings: How often y's sides are half of the VAE's latent's: 0, 1 or 2.
+        frames_per_unit: Frames of a group of pictures, 4 n + 1.
+        overlap: Whether groups share their outer frames; no weight depends on it, and
+            ``encode`` and ``evaluate`` can switch it.
+        lmbda: Of the model; the paper trains one each for 0.05, 0.1 and 0.2, from few
+            bits to many.
+        alpha: Weight of the squared error.
+        beta: Weight of LPIPS; 0 leaves it out.
+        mse_scale: What alpha is meant for: the mean of squares on the scale from 0 to
+            ``255``, or their sum over a frame in [0, 1] (``sum01``). The paper does
+            not say; with alpha 1e-3 the first is a balance, and the second three times
+            as much at a crop of 256.
+        lpips: Backbone of LPIPS: ``alex``, ``vgg`` or ``squeeze``, whose weights must
+            be on this machine; or ``random``, a stand-in for rehearsals and tests.
+        weight_decay: Of AdamW, for weights of more than one dimension.
+    """
+
+    codec: VideoVAECodec
+    loss_terms: ClassVar[tuple[str, ...]] = ("rate", "distortion", "lpips")
+
+    def __init__(
+        self,
+        size: Literal["paper", "small", "tiny"] = "paper",
+        backbone: Literal["cv_vae", "lean_vae"] = "cv_vae",
+        channels: int = 128,
+        half_3d: bool = True,
+        norm: Literal["clip", "frame"] = "clip",
+        halvings: int = 1,
+        frames_per_unit: int = 9,
+        overlap: bool = True,
+        lmbda: float = 0.2,
+        alpha: float = 1e-3,
+        beta: float = 1.0,
+        mse_scale: Literal["255", "sum01"] = "255",
+        lpips: LpipsNet = "alex",
+        weight_decay: float = 0.01,
+    ) -> None:
+        codec = VideoVAECodec(
+            size,
+            backbone,
+            channels,
+            half_3d,
+            norm,
+            halvings,
+            frames_per_unit,
+            overlap,
+            lmbda,
+        )
+        # The first stage is started before the base class is done.
+        self.lpips: LpipsNet = lpips
+        self.beta = beta
+        super().__init__(codec, SQUARED_ERROR[mse_scale], weight_decay)
+        self.alpha = alpha
+
+    @cached_property
+    def perceptual(self) -> Lpips:
+        """The perceptual distance, loaded when it is first needed.
+
+        It is no module, so that it is neither trained nor saved.
+        """
+        return Lpips(self.lpips)
+
+    def start_stage(
+        self, stage: Stage, index: int, count: int, finished_steps: int
+    ) -> None:
+        """Make ready for one row; see :meth:`CodecModule.start_stage`.
+
+        Raises:
+            ValueError: As there; also if the row needs LPIPS and its weights are
+                missing, or if it codes nothing and yet trains the latent codec.
+        """
+        super().start_stage(stage, index, count, finished_steps)
+        if self.uncoded and any(
+            p.requires_grad for p in self.codec.latent_codec.parameters()
+        ):
+            raise ValueError(
+                f"stage {stage.name!r} gives the rate no weight, so it codes nothing "
+                "and its latent codec cannot train: set trainable to [backbone]"
+            )
+        if stage is UNTRAINED:
+            return
+        trained, coded = padded_length(stage.frames), self.codec.frames_per_unit
+        if trained < coded:
+            warnings.warn(
+                f"stage {stage.name!r} trains groups of {trained} frames, but {coded} "
+                "will be coded together, at a poor quality: set frames of the "
+                f"stage (or of shrink) to {coded}, or frames_per_unit to {trained}",
+                stacklevel=2,
+            )
+        if self.beta:
+            try:
+                check_lpips(self.lpips)
+            except UnavailableMetricError as error:
+                raise UnavailableMetricError(
+                    f"{error}; for a rehearsal, --model.lpips random does without"
+                ) from error
+
+    @property
+    def uncoded(self) -> bool:
+        """Whether the stage trains the video VAE alone."""
+        return not self.stage.codes
+
+    def weight_groups(self) -> list[dict[str, Any]]:
+        """Return the weights that train: all but matrices and kernels do not decay."""
+        prior = set(self.codec.latent_codec.prior.parameters())
+        groups: dict[bool, list[Tensor]] = {True: [], False: []}
+        for parameter in self.codec.parameters():
+            if parameter.requires_grad:
+                decays = parameter.ndim > 1 and parameter not in prior
+                groups[decays].append(parameter)
+        return [
+            {"params": groups[True]},
+            {"params": groups[False], "weight_decay": 0.0},
+        ]
+
+    def lmbda(self, rate: Tensor) -> Tensor:
+        """Return the rate: it is the Lagrangian itself; 1 where there are no bits."""
+        return torch.ones_like(rate) if self.uncoded else rate.float()
+
+    def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        """Draw nothing but noise; all frames weigh the same."""
+        conditions = {"seeds": seeds} if training else {}
+        if self.uncoded:
+            conditions["uncoded"] = torch.ones((), dtype=torch.bool)
+        shape = clip.shape[:2]
+        rate = torch.full(shape[:1], self.codec.rate_knob.high, device=clip.device)
+        weights = torch.ones(shape, device=clip.device)
+        return Draw(clip, rate, self.lmbda(rate), weights, conditions)
+
+    def terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
+        """Return rate, squared error and LPIPS, the latter with alpha, beta, lambda."""
+        terms = super().terms(draw, out)
+        perceptual = torch.zeros_like(draw.frame_weights)
+        if self.beta:
+            perceptual = self.perceptual(out.x_hat, draw.clip) * draw.frame_weights
+        return {
+            **terms,
+            "distortion": self.alpha * terms["distortion"],
+            "lpips": self.beta * (draw.lmbda[:, None] * perceptual).mean(),
+        }

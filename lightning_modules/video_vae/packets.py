@@ -1,0 +1,115 @@
+"""The bytes of one group of pictures.
+
+A packet begins with one byte::
+
+    bits 0-5  latent steps t less 1: the group was coded as 4 t + 1 frames
+    bit 6     tiled: two bytes follow, the side of a tile in pixels, little-endian
+    bit 7     blends: the first frame is shared with the group before
+
+followed by one range-coded stream with z, then y group by group and colour by colour.
+It is one, because a stream costs up to 50 bits beyond its symbols, and all of a small
+group of pictures a few thousand. The checksum covers the head too.
+"""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lightning_modules.codec import DesyncError, Packet
+from lightning_modules.entropy import CdfTables, SymbolDecoder
+from lightning_modules.video_vae.backbone import TIME_STRIDE
+from lightning_modules.video_vae.ports import DecodePort, EncodePort
+
+STEPS, TILED, BLENDS = 63, 64, 128
+MAX_FRAMES = TIME_STRIDE * STEPS + 1
+"""Of a group of pictures."""
+MAX_TILE = (1 << 16) - 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a packet begins.
+
+    Attributes:
+        frames: That were coded together, 4 n + 1.
+        blends: Whether the first is shared with the group before.
+        tile: Side in pixels of the tiles that the video VAE works in; 0 for none.
+    """
+
+    frames: int
+    blends: bool
+    tile: int
+
+    def to_bytes(self) -> bytes:
+        """Return the head as it stands in the payload."""
+        first = self.frames // TIME_STRIDE | BLENDS * self.blends
+        if not self.tile:
+            return bytes([first])
+        return bytes([first | TILED]) + self.tile.to_bytes(2, "little")
+
+    @classmethod
+    def read(cls, packet: Packet) -> "Head":
+        """Return the head of a packet.
+
+        Raises:
+            DesyncError: No group of pictures begins like this.
+        """
+        payload = packet.payload
+        tiled = bool(payload) and payload[0] & TILED
+        if len(payload) < (3 if tiled else 1):
+            raise DesyncError(f"a packet of {len(payload)} bytes has no whole head")
+        frames = TIME_STRIDE * (payload[0] & STEPS) + 1
+        tile = int.from_bytes(payload[1:3], "little") if tiled else 0
+        if not 1 <= packet.frames <= frames:
+            raise DesyncError(
+                f"a packet of {frames} coded frames cannot complete {packet.frames}"
+            )
+        return cls(frames, bool(payload[0] & BLENDS), tile)
+
+
+def pack(head: Head, port: EncodePort, completes: int) -> Packet:
+    """Return the packet of a group of pictures.
+
+    Args:
+        head: Its beginning.
+        port: What took its symbols.
+        completes: Frames that are complete when it is decoded.
+    """
+    start = head.to_bytes()
+    return Packet(
+        payload=start + port.encoder.finish(),
+        frames=completes,
+        checksum=zlib.crc32(start, port.encoder.checksum),
+        estimated_bits=port.bits if port.estimate else None,
+    )
+
+
+@contextmanager
+def unpack(
+    packet: Packet, head: Head, tables: dict[str, CdfTables]
+) -> Iterator[DecodePort]:
+    """Give a port that reads a packet's symbols; check them when it is done.
+
+    Args:
+        packet: What :func:`pack` gave.
+        head: Its beginning.
+        tables: The encoder's.
+
+    Raises:
+        DesyncError: The symbols are not those that were coded.
+    """
+    start = head.to_bytes()
+    try:
+        decoder = SymbolDecoder(packet.payload[len(start) :])
+        yield DecodePort(decoder, tables)
+        decoder.finish()
+    except ValueError as error:
+        raise DesyncError(f"the symbols cannot be read: {error}") from error
+    checksum = zlib.crc32(start, decoder.checksum)
+    if checksum != packet.checksum:
+        raise DesyncError(
+            f"checksum {checksum:08x} instead of {packet.checksum:08x}: this machine "
+            "computes other probabilities than the encoder's did; decode with the same "
+            "device and dtype"
+        )

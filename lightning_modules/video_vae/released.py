@@ -1,0 +1,192 @@
+"""The published weights of CV-VAE and LeanVAE, under this package's names.
+
+Their files hold more than a codec needs: heads for a variance, discriminators, losses.
+Only names and shapes of the published state dicts are used here.
+
+Source: AILab-CVC/CV-VAE (the model for SD 2.1) and westlake-repl/LeanVAE.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+LATENT_LAYERS = frozenset(
+    {
+        "encoder.last.weight",
+        "encoder.last.bias",
+        "decoder.first.weight",
+        "encoder.sensing.weight",
+        "decoder.guess.weight",
+    }
+)
+"""Layers whose shape depends on the latent's channels."""
+
+_CV_VAE = (
+    (r"^(encoder|decoder)\.norm_out\.", r"\1.norm."),
+    (r"^encoder\.conv_in\.", "encoder.first."),
+    (r"^encoder\.conv_out\.", "encoder.last."),
+    (r"^decoder\.conv_in\.", "decoder.first."),
+    (r"^decoder\.conv_out\.", "decoder.last."),
+    (r"^encoder\.down\.(\d)\.block\.", r"encoder.levels.\1."),
+    (r"^encoder\.down\.(\d)\.downsample\.conv\.", r"encoder.levels.\1.2."),
+    # They count the decoder's levels from the finest, against the order of the data.
+    *((rf"^decoder\.up\.{i}\.block\.", f"decoder.levels.{3 - i}.") for i in range(4)),
+    *(
+        (rf"^decoder\.up\.{i}\.upsample\.conv\.", f"decoder.levels.{3 - i}.3.")
+        for i in range(4)
+    ),
+    (r"\.mid\.block_1\.", ".middle.0."),
+    (r"\.mid\.block_2\.", ".middle.2."),
+    (r"\.mid\.attn_1\.(norm|q|k|v|proj_out)_t\.", r".middle.1.time.\1."),
+    (r"\.mid\.attn_1\.(norm|q|k|v|proj_out)\.", r".middle.1.space.\1."),
+    (r"(\.middle\.1\.\w+)\.q\.", r"\1.query."),
+    (r"(\.middle\.1\.\w+)\.k\.", r"\1.key."),
+    (r"(\.middle\.1\.\w+)\.v\.", r"\1.value."),
+    (r"(\.middle\.1\.\w+)\.proj_out\.", r"\1.out."),
+    (r"\.nin_shortcut\.", ".shortcut."),
+)
+
+_LEAN_VAE = (
+    (r"^encoder\.(\w+)_proj\.1\.", r"encoder.patches.\1."),
+    (r"^decoder\.(\w+)_proj\.0\.", r"decoder.patches.\1."),
+    (r"\.(low|high)_layer\.", r".\1."),
+    (r"\.fusion_layer\.", ".fused."),
+    (r"^latent_bottleneck\.phi$", "encoder.sensing.weight"),
+    (r"^latent_bottleneck\.Q$", "decoder.guess.weight"),
+    (r"^latent_bottleneck\.weights\.(\d+)$", r"decoder.iterations.\1.step"),
+    (r"^latent_bottleneck\.threshold\.(\d+)$", r"decoder.iterations.\1.threshold"),
+    (r"^latent_bottleneck\.forward_l\.(\d+)\.", r"decoder.iterations.\1.analysis."),
+    (r"^latent_bottleneck\.backward_l\.(\d+)\.", r"decoder.iterations.\1.synthesis."),
+    (r"\.dconv_layer\.(\d+)\.ds_conv\.", r".\1.depthwise."),
+    (r"\.ffd_layer\.(\d+)\.0\.", r".\1.norm."),
+    (r"\.ffd_layer\.(\d+)\.1\.", r".\1.widen."),
+    (r"\.ffd_layer\.(\d+)\.4\.", r".\1.narrow."),
+)
+
+_KINDS = (
+    ("CV-VAE", "decoder.up.0.block.0.conv1.weight", ("encoder", "decoder"), _CV_VAE),
+    (
+        "LeanVAE",
+        "latent_bottleneck.phi",
+        ("encoder", "decoder", "latent_bottleneck"),
+        _LEAN_VAE,
+    ),
+)
+"""Name, a key that tells it, the parts a codec needs, and what they are called here."""
+
+_OTHER_CV_VAE = "encoder.down_blocks.0."
+
+
+@dataclass(frozen=True)
+class Released:
+    """Published weights, renamed.
+
+    Attributes:
+        kind: ``CV-VAE`` or ``LeanVAE``.
+        weights: By the names of the backbone's state dict.
+        left_out: What a codec does not need, and how many tensors of each.
+    """
+
+    kind: str
+    weights: dict[str, Tensor]
+    left_out: dict[str, int]
+
+    def for_network(self, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights under the names of a backbone, or of a codec with one.
+
+        Args:
+            wanted: The network's state dict.
+
+        Raises:
+            ValueError: The network's backbone is another, or of another size.
+        """
+        prefix = "backbone." if any(k.startswith("backbone.") for k in wanted) else ""
+        given = {prefix + key: value for key, value in self.weights.items()}
+        parts = (f"{prefix}encoder.", f"{prefix}decoder.")
+        own = {key for key in wanted if key.startswith(parts)}
+        wrong = [
+            key
+            for key in sorted(own | given.keys())
+            if key.removeprefix(prefix) not in LATENT_LAYERS
+            and (
+                key not in wanted
+                or key not in given
+                or given[key].shape != wanted[key].shape
+            )
+        ]
+        if wrong:
+            raise ValueError(
+                f"these are the released weights of {self.kind}, and {len(wrong)} of "
+                f"them do not fit the network ({', '.join(wrong[:3])}, ...): it must "
+                f"have {'cv_vae' if self.kind == 'CV-VAE' else 'lean_vae'} as its "
+                "backbone, in the paper's size, with the same half_3d"
+            )
+        return given
+
+
+def find_released(weights: Mapping[str, Tensor]) -> Released | None:
+    """Return published weights under this package's names, or ``None`` for others.
+
+    Args:
+        weights: A state dict, its keys perhaps with a prefix before all of the model.
+
+    Raises:
+        ValueError: They are of a published model that no backbone here is.
+    """
+    for kind, telling, parts, names in _KINDS:
+        if telling in weights:
+            return _rename(weights, kind, "", parts, names)
+        for key in weights:
+            if key.endswith(f".{telling}"):
+                return _rename(weights, kind, key.removesuffix(telling), parts, names)
+    if any(_OTHER_CV_VAE in key for key in weights):
+        raise ValueError(
+            "these are weights of a VAE in the layout of SD 3 (vae3d_sd3), whose "
+            "padding and attention differ: take those of CV-VAE for SD 2.1, vae3d or "
+            "vae3d_v1-1"
+        )
+    return None
+
+
+def _rename(
+    weights: Mapping[str, Tensor],
+    kind: str,
+    prefix: str,
+    parts: tuple[str, ...],
+    names: tuple[tuple[str, str], ...],
+) -> Released:
+    renamed: dict[str, Tensor] = {}
+    left_out: dict[str, int] = {}
+    for full, value in weights.items():
+        key = full.removeprefix(prefix)
+        part = key.split(".")[0]
+        if not full.startswith(prefix) or part not in parts:
+            part = full.split(".")[0] if not full.startswith(prefix) else part
+            left_out[part] = left_out.get(part, 0) + 1
+            continue
+        for pattern, replacement in names:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = _reshape(key, value)
+    if kind == "CV-VAE":
+        _drop_variance(renamed, left_out)
+    return Released(kind, renamed, left_out)
+
+
+def _reshape(key: str, value: Tensor) -> Tensor:
+    """Return a weight of a convolution as the layer here holds it."""
+    if value.ndim != 4:
+        return value
+    # 1x1 convolutions of the attention are linear layers here, and kernels that see
+    # one frame have three dimensions.
+    return value.flatten(1) if ".middle.1." in key else value.unsqueeze(2)
+
+
+def _drop_variance(weights: dict[str, Tensor], left_out: dict[str, int]) -> None:
+    """Keep the mean of an encoder whose last layer gives a mean and a variance."""
+    z = weights["decoder.first.weight"].shape[1]
+    if weights["encoder.last.bias"].shape[0] == 2 * z:
+        for key in ("encoder.last.weight", "encoder.last.bias"):
+            weights[key] = weights[key][:z]
+        left_out["variance of encoder.conv_out"] = 2
