@@ -21,10 +21,10 @@ from lightning_modules.dhvc.entropy_model import (
     SIGMA_LEVELS,
     sigma_tables,
     split_prior,
-    training_bits,
 )
 from lightning_modules.dhvc.walk import State
 from lightning_modules.entropy import SymbolDecoder, SymbolEncoder, gaussian_bits
+from lightning_modules.layers import training_bits
 from lightning_modules.stages import Stage
 
 CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
@@ -341,6 +341,24 @@ def test_the_bits_of_a_scale_do_not_depend_on_finer_ones(scale):
     for number in range(1, 5):
         gradient = codec.network.scale(number)[0].posterior[1].weight.grad
         assert bool(gradient.any()) == (number <= scale)
+
+
+def test_taps_that_reach_beyond_every_crop_are_silent():
+    module = DHVC("tiny")
+    module.train()
+    draw = module.draw(scene(2, 64, 64)[None], torch.tensor([4]), training=True)
+    out = module.codec(draw.clip, draw.rate, **draw.conditions)
+    module.loss(module.terms(draw, out)).backward()
+    # At 1/32 the crop has 2 x 2 positions: of the taps 3 apart only one meets any.
+    near, far, _ = module.codec.network.scale(2)[0].predictor[1].attention
+    for conv, reached in ((near, 1), (far, 0)):
+        centre = conv.kernel_size[0] // 2
+        inside = slice(centre - reached, centre + reached + 1)
+        for values in (conv.weight.grad, conv.weight.data):
+            values = values.clone()
+            assert values[..., centre, centre].any()
+            values[..., inside, inside] = 0
+            assert not values.any()
 
 
 def test_the_rate_of_training_is_noisy_and_the_same_for_the_same_seed():
@@ -758,3 +776,29 @@ def test_cuda_bytes_decode_on_cuda():
     codec = lively(auxiliary=False).cuda()
     groups, own = coded(codec, scene(5))
     assert same(received(codec, groups), own) == [True] * 5
+
+
+def test_lambda_starts_loud_in_the_embedding_and_silent_in_the_blocks():
+    network = DHVC("tiny").codec.network
+    embedded = network.embed(torch.tensor([256.0, 512.0, 1024.0, 2048.0]))
+    # Torch's own start gives 0.03 to 0.08.
+    assert embedded.std(dim=0).mean() > 0.15
+    modulated = [m for m in network.modules() if isinstance(m, ResBlock) and m.adaptive]
+    assert modulated
+    for block in modulated:
+        assert block.modulation(embedded).abs().max() < 0.05
+
+
+def test_what_every_block_pulls_at_learns_slower_where_rates_are_large():
+    for size, factor in (("tiny", 0.01), ("paper", 1.0)):
+        with torch.device("meta"):
+            module = DHVC(size)
+        module.stage = Stage("one", 1, 1, lr=0.5)
+        optimizer = module.configure_optimizers()["optimizer"]
+        others, embedding = optimizer.param_groups
+        assert others["lr"] == 0.5
+        assert embedding["lr"] == 0.5 * factor
+        slower = {id(p) for p in module.codec.network.embedding.parameters()}
+        assert {id(p) for p in embedding["params"]} == slower
+        everything = {id(p) for p in module.codec.parameters()}
+        assert {id(p) for p in others["params"]} == everything - slower

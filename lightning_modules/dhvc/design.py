@@ -35,6 +35,7 @@ class Widths:
         embedding: Width of the lambda embedding.
         gain: Initial gain of residual branches.
         latent_gain: Factor on the initial weights of the latents' last layers.
+        embedding_rate: Factor on the learning rate of the lambda embedding.
     """
 
     encoder: tuple[int, ...]
@@ -47,6 +48,7 @@ class Widths:
     embedding: int
     gain: float
     latent_gain: float = 1.0
+    embedding_rate: float = 1.0
 
 
 SIZES: dict[str, Widths] = {
@@ -72,12 +74,14 @@ SIZES: dict[str, Widths] = {
         unet=32,
         tail=3,
         auxiliary=(1, 2),
-        # Sizes for few steps at large learning rates: a wide embedding's units soon
-        # die; from a gain of 1e-6 lambda has no effect for hundreds of steps, and
-        # latents that begin within +-0.1 round to 0 for as long.
+        # Sizes for few steps at large learning rates. Lambda acts through the residual
+        # branches alone: with a gain of 1e-6 or 0.1 it has no effect for thousands of
+        # steps. Latents that begin within +-0.1 round to 0 for hundreds. Every block
+        # pulls at the embedding: at their rate its units die within as many.
         embedding=64,
-        gain=0.1,
+        gain=1.0,
         latent_gain=8.0,
+        embedding_rate=0.01,
     ),
     # Minutes on a CPU: shows that everything works, not how well.
     "tiny": Widths(
@@ -89,8 +93,9 @@ SIZES: dict[str, Widths] = {
         tail=2,
         auxiliary=(1, 2),
         embedding=32,
-        gain=0.1,
+        gain=1.0,
         latent_gain=8.0,
+        embedding_rate=0.01,
     ),
 }
 

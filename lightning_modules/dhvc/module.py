@@ -3,13 +3,14 @@
 Source: arXiv 2410.02598, sections 4.3.2 and 6.1.2.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
 from lightning_modules.dhvc.codec import DHVCCodec
+from lightning_modules.dhvc.design import SIZES
 
 
 class DHVC(CodecModule):
@@ -66,7 +67,21 @@ class DHVC(CodecModule):
             auxiliary,
         )
         super().__init__(codec, distortion, weight_decay)
+        self.size = size
         self.lmbda_sampling = lmbda_sampling
+
+    def weight_groups(self) -> list[dict[str, Any]]:
+        """Return the weights that train; see ``embedding_rate`` of the widths."""
+        embedding = set(self.codec.network.embedding.parameters())
+        trained = [p for p in self.codec.parameters() if p.requires_grad]
+        slower = [p for p in trained if p in embedding]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p not in embedding]}
+        ]
+        if slower:
+            lr = SIZES[self.size].embedding_rate * self.stage.lr
+            groups.append({"params": slower, "lr": lr})
+        return groups
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the rate: it is the Lagrangian itself."""
