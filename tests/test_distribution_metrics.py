@@ -253,7 +253,7 @@ def fake(name, **contents):
 @pytest.mark.parametrize("check", [check_inception, check_brisque])
 def test_a_missing_package_is_named_with_how_to_install_it(check, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UnavailableMetricError, match="pip install (torch|piq)"):
+    with pytest.raises(UnavailableMetricError, match=r"pip install (torch|piq)"):
         check()
 
 
