@@ -142,7 +142,7 @@ def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
             f"{float(psnr(y, x)):.2f} dB",
             f"error x{ERROR_GAIN}",
         ]
-        rows += [_captions(labels, row.shape[1]), row]
+        rows += [captions(labels, row.shape[1]), row]
     return np.concatenate(rows)
 
 
@@ -160,7 +160,7 @@ def _picture(x: Tensor) -> Picture:
     return picture
 
 
-def _captions(labels: list[str], width: int) -> Picture:
+def captions(labels: list[str], width: int) -> Picture:
     """Draw a dark line of text, one label at the left of each tile."""
     import cv2
 

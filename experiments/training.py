@@ -30,6 +30,7 @@ from callbacks.guards import (
     StepGuard,
 )
 from callbacks.interrupt import SaveOnSignal
+from callbacks.map_logger import MapLogger
 from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
 from datamodules.video import VideoDataModule
@@ -292,9 +293,9 @@ class Run:
         if tracking.real_bits_every_n_validations:
             callbacks.append(RealBitsGuard(tracking.real_bits_every_n_validations))
         if tracking.strips_every_n_validations and self.keeps_files:
-            callbacks.append(
-                ClipLogger(self.folder.path, tracking.strips_every_n_validations)
-            )
+            every = tracking.strips_every_n_validations
+            callbacks.append(ClipLogger(self.folder.path, every))
+            callbacks.append(MapLogger(self.folder.path, every))
         directory = self.folder.path / stage.name
         checkpoints = StageCheckpoints(directory, options.save_every_n_steps)
         return [*callbacks, checkpoints, FinalValidation(), StageProgress()]

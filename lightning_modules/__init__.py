@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
     from lightning_modules.codec import VideoCodec
 
-__all__ = ["DHVC", "UI2C", "VideoVAE"]
+__all__ = ["DHVC", "UI2C", "DualDomain", "VideoVAE"]
 
 _CODECS = {
     "DHVC": ("lightning_modules.dhvc", "DHVCCodec"),
+    "DualDomain": ("lightning_modules.dual_domain", "DualDomainCodec"),
     "UI2C": ("lightning_modules.ui2c", "UI2CCodec"),
     "VideoVAE": ("lightning_modules.video_vae", "VideoVAECodec"),
 }

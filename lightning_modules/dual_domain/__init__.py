@@ -1,0 +1,1 @@
+"""DualDomain: coding without error propagation, in pixels and latents (2512.10450)."""

@@ -1,0 +1,384 @@
+"""DualDomain as a video codec: what is tried for each frame, and what losses do.
+
+Whatever decides what symbols cost runs in float64, on both sides: one table chosen
+differently turns the rest of a frame into noise, and float32 results differ between
+machines, threads and libraries by enough for that. Training and estimates run in the
+weights' own type.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lightning_modules.codec import (
+    CodecOutput,
+    Packet,
+    RateKnob,
+    VideoCodec,
+    check_size,
+    pad_to_multiple,
+)
+from lightning_modules.dual_domain.design import (
+    LATENT_STRIDE,
+    SIZES,
+    ModeDecision,
+    Numeric,
+    Options,
+    Quantiser,
+    StepKind,
+    Transform,
+)
+from lightning_modules.dual_domain.entropy_model import symbol_tables
+from lightning_modules.dual_domain.estimation import (
+    TERMS,
+    Clip,
+    Objective,
+    code_frames,
+    estimate_clip,
+)
+from lightning_modules.dual_domain.frame_coder import FrameCoder, padded_size
+from lightning_modules.dual_domain.network import (
+    DualDomainNetwork,
+    Mode,
+    Reference,
+    State,
+    latent_shape,
+)
+from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
+from lightning_modules.dual_domain.ports import PARTS, EstimatePort, SilentPort
+from lightning_modules.entropy import CdfTables
+
+
+class DualDomainCodec(VideoCodec):
+    """Coding in which no frame's pixels depend on another frame's.
+
+    Args:
+        size: Widths: ``base``, ``small`` or ``tiny``.
+        pixel_alignment: Whether a flow is coded and the last frame warped by it.
+        fgdt: Whether the deformable transformer aligns latents.
+        references: Frames that it sees, 1 to 3.
+        step: What gives the quantisation steps; see ``design.Options``.
+        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate).
+        transform: ``unified``, or ``separate`` (ablation: errors propagate).
+        mode_decision: How the encoder chooses between intra, inter, and inter without
+            motion for each frame: by their ``real`` or ``estimated`` bits; or always
+            ``inter``, after the first.
+        numeric: What everything that chooses tables is computed in. ``float32`` is
+            faster, and decodes on the encoder's own kind of machine only.
+
+    Raises:
+        ValueError: An argument is out of range, or two exclude each other.
+    """
+
+    rate_knob = RateKnob("quality", 0.0, 1.0, (0.0, 0.33, 0.67, 1.0))
+    frames_per_unit = 1
+    pad_multiple = LATENT_STRIDE
+
+    def __init__(
+        self,
+        size: Literal["base", "small", "tiny"] = "base",
+        pixel_alignment: bool = True,
+        fgdt: bool = True,
+        references: int = 3,
+        step: StepKind = "moe",
+        quantiser: Quantiser = "lattice",
+        transform: Transform = "unified",
+        mode_decision: ModeDecision = "real",
+        numeric: Numeric = "float64",
+    ) -> None:
+        options = Options(pixel_alignment, fgdt, references, step, quantiser, transform)
+        super().__init__(
+            size=size, **vars(options), mode_decision=mode_decision, numeric=numeric
+        )
+        if size not in SIZES:
+            raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
+        self.options = options
+        self.mode_decision: ModeDecision = "real"
+        self.numeric: Numeric = "float64"
+        self.configure(mode_decision=mode_decision, numeric=numeric)
+        self.objective: Objective = "joint"
+        self.network = DualDomainNetwork(SIZES[size], options)
+        # No registered children: they repeat the network's weights.
+        self._copies: dict[str, DualDomainNetwork] = {}
+
+    def configure(self, **options: Any) -> None:
+        """Set how it codes; see :meth:`VideoCodec.configure`.
+
+        Args:
+            options: ``mode_decision`` and ``numeric``, as in the constructor.
+
+        Raises:
+            ValueError: An option is unknown, or its value.
+        """
+        kinds = {"mode_decision": get_args(ModeDecision), "numeric": get_args(Numeric)}
+        super().configure(**{k: v for k, v in options.items() if k not in kinds})
+        for name, value in options.items():
+            if value not in kinds[name]:
+                raise ValueError(
+                    f"{name} {value!r} is unknown: choose from {list(kinds[name])}"
+                )
+        self.mode_decision = options.get("mode_decision", self.mode_decision)
+        self.numeric = options.get("numeric", self.numeric)
+        if self.options.propagates and self.mode_decision != "inter":
+            raise ValueError(
+                "modes can be compared by their bits only where pixels are the same: "
+                "with mean_centred or separate, set mode_decision to inter"
+            )
+
+    # Training and estimates.
+
+    def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
+        """Code a clip differentiably; see :meth:`VideoCodec.forward`.
+
+        In training mode, what is coded follows from :attr:`objective`.
+
+        Args:
+            clip: (B, T, 3, H, W), RGB in [0, 1].
+            rate: (B,), quality in [0, 1].
+            conditions: Both optional. ``quality`` (B, T): of each frame, instead of
+                ``rate``. ``seeds`` (B,) int64: per-sample noise of the rate estimate
+                (training draws it where absent).
+
+        Returns:
+            ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
+            how far it overshoots. ``parts`` has the bits of motion, hyper-latent and
+            latent.
+        """
+        batch, count, _, height, width = clip.shape
+        if not self.training and batch > 1:
+            return self._one_by_one(clip, rate, conditions)
+        seeds = conditions.get("seeds")
+        if seeds is None and self.training:
+            seeds = torch.randint(0, 2**62, (batch,), device=clip.device)
+        quality = conditions.get("quality", rate[:, None].expand(-1, count))
+        steps = (quality.double() * QUALITY_STEPS).round()
+        frames = pad_to_multiple(clip.flatten(0, 1), self.pad_multiple)
+        padded = Clip(
+            frames.unflatten(0, (batch, count)),
+            (steps / QUALITY_STEPS).float(),
+            seeds,
+        )
+        if self.training:
+            recompute = self.checkpoint_activations
+            out = estimate_clip(self.network, padded, self.objective, recompute)
+        else:
+            out = code_frames(self.network, padded, modes=self._modes)
+        x_hat = torch.stack(out.pixels, dim=1)[..., :height, :width].float()
+        bits = torch.stack(out.bits, dim=1)
+        zero = bits.new_zeros(())
+        return CodecOutput(
+            x_hat if self.training else x_hat.clamp(0.0, 1.0),
+            bits.sum(-1),
+            {name: out.terms.get(name, zero) for name in TERMS},
+            {part: bits[..., number] for number, part in enumerate(PARTS)},
+        )
+
+    def _one_by_one(
+        self, clip: Tensor, rate: Tensor, conditions: dict[str, Tensor]
+    ) -> CodecOutput:
+        """Code samples apart: each frame of each chooses its mode."""
+        outs = [
+            self(
+                clip[i : i + 1],
+                rate[i : i + 1],
+                **{name: value[i : i + 1] for name, value in conditions.items()},
+            )
+            for i in range(len(clip))
+        ]
+        return CodecOutput(
+            torch.cat([out.x_hat for out in outs]),
+            torch.cat([out.bits for out in outs]),
+            outs[0].terms,
+            {part: torch.cat([out.parts[part] for out in outs]) for part in PARTS},
+        )
+
+    def _modes(self, state: State) -> list[Mode]:
+        """Return the ways to code a frame that are tried."""
+        if not state:
+            return [Mode.INTRA]
+        if self.mode_decision == "inter":
+            return [Mode.INTER]
+        if not self.options.pixel_alignment:
+            return [Mode.INTER, Mode.INTRA]
+        return [Mode.INTER, Mode.STILL, Mode.INTRA]
+
+    # Packets.
+
+    @torch.inference_mode()
+    def compress(
+        self,
+        frames: Iterable[Tensor],
+        rate: float,
+        *,
+        intra_period: int = -1,
+        reconstruct: bool = False,
+        rate_at: Callable[[int], float] | None = None,
+    ) -> Iterator[Packet]:
+        """Code frames into packets; see :meth:`VideoCodec.compress`.
+
+        Args:
+            frames: As there.
+            rate: Quality.
+            intra_period: As there. Other frames may come out intra too, where that
+                takes fewer bits.
+            reconstruct: As there.
+            rate_at: The quality of each frame by its number from 0, instead of
+                ``rate``; pixels of other frames do not depend on it.
+
+        Raises:
+            ValueError: A quality is not possible, the intra period below 1, or a frame
+                has another size than the first.
+        """
+        self.rate_knob.check(rate)
+        if intra_period != -1 and intra_period < 1:
+            raise ValueError(
+                f"intra_period is {intra_period}: it must be -1 (start once) or at "
+                "least 1"
+            )
+        coder = self.frame_coder(self.numeric)
+        state: State = ()
+        size: tuple[int, int] | None = None
+        for number, frame in enumerate(frames):
+            size = check_size(frame, size)
+            if intra_period > 0 and number % intra_period == 0:
+                state = ()
+            quality = self.rate_knob.check(rate_at(number)) if rate_at else rate
+            packet, state = coder.encode(frame, quality, state, reconstruct=reconstruct)
+            yield packet
+
+    def frame_coder(self, numeric: Numeric) -> FrameCoder:
+        """Return what codes and decodes frames, with the weights as they are now."""
+        return FrameCoder(
+            self.network,
+            self._exact(numeric),
+            self.tables,
+            self._modes,
+            self.mode_decision == "estimated",
+        )
+
+    @torch.inference_mode()
+    def _exact(self, numeric: Numeric) -> DualDomainNetwork:
+        """Return the network in another type."""
+        like = self.network.like
+        dtype = getattr(torch, numeric)
+        if like.dtype == dtype:
+            return self.network
+        copy = self._copies.get(numeric)
+        if copy is None or copy.like.device != like.device:
+            copy = deepcopy(self.network).to(dtype).eval().requires_grad_(False)
+            self._copies[numeric] = copy
+            return copy
+        weights = zip(copy.parameters(), self.network.parameters(), strict=True)
+        for mine, theirs in weights:
+            mine.copy_(theirs)
+        return copy
+
+    def train(self, mode: bool = True) -> "DualDomainCodec":
+        """Switch mode; going back to training drops the networks' copies."""
+        if mode:
+            self._copies = {}
+        super().train(mode)
+        return self
+
+    @torch.inference_mode()
+    def decompress(
+        self, packets: Iterable[Packet | None], height: int, width: int
+    ) -> Iterator[Tensor]:
+        """Decode packets; see :meth:`VideoCodec.decompress`.
+
+        A lost packet, and every one after it that refers to it, shows the last good
+        frame again (mid grey before the first), until an intra frame.
+        """
+        coders: dict[Numeric, FrameCoder] = {}
+        state: State = ()
+        lost = False
+        last = torch.full((3, height, width), 0.5)
+        for packet in packets:
+            head = None if packet is None else read_head(packet)[0]
+            if packet is None or head is None or (lost and head.mode != Mode.INTRA):
+                lost = True
+                yield last
+                continue
+            lost = False
+            if head.numeric not in coders:
+                coders[head.numeric] = self.frame_coder(head.numeric)
+            coder = coders[head.numeric]
+            last, state = coder.decode(packet, state, height, width)
+            yield last
+
+    # The rest of the contract.
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.like.device
+
+    @torch.no_grad()
+    def maps(self, frame: Tensor, rate: float) -> dict[str, Tensor]:
+        """Return a frame's steps and experts; see :meth:`VideoCodec.maps`.
+
+        ``log_step`` is the mean over channels of the logarithm of the quantisation
+        step. A dead mixture shows as a standard deviation near 0. ``expert<i>`` is the
+        share of an expert; its mean is how much it is used.
+        """
+        network = self.network
+        padded = pad_to_multiple(frame[None].to(self._device), self.pad_multiple)
+        quality = torch.tensor([rate], device=self._device)
+        content = network.transform(padded)
+        if network.steps_by_hyper:
+            target = network.analyse(padded, quality)
+            port = EstimatePort(self.options.quantiser)
+            shape = latent_shape(padded)
+            content = network.code(target, (), None, quality, shape, port).hyper
+        steps = network.encoder_steps
+        size = content.shape[-2:]
+        step = -steps(content, quality).mean(dim=1)[0]
+        maps = {"log_step": step.expand(size)}
+        if steps.experts is not None:
+            shares = steps.experts.route(content, quality).softmax(dim=1)[0]
+            maps |= {f"expert{i}": share for i, share in enumerate(shares, start=1)}
+        return maps
+
+    def build_tables(self) -> dict[str, CdfTables]:
+        """Return the Gaussian tables and the factorised ones of each z."""
+        tables = {
+            "symbols": symbol_tables(),
+            "hyper": self.network.z_prior.tables(),
+        }
+        if self.options.pixel_alignment:
+            tables["motion"] = self.network.motion_decoder.z_prior.tables()
+        return tables
+
+    def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
+        """Return an inter frame with all its references; see the base class.
+
+        One way of coding it: where the encoder chooses between modes, the two others
+        cost a pass of ``decode`` without the decoder's transform each.
+        """
+        rows, columns = padded_size(height, width)
+        frame = torch.zeros(1, 3, rows, columns, device=self._device)
+        shape = latent_shape(frame)
+        latent = frame.new_zeros(1, SIZES[self.architecture["size"]].latent, *shape[1:])
+        still = frame.new_zeros(1, 2, rows, columns)
+        quality = torch.tensor([0.5], device=self._device)
+        known = Reference(frame, latent, still)
+        state = (known,) * self.options.references
+
+        def run(coded: bool) -> tuple[Tensor, Reference]:
+            network, port = self.network, SilentPort()
+            motion = target = None
+            if coded and self.options.pixel_alignment:
+                motion = network.analyse_flow(frame, frame, quality)
+            flow = network.code_motion(Mode.INTER, motion, quality, shape, port)
+            if coded and self.options.transform == "unified":
+                target = network.analyse(frame, quality)
+            elif coded:
+                assert flow is not None
+                target = network.analyse_inter(frame, frame, flow, quality)
+            symbols = network.code(target, state, flow, quality, shape, port)
+            return network.finish(symbols, state, flow, quality)
+
+        return {"encode": partial(run, True), "decode": partial(run, False)}

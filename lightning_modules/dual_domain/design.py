@@ -1,0 +1,192 @@
+"""DualDomain's dimensions: widths by size, and what the ablations change.
+
+Source: arXiv 2512.10450, of which only the abstract is public: the equations, widths
+and numbers in this folder are our design, unless a source is named.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
+Quantiser = Literal["lattice", "mean_centred"]
+Transform = Literal["unified", "separate"]
+ModeDecision = Literal["real", "estimated", "inter"]
+Numeric = Literal["float64", "float32"]
+
+LATENT_STRIDE = 16
+HYPER_STRIDE = 4
+"""Of z, in positions of the latent."""
+MAX_REFERENCES = 3
+LMBDA_RANGE = (0.0018, 0.0483)
+"""On 255^2 times the mean squared error of RGB in [0, 1].
+
+Source: the range of the same authors' FTIC (ICLR 2024)."""
+
+
+def lagrangian(quality: Tensor) -> Tensor:
+    """Return the weight of the mean squared error on [0, 1] against bits per pixel.
+
+    Args:
+        quality: Any shape, in [0, 1].
+    """
+    low, high = LMBDA_RANGE
+    return 255.0**2 * low * torch.pow(high / low, quality.float())
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Channels and depths.
+
+    Attributes:
+        transform: Channels at 1/2, 1/4 and 1/8 of the sides.
+        latent: Channels of the latent, at 1/16.
+        blocks: Residual blocks at each of the three.
+        hyper: Hidden channels of the hyper transforms.
+        z: Channels of z, at 1/64.
+        experts: Experts of a step map.
+        heads: Attention heads, which are the groups of offsets too.
+        offsets: Hidden channels of the network that gives offsets.
+        groups: Channels of the latent that are coded together; they add up to it.
+        context: Hidden channels of a group's parameters.
+        flow: Hidden channels of each level of the flow network.
+        flow_kernel: Their kernels' side.
+        motion: Channels of the motion codec.
+        motion_latent: Channels of its latent, at 1/16.
+        motion_z: Channels of its z, at 1/64.
+    """
+
+    transform: tuple[int, int, int]
+    latent: int
+    blocks: int
+    hyper: int
+    z: int
+    experts: int
+    heads: int
+    offsets: int
+    groups: tuple[int, ...]
+    context: tuple[int, int]
+    flow: tuple[int, int, int, int]
+    flow_kernel: int
+    motion: int
+    motion_latent: int
+    motion_z: int
+
+
+SIZES: dict[str, Widths] = {
+    # 15.6 M parameters.
+    "base": Widths(
+        transform=(128, 160, 192),
+        latent=192,
+        blocks=3,
+        hyper=128,
+        z=64,
+        experts=8,
+        heads=8,
+        offsets=64,
+        groups=(16, 32, 48, 96),
+        context=(256, 192),
+        flow=(32, 64, 32, 16),
+        flow_kernel=7,
+        motion=64,
+        motion_latent=64,
+        motion_z=32,
+    ),
+    # Hours on a CPU, for rehearsals on real video.
+    "small": Widths(
+        transform=(64, 96, 128),
+        latent=128,
+        blocks=2,
+        hyper=96,
+        z=48,
+        experts=6,
+        heads=8,
+        offsets=48,
+        groups=(12, 20, 32, 64),
+        context=(192, 128),
+        flow=(24, 48, 24, 12),
+        flow_kernel=7,
+        motion=48,
+        motion_latent=48,
+        motion_z=24,
+    ),
+    # Minutes on a CPU: shows that everything works, not how well.
+    "tiny": Widths(
+        transform=(24, 32, 48),
+        latent=48,
+        blocks=1,
+        hyper=32,
+        z=16,
+        experts=4,
+        heads=4,
+        offsets=16,
+        groups=(16, 32),
+        context=(64, 48),
+        flow=(12, 16, 12, 8),
+        flow_kernel=5,
+        motion=16,
+        motion_latent=16,
+        motion_z=8,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the ablations change in the network.
+
+    Attributes:
+        pixel_alignment: Whether a flow is coded, the last frame warped by it and
+            transformed anew; otherwise its latent is the prediction as it is.
+        fgdt: Whether latents are aligned by the deformable transformer.
+        references: Previous frames that the transformer sees, 1 to 3.
+        step: What gives the quantisation steps: experts by content and quality
+            (``moe``; ``moe_hyper`` reads the hyper-latent instead of the symbols), a
+            gain per channel (``single``, or 8 interpolated vectors ``gain8``), or one
+            for all (``scalar``).
+        quantiser: ``lattice``: symbols are whole numbers of the latent itself;
+            ``mean_centred``: of the latent less its predicted mean.
+        transform: ``unified``: pixels follow from a frame's own symbols; ``separate``:
+            inter frames have transforms of their own that see the warped frame.
+    """
+
+    pixel_alignment: bool = True
+    fgdt: bool = True
+    references: int = MAX_REFERENCES
+    step: StepKind = "moe"
+    quantiser: Quantiser = "lattice"
+    transform: Transform = "unified"
+
+    @property
+    def propagates(self) -> bool:
+        """Whether pixels depend on other frames' (ablations only)."""
+        return self.quantiser != "lattice" or self.transform != "unified"
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no network.
+
+        Raises:
+            ValueError: A value is not one of the allowed ones, or two exclude each
+                other.
+        """
+        for name, kind in (
+            ("step", StepKind),
+            ("quantiser", Quantiser),
+            ("transform", Transform),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is unknown: choose from "
+                    f"{list(get_args(kind))}"
+                )
+        if not 1 <= self.references <= MAX_REFERENCES:
+            raise ValueError(
+                f"references is {self.references}: it must be 1 to {MAX_REFERENCES}"
+            )
+        if self.transform == "separate" and not self.pixel_alignment:
+            raise ValueError(
+                "separate transforms see the warped frame: set pixel_alignment to "
+                "true, or transform to unified"
+            )

@@ -1,0 +1,242 @@
+"""Differentiable passes over a clip: what each stage of the training minimises.
+
+=========  ===========================================================================
+objective  what is coded
+=========  ===========================================================================
+flow       nothing; flows to noisy references are estimated
+image      each frame alone
+motion     flows to reconstructions, which the image codec gives as they are
+prior      everything, but only the entropy model learns: latents are exact
+joint      everything; gradients reach references through the rate
+=========  ===========================================================================
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from lightning_modules.dual_domain.flow import (
+    charbonnier,
+    enlarge,
+    flow_loss,
+    warp,
+)
+from lightning_modules.dual_domain.network import (
+    Coded,
+    DualDomainNetwork,
+    Mode,
+    State,
+    latent_shape,
+)
+from lightning_modules.dual_domain.ports import PARTS, EstimatePort
+from lightning_modules.entropy import uniform_noise
+
+Objective = Literal["flow", "image", "motion", "prior", "joint"]
+
+TERMS = ("flow", "flow_distillation", "load_balance", "router_z", "monotonicity")
+"""Loss terms beside rate and distortion; 0 where an objective has none."""
+STREAMS_PER_FRAME = 16
+"""Noise streams kept for a frame: two for z's, and one for each step of values."""
+REFERENCE_STREAM = 2**20
+REFERENCE_NOISE = 0.08
+"""Width of the noise on references that flows are estimated to: what coding leaves."""
+
+
+@dataclass
+class Estimate:
+    """What a pass over a clip gives, padded.
+
+    Attributes:
+        pixels: Of each frame, (B, 3, H, W).
+        bits: Of each frame, (B, 3), by part.
+        terms: Loss terms by name.
+    """
+
+    pixels: list[Tensor] = field(default_factory=list)
+    bits: list[Tensor] = field(default_factory=list)
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a pass reads.
+
+    Attributes:
+        frames: (B, T, 3, H, W), padded, RGB in [0, 1].
+        quality: (B, T).
+        seeds: (B,), for noise; ``None`` to round instead.
+    """
+
+    frames: Tensor
+    quality: Tensor
+    seeds: Tensor | None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a pass.
+
+    Attributes:
+        pixels: (B, 3, H, W).
+        bits: (B, 3), by part.
+        state: What the next frame may refer to.
+        y: Its latent before quantisation.
+        coded: Its symbols.
+    """
+
+    pixels: Tensor
+    bits: Tensor
+    state: State
+    y: Tensor
+    coded: Coded
+
+
+def code_frames(
+    network: DualDomainNetwork,
+    clip: Clip,
+    *,
+    modes: Callable[[State], list[Mode]],
+    exact: bool = False,
+    recompute: bool = False,
+) -> Estimate:
+    """Code a clip frame by frame.
+
+    Args:
+        network: Its transforms.
+        clip: What to code.
+        modes: Which ways to code a frame after a state are tried.
+        exact: Estimate the bits of latents as they are, which no gradient reaches.
+        recompute: Activations in the backward pass.
+    """
+    estimate = Estimate()
+    state: State = ()
+    for number in range(clip.frames.shape[1]):
+        run = partial(_code_frame, network, clip, number, state, modes(state), exact)
+        frame: Frame = checkpoint(run, use_reentrant=False) if recompute else run()
+        state = frame.state
+        if number == 0 and clip.seeds is not None and not exact:
+            quality = clip.quality[:, 0]
+            estimate.terms = network.regularisers(frame.y, frame.coded, quality)
+        estimate.pixels.append(frame.pixels)
+        estimate.bits.append(frame.bits)
+    return estimate
+
+
+def _code_frame(
+    network: DualDomainNetwork,
+    clip: Clip,
+    number: int,
+    state: State,
+    modes: list[Mode],
+    exact: bool,
+) -> Frame:
+    frame, quality = clip.frames[:, number], clip.quality[:, number]
+    shape = latent_shape(frame)
+    options = network.options
+    motion = None
+    if Mode.INTER in modes and options.pixel_alignment:
+        motion = network.analyse_flow(frame, state[0].x_hat, quality)
+    separate = options.transform == "separate" and modes != [Mode.INTRA]
+    own = None if separate else network.analyse(frame, quality)
+    attempts = []
+    for mode in modes:
+        first = number * STREAMS_PER_FRAME
+        port = EstimatePort(options.quantiser, clip.seeds, first, exact)
+        seen = state if mode else ()
+        flow = network.code_motion(mode, motion, quality, shape, port)
+        target = own
+        if target is None:
+            assert flow is not None
+            target = network.analyse_inter(frame, state[0].x_hat, flow, quality)
+        coded = network.code(target, seen, flow, quality, shape, port)
+        attempts.append((_bits(port, frame), target, coded, seen, flow))
+    best = attempts[0]
+    if len(attempts) > 1:
+        best = min(attempts, key=lambda attempt: float(attempt[0].sum()))
+    bits, target, coded, seen, flow = best
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not exact):
+        pixels, left = network.finish(coded, seen, flow, quality)
+    state = (left, *seen)[: options.references]
+    return Frame(pixels, bits, state, target.y, coded)
+
+
+def _bits(port: EstimatePort, frame: Tensor) -> Tensor:
+    nothing = frame.new_zeros(len(frame), dtype=torch.float32)
+    return torch.stack([port.bits.get(part, nothing) for part in PARTS], dim=1)
+
+
+def code_motion(network: DualDomainNetwork, clip: Clip) -> Estimate:
+    """Code flows to reconstructions; pixels are the warped ones.
+
+    ``flow_distillation`` pulls a decoded flow to the one that was coded, which starts
+    what the warped frame's error cannot.
+    """
+    with torch.no_grad():
+        images = code_frames(network, clip, modes=lambda state: [Mode.INTRA])
+    nothing = torch.zeros_like(images.bits[0])
+    estimate = Estimate([images.pixels[0]], [nothing])
+    distances = []
+    for number in range(1, clip.frames.shape[1]):
+        frame, quality = clip.frames[:, number], clip.quality[:, number]
+        reference = images.pixels[number - 1].clamp(0.0, 1.0)
+        port = EstimatePort("lattice", clip.seeds, number * STREAMS_PER_FRAME)
+        flow = network.flow.full_size(frame, reference)
+        target = network.motion_encoder(flow, quality)
+        decoded = network.motion_decoder(target, quality, latent_shape(frame), port)
+        distances.append(charbonnier(decoded - flow.detach()).mean())
+        estimate.pixels.append(warp(reference, decoded))
+        estimate.bits.append(_bits(port, frame))
+    if distances:
+        estimate.terms["flow_distillation"] = torch.stack(distances).mean()
+    return estimate
+
+
+def estimate_flow(network: DualDomainNetwork, clip: Clip) -> Estimate:
+    """Estimate flows to noisy references; pixels are the warped ones."""
+    estimate = Estimate([clip.frames[:, 0]])
+    losses = []
+    for number in range(1, clip.frames.shape[1]):
+        frame, reference = clip.frames[:, number], clip.frames[:, number - 1]
+        if clip.seeds is not None:
+            stream = REFERENCE_STREAM + number
+            noise = uniform_noise(reference, clip.seeds, stream)
+            reference = reference + REFERENCE_NOISE * noise
+        flows = network.flow(frame, reference)
+        losses.append(flow_loss(flows, frame, reference))
+        estimate.pixels.append(warp(reference, enlarge(flows[-1].detach())))
+    if losses:
+        estimate.terms["flow"] = torch.stack(losses).mean()
+    nothing = clip.frames.new_zeros(len(clip.frames), len(PARTS))
+    estimate.bits = [nothing for _ in estimate.pixels]
+    return estimate
+
+
+def estimate_clip(
+    network: DualDomainNetwork, clip: Clip, objective: Objective, recompute: bool
+) -> Estimate:
+    """Return what training for an objective minimises.
+
+    Args:
+        network: Its transforms.
+        clip: What to code.
+        objective: See the table above.
+        recompute: Activations in the backward pass.
+    """
+    if objective == "flow":
+        return estimate_flow(network, clip)
+    if objective == "motion":
+        return code_motion(network, clip)
+    return code_frames(
+        network,
+        clip,
+        modes=lambda state: [
+            Mode.INTER if state and objective != "image" else Mode.INTRA
+        ],
+        exact=objective == "prior",
+        recompute=recompute,
+    )

@@ -1,0 +1,192 @@
+"""Quantisation steps: by quality and, with experts, by content.
+
+A latent y becomes symbols by a scale S(y, q), and symbols become a latent again by
+another, which the decoder knows from symbols and quality alone; or both follow from the
+frame's own hyper-latent. So a step never depends on other frames. The effective step is
+1 / S.
+"""
+
+from math import log
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.dual_domain.design import LMBDA_RANGE, StepKind, Widths
+from lightning_modules.dual_domain.flow import at_least_float32
+from lightning_modules.dual_domain.transforms import squash
+
+SLOPE = 0.5 * log(LMBDA_RANGE[1] / LMBDA_RANGE[0])
+"""Of log S over quality, at first: at high rates a step goes with lambda^(-1/2)."""
+REACH = log(2.0)
+"""Largest change of log S by the experts."""
+HIDDEN, ROUTER, EMBEDDING = 32, 64, 32
+GAINS = 8
+"""Vectors between which ``gain8`` interpolates."""
+STEEPEST = 0.2
+"""log S shall rise by at least this over quality 0 to 1, everywhere."""
+PROBE = 1 / 64
+"""Half the distance of the two qualities that the slope is measured with."""
+BALANCE_WEIGHT, ROUTER_WEIGHT = 1e-2, 1e-3
+
+
+class Gain(nn.Module):
+    """log S as a function of quality alone, (B, C, 1, 1).
+
+    Args:
+        channels: C.
+        kind: ``scalar``, ``gain8``, or one straight line per channel.
+    """
+
+    def __init__(self, channels: int, kind: StepKind) -> None:
+        super().__init__()
+        own = 1 if kind == "scalar" else channels
+        places = GAINS if kind == "gain8" else 2
+        line = SLOPE * torch.linspace(0.0, 1.0, places)
+        self.points = nn.Parameter(line[:, None].repeat(1, own))
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Interpolate between the points; quality is (B,), 0 at the first."""
+        last = len(self.points) - 1
+        place = (quality * last).clamp(0.0, float(last))
+        low = place.detach().floor().clamp(max=last - 1).long()
+        # Beyond both ends the line goes on.
+        share = (quality * last - low)[:, None]
+        points = at_least_float32(self.points)
+        value = points[low] * (1.0 - share) + points[low + 1] * share
+        return value[..., None, None]
+
+
+class QualityEmbedding(nn.Module):
+    """Quality (B,) to (B, 32)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(10, EMBEDDING)
+        self.second = nn.Linear(EMBEDDING, EMBEDDING)
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Embed q, q^2 and four octaves of sine and cosine."""
+        octaves = torch.pi * 2.0 ** torch.arange(4, device=quality.device)
+        angles = quality[:, None] * octaves.to(quality)
+        powers = torch.stack([quality, quality.square()], dim=1)
+        features = torch.cat([powers, angles.sin(), angles.cos()], dim=1)
+        hidden = F.gelu(self.first(features.to(self.first.weight)))
+        embedded: Tensor = self.second(hidden)
+        return embedded
+
+
+class Experts(nn.Module):
+    """A mixture, position by position, of networks that see content and quality.
+
+    All experts run everywhere: they are small, and a choice of some would be a
+    discontinuity that another machine may fall on the other side of.
+
+    Args:
+        channels: Of the content and of log S.
+        count: Number of experts.
+    """
+
+    def __init__(self, channels: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.embed = QualityEmbedding()
+        self.router_in = nn.Conv2d(channels, ROUTER, 1)
+        self.router_quality = nn.Linear(EMBEDDING, ROUTER)
+        self.router_out = nn.Sequential(
+            nn.GELU(),
+            nn.Conv2d(ROUTER, ROUTER, 3, padding=1, groups=ROUTER),
+            nn.GELU(),
+            nn.Conv2d(ROUTER, count, 1),
+        )
+        hidden = count * HIDDEN
+        self.expert_in = nn.Conv2d(channels, hidden, 1)
+        self.film = nn.Linear(EMBEDDING, 2 * hidden)
+        self.expert_out = nn.Conv2d(hidden, count * channels, 1, groups=count)
+
+    def route(self, content: Tensor, quality: Tensor) -> Tensor:
+        """Return the router's logits (B, count, h, w)."""
+        asked = self.router_quality(self.embed(quality))[..., None, None]
+        logits: Tensor = self.router_out(self.router_in(squash(content)) + asked)
+        return at_least_float32(logits)
+
+    def forward(self, content: Tensor, quality: Tensor) -> Tensor:
+        """Return the change of log S, (B, C, h, w), within +-ln 2.
+
+        What all positions of a channel want alike is the gain's business: left to the
+        experts, which learn faster, it drives every tanh into saturation (seen within
+        500 steps: no position differed from another any more).
+        """
+        shares = self.route(content, quality).softmax(dim=1)
+        film = self.film(self.embed(quality))[..., None, None]
+        factor, offset = film.chunk(2, dim=1)
+        hidden = F.gelu(self.expert_in(squash(content)) * (1.0 + factor) + offset)
+        opinions = self.expert_out(hidden).unflatten(1, (self.count, -1))
+        mixed = (at_least_float32(opinions) * shares[:, :, None]).sum(dim=1)
+        return REACH * torch.tanh(mixed - mixed.mean(dim=(-2, -1), keepdim=True))
+
+
+class StepScale(nn.Module):
+    """log S of content and quality.
+
+    Args:
+        widths: Channels and number of experts.
+        kind: See :class:`~lightning_modules.dual_domain.design.Options`.
+    """
+
+    def __init__(self, widths: Widths, kind: StepKind) -> None:
+        super().__init__()
+        self.gain = Gain(widths.latent, kind)
+        self.experts = (
+            Experts(widths.latent, widths.experts)
+            if kind in ("moe", "moe_hyper")
+            else None
+        )
+
+    def forward(self, content: Tensor, quality: Tensor) -> Tensor:
+        """Return log S, (B, C, h, w), or (B, C, 1, 1) without experts.
+
+        Args:
+            content: (B, C, h, w), what the experts see.
+            quality: (B,), in [0, 1].
+        """
+        gain: Tensor = self.gain(quality)
+        if self.experts is None:
+            return gain
+        return gain + self.experts(content, quality)
+
+    def unscale(self, symbols: Tensor, quality: Tensor) -> Tensor:
+        """Return symbols (B, C, h, w) as content: less the share of quality alone."""
+        return symbols * torch.exp(-self.gain(quality))
+
+
+def regularisers(
+    scales: list[tuple[StepScale, Tensor]], quality: Tensor
+) -> dict[str, Tensor]:
+    """Return the loss terms that keep experts alive and scales rising.
+
+    ``load_balance`` is smallest when all experts are used alike, ``router_z`` keeps
+    their logits small, and ``monotonicity`` is 0 where log S rises with quality.
+
+    Args:
+        scales: Each with the content that it sees, which is taken as constant.
+        quality: (B,), in [0, 1].
+    """
+    zero = quality.new_zeros(())
+    terms = dict.fromkeys(("load_balance", "router_z", "monotonicity"), zero)
+    for scale, content in scales:
+        content = content.detach()
+        rise = scale(content, quality + PROBE) - scale(content, quality - PROBE)
+        missing = F.relu(STEEPEST - rise / (2 * PROBE)).mean()
+        terms["monotonicity"] = terms["monotonicity"] + missing
+        experts = scale.experts
+        if experts is None:
+            continue
+        logits = experts.route(content, quality)
+        shares = logits.softmax(dim=1).mean(dim=(0, 2, 3))
+        chosen = F.one_hot(logits.argmax(dim=1), experts.count).float()
+        balance = experts.count * (chosen.mean(dim=(0, 1, 2)) * shares).sum()
+        peak = logits.logsumexp(dim=1).square().mean()
+        terms["load_balance"] = terms["load_balance"] + BALANCE_WEIGHT * balance
+        terms["router_z"] = terms["router_z"] + ROUTER_WEIGHT * peak
+    return terms

@@ -1,0 +1,170 @@
+"""DualDomain's training: qualities, and what each stage minimises.
+
+Source: arXiv 2512.10450; stages and numbers are ours (see ``design.py``).
+"""
+
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lightning_modules.base import CodecModule, Draw, bits_to_bpp
+from lightning_modules.codec import CodecOutput
+from lightning_modules.dual_domain.codec import DualDomainCodec
+from lightning_modules.dual_domain.design import (
+    ModeDecision,
+    Numeric,
+    Quantiser,
+    StepKind,
+    Transform,
+    lagrangian,
+)
+from lightning_modules.dual_domain.estimation import TERMS, Objective
+from lightning_modules.stages import Stage
+
+JITTER = 0.2
+"""Width of what a frame's quality differs from its clip's, so that references of other
+qualities are seen."""
+INTRA_WEIGHT = 0.3
+"""Of an intra frame's rate where only the entropy model learns: enough that it does not
+forget them."""
+EXPERT_FACTOR, EXPERT_LIMIT = 10.0, 3e-3
+"""On the learning rate of the experts: at the others' they hardly leave their start.
+The limit is for rehearsals, whose rates are large already."""
+
+
+class DualDomain(CodecModule):
+    """DualDomain (arXiv 2512.10450): no frame's pixels depend on another frame's.
+
+    Args:
+        size: Widths of the network: ``base`` (15.6 M parameters), ``small`` or ``tiny``
+            (CPU rehearsals).
+        pixel_alignment: Whether a flow is coded and the last frame warped by it;
+            otherwise its latent is the prediction (ablation).
+        fgdt: Whether a deformable transformer aligns latents (without: ablation).
+        references: Frames that it sees, 1 to 3.
+        step: What gives the quantisation steps: ``moe`` (experts by quality and
+            content), ``moe_hyper`` (by quality and hyper-latent), ``gain8``, ``single``
+            (a gain per channel) or ``scalar`` (ablations).
+        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate; needs
+            ``mode_decision`` inter).
+        transform: ``unified``, or ``separate``: inter frames have transforms of their
+            own that see the warped frame (ablation, likewise).
+        mode_decision: How the encoder chooses between intra, inter, and inter without
+            motion: by ``real`` bits, ``estimated`` ones, or always ``inter``.
+        numeric: What everything that chooses tables is computed in when coding:
+            ``float64``, or ``float32``, which decodes on the same kind of machine only.
+        distortion: ``mse`` on RGB in [0, 1].
+        weight_decay: Of AdamW; 0 makes it Adam.
+    """
+
+    codec: DualDomainCodec
+    loss_terms: ClassVar[tuple[str, ...]] = (*CodecModule.loss_terms, *TERMS)
+
+    def __init__(
+        self,
+        size: Literal["base", "small", "tiny"] = "base",
+        pixel_alignment: bool = True,
+        fgdt: bool = True,
+        references: int = 3,
+        step: StepKind = "moe",
+        quantiser: Quantiser = "lattice",
+        transform: Transform = "unified",
+        mode_decision: ModeDecision = "real",
+        numeric: Numeric = "float64",
+        distortion: Literal["mse"] = "mse",
+        weight_decay: float = 0.0,
+    ) -> None:
+        codec = DualDomainCodec(
+            size,
+            pixel_alignment,
+            fgdt,
+            references,
+            step,
+            quantiser,
+            transform,
+            mode_decision,
+            numeric,
+        )
+        super().__init__(codec, distortion, weight_decay)
+
+    def weight_groups(self) -> list[dict[str, Any]]:
+        """Return the weights that train: the experts' learn faster."""
+        experts = {
+            parameter
+            for name, module in self.codec.named_modules()
+            if name.endswith("_steps.experts")
+            for parameter in module.parameters()
+        }
+        trained = [p for p in self.codec.parameters() if p.requires_grad]
+        slow = [p for p in trained if p not in experts]
+        fast = [p for p in trained if p in experts]
+        groups: list[dict[str, Any]] = [{"params": slow}]
+        if fast:
+            lr = max(self.stage.lr, min(EXPERT_FACTOR * self.stage.lr, EXPERT_LIMIT))
+            groups.append({"params": fast, "lr": lr})
+        return groups
+
+    def lmbda(self, rate: Tensor) -> Tensor:
+        """Return the Lagrangian of each quality, 117 to 3141 and geometric between."""
+        return lagrangian(rate)
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ``ValueError`` if a stage sets an unknown option or objective."""
+        unknown = sorted(set(options) - {"objective"})
+        if unknown:
+            raise ValueError(
+                f"stage options {unknown} are unknown: DualDomain has 'objective'"
+            )
+        objective = options.get("objective", "joint")
+        if objective not in get_args(Objective):
+            raise ValueError(
+                f"objective {objective!r} is unknown: choose from "
+                f"{list(get_args(Objective))}"
+            )
+        if objective in ("flow", "motion") and not self.codec.options.pixel_alignment:
+            raise ValueError(
+                f"without pixel alignment there is no {objective} to train: leave out "
+                "the stage"
+            )
+
+    def start_stage(
+        self, stage: Stage, index: int, count: int, finished_steps: int
+    ) -> None:
+        """Make ready for one row; see the base class."""
+        super().start_stage(stage, index, count, finished_steps)
+        self.codec.objective = stage.options.get("objective", "joint")
+
+    def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        """Draw a quality for each sample, and for each frame one near it."""
+        shape = clip.shape[:2]
+        weights = torch.ones(shape, device=clip.device)
+        first = torch.arange(shape[1], device=clip.device) == 0
+        groups = {"first": first.expand(shape)}
+        if not training:
+            rate = torch.full_like(seeds, 0.5, dtype=torch.float32)
+            return Draw(clip, rate, self.lmbda(rate), weights, groups=groups)
+        draws = [_draw_sample(seed, shape[1]) for seed in seeds.tolist()]
+        rate = torch.tensor([quality for quality, _ in draws], device=clip.device)
+        jitter = torch.tensor([row for _, row in draws], device=clip.device)
+        quality = (rate[:, None] + JITTER * jitter).clamp(0.0, 1.0)
+        # No frame counts more than others of its quality.
+        weights = self.lmbda(quality) / self.lmbda(rate)[:, None]
+        conditions = {"seeds": seeds, "quality": quality}
+        return Draw(clip, rate, self.lmbda(rate), weights, conditions, groups)
+
+    def terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
+        """Return the named loss terms; see the base class."""
+        terms = super().terms(draw, out)
+        if self.codec.training and self.codec.objective == "prior":
+            weights = torch.ones_like(out.bits)
+            weights[:, 0] = INTRA_WEIGHT
+            terms["rate"] = (weights * bits_to_bpp(out.bits, draw.clip)).mean()
+        return terms
+
+
+def _draw_sample(seed: int, frames: int) -> tuple[float, list[float]]:
+    """Return a quality, and numbers in [-0.5, 0.5) for the frames."""
+    generator = torch.Generator().manual_seed(seed)
+    quality = float(torch.rand((), generator=generator))
+    return quality, (torch.rand(frames, generator=generator) - 0.5).tolist()

@@ -1,0 +1,135 @@
+"""The motion codec: a flow becomes symbols and a flow again.
+
+It is coded against one reference only; flows to older ones follow by composition.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lightning_modules.codec import pad_to_multiple
+from lightning_modules.dual_domain.design import HYPER_STRIDE, Widths
+from lightning_modules.dual_domain.entropy_model import Port, bounded_log_scale
+from lightning_modules.dual_domain.experts import SLOPE
+from lightning_modules.dual_domain.flow import at_least_float32
+from lightning_modules.dual_domain.transforms import (
+    LATENT_GAIN,
+    HyperDecoder,
+    HyperEncoder,
+    ResidualBlock,
+    down,
+    hyper_size,
+    squash,
+)
+from lightning_modules.layers import FactorisedPrior, SubpelUp
+
+
+@dataclass(frozen=True)
+class MotionTarget:
+    """What the encoder wants to code of a flow.
+
+    Attributes:
+        values: (B, C, H/16, W/16), in units of symbols.
+        z: (B, C_z, H/64, W/64).
+    """
+
+    values: Tensor
+    z: Tensor
+
+
+class _Gain(nn.Module):
+    """A factor per channel that grows with quality."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.zeros(channels))
+        self.slope = nn.Parameter(torch.full((channels,), SLOPE))
+
+    def forward(self, quality: Tensor) -> Tensor:
+        """Return (B, C, 1, 1)."""
+        exponent = self.start + self.slope * quality[:, None]
+        return exponent.exp()[..., None, None]
+
+
+class MotionEncoder(nn.Module):
+    """The encoder's half of the transforms of a flow.
+
+    Args:
+        widths: Channels.
+    """
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__()
+        n, latent = widths.motion, widths.motion_latent
+        layers: list[nn.Module] = []
+        before = 2
+        for _ in range(3):
+            layers += [down(before, n), ResidualBlock(n)]
+            before = n
+        last = down(n, latent)
+        last.weight.data *= LATENT_GAIN
+        self.encoder = nn.Sequential(*layers, last)
+        self.hyper_encoder = HyperEncoder(latent, n, widths.motion_z)
+        self.gain = _Gain(latent)
+
+    def forward(self, flow: Tensor, quality: Tensor) -> MotionTarget:
+        """Return what to code of a flow (B, 2, H, W), sides multiples of 16."""
+        values = self.encoder(flow) * self.gain(quality)
+        padded = pad_to_multiple(squash(values), HYPER_STRIDE)
+        return MotionTarget(values, self.hyper_encoder(padded.to(flow)))
+
+
+class MotionDecoder(nn.Module):
+    """The entropy model of a flow, and the decoder's half of its transforms.
+
+    Args:
+        widths: Channels.
+    """
+
+    def __init__(self, widths: Widths) -> None:
+        super().__init__()
+        n, latent = widths.motion, widths.motion_latent
+        self.z_channels = widths.motion_z
+        layers: list[nn.Module] = []
+        before = latent
+        for _ in range(3):
+            layers += [SubpelUp(before, n, 3), ResidualBlock(n)]
+            before = n
+        self.decoder = nn.Sequential(*layers, SubpelUp(n, 2, 3))
+        self.hyper_decoder = HyperDecoder(widths.motion_z, n, 2 * latent)
+        self.z_prior = FactorisedPrior(1, widths.motion_z)
+        self.gain = _Gain(latent)
+
+    def forward(
+        self,
+        target: MotionTarget | None,
+        quality: Tensor,
+        shape: tuple[int, int, int],
+        port: Port,
+    ) -> Tensor:
+        """Code a flow's symbols and return the decoded flow (B, 2, H, W).
+
+        Args:
+            target: ``None`` to decode.
+            quality: (B,).
+            shape: Batch, height and width of the latent.
+            port: Takes or gives the symbols.
+        """
+        batch, height, width = shape
+        z_shape = (batch, self.z_channels, *hyper_size(height, width))
+        z = None if target is None else target.z
+        like = self.z_prior.h
+        z_hat = port.z(z, self.z_prior, z_shape, "motion")
+        prior = self.hyper_decoder(z_hat.to(like))[..., :height, :width]
+        mean, raw = at_least_float32(prior).chunk(2, dim=1)
+        everything = torch.ones(mean.shape[1:], dtype=torch.bool, device=mean.device)
+        values = port.values(
+            None if target is None else target.values,
+            mean,
+            bounded_log_scale(raw),
+            everything,
+            "motion",
+        )
+        flow = self.decoder((values / self.gain(quality)).to(like))
+        return at_least_float32(flow)
