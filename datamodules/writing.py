@@ -12,6 +12,7 @@ from fractions import Fraction
 from itertools import count
 from pathlib import Path
 from typing import TypeAlias
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +130,8 @@ def whole_or_nothing(path: Path, *, directory: bool = False) -> Iterator[Path]:
     if path.exists() and not path.is_dir() and (directory or not path.is_file()):
         wanted = "directory" if directory else "regular file"
         raise VideoError(f"cannot write {path}: what stands there is no {wanted}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process's number: threads, and processes of several machines, share it.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)

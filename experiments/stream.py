@@ -35,8 +35,8 @@ paper (arXiv 2410.02598, section 7.4), with a model without the auxiliary path:
 
 OUT gets stream.json and figures. bpp counts the packets' payloads, sent or lost, over
 the original pixels. Codecs of one packet per unit show their last frame again until the
-next start without a reference (--intra_period); where a unit is several frames, it is
-lost as a frame is.
+next start without a reference (--intra_period), or for this unit only where none refers
+to another; where a unit is several frames, it is lost as a frame is.
 """
 
 

@@ -13,12 +13,14 @@ os.environ.setdefault("WANDB_SILENT", "true")
 import pytest
 import torch
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _as_if_alone():
     torch.manual_seed(0)
+    # Commands that ran in this process, or in a fixture, have set their own number.
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):

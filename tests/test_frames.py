@@ -414,3 +414,15 @@ def test_a_device_is_never_replaced(tmp_path):
         with whole_or_nothing(fifo):
             pass
     assert fifo.is_fifo()
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    """As threads do, and processes with the same number on two machines."""
+    path = tmp_path / "shared"
+    with whole_or_nothing(path) as first:
+        first.write_text("first")
+        with whole_or_nothing(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert [p.name for p in tmp_path.iterdir()] == ["shared"]
+    assert path.read_text() == "first"

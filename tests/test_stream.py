@@ -41,6 +41,11 @@ def checkpoints(tmp_path_factory):
         ("dhvc", "DHVC", {"auxiliary": False}),
         ("auxiliary", "DHVC", {"auxiliary": True}),
         ("ui2c", "UI2C", {}),
+        (
+            "video_vae",
+            "VideoVAE",
+            {"backbone": "lean_vae", "frames_per_unit": 5, "lpips": "random"},
+        ),
     ):
         torch.manual_seed(1)
         module = getattr(lightning_modules, codec)(size="tiny", **arguments)
@@ -258,12 +263,21 @@ def test_a_codec_without_scales_shows_its_last_frame_until_it_starts_anew(run, c
     none = runs["no echo", None]
     assert column(none, "exact") == [True] * 2 + [False] * 2 + [True] * (FRAMES - 4)
     assert column(none, "lost")[2:4] == [[1], []] and none["mean"]["lost"] == 1
-    assert "cannot code a unit anew" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot code a unit anew" in said
+    assert "next start without a reference (every 4 frames" in said
     assert set(runs) == {("no loss", None), ("no echo", None)}
     # Frame 4 is the last of that unit, which frame 11 is alone in.
     last = run("--lose", "4:1", f"{FRAMES}:1", codec="ui2c", rate=30)["no echo", None]
     assert len(last["frames"]) == FRAMES
     assert column(last, "exact") == [True] * 2 + [False] * (FRAMES - 2)
+
+
+def test_a_loss_ends_with_its_unit_where_none_refers_to_another(run, capsys):
+    # Units share a frame: they begin at 1, 5 and 9, and 5 takes both of its.
+    none = run("--lose", "7:1", codec="video_vae", rate=0.2)["no echo", None]
+    assert column(none, "exact") == [True] * 4 + [False] * 5 + [True] * 2
+    assert "the next unit, none of which" in " ".join(capsys.readouterr().err.split())
 
 
 def test_figures_and_table_are_made(checkpoints, video, tmp_path, capsys):

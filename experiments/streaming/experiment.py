@@ -65,6 +65,7 @@ class Experiment:
             self._scales,
             self._codec.architecture,
             can_resync=isinstance(self._codec, ScalableCodec),
+            units_apart=bool(self._codec.boundaries(2 * self._codec.frames_per_unit)),
         )
         self.notes = list(self.plan.notes)
         with self._open() as video:

@@ -33,7 +33,9 @@ def make_plan(
     name: str,
     scales: int,
     architecture: Mapping[str, Any],
+    *,
     can_resync: bool,
+    units_apart: bool,
 ) -> Plan:
     """Turn options into runs.
 
@@ -43,6 +45,7 @@ def make_plan(
         scales: Packets that it makes of a unit.
         architecture: Its arguments.
         can_resync: Whether it codes scales anew when it is told of a loss.
+        units_apart: Whether no unit refers to another.
 
     Raises:
         ValueError: An option is out of range, or the codec cannot survive a loss.
@@ -59,12 +62,9 @@ def make_plan(
     notes = []
     if not can_resync and delays != [None]:
         delays = [None]
-        period = options.intra_period
-        starts = f"every {period} frames" if period > 0 else "at the first frame only"
         notes.append(
             f"{name} cannot code a unit anew on request: echoes change nothing, and a "
-            f"loss lasts until the next start without a reference ({starts}, "
-            "--intra_period)"
+            f"loss lasts until {_end_of_a_loss(options.intra_period, units_apart)}"
         )
     progressive = options.progressive
     if progressive is None:
@@ -81,6 +81,13 @@ def make_plan(
     if options.timeout <= 0:
         raise ValueError(f"--timeout is {options.timeout:g}: it must be above 0")
     return Plan(losses, delays, progressive, notes)
+
+
+def _end_of_a_loss(intra_period: int, units_apart: bool) -> str:
+    if units_apart:
+        return "the next unit, none of which refers to another"
+    starts = f"every {intra_period} frames" if intra_period > 0 else "the first only"
+    return f"the next start without a reference ({starts}, --intra_period)"
 
 
 def _protected(protect: int | None, scales: int) -> int:
