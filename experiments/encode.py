@@ -43,8 +43,8 @@ examples:
 
 OUT appears only when it is complete. bpp counts all of its bytes over the original
 pixels. A target takes up to 8 encodes, and the closest is kept. Decode on the same kind
-of device: the decoder needs the encoder's numbers bit by bit, and notices if it arrives
-at others.
+of device, or encode with --dtype float64: the decoder needs the encoder's choices of
+probabilities, all of them, and notices if it arrives at others.
 """
 
 
@@ -104,9 +104,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--dtype",
-        choices=["float32", "float16", "bfloat16"],
+        choices=["float32", "float16", "bfloat16", "float64"],
         default="float32",
-        help="what they compute in; the decoder follows (default: float32)",
+        help="what they compute in; the decoder follows (default: float32); float64 is "
+        "slow and decodes on other kinds of machines too",
     )
     add_unit_options(parser, encodes=True)
     add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")

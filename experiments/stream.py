@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--dtype",
-        choices=["float32", "float16", "bfloat16"],
+        choices=["float32", "float16", "bfloat16", "float64"],
         default="float32",
         help="what they compute in (default: float32)",
     )

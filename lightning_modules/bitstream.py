@@ -51,7 +51,7 @@ from typing import BinaryIO, Protocol
 
 MAGIC = b"LVC\x1a"
 VERSION = 1
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 COLOURS = ("bt709_full",)
 MAX_SIDE = 16384
 MAX_PIXELS = 1 << 27

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from lightning_modules.entropy import CdfTables
 
+SHOWN_STEPS = 2**17
+"""Levels of a sample that float64 networks show, far finer than 8 bits."""
+
 
 @dataclass(frozen=True)
 class RateKnob:
@@ -300,3 +303,15 @@ def check_size(frame: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
             f"{size[1]}x{size[0]}: all frames of a video must have one size"
         )
     return found
+
+
+def as_shown(pixels: Tensor) -> Tensor:
+    """Return decoded pixels as callers get them: float32, clamped to [0, 1].
+
+    Those of float64 become whole multiples of 1 / ``SHOWN_STEPS``: results that differ
+    in the last digits, as those of two machines do, give the same frame.
+    """
+    pixels = pixels.clamp(0.0, 1.0)
+    if pixels.dtype == torch.float64:
+        pixels = (pixels * SHOWN_STEPS).round() / SHOWN_STEPS
+    return pixels.float()

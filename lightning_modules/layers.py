@@ -17,6 +17,15 @@ PROBABILITY_FLOOR = 1e-6
 SMALL_MASS = 1e-6
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return ``x`` in float32, or as it is in float64.
+
+    Rounding and probabilities need more digits than half precision has. In float32
+    nothing is on autocast's list, so what follows stays float32.
+    """
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class SubpelUp(nn.Sequential):
     """Double both sides: a convolution to 4 c channels, then a pixel shuffle."""
 
@@ -48,7 +57,7 @@ class ScaleLevels:
 
     def indices(self, scales: Tensor) -> Tensor:
         """Return the nearest level of each scale, int32 from 0 to ``count`` - 1."""
-        above = scales.float().clamp_min(self.low).log() - log(self.low)
+        above = at_least_float32(scales).clamp_min(self.low).log() - log(self.low)
         levels = (above / self.step).round().clamp(0, self.count - 1)
         return levels.to(torch.int32)
 

@@ -41,9 +41,10 @@ class LambdaEmbedding(nn.Module):
         """Map (B,) to (B, E): sinusoids of its logarithm, then two layers."""
         like = next(self.parameters())
         half = self.width // 2
-        steps = torch.arange(half, dtype=torch.float32, device=like.device)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        steps = torch.arange(half, dtype=dtype, device=like.device)
         frequencies = FREQUENCIES ** (-steps / (half - 1))
-        position = FREQUENCIES * lmbda.float().log() / log(LARGEST_LMBDA)
+        position = FREQUENCIES * lmbda.to(dtype).log() / log(LARGEST_LMBDA)
         angles = position[:, None] * frequencies
         waves = torch.cat([angles.cos(), angles.sin()], dim=1)
         embedded: Tensor = self.layers(waves.to(like.dtype))

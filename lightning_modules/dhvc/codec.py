@@ -24,6 +24,7 @@ from lightning_modules.codec import (
     Packet,
     RateKnob,
     VideoCodec,
+    as_shown,
     check_size,
     pad_to_multiple,
 )
@@ -35,6 +36,7 @@ from lightning_modules.dhvc.ports import EncodePort, EstimatePort, SilentPort
 from lightning_modules.dhvc.reception import Decodable, decodable_frames
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps, complete
 from lightning_modules.entropy import CdfTables
+from lightning_modules.layers import at_least_float32
 
 STREAMS_PER_SCALE = 2
 """Noise streams kept for a scale: one for each of its latents."""
@@ -177,8 +179,8 @@ class DHVCCodec(VideoCodec):
         return (2.0 * padded - 1.0).contiguous(memory_format=torch.channels_last)
 
     def _to_rgb(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        rgb = (pixels[..., :height, :width].float() + 1.0) / 2.0
-        return rgb if self.training else rgb.clamp(0.0, 1.0)
+        rgb = (at_least_float32(pixels[..., :height, :width]) + 1.0) / 2.0
+        return rgb if self.training else as_shown(rgb)
 
     # Packets.
 

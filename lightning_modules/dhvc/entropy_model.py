@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_modules.entropy import CdfTables, lower_bound
-from lightning_modules.layers import ScaleLevels
+from lightning_modules.layers import ScaleLevels, at_least_float32
 
 SIGMA_LEVELS = ScaleLevels(0.11, 256.0, 95)
 """QARV has 64 levels from 0.11 to 20, but networks may say more (up to e^10 in DHVC
@@ -21,13 +21,12 @@ sigma is 0.100 and a residual of 0 costs nothing any more."""
 
 
 def split_prior(parameters: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation, float32, of (B, 2 z, h, w) each (B, z, h, w).
+    """Return mean and standard deviation of (B, 2 z, h, w), each (B, z, h, w).
 
-    Sigma lies within the range of the tables. Rounding and probabilities need more
-    digits than half precision has, whatever the layers run in.
+    Sigma lies within the range of the tables. Both are float32 at least, whatever the
+    layers run in.
     """
-    # In float32 nothing here is on autocast's list, so it stays float32.
-    mean, raw = parameters.float().chunk(2, dim=1)
+    mean, raw = at_least_float32(parameters).chunk(2, dim=1)
     log_sigma = F.softplus(raw + SOFTPLUS_SHIFT) - SOFTPLUS_SHIFT
     log_sigma = lower_bound(log_sigma, log(SIGMA_LEVELS.low))
     # Likewise from above: a gradient passes wherever descent would lower it.

@@ -49,7 +49,7 @@ from lightning_modules.dhvc.design import (
 )
 from lightning_modules.dhvc.entropy_model import split_prior
 from lightning_modules.dhvc.ports import Port
-from lightning_modules.layers import SubpelUp
+from lightning_modules.layers import SubpelUp, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class LatentBlock(nn.Module):
             known.append(auxiliary)
         context = self.predictor(torch.cat(known, dim=1))
         mean, sigma = split_prior(self.prior(context))
-        residual = None if mu is None else mu.float() - mean
+        residual = None if mu is None else at_least_float32(mu) - mean
         z_hat = mean + port.code(residual, sigma)
         spatial = spatial + self.restore(z_hat.to(spatial.dtype))
         if isinstance(self.end, ResBlock):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import MAX_REFERENCES, Widths
-from lightning_modules.dual_domain.flow import at_least_float32, sample_at, warp
+from lightning_modules.dual_domain.flow import sample_at, warp
 from lightning_modules.dual_domain.transforms import blocks, squash
+from lightning_modules.layers import at_least_float32
 
 POINTS = 9
 """Samples of a reference by one head: a 3 x 3 grid before offsets."""

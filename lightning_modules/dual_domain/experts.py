@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import LMBDA_RANGE, StepKind, Widths
-from lightning_modules.dual_domain.flow import at_least_float32
 from lightning_modules.dual_domain.transforms import squash
+from lightning_modules.layers import at_least_float32
 
 SLOPE = 0.5 * log(LMBDA_RANGE[1] / LMBDA_RANGE[0])
 """Of log S over quality, at first: at high rates a step goes with lambda^(-1/2)."""

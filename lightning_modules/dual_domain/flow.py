@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.design import LATENT_STRIDE, Widths
+from lightning_modules.layers import at_least_float32
 
 LEVELS = 5
 EDGE = 10.0
@@ -58,11 +59,6 @@ def sample_at(x: Tensor, offsets: Tensor, points: int) -> Tensor:
         dim=-1,
     )
     return F.grid_sample(x, places.to(x), padding_mode="border", align_corners=False)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return ``x`` in float32, or as it is in float64."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def compose(flows: list[Tensor]) -> list[Tensor]:

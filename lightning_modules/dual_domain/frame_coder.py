@@ -11,7 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import DesyncError, Packet, pad_to_multiple
+from lightning_modules.codec import (
+    DesyncError,
+    Packet,
+    as_shown,
+    pad_to_multiple,
+)
 from lightning_modules.dual_domain.design import LATENT_STRIDE, Numeric
 from lightning_modules.dual_domain.motion import MotionTarget
 from lightning_modules.dual_domain.network import (
@@ -31,10 +36,6 @@ from lightning_modules.dual_domain.packets import (
 )
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
 from lightning_modules.entropy import CdfTables
-
-SHOWN_STEPS = 2**17
-"""Decoded frames are whole multiples of 1 / 2^17, far finer than 8 bits: results that
-differ in a float64's last digits give the same frame."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class FrameCoder:
             best.head.to_bytes() + best.stream,
             1,
             checksum(best.head, best.port.encoder.checksum),
-            self._shown(pixels, height, width)[None] if reconstruct else None,
+            as_shown(pixels[..., :height, :width]) if reconstruct else None,
             best.port.bits if reconstruct else None,
         )
         return packet, self._after(left, seen)
@@ -207,15 +208,10 @@ class FrameCoder:
                 "with numeric float64, or decode with the same device and dtype"
             )
         pixels, left = self.exact.finish(coded, seen, flow, quality)
-        return self._shown(pixels, height, width), self._after(left, seen)
+        return as_shown(pixels[0, :, :height, :width]), self._after(left, seen)
 
     def _after(self, left: Reference, seen: State) -> State:
         return (left, *seen)[: self.options.references]
-
-    def _shown(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        """Return a frame (3, H, W) as it is shown, float32."""
-        cut = pixels[0, :, :height, :width].clamp(0.0, 1.0)
-        return ((cut * SHOWN_STEPS).round() / SHOWN_STEPS).float()
 
     def _quality(self, value: float) -> Tensor:
         return torch.tensor([value], dtype=self.exact.like.dtype, device=self._device)

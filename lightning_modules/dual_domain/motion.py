@@ -12,7 +12,6 @@ from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.design import HYPER_STRIDE, Widths
 from lightning_modules.dual_domain.entropy_model import Port, bounded_log_scale
 from lightning_modules.dual_domain.experts import SLOPE
-from lightning_modules.dual_domain.flow import at_least_float32
 from lightning_modules.dual_domain.transforms import (
     LATENT_GAIN,
     HyperDecoder,
@@ -22,7 +21,7 @@ from lightning_modules.dual_domain.transforms import (
     hyper_size,
     squash,
 )
-from lightning_modules.layers import FactorisedPrior, SubpelUp
+from lightning_modules.layers import FactorisedPrior, SubpelUp, at_least_float32
 
 
 @dataclass(frozen=True)

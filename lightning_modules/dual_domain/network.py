@@ -23,7 +23,6 @@ from lightning_modules.dual_domain.entropy_model import ContextModel, Port
 from lightning_modules.dual_domain.experts import StepScale, regularisers
 from lightning_modules.dual_domain.flow import (
     FlowNet,
-    at_least_float32,
     compose,
     to_latent_scale,
     warp,
@@ -42,7 +41,7 @@ from lightning_modules.dual_domain.transforms import (
     hyper_size,
     squash,
 )
-from lightning_modules.layers import FactorisedPrior
+from lightning_modules.layers import FactorisedPrior, at_least_float32
 
 
 @dataclass(frozen=True)

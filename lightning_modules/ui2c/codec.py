@@ -27,11 +27,13 @@ from lightning_modules.codec import (
     Packet,
     RateKnob,
     VideoCodec,
+    as_shown,
     check_size,
     pad_frames,
     pad_to_multiple,
 )
 from lightning_modules.entropy import CdfTables, SymbolDecoder, SymbolEncoder
+from lightning_modules.layers import at_least_float32
 from lightning_modules.ui2c.entropy_model import y_tables
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
@@ -264,8 +266,9 @@ class UI2CCodec(VideoCodec):
         return padded.unflatten(0, clip.shape[:2])
 
     def _to_rgb(self, frames: Tensor, height: int, width: int) -> Tensor:
-        rgb = yuv_to_rgb(frames[..., :height, :width].float() + self.input_offset)
-        return rgb if self.training else rgb.clamp(0.0, 1.0)
+        yuv = at_least_float32(frames[..., :height, :width]) + self.input_offset
+        rgb = yuv_to_rgb(yuv)
+        return rgb if self.training else as_shown(rgb)
 
     @torch.inference_mode()
     def compress(

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
-from lightning_modules.layers import FactorisedPrior
+from lightning_modules.layers import FactorisedPrior, at_least_float32
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
@@ -104,10 +104,10 @@ class IntraNetwork(nn.Module):
         """Walk through the four steps and return y_hat."""
         channels = (prior.shape[1] - 2) // 2
         prior, gains = prior.split([2 * channels, 2], dim=1)
-        gains = torch.sigmoid(gains.float()) * 1.5 + 0.5
+        gains = torch.sigmoid(at_least_float32(gains)) * 1.5 + 0.5
         gain_encoder, gain_decoder = gains.chunk(2, dim=1)
         target = None if y is None else y * gain_encoder
-        scale, mean = prior.float().chunk(2, dim=1)
+        scale, mean = at_least_float32(prior).chunk(2, dim=1)
         reduced = self.reduction(prior)
         masks = step_masks(STEPS, channels, *prior.shape[-2:], prior.device)
         y_hat = torch.zeros_like(mean)
@@ -115,7 +115,8 @@ class IntraNetwork(nn.Module):
             if step:
                 decoded = torch.cat([y_hat.to(prior.dtype), reduced], dim=1)
                 adapted = self.adaptors[step - 1](decoded)
-                scale, mean = self.spatial_prior(adapted).float().chunk(2, dim=1)
+                parameters = self.spatial_prior(adapted)
+                scale, mean = at_least_float32(parameters).chunk(2, dim=1)
             keep = masks[step].expand_as(scale)
             residual = None if target is None else target - mean
             y_hat = y_hat + (port.y(residual, scale, keep) + mean) * keep

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
-from lightning_modules.layers import FactorisedPrior, SubpelUp
+from lightning_modules.layers import FactorisedPrior, SubpelUp, at_least_float32
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
@@ -220,7 +220,7 @@ class UI2CNetwork(nn.Module):
         hyper = self.hyper_decoder(z_hat)[..., :height, :width]
         prior = self.fusion(torch.cat([hyper, temporal], dim=1))
         # Rounding needs more digits than bfloat16 has, whatever the layers run in.
-        quant_step, scale, mean = prior.float().chunk(3, dim=1)
+        quant_step, scale, mean = at_least_float32(prior).chunk(3, dim=1)
         quant_step = quant_step.clamp_min(0.5)
         target = None if y is None else y / quant_step
         masks = step_masks(STEPS, scale.shape[1], height, width, scale.device)
@@ -228,7 +228,8 @@ class UI2CNetwork(nn.Module):
         for step in range(STEPS):
             if step:
                 decoded = torch.cat([y_hat.to(prior.dtype), prior], dim=1)
-                scale, mean = self.spatial_prior(decoded).float().chunk(2, dim=1)
+                parameters = self.spatial_prior(decoded)
+                scale, mean = at_least_float32(parameters).chunk(2, dim=1)
             mask = masks[step].expand_as(scale)
             keep = mask
             if self.skip_threshold and not self.training:

@@ -24,11 +24,13 @@ from lightning_modules.codec import (
     Packet,
     RateKnob,
     VideoCodec,
+    as_shown,
     check_size,
     pad_frames,
     pad_to_multiple,
 )
 from lightning_modules.entropy import CdfTables
+from lightning_modules.layers import at_least_float32
 from lightning_modules.video_vae.backbone import (
     SPACE_STRIDE,
     TIME_STRIDE,
@@ -207,15 +209,17 @@ class VideoVAECodec(VideoCodec):
             port = EstimatePort(no_bits, seeds, number * STREAMS_PER_GOP)
             if not uncoded:
                 latent = self.latent_codec(latent, port)
-            decoded = self.backbone.decode(latent)[..., :height, :width].float()
-            complete, held = join(decoded, gop.shown, gop.blends, held)
+            decoded = self.backbone.decode(latent)[..., :height, :width]
+            complete, held = join(
+                at_least_float32(decoded), gop.shown, gop.blends, held
+            )
             pixels.append(complete)
             spent = torch.stack([port.y_bits, port.z_bits]) / gop.shown
             bits.append(spent[..., None].expand(-1, -1, gop.shown))
         x_hat = torch.cat(pixels, dim=1)
         y_bits, z_bits = torch.cat(bits, dim=-1)
         return CodecOutput(
-            x_hat if self.training else x_hat.clamp(0.0, 1.0),
+            x_hat if self.training else as_shown(x_hat),
             y_bits + z_bits,
             parts={} if uncoded else {"y": y_bits, "z": z_bits},
         )
@@ -286,8 +290,7 @@ class VideoVAECodec(VideoCodec):
                 )
                 for number, gop in enumerate(batch):
                     complete, held = join(decoded[number], gop.shown, gop.blends, held)
-                    x_hat = complete.clamp(0.0, 1.0)
-                    packets[number] = replace(packets[number], x_hat=x_hat)
+                    packets[number] = replace(packets[number], x_hat=as_shown(complete))
             yield from packets
 
     def _analyse(self, frames: Tensor) -> Tensor:
@@ -302,7 +305,7 @@ class VideoVAECodec(VideoCodec):
             frames = decode_in_tiles(self.backbone, latent, _tiling(tile))
         else:
             frames = self.backbone.decode(latent)
-        return frames[0, ..., :height, :width].float()
+        return at_least_float32(frames[0, ..., :height, :width])
 
     def _side_by_side(self, jobs: list[Callable[[], Tensor]]) -> list[Tensor]:
         return side_by_side(jobs, self._like.device)
@@ -333,13 +336,13 @@ class VideoVAECodec(VideoCodec):
                 lost = each is None
                 if each is None:
                     if held is not None and len(held):
-                        last = held[0].clamp(0.0, 1.0)
+                        last = as_shown(held[0])
                     held = None
                     yield from (last for _ in range(usual))
                     continue
                 head, _, usual = each
                 complete, held = join(next(groups), usual, head.blends, held)
-                frames = complete.clamp(0.0, 1.0)
+                frames = as_shown(complete)
                 last = frames[-1]
                 yield from frames
         if lost:

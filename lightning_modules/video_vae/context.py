@@ -12,6 +12,7 @@ Source: ELIC (arXiv 2203.10886), sections 3.2 and 4.1, whose latents are 2-D.
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.layers import at_least_float32
 from lightning_modules.video_vae.ports import Port
 
 FIRST_GROUPS = (16, 16, 32, 64)
@@ -81,12 +82,9 @@ class GroupContext(nn.Module):
         nn.init.ones_(bias.data[size:])
 
     def forward(self, space: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and scale, float32, (N, size, h, w) each.
-
-        Rounding and probabilities need more digits than half precision has.
-        """
+        """Return mean and scale, float32 at least, (N, size, h, w) each."""
         parameters: Tensor = self.aggregate(torch.cat([space, known], dim=1))
-        mean, scale = parameters.float().chunk(2, dim=1)
+        mean, scale = at_least_float32(parameters).chunk(2, dim=1)
         return mean, scale
 
 
@@ -141,7 +139,7 @@ def _code_group(
     y_hat: Tensor | None = None
     for keep in (board, ~board):
         mean, scale = context(space, known)
-        residual = None if part is None else part.float() - mean
+        residual = None if part is None else at_least_float32(part) - mean
         step = (port.y(residual, scale, keep) + mean * keep).to(hyper.dtype)
         if y_hat is None:
             y_hat = step
