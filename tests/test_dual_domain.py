@@ -573,6 +573,14 @@ def test_experts_say_only_where_steps_differ():
     torch.testing.assert_close(scale(content, quality), before, rtol=0, atol=1e-5)
 
 
+def test_the_edge_of_a_frame_is_no_content():
+    torch.manual_seed(0)
+    experts = StepScale(SIZES["tiny"], "moe").experts
+    flat = torch.randn(1, 48, 1, 1).expand(-1, -1, 4, 4)
+    logits = experts.route(flat, torch.tensor([0.4]))
+    torch.testing.assert_close(logits, logits[..., :1, :1].expand_as(logits))
+
+
 def test_the_loss_of_a_scale_that_falls_is_seen():
     scale = StepScale(SIZES["tiny"], "single")
     content, quality = torch.randn(2, 48, 3, 4), torch.tensor([0.2, 0.9])
