@@ -67,8 +67,8 @@ class QualityEmbedding(nn.Module):
 
     def forward(self, quality: Tensor) -> Tensor:
         """Embed q, q^2 and four octaves of sine and cosine."""
-        octaves = torch.pi * 2.0 ** torch.arange(4, device=quality.device)
-        angles = quality[:, None] * octaves.to(quality)
+        octaves = torch.arange(4, dtype=quality.dtype, device=quality.device)
+        angles = quality[:, None] * (torch.pi * 2.0**octaves)
         powers = torch.stack([quality, quality.square()], dim=1)
         features = torch.cat([powers, angles.sin(), angles.cos()], dim=1)
         hidden = F.gelu(self.first(features.to(self.first.weight)))

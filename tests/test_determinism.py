@@ -1,6 +1,6 @@
-"""Streams of float64 networks decode on another machine: other threads, other kernels.
+"""In float64, streams decode on another machine: other threads, other kernels.
 
-DualDomain's own way to get there is in ``test_dual_domain_determinism``.
+DualDomain always does so for what chooses tables; the others' networks may run in it.
 """
 
 import os
@@ -17,57 +17,74 @@ import lightning_modules.dhvc.entropy_model
 import lightning_modules.ui2c.network
 import lightning_modules.video_vae.context
 from lightning_modules import load_codec
+from lightning_modules.dual_domain import ports
+from lightning_modules.dual_domain.entropy_model import FRACTIONS, GUARD, LEVELS
 from lightning_modules.layers import ScaleLevels
 
-HEIGHT, WIDTH, FRAMES = 70, 75, 6
+HEIGHT, WIDTH, FRAMES = 70, 75, 3
 CODECS = {
     "UI2C": {},
     "DHVC": {},
     "VideoVAE": {"lpips": "random", "frames_per_unit": 5},
+    "DualDomain": {"mode_decision": "inter"},
 }
-DTYPES = ("float64", "float32")
+PRECISIONS = ("float64", "float32")
 
 # Each codec's positions among the tables, and its frames, from what packets hold.
 OTHER_MACHINE = f"""
 import sys, torch
 from pathlib import Path
-from lightning_modules import load_codec
 from lightning_modules.codec import DesyncError, Packet
 torch.set_num_threads(1)
 torch.backends.mkldnn.enabled = False
 sys.path.insert(0, sys.argv[2])
-from test_float64 import recorded
+from test_determinism import loaded, recorded
 folder = Path(sys.argv[1])
 found = {{}}
-for name, dtype, entries in torch.load(folder / "packets.pt", weights_only=True):
-    codec = load_codec(folder / f"{{name}}.ckpt", dtype=getattr(torch, dtype))
+for name, precision, entries in torch.load(folder / "packets.pt", weights_only=True):
+    codec = loaded(folder, name, precision)
     packets = [Packet(bytes(b.tolist()), n, c) for b, n, c in entries]
     with recorded() as places:
         try:
             frames = list(codec.decompress(packets, {HEIGHT}, {WIDTH}))
         except DesyncError:
             frames = []
-    found[name, dtype] = {{"frames": frames, "places": places}}
+    found[name, precision] = {{"frames": frames, "places": places}}
 torch.save(found, folder / "found.pt")
 """
 
 
 class recorded:
-    """Note where each scale lies among the tables, while in the context."""
+    """Note where each element lies among the tables, while in the context."""
 
     def __enter__(self):
-        self.original, places = ScaleLevels.indices, []
+        self.indices, self.choose = ScaleLevels.indices, ports.choose_tables
+        places = []
 
         def indices(levels, scales):
             above = scales.double().clamp_min(levels.low)
             places.append(above.log() / levels.step)
-            return self.original(levels, scales)
+            return self.indices(levels, scales)
 
-        ScaleLevels.indices = indices
+        def choose(mean, log_scale):
+            steps = (log_scale / LEVELS.step, mean * FRACTIONS)
+            places.append(torch.stack([x.double() for x in steps]))
+            return self.choose(mean, log_scale)
+
+        ScaleLevels.indices, ports.choose_tables = indices, choose
         return places
 
     def __exit__(self, *error):
-        ScaleLevels.indices = self.original
+        ScaleLevels.indices, ports.choose_tables = self.indices, self.choose
+
+
+def loaded(folder, name, precision):
+    path = folder / f"{name}.ckpt"
+    if name == "DualDomain":
+        codec = load_codec(path)
+        codec.configure(numeric=precision)
+        return codec
+    return load_codec(path, dtype=getattr(torch, precision))
 
 
 def moving_clip():
@@ -91,19 +108,18 @@ def both(tmp_path_factory):
         checkpoint = {"state_dict": module.state_dict()}
         module.on_save_checkpoint(checkpoint)
         torch.save(checkpoint, folder / f"{name}.ckpt")
-        for dtype in DTYPES:
-            codec = load_codec(folder / f"{name}.ckpt", dtype=getattr(torch, dtype))
+        for precision in PRECISIONS:
+            codec = loaded(folder, name, precision)
             rate = codec.rate_knob.points[-1]
             with recorded() as places:
                 packets = list(codec.compress(moving_clip(), rate, reconstruct=True))
             frames = torch.cat([packet.x_hat for packet in packets if packet.frames])
-            own[name, dtype] = {"frames": frames, "places": places}
+            own[name, precision] = {"frames": frames, "places": places}
             entries = [
-                (torch.frombuffer(bytearray(p.payload), dtype=torch.uint8), *rest)
+                (torch.tensor(list(p.payload), dtype=torch.uint8), p.frames, p.checksum)
                 for p in packets
-                for rest in [(p.frames, p.checksum)]
             ]
-            saved.append((name, dtype, entries))
+            saved.append((name, precision, entries))
     torch.save(saved, folder / "packets.pt")
     tests = Path(__file__).parent
     subprocess.run(
@@ -129,10 +145,11 @@ def test_a_stream_decodes_bit_exactly_with_other_threads_and_kernels(both, name)
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_in_float32_the_same_machines_differ(both, name):
+def test_machines_agree_on_tables_in_float64_and_cannot_in_float32(both, name):
+    # A hundredth of the band within which DualDomain's packets name their tables.
+    assert difference(both, name, "float64") < GUARD / 100
     # Whether a table changes is luck; that none can be relied on is not.
-    assert difference(both, name, "float64") < 1e-9
-    assert difference(both, name, "float32") > 1e-7
+    assert difference(both, name, "float32") > 100 * GUARD
 
 
 class Rounded(TorchDispatchMode):
