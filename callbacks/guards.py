@@ -297,7 +297,7 @@ class RealBitsGuard(Callback):
             # Escape codes are cheaper than what a Gaussian says of its far tails.
             reason = "the estimate that training minimises is not what a file will cost"
             if bits < estimated:
-                reason += "; mostly so while the model does not fit the clip yet"
+                reason += "; often only because the model does not fit the clip yet"
             rank_zero_warn(
                 f"real bits are {bits / estimated:.3f} times the estimated ones at "
                 f"rate {rate:g} ({bits} against {estimated:.0f}): {reason}"

@@ -69,6 +69,23 @@ def check_paths(source: Path, target: Path | None) -> None:
         raise ValueError(f"IN and OUT are the same file, {source}")
 
 
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add where the networks of an encoder run, and in what."""
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="where the networks run (default: cuda if there is one)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "float16", "bfloat16", "float64"],
+        default="float32",
+        help="what they compute in; decoders follow (default: float32); float64 is "
+        "slow, and decodes with other threads and kernels too",
+    )
+
+
 def choose_device(name: str) -> "torch.device":
     """Return the device called ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.coding import (
+    add_device_options,
     check_paths,
     choose_device,
     coding_mode,
@@ -43,8 +44,9 @@ examples:
 
 OUT appears only when it is complete. bpp counts all of its bytes over the original
 pixels. A target takes up to 8 encodes, and the closest is kept. Decode on the same kind
-of device, or encode with --dtype float64: the decoder needs the encoder's choices of
-probabilities, all of them, and notices if it arrives at others.
+of device: the decoder needs the encoder's choices of probabilities, all of them, and
+notices if it arrives at others. With --dtype float64 it arrives at the same with other
+threads and kernels.
 """
 
 
@@ -96,19 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         default=-1,
         help="start without a reference every N frames (default: only at the first)",
     )
-    add(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="where the networks run (default: cuda if there is one)",
-    )
-    add(
-        "--dtype",
-        choices=["float32", "float16", "bfloat16", "float64"],
-        default="float32",
-        help="what they compute in; the decoder follows (default: float32); float64 is "
-        "slow and decodes on other kinds of machines too",
-    )
+    add_device_options(parser)
     add_unit_options(parser, encodes=True)
     add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")
     add(

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.coding import choose_device, run_command
+from experiments.coding import add_device_options, choose_device, run_command
 from experiments.evaluation import add_shared_options, measure_all, settings_of
 from experiments.learned_coder import LearnedCoder
 from experiments.parts import Rate
@@ -77,18 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "number, of a codec that has scales",
     )
     add_unit_options(parser, encodes=True)
-    add(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="where the networks run (default: cuda if there is one)",
-    )
-    add(
-        "--dtype",
-        choices=["float32", "float16", "bfloat16", "float64"],
-        default="float32",
-        help="what they compute in (default: float32)",
-    )
+    add_device_options(parser)
     return parser
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.coding import run_command
+from experiments.coding import add_device_options, run_command
 from experiments.evaluation import SEQUENCES
 from experiments.propagating.numbers import DEFAULT_TESTS, TESTS
 from experiments.streams import add_unit_options
@@ -117,18 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         help="do the sweep, at so many rates (default: only if --tests says so, at 65)",
     )
     add_unit_options(parser, encodes=True)
-    add(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="where the networks run (default: cuda if there is one)",
-    )
-    add(
-        "--dtype",
-        choices=["float32", "float16", "bfloat16", "float64"],
-        default="float32",
-        help="what they compute in (default: float32)",
-    )
+    add_device_options(parser)
     return parser
 
 

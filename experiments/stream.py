@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.coding import check_paths, parse_fps, parse_size, run_command
+from experiments.coding import (
+    add_device_options,
+    check_paths,
+    parse_fps,
+    parse_size,
+    run_command,
+)
 from experiments.streaming.channel import MODES
 from experiments.streaming.runs import curves_of, table
 
@@ -162,18 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         default=60.0,
         help="seconds of silence on a socket that are an error (default: 60)",
     )
-    add(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="where the networks run (default: cuda if there is one)",
-    )
-    add(
-        "--dtype",
-        choices=["float32", "float16", "bfloat16", "float64"],
-        default="float32",
-        help="what they compute in (default: float32)",
-    )
+    add_device_options(parser)
     add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")
     add(
         "--fps",

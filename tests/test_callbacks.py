@@ -313,16 +313,23 @@ def test_a_decoder_that_differs_ends_the_run():
     assert module.codec._tables is None
 
 
-def test_a_wrong_estimate_is_a_warning(monkeypatch):
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (0.5, r"2\.000 times the estimated.*will cost$"),
+        (2.0, r"0\.500 times the estimated.*does not fit the clip yet$"),
+    ],
+)
+def test_a_wrong_estimate_is_a_warning(monkeypatch, factor, said):
     module = TinyModule()
     real = module.codec.compress
 
-    def halved(*args, **kwargs):
+    def scaled(*args, **kwargs):
         for p in real(*args, **kwargs):
-            yield Packet(p.payload, 1, p.checksum, p.x_hat, p.estimated_bits / 2)
+            yield Packet(p.payload, 1, p.checksum, p.x_hat, factor * p.estimated_bits)
 
-    monkeypatch.setattr(module.codec, "compress", halved)
-    with pytest.warns(UserWarning, match=r"2\.000 times the estimated"):
+    monkeypatch.setattr(module.codec, "compress", scaled)
+    with pytest.warns(UserWarning, match=said):
         fit(module, RealBitsGuard(), clip=torch.rand(1, 2, 3, 32, 32))
 
 

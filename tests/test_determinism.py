@@ -17,6 +17,7 @@ import lightning_modules.dhvc.entropy_model
 import lightning_modules.ui2c.network
 import lightning_modules.video_vae.context
 from lightning_modules import load_codec
+from lightning_modules.codec import as_shown
 from lightning_modules.dual_domain import ports
 from lightning_modules.dual_domain.entropy_model import FRACTIONS, GUARD, LEVELS
 from lightning_modules.layers import ScaleLevels
@@ -129,6 +130,17 @@ def both(tmp_path_factory):
         env={**os.environ, "PYTHONPATH": str(tests.parent)},
     )
     return own, torch.load(folder / "found.pt", weights_only=True)
+
+
+def test_frames_that_differ_in_the_last_digits_are_shown_alike():
+    # Half-way between two float32 numbers, where a plain cast would tell them apart.
+    numbers = torch.rand(3, 20, 20)
+    middle = (numbers.double() + torch.nextafter(numbers, 1 + numbers).double()) / 2
+    above, below = middle + 1e-13, middle - 1e-13
+    assert not torch.equal(above.float(), below.float())
+    assert torch.equal(as_shown(above), as_shown(below))
+    assert (as_shown(above) - numbers).abs().max() <= 2**-17
+    assert torch.equal(as_shown(2 * numbers - 0.5), (2 * numbers - 0.5).clamp(0, 1))
 
 
 def difference(both, *key):

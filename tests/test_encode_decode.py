@@ -175,8 +175,9 @@ def test_the_header_says_how_it_was_encoded(source, out):
     assert header.fingerprint == ZipCodec().fingerprint()
 
 
-def test_decoding_follows_the_encoders_dtype(source, out, monkeypatch):
-    run_encode(source, out / "v.lvc", "--dtype=float16")
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_decoding_follows_the_encoders_dtype(source, out, monkeypatch, dtype):
+    run_encode(source, out / "v.lvc", f"--dtype={dtype}")
     seen = []
 
     def load_codec(path, device, dtype):
@@ -185,7 +186,7 @@ def test_decoding_follows_the_encoders_dtype(source, out, monkeypatch):
 
     monkeypatch.setattr(lightning_modules, "load_codec", load_codec)
     assert run_decode(out / "v.lvc", out / "v.y4m") == 0
-    assert seen == [torch.float16]
+    assert seen == [getattr(torch, dtype)]
 
 
 def test_max_frames_stops_early(source, out):

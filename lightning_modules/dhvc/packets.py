@@ -113,5 +113,6 @@ def unpack(packet: Packet, head: Head, tables: CdfTables) -> Iterator[DecodePort
         raise DesyncError(
             f"checksum {checksum:08x} of scale {head.scale} instead of "
             f"{packet.checksum:08x}: this machine computes other probabilities than "
-            "the encoder's did; decode with the same device and dtype"
+            "the encoder's did; decode with the same device and "
+            "threads, or encode in float64"
         )

@@ -428,7 +428,8 @@ class UI2CCodec(VideoCodec):
             raise DesyncError(
                 f"symbol checksum {decoder.checksum:08x} instead of "
                 f"{packet.checksum:08x}: this machine computes other probabilities "
-                "than the encoder's did; decode with the same device and dtype"
+                "than the encoder's did; decode with the same device and "
+                "threads, or encode in float64"
             )
         assert state.frames is not None
         rgb = self._to_rgb(state.frames, height, width)[0, : packet.frames]

@@ -111,5 +111,5 @@ def unpack(
         raise DesyncError(
             f"checksum {checksum:08x} instead of {packet.checksum:08x}: this machine "
             "computes other probabilities than the encoder's did; decode with the same "
-            "device and dtype"
+            "device and threads, or encode in float64"
         )
