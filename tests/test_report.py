@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,9 +25,8 @@ from experiments.report.pictures import embed_pictures
 from experiments.report.plots import draw_set, mean_curves, plotted_metrics, write_plots
 from experiments.report.strips import comparable_points, draw_strip
 from experiments.results import Point
+from report_samples import CODECS, compare, make_results
 
-SAMPLES = runpy.run_path(str(Path(__file__).with_name("report_samples.py")))
-make_results, compare = SAMPLES["make_results"], SAMPLES["compare"]
 DIFFERENCE = Difference("intra_period", ("x265", "UI2C"), ("32", "-1"))
 EVIL = "<script>alert(1)</script>&|*`[x](y)$a_b$"
 
@@ -317,7 +315,7 @@ class Elements(HTMLParser):
 
 
 def test_no_name_is_markup_anywhere(tmp_path):
-    codecs = {"x265": SAMPLES["CODECS"]["x265"], EVIL: (0.8, (1, 2, 3, 4))}
+    codecs = {"x265": CODECS["x265"], EVIL: (0.8, (1, 2, 3, 4))}
     results = make_results(tmp_path, codecs={"x265": codecs["x265"], "b": codecs[EVIL]})
     results[1].name = results[1].codec["name"] = EVIL
     for result in results:

@@ -1,7 +1,6 @@
 """A comparison in W&B, offline: its tables, plots and summary, in which run."""
 
 import json
-import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +9,12 @@ import pytest
 from experiments.comparison import Delta, Row
 from experiments.report import log_to_wandb
 from experiments.report.wandb_log import bd_rates
-
-SAMPLES = runpy.run_path(str(Path(__file__).with_name("report_samples.py")))
-compare = SAMPLES["compare"]
+from report_samples import compare, make_results
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return SAMPLES["make_results"](tmp_path_factory.mktemp("results"))
+    return make_results(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture
