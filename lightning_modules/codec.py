@@ -8,8 +8,10 @@ unit at a time, so a sequence of any length needs the memory of one unit.
 
 import hashlib
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy import CdfTables, SymbolDecoder
 
 SHOWN_STEPS = 2**17
 """Levels of a sample that float64 networks show, far finer than 8 bits."""
@@ -95,6 +97,35 @@ class Packet:
 
 class DesyncError(ValueError):
     """The decoder's symbols are not the encoder's: frames would be noise."""
+
+
+@contextmanager
+def read_symbols(
+    packet: Packet, skip: int, covered: bytes = b""
+) -> Iterator[SymbolDecoder]:
+    """Give what reads a packet's symbols; compare checksums when it is done.
+
+    Args:
+        packet: What was received.
+        skip: Bytes of its payload before the symbols.
+        covered: What its checksum covers besides the symbols.
+
+    Raises:
+        DesyncError: The symbols are not those that were coded.
+    """
+    try:
+        decoder = SymbolDecoder(packet.payload[skip:])
+        yield decoder
+        decoder.finish()
+    except ValueError as error:
+        raise DesyncError(f"the symbols cannot be read: {error}") from error
+    found = zlib.crc32(covered, decoder.checksum)
+    if found != packet.checksum:
+        raise DesyncError(
+            f"symbol checksum {found:08x} instead of {packet.checksum:08x}: this "
+            "machine computes other probabilities than the encoder's did; decode with "
+            "the same device, dtype and threads, or encode in float64"
+        )
 
 
 class VideoCodec(nn.Module, ABC):

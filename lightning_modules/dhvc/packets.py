@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_modules.codec import DesyncError, Packet
+from lightning_modules.codec import DesyncError, Packet, read_symbols
 from lightning_modules.dhvc.ports import DecodePort, EncodePort
-from lightning_modules.entropy import CdfTables, SymbolDecoder
+from lightning_modules.entropy import CdfTables
 
 SPATIAL = 8
 LMBDA = struct.Struct("<f")
@@ -101,18 +101,7 @@ def unpack(packet: Packet, head: Head, tables: CdfTables) -> Iterator[DecodePort
     """
     start = head.to_bytes()
     try:
-        decoder = SymbolDecoder(packet.payload[len(start) :])
-        yield DecodePort(decoder, tables)
-        decoder.finish()
-    except ValueError as error:
-        raise DesyncError(
-            f"the symbols of scale {head.scale} cannot be read: {error}"
-        ) from error
-    checksum = zlib.crc32(start, decoder.checksum)
-    if checksum != packet.checksum:
-        raise DesyncError(
-            f"checksum {checksum:08x} of scale {head.scale} instead of "
-            f"{packet.checksum:08x}: this machine computes other probabilities than "
-            "the encoder's did; decode with the same device and "
-            "threads, or encode in float64"
-        )
+        with read_symbols(packet, len(start), start) as decoder:
+            yield DecodePort(decoder, tables)
+    except DesyncError as error:
+        raise DesyncError(f"scale {head.scale}: {error}") from error

@@ -15,7 +15,6 @@ may choose differently, because a float64 lies within 10^-9 of the edge between 
 """
 
 import struct
-import zlib
 from dataclasses import dataclass, field
 
 from lightning_modules.codec import DesyncError, Packet
@@ -68,8 +67,8 @@ class Head:
         return head
 
 
-def read_head(packet: Packet) -> tuple[Head, bytes]:
-    """Return a packet's head and its stream.
+def read_head(packet: Packet) -> tuple[Head, int]:
+    """Return a packet's head and its number of bytes.
 
     Raises:
         DesyncError: It does not begin as one.
@@ -100,12 +99,7 @@ def read_head(packet: Packet) -> tuple[Head, bytes]:
         doubts.append(Doubt(place, mean, level))
     numeric: Numeric = "float32" if first & FLOAT32 else "float64"
     head = Head(mode, references, quality / QUALITY_STEPS, numeric, doubts)
-    return head, payload[at:]
-
-
-def checksum(head: Head, symbols: int) -> int:
-    """Return the checksum of a frame: of its head and of its symbols' checksum."""
-    return zlib.crc32(head.to_bytes(), symbols)
+    return head, at
 
 
 def _varint(number: int) -> bytes:

@@ -200,7 +200,7 @@ class DecodePort:
     Args:
         quantiser: Of the values.
         tables: As the encoder's.
-        data: The encoder's bytes.
+        decoder: Gives the symbols.
         doubts: What it says of elements that were near an edge.
     """
 
@@ -208,12 +208,12 @@ class DecodePort:
         self,
         quantiser: Quantiser,
         tables: dict[str, CdfTables],
-        data: bytes,
+        decoder: SymbolDecoder,
         doubts: list[Doubt],
     ) -> None:
         self.quantiser = quantiser
         self.tables = tables
-        self.decoder = SymbolDecoder(data)
+        self.decoder = decoder
         self.doubts = doubts
         self._elements = 0
 

@@ -31,8 +31,9 @@ from lightning_modules.codec import (
     check_size,
     pad_frames,
     pad_to_multiple,
+    read_symbols,
 )
-from lightning_modules.entropy import CdfTables, SymbolDecoder, SymbolEncoder
+from lightning_modules.entropy import CdfTables, SymbolEncoder
 from lightning_modules.layers import at_least_float32
 from lightning_modules.ui2c.entropy_model import y_tables
 from lightning_modules.ui2c.intra import IntraNetwork
@@ -412,25 +413,14 @@ class UI2CCodec(VideoCodec):
             raise DesyncError("the first unit refers to frames that are not there")
         padded = _padded(height, width)
         intra = self.intra is not None and bool(side & START)
-        decoder = SymbolDecoder(packet.payload[2:])
-        port = DecodePort(
-            decoder,
-            self.tables["y"],
-            self.tables["z_intra" if intra else "z"],
-            self._z_shape(*padded),
-        )
-        try:
-            state = self._code(None, padded, qp, side, state, port, True)
-            decoder.finish()
-        except ValueError as error:
-            raise DesyncError(f"the unit's symbols cannot be read: {error}") from error
-        if decoder.checksum != packet.checksum:
-            raise DesyncError(
-                f"symbol checksum {decoder.checksum:08x} instead of "
-                f"{packet.checksum:08x}: this machine computes other probabilities "
-                "than the encoder's did; decode with the same device and "
-                "threads, or encode in float64"
+        with read_symbols(packet, skip=2) as decoder:
+            port = DecodePort(
+                decoder,
+                self.tables["y"],
+                self.tables["z_intra" if intra else "z"],
+                self._z_shape(*padded),
             )
+            state = self._code(None, padded, qp, side, state, port, True)
         assert state.frames is not None
         rgb = self._to_rgb(state.frames, height, width)[0, : packet.frames]
         return state, rgb

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lightning_modules.codec import DesyncError, Packet
-from lightning_modules.entropy import CdfTables, SymbolDecoder
+from lightning_modules.codec import DesyncError, Packet, read_symbols
+from lightning_modules.entropy import CdfTables
 from lightning_modules.video_vae.backbone import TIME_STRIDE
 from lightning_modules.video_vae.ports import DecodePort, EncodePort
 
@@ -100,16 +100,5 @@ def unpack(
         DesyncError: The symbols are not those that were coded.
     """
     start = head.to_bytes()
-    try:
-        decoder = SymbolDecoder(packet.payload[len(start) :])
+    with read_symbols(packet, len(start), start) as decoder:
         yield DecodePort(decoder, tables)
-        decoder.finish()
-    except ValueError as error:
-        raise DesyncError(f"the symbols cannot be read: {error}") from error
-    checksum = zlib.crc32(start, decoder.checksum)
-    if checksum != packet.checksum:
-        raise DesyncError(
-            f"checksum {checksum:08x} instead of {packet.checksum:08x}: this machine "
-            "computes other probabilities than the encoder's did; decode with the same "
-            "device and threads, or encode in float64"
-        )
