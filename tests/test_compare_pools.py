@@ -6,15 +6,14 @@ from fractions import Fraction
 
 import pytest
 
+from compare_samples import SETS, compare, kinds
 from experiments.compare import main
-from experiments.comparing import compare_results
 from experiments.joining import join_results
 from experiments.report import write_report
 from experiments.report.looks import choose_looks
 from experiments.report.page_data import make_page_data
 from experiments.results import METRICS, Point, Pool, Protocol, Result, SequenceResult
 
-SETS = {"uvg": ("Beauty", "Jockey"), "hevc_d": ("BQSquare",)}
 FIDS = (40.0, 20.0, 10.0, 5.0)
 
 
@@ -45,14 +44,6 @@ def make_result(name, cost=1.0, *, samples=5000, fids=FIDS, sets=SETS, codec=Non
     protocol = Protocol("yuv420", 96, -1, "bitstream", definitions=definitions)
     described = codec or {"name": name, "kind": "learned"}
     return Result(name, described, protocol, sequences=sequences, pools=pools)
-
-
-def compare(*results, **kwargs):
-    return compare_results(list(results), "a", **kwargs)
-
-
-def kinds(row):
-    return {flag.kind for flag in row.flags}
 
 
 def test_fewer_bits_for_the_same_fid_are_a_negative_bd_rate():

@@ -1,0 +1,67 @@
+"""A moving scene, the anchors that code it, and how far off the decoded frames are."""
+
+import math
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+
+from experiments.anchors.coders import make_coder
+from experiments.anchors.settings import codec_names, load_preset, load_presets
+
+FRAMES = 8
+
+
+PRESETS = [(codec, name) for codec in codec_names() for name in load_presets(codec)]
+
+
+PYAV = [
+    ("x264", "ldp_medium", 27),
+    ("x265", "ldp_medium", 27),
+    ("av1", "ld_preset8", 30),
+]
+
+
+def scene(colour="yuv420", height=48, width=64, frames=FRAMES):
+    """A textured pattern that moves by a pixel a frame, in 8-bit planes."""
+    generator = np.random.default_rng(0)
+    texture = generator.normal(0, 6, (height + frames, width + frames))
+    waves = np.add.outer(np.arange(height + frames), np.arange(width + frames))
+    luma = 128 + 60 * np.sin(waves / 9) + texture
+    found = []
+    for t in range(frames):
+        full = luma[t : t + height, t : t + width].clip(0, 255).astype(np.uint8)
+        half = full[::2, ::2]
+        if colour == "rgb":
+            found.append((full, full // 2 + 50, 255 - full))
+        else:
+            found.append((full, half // 2 + 60, 200 - half // 2))
+    return found
+
+
+def sequence(codes):
+    height, width = codes[0][0].shape
+    return SimpleNamespace(name="scene", height=height, width=width, fps=Fraction(25))
+
+
+def coder_of(codec, preset=None, knob="qp", intra_period=-1, **options):
+    preset = load_preset(codec, preset)
+    return make_coder(preset, knob, intra_period, name="anchor", **options)
+
+
+def code(coder, tmp_path, rate, codes=None, colour="yuv420"):
+    codes = codes or scene(colour)
+    decoded = []
+    cost = coder.code(
+        sequence(codes), lambda: iter(codes), colour, rate, tmp_path, decoded.append
+    )
+    return cost, decoded
+
+
+def psnr(codes, decoded):
+    errors = [
+        np.mean((plane - other.numpy() * 255.0) ** 2)
+        for frame, planes in zip(codes, decoded, strict=True)
+        for plane, other in zip(frame, planes, strict=True)
+    ]
+    return 10 * math.log10(255**2 / max(np.mean(errors), 1e-9))

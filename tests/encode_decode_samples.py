@@ -1,0 +1,126 @@
+"""A codec without loss in place of every checkpoint, and the commands run with it."""
+
+import subprocess
+import zlib
+from fractions import Fraction
+from itertools import islice
+
+import torch
+
+import lightning_modules
+from datamodules.frames import open_video
+from datamodules.writing import create_video
+from experiments import decode, encode
+from lightning_modules.codec import DesyncError, Packet, RateKnob, VideoCodec
+
+SIZE = (5, 7)
+
+
+class ZipCodec(VideoCodec):
+    """Eight-bit frames, two to a unit, without loss."""
+
+    rate_knob = RateKnob("qp", 0, 63, (0, 63))
+    frames_per_unit = 2
+    pad_multiple = 1
+
+    def __init__(self, seed=0, drift=0, interrupt=False):
+        super().__init__(seed=seed)
+        self.drift = drift
+        self.interrupt = interrupt
+
+    def forward(self, clip, rate, **conditions):
+        raise NotImplementedError
+
+    def build_tables(self):
+        return {}
+
+    def passes(self, height, width):
+        return {}
+
+    def compress(self, frames, rate, *, intra_period=-1, reconstruct=False):
+        source = iter(frames)
+        while group := list(islice(source, 2)):
+            codes = (torch.stack(group) * 255).round().to(torch.uint8)
+            raw = codes.numpy().tobytes()
+            x_hat = codes.float() / 255 if reconstruct else None
+            yield Packet(zlib.compress(raw), len(group), zlib.crc32(raw), x_hat)
+            if self.interrupt:
+                raise KeyboardInterrupt
+
+    def decompress(self, packets, height, width):
+        for number, packet in enumerate(packets):
+            raw = zlib.decompress(packet.payload)
+            if zlib.crc32(raw) != packet.checksum or (self.drift and number):
+                raise DesyncError(f"unit {number} has desynchronised")
+            codes = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+            yield from codes.reshape(-1, 3, height, width).float() / 255
+
+
+def replace_loading(monkeypatch):
+    """Make every checkpoint load a ``ZipCodec``; return its arguments to change."""
+    arguments = {"kind": ZipCodec}
+
+    def load_codec(path, device="cpu", dtype=torch.float32):
+        options = dict(arguments)
+        return options.pop("kind")(**options).eval()
+
+    monkeypatch.setattr(lightning_modules, "load_codec", load_codec)
+    return arguments
+
+
+def random_frames():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (5, 3, *SIZE), generator=generator) / 255
+
+
+def write_source(tmp_path, frames):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with create_video(folder / "frames", SIZE[1], SIZE[0], Fraction(25)) as video:
+        for frame in frames:
+            video.write(frame)
+    return folder / "frames"
+
+
+def make_out(tmp_path):
+    """Return a directory that holds nothing but what the commands leave."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def write_stream(source):
+    path = source.with_name("v.lvc")
+    assert run_encode(source, path) == 0
+    return path
+
+
+def verify_in_process(monkeypatch, capsys):
+    """Run the verifying process within this one, where the codec is replaced."""
+
+    def run(command, **options):
+        capsys.readouterr()
+        code = decode.main(command[3:])
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+
+    monkeypatch.setattr(encode.subprocess, "run", run)
+
+
+def run_encode(source, target, *more):
+    return encode.main([str(source), str(target), "--checkpoint=c", "--rate=9", *more])
+
+
+def run_decode(source, target, *more):
+    return decode.main([str(source), str(target), "--checkpoint=c", *more])
+
+
+def read(path):
+    with open_video(path) as video:
+        return torch.stack(list(video))
+
+
+def only_error(capsys):
+    """Return the one line on stderr."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line

@@ -1,0 +1,82 @@
+"""Pictures of a validation: strips, videos and maps."""
+
+import av
+import pytest
+import torch
+
+from callback_samples import TinyCodec, TinyModule, fit
+from callbacks.clip_logger import ClipLogger, draw_strip, side_by_side
+from callbacks.map_logger import MapLogger, draw_maps
+
+
+def test_a_strip_has_a_row_per_frame_and_three_columns():
+    clip = torch.rand(7, 3, 150, 200)
+    assert draw_strip(clip, clip).shape == (4 * (150 + 18), 3 * 200, 3)
+    assert draw_strip(clip[:2], clip[:2]).shape == (2 * (150 + 18), 3 * 200, 3)
+    small, large = clip[:1, :, :40, :50], torch.rand(1, 3, 30, 1290)
+    assert draw_strip(small, small).shape == (18 + 120, 3 * 150, 3)
+    assert draw_strip(large, large).shape == (18 + 10, 3 * 430, 3)
+
+
+def test_a_strip_shows_source_reconstruction_and_tenfold_error():
+    clip = torch.full((1, 3, 128, 128), 128 / 255)
+    strip = draw_strip(clip, clip - 5 / 255)
+    row = strip[18:].reshape(128, 3, 128, 3)
+    assert [int(row[64, column, 64, 0]) for column in range(3)] == [128, 123, 50]
+    assert strip[:18].max() > 200  # The caption.
+
+
+def test_each_validation_leaves_a_strip_and_a_video(tmp_path):
+    fit(TinyModule(), ClipLogger(tmp_path, frames=3), clip=torch.rand(1, 5, 3, 33, 47))
+    names = {path.name for path in (tmp_path / "media").iterdir()}
+    stems = ("0000102_intra", "0000104_intra")
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "mp4")}
+    with av.open(str(tmp_path / "media" / "0000104_intra.mp4")) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(32, 92, 3)] * 3
+
+
+def test_a_video_shows_the_source_at_the_left(tmp_path):
+    left, right = torch.zeros(3, 17, 17), torch.ones(3, 17, 17)
+    both = side_by_side(left, right)
+    assert both.shape == (16, 32, 3)
+    assert both[:, :16].max() == 0
+    assert both[:, 16:].min() == 255
+
+
+def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path):
+    (tmp_path / "media").write_text("in the way")
+    with pytest.warns(UserWarning, match="no picture 0000102_intra.*FileExistsError"):
+        trainer = fit(TinyModule(), ClipLogger(tmp_path))
+    assert trainer.global_step == 4
+
+
+class MappedCodec(TinyCodec):
+    def maps(self, frame, rate):
+        ramp = torch.arange(6.0).reshape(2, 3)
+        return {f"map{i}": ramp * i for i in range(1, 6)}
+
+
+def test_each_validation_leaves_a_picture_of_the_codecs_maps(tmp_path):
+    module = TinyModule()
+    module.codec = MappedCodec()
+    trainer = fit(module, MapLogger(tmp_path))
+    names = {path.name for path in (tmp_path / "media").iterdir()}
+    assert names == {f"0000{n}_intra_maps.png" for n in (102, 104)}
+    figures = trainer.callback_metrics
+    assert float(figures["val/map/map2_mean"]) == pytest.approx(5.0)
+    assert float(figures["val/map/map2_std"]) == pytest.approx(2 * (35 / 12) ** 0.5)
+
+
+def test_a_codec_without_maps_leaves_no_picture(tmp_path):
+    fit(TinyModule(), MapLogger(tmp_path))
+    assert not (tmp_path / "media").exists()
+
+
+def test_maps_are_drawn_from_black_to_white_in_rows_of_four():
+    picture = draw_maps(MappedCodec().maps(None, 0))
+    tile = 43 * 3  # Grown to at least 128 pixels.
+    assert picture.shape == (2 * (18 + 2 * 43 + 18), 4 * tile, 3)
+    row = picture[18 : 18 + 2 * 43, :tile]
+    assert row[0, 0, 0] == 0 and row[-1, -1, 0] == 255
+    assert picture[-30, tile:].max() == 0  # Nothing beside the fifth.

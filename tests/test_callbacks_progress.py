@@ -1,0 +1,38 @@
+"""The progress of a stage, in a log file and on a terminal."""
+
+import io
+
+from rich.console import Console
+
+from callback_samples import TinyModule, fit
+from callbacks.guards import RealBitsGuard
+from callbacks.progress import StageProgress
+
+
+def test_a_log_file_gets_plain_lines():
+    text = io.StringIO()
+    bar = StageProgress(seconds=0.0, console=Console(file=text, force_terminal=False))
+    fit(TinyModule(), RealBitsGuard(), bar)
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "stage 2/3 intra: 4 steps"
+    assert lines[1].startswith("stage 2/3 intra  1/4  loss ")
+    assert "0.2500 bpp  31.00 dB  0:00:0" in lines[1]
+    assert "stage 2/3 intra  validation at step 2  24.0000 real bpp" in lines
+    assert "\x1b" not in text.getvalue()
+
+
+def test_a_terminal_gets_a_bar():
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=150)
+    fit(TinyModule(), StageProgress(console=console))
+    assert "4/4" in text.getvalue()
+    assert "━" in text.getvalue()
+    assert "31.00 dB" in text.getvalue()
+
+
+def test_other_ranks_are_silent():
+    text = io.StringIO()
+    bar = StageProgress(seconds=0.0, console=Console(file=text))
+    bar.disable()
+    fit(TinyModule(), bar)
+    assert text.getvalue() == ""

@@ -1,0 +1,152 @@
+"""No frame that DualDomain shows depends on another one."""
+
+import inspect
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dual_domain_samples import coded_after, make, moving_clip
+from lightning_modules.dual_domain import ports
+from lightning_modules.dual_domain.network import (
+    Coded,
+    DualDomainNetwork,
+    Mode,
+    latent_shape,
+)
+
+PROPAGATING = [
+    {"quantiser": "mean_centred", "mode_decision": "inter"},
+    {"transform": "separate", "mode_decision": "inter"},
+]
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return make()
+
+
+def noise_like(state):
+    return tuple(
+        replace(
+            r,
+            x_hat=torch.rand_like(r.x_hat),
+            y_hat=5 * torch.randn_like(r.y_hat),
+            flow=None if r.flow is None else 9 * torch.randn_like(r.flow),
+        )
+        for r in state
+    )
+
+
+def test_nothing_that_makes_pixels_or_symbols_takes_another_frame():
+    for method, names in (
+        (DualDomainNetwork.analyse, {"self", "frame", "quality"}),
+        (DualDomainNetwork.synthesise, {"self", "coded", "quality"}),
+        (DualDomainNetwork.to_latent, {"self", "coded", "quality"}),
+    ):
+        assert set(inspect.signature(method).parameters) == names
+    assert set(Coded.__dataclass_fields__) == {"values", "hyper"}
+
+
+@torch.inference_mode()
+def test_noise_for_every_reference_changes_the_rate_and_nothing_else():
+    codec = make(mode_decision="inter")
+    clip = moving_clip(4)
+    coder, state = coded_after(codec, clip[:3])
+    assert len(state) == 3
+    own, left = coder.encode(clip[3], 0.67, state, reconstruct=True)
+    other, there = coder.encode(clip[3], 0.67, noise_like(state), reconstruct=True)
+    assert torch.equal(own.x_hat, other.x_hat)
+    assert torch.equal(left[0].x_hat, there[0].x_hat)
+    assert torch.equal(left[0].y_hat, there[0].y_hat)
+    assert abs(own.estimated_bits - other.estimated_bits) > 1
+
+
+@torch.inference_mode()
+def test_a_frame_has_the_same_pixels_intra_and_inter(codec):
+    clip = moving_clip(3)
+    coder, state = coded_after(codec, clip[:2])
+    value, frame = 43909 / 65535, clip[2]
+    padded = torch.nn.functional.pad(frame[None], (0, 8, 0, 8), mode="replicate")
+    attempts = coder.attempts(padded, value, state, estimate=False)
+    assert {attempt.head.mode for attempt in attempts} == set(Mode)
+    symbols = [attempt.coded.values for attempt in attempts]
+    assert all(torch.equal(symbols[0], other) for other in symbols[1:])
+    assert torch.equal(symbols[0], symbols[0].round()) and symbols[0].abs().max() > 2
+    assert len({attempt.stream for attempt in attempts}) == 3
+    shown = set()
+    for attempt in attempts:
+        seen = state[: attempt.head.references]
+        pixels, _ = coder.exact.finish(
+            attempt.coded, seen, attempt.flow, torch.tensor([value]).double()
+        )
+        shown.add(pixels.numpy().tobytes())
+    assert len(shown) == 1
+
+
+def gradients_of_references(options):
+    """Return the gradients of a frame's pixels and of its bits by its reference."""
+    codec = make(**options)
+    network, clip = codec.network, moving_clip(2, 48, 64)
+    with torch.no_grad():
+        _, state = coded_after(codec, clip[:1])
+    reference = replace(
+        state[0],
+        x_hat=state[0].x_hat.float().clone().requires_grad_(),
+        y_hat=state[0].y_hat.float().clone().requires_grad_(),
+    )
+    quality = torch.tensor([0.5])
+    frame = clip[1:2]
+    shape = latent_shape(frame)
+    port = ports.EstimatePort(codec.options.quantiser)
+    motion = network.analyse_flow(frame, reference.x_hat, quality)
+    flow = network.code_motion(Mode.INTER, motion, quality, shape, port)
+    if codec.options.transform == "separate":
+        target = network.analyse_inter(frame, reference.x_hat, flow, quality)
+    else:
+        target = network.analyse(frame, quality)
+    coded = network.code(target, (reference,), flow, quality, shape, port)
+    pixels, _ = network.finish(coded, (reference,), flow, quality)
+    leaves = [reference.x_hat, reference.y_hat]
+
+    def gradients(x):
+        return torch.autograd.grad(
+            x.sum(), leaves, retain_graph=True, allow_unused=True
+        )
+
+    return gradients(pixels), gradients(sum(port.bits.values()))
+
+
+def test_pixels_have_no_gradient_by_references_and_bits_have():
+    pixels, bits = gradients_of_references({})
+    assert pixels == (None, None)
+    assert all(gradient.any() for gradient in bits)
+
+
+def test_the_gradient_check_can_fail():
+    # Rounding a difference from a mean hides it from gradients: not mean_centred.
+    pixels, _ = gradients_of_references(PROPAGATING[1])
+    assert any(gradient is not None and gradient.any() for gradient in pixels)
+
+
+def later_frames(codec, first_quality):
+    clip = moving_clip(5)
+    packets = codec.compress(
+        clip,
+        0.67,
+        reconstruct=True,
+        rate_at=lambda t: first_quality if t == 0 else 0.67,
+    )
+    return torch.cat([packet.x_hat for packet in packets])[1:]
+
+
+def test_a_bad_first_frame_does_not_touch_the_frames_after_it(codec):
+    assert torch.equal(later_frames(codec, 0.0), later_frames(codec, 1.0))
+
+
+@pytest.mark.parametrize("options", PROPAGATING, ids=["mean_centred", "separate"])
+def test_the_drift_check_can_fail(options):
+    codec = make(**options)
+    drift = (later_frames(codec, 0.0) - later_frames(codec, 1.0)).abs()
+    assert (drift.amax(dim=(1, 2, 3)) > 0).all()
+    assert drift.max() > 0.01
