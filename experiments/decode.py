@@ -19,6 +19,7 @@ from experiments.coding import (
 )
 from experiments.streams import (
     StreamDecoder,
+    add_pipeline_option,
     add_unit_options,
     load_decoder,
     open_stream,
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "codecs that have scales (default: all)",
     )
     add_unit_options(parser, encodes=False)
+    add_pipeline_option(parser)
     add(
         "--hash",
         action="store_true",

@@ -26,7 +26,13 @@ from experiments.coding import (
     summary,
     track,
 )
-from experiments.streams import Coded, add_unit_options, code_video, unit_options
+from experiments.streams import (
+    Coded,
+    add_pipeline_option,
+    add_unit_options,
+    code_video,
+    unit_options,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_device_options(parser)
     add_unit_options(parser, encodes=True)
+    add_pipeline_option(parser)
     add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")
     add(
         "--fps",

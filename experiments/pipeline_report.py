@@ -58,14 +58,10 @@ def measure_pipeline(
     import torch
 
     from experiments.coding import coding_mode
-    from lightning_modules.dhvc.pipeline import PipelinedDHVC
+    from lightning_modules.dhvc.pipeline import spread
 
     device = next(codec.parameters()).device
-    devices = [device] * workers
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        devices = [torch.device("cuda", i % count) for i in range(workers)]
-    pipeline = PipelinedDHVC(codec, devices)
+    pipeline = spread(codec, workers)
     ramp = torch.linspace(0, 1, width).expand(3, height, width)
     frames = [ramp.roll(4 * i, -1) for i in range(FRAMES_PER_WORKER * workers)]
     rate = codec.rate_knob.points[len(codec.rate_knob.points) // 2]
@@ -85,7 +81,7 @@ def measure_pipeline(
             packets += encode(codec)
             return {
                 "workers": workers,
-                "devices": [str(device) for device in devices],
+                "devices": [str(device) for device in pipeline.devices],
                 "cores": os.cpu_count(),
                 "frames": len(frames),
                 "encode": _measure(encode, codec, pipeline, len(frames), repeats),

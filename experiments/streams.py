@@ -64,7 +64,7 @@ def code_video(
     Args:
         codec: On the header's device and in its dtype.
         header: Of the file.
-        frames: Each (3, H, W), RGB in [0, 1]; taken one unit at a time.
+        frames: Each (3, H, W), RGB in [0, 1]; taken as the codec needs them.
         path: File to write; it is left unfinished if anything raises.
         intra_period: Frames between starts without a reference; -1 for one only.
         reconstruct: Whether to estimate bits and hash the reconstruction.
@@ -164,6 +164,18 @@ def load_decoder(
     return codec
 
 
+def add_pipeline_option(parser: "ArgumentParser") -> None:
+    """Add how many frames are worked on at once; see :func:`unit_options`."""
+    parser.add_argument(
+        "--pipeline",
+        metavar="P",
+        type=int,
+        help="work on P frames at once, on as many GPUs as there are, for codecs that "
+        "can (DHVC without its auxiliary path); not one bit changes. On a CPU set "
+        "OMP_NUM_THREADS to its cores over P, for encoder and decoder alike",
+    )
+
+
 def add_unit_options(parser: "ArgumentParser", *, encodes: bool) -> None:
     """Add what only codecs of large units can be told; see :func:`unit_options`."""
     parser.add_argument(
@@ -190,10 +202,12 @@ def add_unit_options(parser: "ArgumentParser", *, encodes: bool) -> None:
 
 
 def unit_options(options: "Namespace") -> dict[str, Any]:
-    """Return what was given of :func:`add_unit_options`, for ``codec.configure``."""
+    """Return what was given of the options above, for ``codec.configure``."""
     given: dict[str, Any] = {}
     if options.gop_batch is not None:
         given["gop_batch"] = options.gop_batch
+    if getattr(options, "pipeline", None) is not None:
+        given["pipeline"] = options.pipeline
     if getattr(options, "gop_overlap", None):
         given["overlap"] = options.gop_overlap == "on"
     if getattr(options, "tile", None) is not None:

@@ -11,9 +11,8 @@ Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -32,28 +31,15 @@ from lightning_modules.dhvc.design import PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.packets import Head, pack, round_lmbda, unpack
+from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
 from lightning_modules.dhvc.ports import EncodePort, EstimatePort, SilentPort
-from lightning_modules.dhvc.reception import Decodable, decodable_frames
+from lightning_modules.dhvc.reception import Decodable, Received, decodable_frames
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps, complete
 from lightning_modules.entropy import CdfTables
 from lightning_modules.layers import at_least_float32
 
 STREAMS_PER_SCALE = 2
 """Noise streams kept for a scale: one for each of its latents."""
-
-
-@dataclass(frozen=True)
-class Received:
-    """A frame as a receiver shows it.
-
-    Attributes:
-        frame: (3, H, W), RGB in [0, 1].
-        scales: Scales that were decoded from bits, coarsest first; the others are
-            predictions.
-    """
-
-    frame: Tensor
-    scales: int
 
 
 class DHVCCodec(VideoCodec):
@@ -111,6 +97,25 @@ class DHVCCodec(VideoCodec):
         network = DHVCNetwork(SIZES[size], options)
         # A tenth faster on a CPU; layer norms and MLPs want channels last.
         self.network = network.to(memory_format=torch.channels_last)
+        self.workers = 1
+
+    def configure(self, **options: Any) -> None:
+        """Set how it codes; see :meth:`VideoCodec.configure`.
+
+        Args:
+            options: ``pipeline``: frames that are worked on at once, at least 1; it
+                changes no bit of streams and frames. See :class:`PipelinedDHVC`.
+
+        Raises:
+            ValueError: An option is unknown, or frames cannot overlap.
+        """
+        workers = options.pop("pipeline", self.workers)
+        super().configure(**options)
+        if workers < 1:
+            raise ValueError(f"pipeline is {workers}: it must be >= 1")
+        if workers > 1:
+            PipelinedDHVC(self, [self._like.device] * workers)
+        self.workers = workers
 
     # Training and estimates.
 
@@ -212,14 +217,21 @@ class DHVCCodec(VideoCodec):
             ValueError: The rate is not possible, the intra period below 1, the scale
                 not one that can begin anew, or a frame has another size than the first.
         """
-        self.rate_knob.check(rate)
+        if self.workers > 1:
+            yield from spread(self, self.workers).compress(
+                frames,
+                rate,
+                intra_period=intra_period,
+                reconstruct=reconstruct,
+                rate_at=rate_at,
+                resync=resync,
+            )
+            return
         state = self.start
-        schedule = self.schedule(frames, intra_period, resync)
-        for number, (frame, first) in enumerate(schedule):
+        schedule = self.schedule(frames, rate, intra_period, rate_at, resync)
+        for frame, lmbda, first in schedule:
             if first:
                 state = state.without(first)
-            own = self.rate_knob.check(rate_at(number)) if rate_at else rate
-            lmbda = round_lmbda(own)
             steps = self.encode_steps(frame, lmbda, state, first, reconstruct)
             packets, state = complete(steps)
             yield from packets
@@ -227,13 +239,16 @@ class DHVCCodec(VideoCodec):
     def schedule(
         self,
         frames: Iterable[Tensor],
+        rate: float,
         intra_period: int,
+        rate_at: Callable[[int], float] | None,
         resync: Callable[[int], int] | None,
-    ) -> Iterator[tuple[Tensor, int]]:
-        """Give each frame and its first scale with spatial references only, or 0.
+    ) -> Iterator[tuple[Tensor, float, int]]:
+        """Give each frame, its lambda, and its first scale that begins anew, or 0.
 
         The arguments, and what is raised, are those of :meth:`compress`.
         """
+        self.rate_knob.check(rate)
         if intra_period != -1 and intra_period < 1:
             raise ValueError(
                 f"intra_period is {intra_period}: it must be -1 (start once) or at "
@@ -247,7 +262,8 @@ class DHVCCodec(VideoCodec):
                 first = 1
             elif resync is not None:
                 first = self._check_resync(resync(number))
-            yield frame, first
+            own = self.rate_knob.check(rate_at(number)) if rate_at else rate
+            yield frame, round_lmbda(own), first
 
     def _check_resync(self, first: int) -> int:
         allowed = (0, 1) if self.options.auxiliary else range(self.scales + 1)
@@ -341,6 +357,10 @@ class DHVCCodec(VideoCodec):
             DesyncError: The decoded symbols are not those that were coded, or packets
                 are out of order.
         """
+        if self.workers > 1:
+            pipeline = spread(self, self.workers)
+            yield from pipeline.receive(packets, height, width, scales=scales)
+            return
         state = self.start
         for frame in self.decodable(packets, scales):
             steps = self.decode_steps(frame, state, height, width)

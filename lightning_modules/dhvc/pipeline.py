@@ -27,16 +27,18 @@ from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import replace
 from itertools import cycle
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from lightning_modules.codec import Packet
-from lightning_modules.dhvc.codec import DHVCCodec, Received
-from lightning_modules.dhvc.packets import round_lmbda
+from lightning_modules.dhvc.reception import Received
 from lightning_modules.dhvc.walk import Steps
 from lightning_modules.dhvc.workers import Workers
+
+if TYPE_CHECKING:
+    from lightning_modules.dhvc.codec import DHVCCodec
 
 R = TypeVar("R")
 
@@ -57,7 +59,7 @@ class PipelinedDHVC:
         ValueError: There are no devices, or the codec has an auxiliary path.
     """
 
-    def __init__(self, codec: DHVCCodec, devices: Sequence[torch.device]) -> None:
+    def __init__(self, codec: "DHVCCodec", devices: Sequence[torch.device]) -> None:
         if codec.options.auxiliary:
             raise ValueError(
                 "frames cannot overlap: with an auxiliary path every scale needs the "
@@ -67,6 +69,7 @@ class PipelinedDHVC:
             raise ValueError("a pipeline needs at least one device: got none")
         self.codec = codec
         self.device = _device_of(codec)
+        self.devices = list(devices)
         copies = {self.device: codec}
         for device in devices:
             if device not in copies:
@@ -82,20 +85,19 @@ class PipelinedDHVC:
         *,
         intra_period: int = -1,
         reconstruct: bool = False,
+        rate_at: Callable[[int], float] | None = None,
         resync: Callable[[int], int] | None = None,
     ) -> Iterator[Packet]:
         """Code frames into packets; see :meth:`DHVCCodec.compress`.
 
-        ``resync`` is asked when a frame is taken: up to :attr:`ahead` frames before
-        its packets come out.
+        ``rate_at`` and ``resync`` are asked when a frame is taken: up to :attr:`ahead`
+        frames before its packets come out.
         """
-        lmbda = round_lmbda(self.codec.rate_knob.check(rate))
+        schedule = self.codec.schedule(frames, rate, intra_period, rate_at, resync)
         work = (
             (codec.encode_steps(frame, lmbda, codec.start, first, reconstruct), first)
-            for codec, (frame, first) in zip(
-                cycle(self.codecs),
-                self.codec.schedule(frames, intra_period, resync),
-                strict=False,
+            for codec, (frame, lmbda, first) in zip(
+                cycle(self.codecs), schedule, strict=False
             )
         )
         for packets, _ in self._run(work):
@@ -147,7 +149,7 @@ class PipelinedDHVC:
         failure: Exception | None = None
         taken: deque[Future[R]] = deque()
         more = True
-        with Workers([_device_of(codec) for codec in self.codecs]) as workers:
+        with Workers(self.devices) as workers:
             while True:
                 while more and len(taken) < self.ahead:
                     try:
@@ -166,5 +168,20 @@ class PipelinedDHVC:
             raise failure
 
 
-def _device_of(codec: DHVCCodec) -> torch.device:
+def spread(codec: "DHVCCodec", workers: int) -> PipelinedDHVC:
+    """Return a pipeline on the codec's device, or on all GPUs in turn if it is one.
+
+    Args:
+        codec: As :class:`PipelinedDHVC` takes it.
+        workers: How many, at least 1.
+    """
+    device = _device_of(codec)
+    if device.type != "cuda":
+        return PipelinedDHVC(codec, [device] * workers)
+    first, count = device.index or 0, torch.cuda.device_count()
+    devices = [torch.device("cuda", (first + i) % count) for i in range(workers)]
+    return PipelinedDHVC(codec, devices)
+
+
+def _device_of(codec: "DHVCCodec") -> torch.device:
     return next(codec.parameters()).device
