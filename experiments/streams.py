@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from lightning_modules.codec import Packet, VideoCodec
 
 
+class OverflowingError(ValueError):
+    """A codec reconstructs what is no picture."""
+
+
 @dataclass(frozen=True)
 class Coded:
     """What coding a video took.
@@ -72,7 +76,8 @@ def code_video(
             ``reconstruct``.
 
     Raises:
-        ValueError: The codec cannot code at this rate, intra period or frame size.
+        ValueError: The codec cannot code at this rate, intra period or frame size, or
+            its reconstruction is not finite.
     """
     # Compiled when it is imported, which no measured time should hold.
     from lightning_modules import rans  # noqa: F401
@@ -103,7 +108,9 @@ def code_video(
             if reconstruct:
                 estimates.append(packet.estimated_bits)
                 assert packet.x_hat is not None, "reconstruct=True gives x_hat"
-                for frame in packet.x_hat:
+                first = len(shares) - packet.frames
+                for number, frame in enumerate(packet.x_hat, first):
+                    _check_finite(frame, number, header.rate)
                     digest.update(frame_bytes(frame))
                     if sink:
                         sink(frame)
@@ -133,7 +140,7 @@ def open_stream(path: Path) -> Iterator["BitstreamReader"]:
     with path.open("rb") as file:
         try:
             yield BitstreamReader(file)
-        except (BitstreamError, DesyncError) as error:
+        except (BitstreamError, DesyncError, OverflowingError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 
@@ -293,6 +300,7 @@ class StreamDecoder:
         Raises:
             BitstreamError: The stream is damaged.
             DesyncError: The decoded symbols are not those that were coded.
+            OverflowingError: A frame is not finite.
         """
         from lightning_modules import rans  # noqa: F401 (compiled before it is timed)
         from lightning_modules.bitstream import BitstreamError
@@ -307,11 +315,12 @@ class StreamDecoder:
         decoded = _decompress(self._codec, packets, *size, self._scales)
         try:
             for frame in self._clock.watch(decoded):
+                _check_finite(frame, self.frames, header.rate)
                 self.frames += 1
                 if self._hashing:
                     self._digest.update(frame_bytes(frame))
                 yield frame
-        except (BitstreamError, DesyncError) as error:
+        except (BitstreamError, DesyncError, OverflowingError) as error:
             if not self._partial:
                 raise
             self.stopped = str(error)
@@ -328,6 +337,20 @@ class StreamDecoder:
         Without reading bytes, hashing, and whatever is done with the frames.
         """
         return _parts("decode", self._clock)
+
+
+def _check_finite(frame: "Tensor", number: int, rate: float) -> None:
+    """Refuse what the codec made of a frame, counted from 0, if it is no picture.
+
+    Raises:
+        OverflowingError: It holds NaN or infinity.
+    """
+    if not bool(frame.isfinite().all()):
+        raise OverflowingError(
+            f"frame {number} holds NaN or infinity after coding at rate {rate:g}: the "
+            "networks overflow; encode at another rate, with a shorter --intra_period "
+            "or in another --dtype, or train on longer clips"
+        )
 
 
 def _parts(name: str, clock: "CodingClock") -> dict[str, float]:

@@ -3,7 +3,7 @@
 import subprocess
 import zlib
 from fractions import Fraction
-from itertools import islice
+from itertools import count, islice
 
 import torch
 
@@ -23,9 +23,10 @@ class ZipCodec(VideoCodec):
     frames_per_unit = 2
     pad_multiple = 1
 
-    def __init__(self, seed=0, drift=0, interrupt=False):
+    def __init__(self, seed=0, drift=0, interrupt=False, overflows_at=None):
         super().__init__(seed=seed)
         self.drift = drift
+        self.overflows_at = overflows_at
         self.interrupt = interrupt
 
     def forward(self, clip, rate, **conditions):
@@ -39,10 +40,12 @@ class ZipCodec(VideoCodec):
 
     def compress(self, frames, rate, *, intra_period=-1, reconstruct=False):
         source = iter(frames)
-        while group := list(islice(source, 2)):
+        for unit in count():
+            if not (group := list(islice(source, 2))):
+                return
             codes = (torch.stack(group) * 255).round().to(torch.uint8)
             raw = codes.numpy().tobytes()
-            x_hat = codes.float() / 255 if reconstruct else None
+            x_hat = self.shown(codes, unit) if reconstruct else None
             yield Packet(zlib.compress(raw), len(group), zlib.crc32(raw), x_hat)
             if self.interrupt:
                 raise KeyboardInterrupt
@@ -53,7 +56,13 @@ class ZipCodec(VideoCodec):
             if zlib.crc32(raw) != packet.checksum or (self.drift and number):
                 raise DesyncError(f"unit {number} has desynchronised")
             codes = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-            yield from codes.reshape(-1, 3, height, width).float() / 255
+            yield from self.shown(codes.reshape(-1, 3, height, width), number)
+
+    def shown(self, codes, unit):
+        frames = codes.float() / 255
+        if unit == self.overflows_at:
+            frames[-1, 0, 0, 0] = torch.nan
+        return frames
 
 
 def replace_loading(monkeypatch):

@@ -109,6 +109,24 @@ def test_a_desync_is_an_error_and_no_noise(stream, out, codec, capsys):
     assert list(out.iterdir()) == []
 
 
+def test_a_frame_that_is_no_picture_is_refused(stream, out, codec, frames, capsys):
+    codec["overflows_at"] = 1
+    assert run_decode(stream, out / "v.y4m") == 2
+    line = only_error(capsys)
+    assert f"{stream}: frame 3 holds NaN" in line and "rate 9" in line
+    assert list(out.iterdir()) == []
+    assert run_decode(stream, out / "frames", "--partial") == 0
+    assert torch.equal(read(out / "frames"), frames[:3])
+    assert "warning: 3 frames recovered" in capsys.readouterr().err
+
+
+def test_verify_leaves_no_stream_that_is_no_picture(source, out, codec, capsys):
+    codec["overflows_at"] = 1
+    assert run_encode(source, out / "v.lvc", "--verify") == 2
+    assert "frame 3 holds NaN" in only_error(capsys)
+    assert list(out.iterdir()) == []
+
+
 def test_other_weights_are_refused_and_both_are_named(stream, out, codec, capsys):
     codec["seed"] = 1
     assert run_decode(stream, out / "v.y4m") == 2
