@@ -11,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_modules.codec import VideoCodec
+from lightning_modules.codec import VideoCodec, check_finite
+from lightning_modules.layers import OverflowingError
 
 if TYPE_CHECKING:
     from lightning_modules.base import CodecModule
@@ -268,10 +269,17 @@ class RealBitsGuard(Callback):
         if self._clip is None:
             return
         (frames, rate), self._clip = self._clip, None
-        with _coding(cast("CodecModule", pl_module).codec) as codec:
-            packets = list(codec.compress(frames, rate, reconstruct=True))
-            decoded = list(codec.decompress(packets, *frames.shape[-2:]))
-        sent = [frame for packet in packets for frame in cast(Tensor, packet.x_hat)]
+        try:
+            with _coding(cast("CodecModule", pl_module).codec) as codec:
+                packets = list(codec.compress(frames, rate, reconstruct=True))
+                decoded = list(codec.decompress(packets, *frames.shape[-2:]))
+            sent = [frame for packet in packets for frame in cast(Tensor, packet.x_hat)]
+            for number, frame in enumerate(sent):
+                check_finite(frame, number, rate)
+        except OverflowingError as error:
+            # A later validation may do better, and training has a guard of its own.
+            rank_zero_warn(f"real bits were not counted: {error}")
+            return
         if not len(sent) == len(decoded) == len(frames):
             raise RuntimeError(
                 f"of {len(frames)} frames {len(sent)} were coded and {len(decoded)} "

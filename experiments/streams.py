@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from lightning_modules.codec import Packet, VideoCodec
 
 
-class OverflowingError(ValueError):
-    """A codec reconstructs what is no picture."""
-
-
 @dataclass(frozen=True)
 class Coded:
     """What coding a video took.
@@ -83,6 +79,7 @@ def code_video(
     from lightning_modules import rans  # noqa: F401
     from lightning_modules.bitstream import BitstreamWriter
     from lightning_modules.clock import CodingClock
+    from lightning_modules.codec import check_finite
 
     reconstruct = reconstruct or sink is not None
     clock = CodingClock(_device_of(codec))
@@ -110,7 +107,7 @@ def code_video(
                 assert packet.x_hat is not None, "reconstruct=True gives x_hat"
                 first = len(shares) - packet.frames
                 for number, frame in enumerate(packet.x_hat, first):
-                    _check_finite(frame, number, header.rate)
+                    check_finite(frame, number, header.rate)
                     digest.update(frame_bytes(frame))
                     if sink:
                         sink(frame)
@@ -136,6 +133,7 @@ def open_stream(path: Path) -> Iterator["BitstreamReader"]:
     """
     from lightning_modules.bitstream import BitstreamError, BitstreamReader
     from lightning_modules.codec import DesyncError
+    from lightning_modules.layers import OverflowingError
 
     with path.open("rb") as file:
         try:
@@ -304,7 +302,8 @@ class StreamDecoder:
         """
         from lightning_modules import rans  # noqa: F401 (compiled before it is timed)
         from lightning_modules.bitstream import BitstreamError
-        from lightning_modules.codec import DesyncError, Packet
+        from lightning_modules.codec import DesyncError, Packet, check_finite
+        from lightning_modules.layers import OverflowingError
 
         header = self._reader.header
         packets = (
@@ -315,7 +314,7 @@ class StreamDecoder:
         decoded = _decompress(self._codec, packets, *size, self._scales)
         try:
             for frame in self._clock.watch(decoded):
-                _check_finite(frame, self.frames, header.rate)
+                check_finite(frame, self.frames, header.rate)
                 self.frames += 1
                 if self._hashing:
                     self._digest.update(frame_bytes(frame))
@@ -337,20 +336,6 @@ class StreamDecoder:
         Without reading bytes, hashing, and whatever is done with the frames.
         """
         return _parts("decode", self._clock)
-
-
-def _check_finite(frame: "Tensor", number: int, rate: float) -> None:
-    """Refuse what the codec made of a frame, counted from 0, if it is no picture.
-
-    Raises:
-        OverflowingError: It holds NaN or infinity.
-    """
-    if not bool(frame.isfinite().all()):
-        raise OverflowingError(
-            f"frame {number} holds NaN or infinity after coding at rate {rate:g}: the "
-            "networks overflow; encode at another rate, with a shorter --intra_period "
-            "or in another --dtype, or train on longer clips"
-        )
 
 
 def _parts(name: str, clock: "CodingClock") -> dict[str, float]:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.entropy import CdfTables, SymbolDecoder
+from lightning_modules.layers import OverflowingError
 
 SHOWN_STEPS = 2**17
 """Levels of a sample that float64 networks show, far finer than 8 bits."""
@@ -97,6 +98,25 @@ class Packet:
 
 class DesyncError(ValueError):
     """The decoder's symbols are not the encoder's: frames would be noise."""
+
+
+def check_finite(reconstruction: Tensor, frame: int, rate: float) -> None:
+    """Refuse what was made of a frame if it is no picture.
+
+    Args:
+        reconstruction: The frame, or what later frames see of it.
+        frame: Its number, from 0.
+        rate: That it was coded at.
+
+    Raises:
+        OverflowingError: It holds NaN or infinity.
+    """
+    if not bool(reconstruction.isfinite().all()):
+        raise OverflowingError(
+            f"frame {frame} holds NaN or infinity after coding at rate {rate:g}: the "
+            "networks overflow; encode at another rate, with a shorter --intra_period "
+            "or in another --dtype, or train on longer clips"
+        )
 
 
 @contextmanager

@@ -159,14 +159,18 @@ def training_bits(values: Tensor, sigma: Tensor) -> Tensor:
     return torch.where(mass > SMALL_MASS, log_mass, log_density) / -log(2)
 
 
+class OverflowingError(ValueError):
+    """The networks give NaN or infinity, of which no picture can be made."""
+
+
 def to_symbols(rounded: Tensor) -> npt.NDArray[np.int32]:
     """Return whole numbers as the entropy coder takes them.
 
     Raises:
-        ValueError: One is not finite.
+        OverflowingError: One is not finite.
     """
     if not bool(rounded.isfinite().all()):
-        raise ValueError(
+        raise OverflowingError(
             "the latent is not finite: the weights are untrained, damaged, or too "
             "large for this dtype"
         )

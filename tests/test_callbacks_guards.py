@@ -179,6 +179,17 @@ def test_a_decoder_that_differs_ends_the_run():
     assert module.codec._tables is None
 
 
+def test_a_codec_that_overflows_is_a_warning_and_training_goes_on():
+    module = TinyModule()
+    clip = torch.rand(1, 5, 3, 8, 10)
+    clip[0, 2, 0, 0, 0] = torch.nan
+    with pytest.warns(UserWarning, match=r"not counted: frame 2 holds NaN.*rate 21"):
+        trainer = fit(module, RealBitsGuard(), clip=clip)
+    assert trainer.global_step == 4
+    assert "val/real_bpp" not in trainer.callback_metrics
+    assert module.codec._tables is None
+
+
 @pytest.mark.parametrize(
     ("factor", "said"),
     [

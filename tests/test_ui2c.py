@@ -8,7 +8,7 @@ import torch
 
 from lightning_modules import UI2C
 from lightning_modules.entropy import SymbolDecoder, SymbolEncoder
-from lightning_modules.layers import FactorisedPrior
+from lightning_modules.layers import FactorisedPrior, OverflowingError
 from lightning_modules.stages import Stage
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.entropy_model import scale_indices, step_masks
@@ -292,6 +292,20 @@ def test_a_nan_in_the_weights_is_named_and_not_coded(codec):
     codec.network.encoder_down.bias.data[0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         list(codec.compress(ramp_clip(2), 21))
+
+
+def test_a_recurrence_that_overflows_is_an_error_at_its_frame(codec):
+    number = torch.zeros(1)
+
+    def grow(module, inputs, output):
+        number.add_(1)
+        return output * (torch.inf if number > 2 else 1.0)
+
+    codec.network.decoder.register_forward_hook(grow)
+    packets = codec.compress(ramp_clip(8), 21)
+    assert [next(packets).frames, next(packets).frames] == [2, 2]
+    with pytest.raises(OverflowingError, match=r"frame 4 holds NaN.*at rate 21"):
+        next(packets)
 
 
 @pytest.mark.gpu

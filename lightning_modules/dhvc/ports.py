@@ -75,7 +75,7 @@ class EncodePort:
         """Write the residual.
 
         Raises:
-            ValueError: It is not finite.
+            OverflowingError: It is not finite.
         """
         assert residual is not None
         rounded = residual.round()

@@ -19,7 +19,12 @@ from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import Widths
 from lightning_modules.entropy import CdfTables, lower_bound, tables_from_pmf
-from lightning_modules.layers import FactorisedPrior, ScaleLevels, at_least_float32
+from lightning_modules.layers import (
+    FactorisedPrior,
+    OverflowingError,
+    ScaleLevels,
+    at_least_float32,
+)
 
 LEVELS = ScaleLevels(0.11, 64.0, 64)
 FRACTIONS = 16
@@ -63,10 +68,10 @@ def choose_tables(mean: Tensor, log_scale: Tensor) -> TableChoice:
         log_scale: (n,), logarithm of the standard deviation.
 
     Raises:
-        ValueError: A mean is not finite.
+        OverflowingError: A mean or a scale is not finite.
     """
     if not bool(mean.isfinite().all() and log_scale.isfinite().all()):
-        raise ValueError(
+        raise OverflowingError(
             "the entropy model is not finite: the weights are untrained, damaged, or "
             "too large for this dtype"
         )

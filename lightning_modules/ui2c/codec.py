@@ -28,6 +28,7 @@ from lightning_modules.codec import (
     RateKnob,
     VideoCodec,
     as_shown,
+    check_finite,
     check_size,
     pad_frames,
     pad_to_multiple,
@@ -288,7 +289,8 @@ class UI2CCodec(VideoCodec):
 
         Raises:
             ValueError: The rate is not a qp, the intra period not a multiple of the
-                unit, or a frame has another size than the first.
+                unit, a frame has another size than the first, or the recurrence
+                overflows.
         """
         self.rate_knob.check(rate)
         n = self.frames_per_unit
@@ -313,8 +315,10 @@ class UI2CCodec(VideoCodec):
             clip = torch.stack(group)[None].to(self._like)
             own = self.rate_knob.check(rate_at(first)) if rate_at else rate
             qp = _unit_qp(own, unit)
-            first += len(group)
             packet, state = self._encode_unit(clip, qp, state, reconstruct)
+            if state.feature is not None:
+                check_finite(state.feature, first, own)
+            first += len(group)
             yield packet
 
     def _encode_unit(
