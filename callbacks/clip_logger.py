@@ -1,6 +1,5 @@
 """Pictures at each validation: source, reconstruction and error of a few frames."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.quality import psnr
+from datamodules.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
     from lightning_modules.base import CodecModule
@@ -181,10 +181,9 @@ def write_png(picture: Picture, path: Path) -> None:
     """
     import cv2
 
-    temporary = path.with_name(f"{path.name}.tmp")
     _, data = cv2.imencode(".png", picture[..., ::-1])
-    temporary.write_bytes(data.tobytes())
-    os.replace(temporary, path)
+    with whole_or_nothing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def write_video(pictures: list[Picture], path: Path) -> None:
@@ -195,10 +194,12 @@ def write_video(pictures: list[Picture], path: Path) -> None:
     """
     import av
 
-    temporary = path.with_name(f"{path.name}.tmp")
     height, width = pictures[0].shape[:2]
     try:
-        with av.open(str(temporary), "w", format="mp4") as container:
+        with (
+            whole_or_nothing(path) as temporary,
+            av.open(str(temporary), "w", format="mp4") as container,
+        ):
             stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.options = {"crf": "14", "preset": "veryfast"}
@@ -209,4 +210,3 @@ def write_video(pictures: list[Picture], path: Path) -> None:
             container.mux(stream.encode(None))
     except av.error.FFmpegError as error:
         raise OSError(f"cannot write {path}: {error}") from error
-    os.replace(temporary, path)

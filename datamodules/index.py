@@ -11,7 +11,6 @@ VP8 too; damage inside a picture is met when a clip is read.
 import json
 import logging
 import os
-import platform
 import re
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from typing import Any
 
 from datamodules.readers import first_line, packet_stamps
 from datamodules.source import ClipError
+from datamodules.whole_files import whole_or_nothing
 
 logger = logging.getLogger(__name__)
 
@@ -206,14 +206,11 @@ def _save(root: Path, entries: dict[str, VideoInfo]) -> None:
     rows = {name: asdict(entry) for name, entry in sorted(entries.items())}
     text = json.dumps({"version": VERSION, "videos": rows})
     for path in _places(root):
-        # Processes on several machines may write at once.
-        part = path.with_name(f"{path.name}.{platform.node()}.{os.getpid()}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(text)
-            os.replace(part, path)
+            with whole_or_nothing(path) as temporary:
+                temporary.write_text(text)
         except OSError as error:
-            part.unlink(missing_ok=True)
             reason = error
         else:
             return

@@ -4,15 +4,12 @@ Frames are (3, H, W), RGB in [0, 1]. Raw ``.yuv`` and ``.y4m`` are written with 
 suite's BT.709 full-range matrix, chroma averaged 2 x 2, luma and chroma rounded.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
 from typing import TypeAlias
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +17,7 @@ import torch
 from torch import Tensor
 
 from datamodules.frames import VideoError
+from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import (
     quantise,
     rgb_to_yuv,
@@ -75,8 +73,8 @@ def create_video(
         depth: Bits per sample of ``.y4m`` and ``.yuv``; others have 8.
 
     Raises:
-        VideoError: The suffix is unknown, something stands in the way, or no frame
-            was written.
+        VideoError: The suffix is unknown, or no frame was written.
+        OSError: Something stands in the way.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -104,43 +102,6 @@ def create_video(
             yield writer
             if not writer.frames:
                 raise VideoError(f"no frame was written to {path}")
-
-
-@contextmanager
-def whole_or_nothing(path: Path, *, directory: bool = False) -> Iterator[Path]:
-    """Give a temporary name beside ``path``, moved to it only if the block ends well.
-
-    Whatever the block makes under that name is removed if the block raises; what stood
-    at ``path`` before is then untouched.
-
-    Args:
-        path: The name in the end.
-        directory: Whether the block makes a directory; only an empty one is replaced.
-
-    Raises:
-        VideoError: ``path`` is something that must not be replaced, or its directory
-            does not exist.
-    """
-    if not path.parent.is_dir():
-        raise VideoError(f"cannot write {path}: {path.parent} is no directory")
-    if path.is_dir() and not directory:
-        raise VideoError(f"cannot write {path}: it is a directory")
-    if path.is_dir() and any(path.iterdir()):
-        raise VideoError(f"cannot write {path}: the directory is not empty")
-    if path.exists() and not path.is_dir() and (directory or not path.is_file()):
-        wanted = "directory" if directory else "regular file"
-        raise VideoError(f"cannot write {path}: what stands there is no {wanted}")
-    # Not the process's number: threads, and processes of several machines, share it.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextmanager

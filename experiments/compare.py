@@ -145,7 +145,7 @@ def compare(options: argparse.Namespace) -> None:
 
 def write_json(comparison: Comparison, path: Path) -> Path:
     """Write a whole comparison as JSON, under its attributes' names."""
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
 
     text = json.dumps(asdict(comparison), indent=1, allow_nan=False)
     with whole_or_nothing(path) as temporary:
@@ -155,7 +155,7 @@ def write_json(comparison: Comparison, path: Path) -> Path:
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
     """Write one line per row; empty cells are numbers that could not be computed."""
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
 
     parts = ("value", "low", "high", "overlap")
     header = ["codec", "metric", "kind", "set", "sequence"]

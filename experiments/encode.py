@@ -153,7 +153,7 @@ def encode(options: argparse.Namespace) -> None:
     """
     import torch
 
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
     from lightning_modules import load_codec
     from lightning_modules.bitstream import StreamHeader
 

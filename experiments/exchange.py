@@ -61,7 +61,7 @@ def export(options: argparse.Namespace) -> None:
     Raises:
         ValueError: The file cannot be read, or lacks what DCVC's format needs.
     """
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
     from experiments.coding import check_paths
     from experiments.dcvc_json import to_dcvc
 

@@ -248,7 +248,7 @@ class Gallery:
 def _write_png(path: Path, planes: "Planes", colour: "Colour") -> None:
     import cv2
 
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
     from datamodules.yuv import planes_to_rgb
 
     rgb = planes_to_rgb(planes, colour).mul(255).round().byte().permute(1, 2, 0)

@@ -59,7 +59,7 @@ def profile(arguments: argparse.Namespace) -> int:
     """Count, time, print and write."""
     import torch
 
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
     from experiments.coding import choose_device
     from experiments.pipeline_report import (
         check_pipeline,

@@ -138,7 +138,7 @@ def propagation(options: argparse.Namespace) -> None:
         ValueError: An option is wrong, no test can be done, or coding fails.
     """
     _check(options)
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
     from experiments.propagating.findings import Report
     from experiments.propagating.plots import write_plots
     from experiments.propagating.tables import make_markdown, print_reports

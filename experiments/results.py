@@ -225,7 +225,7 @@ class Result:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        from datamodules.writing import whole_or_nothing
+        from datamodules.whole_files import whole_or_nothing
 
         values = {k: v for k, v in asdict(self).items() if k != "path"}
         for sequence in values["sequences"]:

@@ -10,13 +10,13 @@
     runs/NAME/wandb/               W&B's own files
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from datamodules.whole_files import whole_or_nothing
 from lightning_modules.stages import Stage
 
 FREE = (
@@ -111,9 +111,8 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Write ``config.yaml`` whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / "config.yaml.tmp"
-        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
-        os.replace(temporary, self.path / "config.yaml")
+        with whole_or_nothing(self.path / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

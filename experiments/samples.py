@@ -17,7 +17,7 @@ from torch import Tensor
 from callbacks import distribution_metrics
 from callbacks.distribution_metrics import POOLED_NAMES, SAMPLES, to_8_bit
 from callbacks.quality import UnavailableMetricError
-from datamodules.writing import whole_or_nothing
+from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import Codes, Colour, dequantise, planes_to_rgb
 from experiments.coder import Settings
 

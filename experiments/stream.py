@@ -212,7 +212,7 @@ def stream(options: argparse.Namespace) -> None:
         ValueError: An option is wrong, the codec does not survive losses, or sockets
             stay silent.
     """
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
     from experiments.streaming.experiment import Experiment
     from experiments.streaming.plots import write_plots
 

@@ -17,6 +17,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from datamodules.whole_files import whole_or_nothing
+
 LoggerChoice = Literal["auto", "online", "offline", "csv", "none"]
 
 SERVER_SECONDS = 3.0
@@ -85,12 +87,13 @@ class TidyCSVLogger(StageAxis, Logger):
         super().start_stage(stage, offset, done)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         rows = read_metrics(self.path) if self.path.exists() else []
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        with temporary.open("w", newline="") as file:
+        with (
+            whole_or_nothing(self.path) as temporary,
+            temporary.open("w", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(row for row in rows if row[0] <= offset + done)
-        os.replace(temporary, self.path)
 
     @rank_zero_only
     def log_metrics(
@@ -275,9 +278,8 @@ def _run_id(run_dir: Path) -> str:
         import secrets
 
         run_dir.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.tmp")
-        temporary.write_text(secrets.token_hex(4))
-        os.replace(temporary, path)
+        with whole_or_nothing(path) as temporary:
+            temporary.write_text(secrets.token_hex(4))
     return path.read_text().strip()
 
 

@@ -25,6 +25,7 @@ from callbacks.checkpoints import (
 from callbacks.guards import RankDivergenceGuard, StepGuard
 from callbacks.interrupt import SaveOnSignal
 from callbacks.metrics import QualityMetrics
+from datamodules.whole_files import whole_or_nothing
 from lightning_modules.base import ValidationResult
 
 ROOT = Path(__file__).parents[1]
@@ -111,8 +112,13 @@ def test_a_crash_while_saving_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_what_a_killed_process_left_is_removed_at_the_start(tmp_path):
-    (tmp_path / "last.ckpt.tmp123").write_bytes(b"half")
+def test_what_a_killed_process_left_is_removed_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with pytest.raises(SystemExit), whole_or_nothing(tmp_path / "last.ckpt") as part:
+        part.write_bytes(b"half")
+        sys.exit()
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 1
     fit(Module(), StageCheckpoints(tmp_path, 100), steps=1)
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 

@@ -92,7 +92,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        from datamodules.writing import whole_or_nothing
+        from datamodules.whole_files import whole_or_nothing
 
         data = {"schema": SCHEMA, "version": VERSION, **asdict(self)}
         text = json.dumps(data, indent=1, allow_nan=False)

@@ -30,7 +30,7 @@ def write_report(
     Raises:
         OSError: A file cannot be written.
     """
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
     from experiments.report.looks import choose_looks
     from experiments.report.markdown import make_markdown
     from experiments.report.names import FileNames

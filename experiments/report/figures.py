@@ -78,7 +78,7 @@ def save_figure(figure: "Figure", stem: Path) -> list[Path]:
     Raises:
         OSError: A file cannot be written.
     """
-    from datamodules.writing import whole_or_nothing
+    from datamodules.whole_files import whole_or_nothing
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
