@@ -133,6 +133,11 @@ def open_video(
     if not path.exists():
         raise VideoError(f"there is no file or directory {path}")
     suffix = path.suffix.lower()
+    if depth != 8 and suffix != ".yuv":
+        raise VideoError(
+            f"depth is {depth}, but only a raw .yuv has to be told: {path} says itself "
+            "how many bits its samples have"
+        )
     if path.is_dir() or suffix in IMAGE_SUFFIXES:
         reader = _open_images(path)
     elif suffix == ".yuv":
@@ -316,7 +321,8 @@ def _open_container(path: Path, fps: Fraction | None) -> VideoReader:
     import av
 
     try:
-        container = av.open(str(path))
+        # Absolute, or FFmpeg takes what comes before a colon for a protocol.
+        container = av.open(str(path.absolute()))
     except (av.FFmpegError, OSError) as error:
         raise VideoError(
             f"{path} cannot be opened as a video: {error.strerror}"

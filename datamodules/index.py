@@ -121,7 +121,7 @@ def _examine_video(path: Path, size: int, mtime: int) -> VideoInfo:
         raise ClipError("the file is empty")
     frames = len(packet_stamps(path)[0])
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             rate = stream.average_rate or stream.guessed_rate

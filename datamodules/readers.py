@@ -92,7 +92,7 @@ class DecordReader:
         decord = _decord()
         try:
             # More than one thread hangs in a forked worker.
-            self._video = decord.VideoReader(str(path), num_threads=1)
+            self._video = decord.VideoReader(str(path.absolute()), num_threads=1)
         except (decord.DECORDError, RuntimeError) as error:
             raise ClipError("decord cannot open it") from error
 
@@ -164,7 +164,7 @@ class PyAvReader:
         import av
 
         frames: list[Frames] = []
-        with av.open(str(self._path)) as container:
+        with av.open(str(self._path.absolute())) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             number: int | None = 0
@@ -213,7 +213,7 @@ def packet_stamps(path: Path) -> tuple[list[int], list[int]]:
     stamps: set[int] = set()
     keyframes: set[int] = set()
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:
             if not container.streams.video:
                 raise ClipError("no video stream")
             for packet in container.demux(container.streams.video[0]):

@@ -175,7 +175,9 @@ def _x264_file(
         raise VideoError(f"x264 cannot write {path} at {fps} frames per second")
     numbers = count()
     try:
-        with av.open(str(path), "w", format=container_format) as container:
+        # Absolute, or FFmpeg takes what comes before a colon for a protocol.
+        target = str(path.absolute())
+        with av.open(target, "w", format=container_format) as container:
             stream = container.add_stream(
                 "libx264", rate=fps, options={"crf": X264_CRF}
             )

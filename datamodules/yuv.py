@@ -161,7 +161,7 @@ def read_yuv420_frame(file: BinaryIO, height: int, width: int, depth: int = 8) -
         y (H, W), u and v (ceil(H/2), ceil(W/2)), in [0, 2**depth - 1].
 
     Raises:
-        ValueError: The file ends within the frame.
+        ValueError: The file ends within the frame, or a sample has more bits.
     """
     size = yuv420_frame_size(height, width, depth)
     data = file.read(size)
@@ -171,6 +171,11 @@ def read_yuv420_frame(file: BinaryIO, height: int, width: int, depth: int = 8) -
             f"needs {size} bytes, {len(data)} are left"
         )
     samples = np.frombuffer(data, dtype=_sample_type(depth))
+    if samples.max() >= 1 << depth:
+        raise ValueError(
+            f"a sample is {samples.max()}, more than {depth} bits hold: the file has "
+            "another depth"
+        )
     shape = chroma_size(height, width)
     luma, chroma = height * width, shape[0] * shape[1]
     y, u, v = np.split(samples, [luma, luma + chroma])

@@ -6,9 +6,11 @@ Nothing heavy is imported here before it is used, so that ``--help`` is instant.
 import argparse
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,17 +25,23 @@ T = TypeVar("T")
 MAX_PSNR = 99.9
 
 
-def run_command(command: Callable[[], int | None]) -> int:
+def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True) -> int:
     """Run a command and return its exit code.
+
+    Args:
+        command: What to do.
+        sigterm_ends: Whether SIGTERM, which a cluster sends, ends it as Ctrl-C does,
+            so that it clears away what is half written.
 
     Returns:
         What the command returns, or 0; or 2 after one line ``error: ...`` on stderr
         for what the user can mend (:class:`ValueError`, :class:`OSError`,
-        :class:`MemoryError`); or 130 after Ctrl-C. Any other exception is a bug and
-        keeps its traceback.
+        :class:`MemoryError`); or 130 after Ctrl-C or SIGTERM. Any other exception is a
+        bug and keeps its traceback.
     """
     try:
-        return command() or 0
+        with _sigterm_as_ctrl_c() if sigterm_ends else nullcontext():
+            return command() or 0
     except (ValueError, OSError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {reason}", file=sys.stderr)
@@ -41,6 +49,20 @@ def run_command(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, unless somebody handles it already."""
+    own = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if not own or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -61,12 +83,17 @@ def parse_fps(text: str) -> Fraction:
         ) from None
 
 
-def check_paths(source: Path, target: Path | None) -> None:
-    """Raise ``ValueError`` if there is no source, or writing would replace it."""
+def check_paths(
+    source: Path, target: Path | None, checkpoint: Path | None = None
+) -> None:
+    """Raise ``ValueError`` if there is no source, or writing would replace an input."""
     if not source.exists():
         raise ValueError(f"there is no file or directory {source}")
     if target and target.exists() and target.samefile(source):
         raise ValueError(f"IN and OUT are the same file, {source}")
+    if checkpoint and checkpoint.exists() and target and target.exists():
+        if target.samefile(checkpoint):
+            raise ValueError(f"OUT is the checkpoint, {checkpoint}")
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
@@ -142,7 +169,7 @@ def coding_mode(device: "torch.device") -> Iterator[None]:
 
 def track(items: Iterable[T], verb: str, total: int | None) -> Iterable[T]:
     """Pass items through and show how many there were, on a terminal only."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         return items
     from rich.console import Console
     from rich.progress import track as show

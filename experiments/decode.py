@@ -118,7 +118,7 @@ def decode(options: argparse.Namespace) -> None:
     """
     from datamodules.writing import create_video
 
-    check_paths(options.input, options.output)
+    check_paths(options.input, options.output, options.checkpoint)
     with open_stream(options.input) as reader, ExitStack() as stack:
         header = reader.header
         write = None

@@ -157,7 +157,7 @@ def encode(options: argparse.Namespace) -> None:
     from lightning_modules import load_codec
     from lightning_modules.bitstream import StreamHeader
 
-    check_paths(options.input, options.output)
+    check_paths(options.input, options.output, options.checkpoint)
     device = choose_device(options.device)
     with (
         _open(options) as video,

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from experiments.coding import run_command
 
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return run_command(lambda: fit(arguments))
+    # Training saves on SIGTERM, in a handler of its own.
+    return run_command(lambda: fit(arguments), sigterm_ends=False)
 
 
 def fit(arguments: list[str]) -> int:

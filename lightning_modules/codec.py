@@ -23,6 +23,10 @@ from torch import Tensor, nn
 from lightning_modules.entropy import CdfTables, SymbolDecoder
 from lightning_modules.layers import OverflowingError
 
+OTHER_PROBABILITIES = (
+    "this machine computes other probabilities than the encoder's did; decode with the "
+    "same device, dtype and threads, or encode in float64"
+)
 SHOWN_STEPS = 2**17
 """Levels of a sample that float64 networks show, far finer than 8 bits."""
 
@@ -138,13 +142,14 @@ def read_symbols(
         yield decoder
         decoder.finish()
     except ValueError as error:
-        raise DesyncError(f"the symbols cannot be read: {error}") from error
+        raise DesyncError(
+            f"the symbols cannot be read ({error}): {OTHER_PROBABILITIES}"
+        ) from error
     found = zlib.crc32(covered, decoder.checksum)
     if found != packet.checksum:
         raise DesyncError(
-            f"symbol checksum {found:08x} instead of {packet.checksum:08x}: this "
-            "machine computes other probabilities than the encoder's did; decode with "
-            "the same device, dtype and threads, or encode in float64"
+            f"symbol checksum {found:08x} instead of {packet.checksum:08x}: "
+            f"{OTHER_PROBABILITIES}"
         )
 
 

@@ -1,11 +1,15 @@
 """What encode and decode refuse, and what they leave when they fail or are stopped."""
 
+import os
+import signal
 import struct
+import time
 import zlib
 
 import pytest
 import torch
 
+from datamodules.whole_files import whole_or_nothing
 from encode_decode_samples import (
     ZipCodec,
     make_out,
@@ -187,6 +191,37 @@ def test_a_bitstream_that_cannot_be_written_is_an_error(source, out, name, capsy
     (out / "full").mkdir()
     assert run_encode(source, out / name) == 2
     assert "cannot write" in only_error(capsys)
+
+
+def test_the_checkpoint_is_not_overwritten(source, out, codec, capsys):
+    checkpoint = out / "c.ckpt"
+    checkpoint.write_text("weights")
+    assert run_encode(source, checkpoint, f"--checkpoint={checkpoint}") == 2
+    assert f"OUT is the checkpoint, {checkpoint}" in only_error(capsys)
+    assert checkpoint.read_text() == "weights"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, ends, capsys):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if ends else signal.SIG_IGN)
+
+    def command():
+        with whole_or_nothing(tmp_path / "result") as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+    # Whoever handles the signal already goes on doing so.
+    assert coding.run_command(command) == (130 if ends else 0)
+    assert ("interrupted" in capsys.readouterr().err) is ends
+    assert len(list(tmp_path.iterdir())) == (not ends)
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert handler == (signal.SIG_DFL if ends else signal.SIG_IGN)
+
+
+def test_progress_needs_no_terminal(monkeypatch):
+    monkeypatch.setattr(coding.sys, "stderr", None)
+    assert list(coding.track([1, 2], "coding", 2)) == [1, 2]
 
 
 def test_a_missing_input_is_an_error_of_both_commands(out, capsys):

@@ -1,4 +1,5 @@
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -12,6 +13,8 @@ from datamodules.frames import (
     read_y4m_codes,
     read_y4m_header,
 )
+from datamodules.index import examine
+from datamodules.readers import PyAvReader
 from datamodules.writing import create_video
 from datamodules.yuv import yuv420_frame_size
 
@@ -343,6 +346,20 @@ def test_a_raw_file_needs_sensible_options(tmp_path, options, message):
     (tmp_path / "v.yuv").write_bytes(bytes(24))
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "v.yuv", **options)
+
+
+def test_a_depth_that_the_file_says_itself_is_refused(tmp_path):
+    path = write(tmp_path / "v.y4m", scene(1))
+    with pytest.raises(VideoError, match=r"depth is 10, but only a raw \.yuv"):
+        read(path, depth=10)
+
+
+def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(Path("12:30.mp4"), scene(2))
+    assert len(read(Path("12:30.mp4"))) == 2
+    assert examine(Path("12:30.mp4")).frames == 2
+    assert len(PyAvReader(Path("12:30.mp4")).read([0, 1])) == 2
 
 
 def test_a_size_that_is_not_the_files_is_refused(tmp_path):

@@ -1,12 +1,14 @@
 """What is particular to UI2C: quality indices, slots, references, its entropy model."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from lightning_modules import UI2C
+from lightning_modules.codec import DesyncError
 from lightning_modules.entropy import SymbolDecoder, SymbolEncoder
 from lightning_modules.layers import FactorisedPrior, OverflowingError
 from lightning_modules.stages import Stage
@@ -292,6 +294,13 @@ def test_a_nan_in_the_weights_is_named_and_not_coded(codec):
     codec.network.encoder_down.bias.data[0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         list(codec.compress(ramp_clip(2), 21))
+
+
+@pytest.mark.parametrize("frames", [0, 3])
+def test_a_unit_that_claims_frames_it_cannot_hold_is_refused(codec, frames):
+    (packet,) = codec.compress(ramp_clip(2), 21)
+    with pytest.raises(DesyncError, match=f"cannot complete {frames} frames"):
+        list(codec.decompress([replace(packet, frames=frames)], 48, 64))
 
 
 def test_a_recurrence_that_overflows_is_an_error_at_its_frame(codec):

@@ -23,7 +23,7 @@ def codec():
     ("options", "message"),
     [
         ({"gop_batch": 0}, "gop_batch is 0"),
-        ({"tile": 100}, "multiples of 8"),
+        ({"tile": 100}, "a multiple of 8"),
         ({"tile": 1 << 16}, "65536"),
         ({"gop": 4}, "cannot set gop"),
     ],

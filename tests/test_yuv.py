@@ -140,6 +140,12 @@ def test_ten_bit_samples_are_little_endian_words():
     assert file.getvalue() == bytes([0x02, 0x01, 0x01, 0x00, 0xFF, 0x03])
 
 
+def test_eight_bit_samples_are_not_taken_for_ten_bit_ones():
+    whole = io.BytesIO(bytes(range(200, 248)))
+    with pytest.raises(ValueError, match="more than 10 bits hold"):
+        read_yuv420_frame(whole, 4, 4, 10)
+
+
 def test_a_short_file_is_refused():
     with pytest.raises(ValueError, match=r"needs 24 bytes, 23 are left"):
         read_yuv420_frame(io.BytesIO(bytes(23)), 4, 4)

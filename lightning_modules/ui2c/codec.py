@@ -426,6 +426,8 @@ class UI2CCodec(VideoCodec):
             )
             state = self._code(None, padded, qp, side, state, port, True)
         assert state.frames is not None
+        if not 1 <= packet.frames <= state.frames.shape[1]:
+            raise DesyncError(f"a unit cannot complete {packet.frames} frames")
         rgb = self._to_rgb(state.frames, height, width)[0, : packet.frames]
         return state, rgb
 

@@ -425,8 +425,11 @@ class VideoVAECodec(VideoCodec):
 
 def _tiling(side: int) -> Tiling:
     """Return tiles that overlap by the 22 % of arXiv 2405.20279's code."""
-    if not 0 < side <= MAX_TILE:
-        raise ValueError(f"a tile of {side} pixels: give 1 to {MAX_TILE}, as 576")
+    if not 0 < side <= MAX_TILE or side % SPACE_STRIDE:
+        raise ValueError(
+            f"a tile of {side} pixels: give a multiple of {SPACE_STRIDE} up to "
+            f"{MAX_TILE}, as 576, or 0 for whole frames"
+        )
     return Tiling(side, side * 2 // (9 * SPACE_STRIDE) * SPACE_STRIDE)
 
 
