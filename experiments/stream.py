@@ -3,7 +3,8 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from experiments.coding import (
     run_command,
 )
 from experiments.streaming.channel import MODES
+from experiments.streaming.plan import LONGEST_TIMEOUT, MOST_SEEDS
 from experiments.streaming.runs import curves_of, table
 
 EPILOG = """\
@@ -42,7 +44,8 @@ paper (arXiv 2410.02598, section 7.4), with a model without the auxiliary path:
 OUT gets stream.json and figures. bpp counts the packets' payloads, sent or lost, over
 the original pixels. Codecs of one packet per unit show their last frame again until the
 next start without a reference (--intra_period), or for this unit only where none refers
-to another; where a unit is several frames, it is lost as a frame is.
+to another; where a unit is several frames, it is lost as a frame is, by chance only if
+all of it lies in --loss_first to --loss_last.
 """
 
 
@@ -69,7 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="quality in the codec's own unit (DHVC: lambda 256 to 2048)",
     )
-    add("--output", metavar="OUT", type=Path, required=True, help="directory to write")
+    add(
+        "--output",
+        metavar="OUT",
+        type=Path,
+        required=True,
+        help="new or empty directory",
+    )
     losses = parser.add_mutually_exclusive_group(required=True)
     losses.add_argument(
         "--lose",
@@ -113,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=int,
         default=1,
-        help="draw N times, with this seed and the ones after it (default: 1)",
+        help="draw N times, with this seed and the ones after it, at most "
+        f"{MOST_SEEDS} (default: 1)",
     )
     add(
         "--protect",
@@ -166,7 +176,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         type=float,
         default=60.0,
-        help="seconds of silence on a socket that are an error (default: 60)",
+        help="seconds of silence on a socket that are an error, at most "
+        f"{LONGEST_TIMEOUT} (default: 60)",
     )
     add_device_options(parser)
     add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")
@@ -217,17 +228,45 @@ def stream(options: argparse.Namespace) -> None:
     from experiments.streaming.plots import write_plots
 
     check_paths(options.input, options.output)
-    experiment = Experiment(options)
-    options.output.mkdir(parents=True, exist_ok=True)
-    runs = experiment.run_all()
-    with whole_or_nothing(options.output / "stream.json") as temporary:
-        text = json.dumps(experiment.to_json(runs), indent=1, allow_nan=False)
-        temporary.write_text(text + "\n")
-    title = f"{options.input.name}, {experiment.name}, rate {options.rate:g}"
-    write_plots(runs, title, options.output)
+    with _own_directory(options.output):
+        experiment = Experiment(options)
+        runs = experiment.run_all()
+        with whole_or_nothing(options.output / "stream.json") as temporary:
+            text = json.dumps(experiment.to_json(runs), indent=1, allow_nan=False)
+            temporary.write_text(text + "\n")
+        title = f"{options.input.name}, {experiment.name}, rate {options.rate:g}"
+        write_plots(runs, title, options.output)
     print(table(curves_of(runs), experiment.height * experiment.width))
     for note in experiment.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+@contextmanager
+def _own_directory(path: Path) -> Iterator[None]:
+    """Make a directory for one run alone, and take it back if the block raises.
+
+    What the block has finished there by then stays, and so does the directory.
+
+    Raises:
+        ValueError: ``path`` is a file, or holds something, as of an earlier run.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output {path} is a file: name a new or empty directory")
+    if path.is_dir() and any(path.iterdir()):
+        raise ValueError(
+            f"--output {path} is not empty, and files of two runs would mix there: "
+            "name a new or empty directory"
+        )
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in made:
+            # It holds something, or was never made.
+            with suppress(OSError):
+                each.rmdir()
+        raise
 
 
 if __name__ == "__main__":

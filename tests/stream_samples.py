@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from itertools import count
 
 import torch
 
@@ -58,11 +59,13 @@ def make_video(folder):
 
 def make_run(checkpoints, video, out):
     """Return what runs the command and gives the runs of its JSON file by label."""
+    folders = (out / str(number) for number in count())
 
     def run(*arguments, codec="dhvc", rate=1024):
         command = [video, "--checkpoint", checkpoints[codec], "--rate", rate]
-        assert stream.main(list(map(str, [*command, "--output", out, *arguments]))) == 0
-        found = json.loads((out / "stream.json").read_text())
+        command += ["--output", folder := next(folders), *arguments]
+        assert stream.main(list(map(str, command))) == 0
+        found = json.loads((folder / "stream.json").read_text())
         return {(each["label"], each["seed"]): each for each in found["runs"]}
 
     return run

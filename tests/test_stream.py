@@ -129,8 +129,19 @@ def test_a_loss_ends_with_its_unit_where_none_refers_to_another(run, capsys):
     assert "the next unit, none of which" in " ".join(capsys.readouterr().err.split())
 
 
+def test_what_is_asked_for_twice_is_run_once(checkpoints, video, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(plots, "write_plots", lambda runs, *_: found.extend(runs))
+    arguments = ("--lose", "2:4", "2:4", "--echo_delay", "none", "none")
+    arguments += ("--progressive", "3", "3", "--max_frames", "2")
+    make_run(checkpoints, video, tmp_path)(*arguments)
+    labels = [each.label for each in found]
+    assert labels == ["no loss", "first 3 scales only", "no echo"]
+
+
 def test_figures_and_table_are_made(checkpoints, video, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
+    out.mkdir(parents=True)  # Empty, it may be there.
     arguments = [video, "--checkpoint", checkpoints["dhvc"], "--rate", 500]
     arguments += ["--output", out, "--loss_rate", 0.3, 0.9, "--seeds", 2]
     arguments += ["--echo_delay", 2, "none", "--loss_first", 2, "--max_frames", 5]

@@ -41,6 +41,15 @@ class Losses:
     protected: int = 1
     seed: int = 0
 
+    def reaches(self, first: int, frames: int) -> bool:
+        """Return whether losses are drawn in a unit: all of it must be in the range.
+
+        Args:
+            first: Its first frame.
+            frames: How many frames it is.
+        """
+        return self.first <= first and first + frames - 1 <= self.last
+
     def of_unit(self, first: int, frames: int, sizes: Sequence[int]) -> frozenset[int]:
         """Return the scales of a unit whose packets are lost.
 
@@ -52,7 +61,7 @@ class Losses:
         can_be_lost = range(self.protected + 1, len(sizes) + 1)
         inside = range(first, first + frames)
         lost = {scale for frame, scale in self.given if frame in inside}
-        if first >= self.first and inside[-1] <= self.last:
+        if self.reaches(first, frames):
             lost |= self._draw(first, can_be_lost, sizes)
         return frozenset(lost.intersection(can_be_lost))
 

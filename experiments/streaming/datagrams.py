@@ -100,8 +100,8 @@ def check_limit(limit: int) -> int:
     """
     if not HEADER.size < limit <= LARGEST:
         raise ValueError(
-            f"datagrams of {limit} bytes are not possible: they have "
-            f"{HEADER.size + 1} to {LARGEST}, {HEADER.size} of which are the header"
+            f"--datagram {limit} is not possible: it must be {HEADER.size + 1} to "
+            f"{LARGEST} bytes, {HEADER.size} of which are the header"
         )
     return limit
 
@@ -127,7 +127,7 @@ def cut(
         if count > 0xFFFF:
             raise ValueError(
                 f"a packet of {len(packet.payload)} bytes needs {count} datagrams of "
-                f"{limit} bytes, more than 65535: let them be larger"
+                f"{limit} bytes, more than 65535: let them be larger (--datagram)"
             )
         for fragment in range(count):
             yield Datagram(

@@ -75,13 +75,13 @@ class Experiment:
         """Run everything: without loss, progressive, then losses with each echo.
 
         Raises:
-            ValueError: A given loss is beyond the video's end, or a run fails.
+            ValueError: A given loss is beyond the video's end, no unit lies where
+                losses are drawn, or a run fails.
         """
         with coding_mode(self._device), ExitStack() as stack:
             # Nothing that is lost changes what an encoder without echo sends.
             sent = list(self._encode("encoding", Echoes(None)))
-            count = sum(unit.frames for unit in sent)
-            self._check_given(count)
+            self._check_losses(sent)
             runs = [self._simulate(Run("no_loss", "no loss", []), sent)]
             for scales in self.plan.progressive:
                 label = f"first {scales} scales only" if scales > 1 else "scale 1 only"
@@ -207,14 +207,36 @@ class Experiment:
         threads = torch.get_num_threads()
         return UdpLink(player, folder, options.datagram, options.timeout, threads)
 
-    def _check_given(self, count: int) -> None:
+    def _check_losses(self, sent: list[SentUnit]) -> None:
+        """Raise ``ValueError`` if what was asked for cannot be lost of these units."""
+        count = sum(unit.frames for unit in sent)
         for losses in self.plan.losses:
+            if losses.rate and not any(
+                losses.reaches(unit.first, unit.frames) for unit in sent
+            ):
+                raise ValueError(
+                    f"--loss_rate {losses.rate:g} can lose nothing: of the video's "
+                    f"units (frames {_ranges(sent)}) none lies wholly in frames "
+                    f"{losses.first} to {losses.last} (--loss_first, --loss_last); "
+                    f"--loss_first 1 --loss_last {count} are all of them"
+                )
             for frame, scale in sorted(losses.given):
                 if frame > count:
                     raise ValueError(
                         f"--lose {frame}:{scale} is beyond the end: there are {count} "
                         "frames (--max_frames)"
                     )
+
+
+def _ranges(sent: list[SentUnit]) -> str:
+    """Return the frames of units, as ``1 to 9, 10 to 17``: the first and the last."""
+    ranges = [
+        f"{unit.first} to {unit.first + unit.frames - 1}"
+        if unit.frames > 1
+        else str(unit.first)
+        for unit in sent
+    ]
+    return ", ".join(ranges if len(ranges) < 6 else [*ranges[:3], "...", ranges[-1]])
 
 
 def _describe(run: Run) -> str:

@@ -10,6 +10,12 @@ from experiments.streaming.datagrams import check_limit
 
 SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
 
+LONGEST_TIMEOUT = 86400
+"""Seconds: a day. Clocks and sockets know no infinity."""
+
+MOST_SEEDS = 10000
+"""Each is a run, or one for each delay."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -71,6 +77,7 @@ def make_plan(
         lost = [scale for each in losses for _, scale in each.given]
         below = min(lost, default=protected + 1) - 1
         progressive = [below] if below else []
+    progressive = list(dict.fromkeys(progressive))
     for number in progressive:
         if not 1 <= number < scales:
             raise ValueError(
@@ -78,8 +85,12 @@ def make_plan(
                 f"scale{'s' * (scales > 1)}, of which some but not all are decoded"
             )
     check_limit(options.datagram)
-    if options.timeout <= 0:
-        raise ValueError(f"--timeout is {options.timeout:g}: it must be above 0")
+    # So written it refuses what is no number, too.
+    if not 0 < options.timeout <= LONGEST_TIMEOUT:
+        raise ValueError(
+            f"--timeout is {options.timeout:g}: it must be above 0 and at most "
+            f"{LONGEST_TIMEOUT} seconds"
+        )
     return Plan(losses, delays, progressive, notes)
 
 
@@ -117,8 +128,8 @@ def _losses(options: argparse.Namespace, scales: int, protected: int) -> list[Lo
     for rate in options.loss_rate:
         if not 0 <= rate <= 1:
             raise ValueError(f"--loss_rate {rate:g} is no probability from 0 to 1")
-    if options.seeds < 1:
-        raise ValueError(f"--seeds is {options.seeds}: it must be at least 1")
+    if not 1 <= options.seeds <= MOST_SEEDS:
+        raise ValueError(f"--seeds is {options.seeds}: it must be 1 to {MOST_SEEDS}")
     if not 1 <= options.loss_first <= options.loss_last:
         raise ValueError(
             f"--loss_first {options.loss_first} and --loss_last {options.loss_last} "
