@@ -113,8 +113,10 @@ def _find(spec: str) -> list[VideoSequence]:
         set_name = _free_set(Path(os.path.abspath(path)).parent)
         return [VideoSequence(set_name, path.stem, path, *examine(path))]
     if equals:
-        reason = f"there is no standard set {head!r}, only {', '.join(STANDARD_SETS)}, "
-        f"and {PATTERNS_KEY}"
+        reason = (
+            f"there is no standard set {head!r}, only {', '.join(STANDARD_SETS)}, "
+            f"and {PATTERNS_KEY}"
+        )
     elif key in STANDARD_SETS:
         reason = f"to say where that set is, write {expanded}=ROOT"
     else:

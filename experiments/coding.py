@@ -96,6 +96,15 @@ def check_paths(
             raise ValueError(f"OUT is the checkpoint, {checkpoint}")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ``ValueError`` if a folder of --output is a file, or lies in one."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(
+                f"--output: {place} is a file, it must be a folder: choose another"
+            )
+
+
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """Add where the networks of an encoder run, and in what."""
     parser.add_argument(

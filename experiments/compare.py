@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from experiments.coding import run_command
+from experiments.coding import check_folder, run_command
 from experiments.comparison import Comparison, Row
 from experiments.results import METRICS
 
@@ -111,6 +111,8 @@ def compare(options: argparse.Namespace) -> None:
             return
     if not options.files or options.anchor is None:
         raise ValueError("give result files and --anchor NAME, or --papers")
+    if options.output:
+        check_folder(options.output)
     results = join_results([load_any(path) for path in options.files])
     allow = [name for text in options.allow for name in text.split(",") if name]
     comparison = compare_results(

@@ -93,7 +93,7 @@ def from_dcvc(data: Any, path: Path) -> Result:
             sequence = _sequence(set_name, name, entry)
             point = _point(entry, rate, colour, sequence)
             periods.add(_intra_period(entry))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ResultError(f"{where} is no entry of DCVC's: {error!r}") from error
         colours.add(colour)
         known = sequences.setdefault(sequence.key, sequence)
@@ -129,7 +129,7 @@ def from_dcvc(data: Any, path: Path) -> Result:
     result.protocol.definitions.update(
         {name: _definition(name, is_anchor) for name in result.metric_names()}
     )
-    return result
+    return result.checked()
 
 
 def _codec_name(stem: str) -> str:
@@ -155,6 +155,8 @@ def _sequence(set_name: str, name: str, entry: Mapping[str, Any]) -> SequenceRes
         height, width = standard.height, standard.width
         stem, fps = standard.name, Fraction(standard.fps)
     pixels = int(entry["frame_pixel_num"])
+    if pixels < 1:
+        raise ValueError(f"its frame_pixel_num is {pixels}, it must be at least 1")
     if width * height != pixels:
         # Lines are what people crop; any other size is not known from its area.
         whole = width and pixels % width == 0
@@ -230,7 +232,7 @@ def to_dcvc(result: Result) -> dict[str, Any]:
     are true.
 
     Raises:
-        ValueError: The result lacks the colour or an unrounded PSNR.
+        ValueError: The result lacks the colour, a size or an unrounded PSNR.
     """
     names = _METRICS.get(result.protocol.colour or "")
     if names is None:
@@ -239,6 +241,11 @@ def to_dcvc(result: Result) -> dict[str, Any]:
         )
     data: dict[str, Any] = {}
     for sequence in result.sequences:
+        if not (sequence.width and sequence.height and sequence.frames):
+            raise ValueError(
+                f"{result.name} does not state size and frames of {sequence.set}/"
+                f"{sequence.name}, which DCVC's files hold"
+            )
         set_name, name = _their_names(sequence, result.protocol.colour == "yuv420")
         rates = data.setdefault(set_name, {}).setdefault(name, {})
         for index, point in enumerate(sequence.points):

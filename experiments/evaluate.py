@@ -10,6 +10,7 @@ from experiments.coding import add_device_options, choose_device, run_command
 from experiments.evaluation import add_shared_options, measure_all, settings_of
 from experiments.learned_coder import LearnedCoder
 from experiments.parts import Rate
+from experiments.rate_search import check_target
 from experiments.streams import add_unit_options, unit_options
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ def evaluate(options: argparse.Namespace) -> int:
     )
     coder.scales = _scales(options.scales, coder.codec)
     knob = coder.codec.rate_knob
+    # All codecs check it before they ask for the first frame.
+    list(coder.codec.compress([], knob.low, intra_period=options.intra_period))
+    for unit in ("bpp", "kbps"):
+        for target in getattr(options, f"target_{unit}") or ():
+            check_target(knob, target, unit)
     if options.target_bpp:
         rates = [Rate(value, "bpp") for value in options.target_bpp]
     elif options.target_kbps:

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import re
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -11,9 +13,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from experiments.coder import Coder, Settings
+from experiments.coding import check_folder
 from experiments.measurement import measure
 from experiments.metric_table import LPIPS_NETS
-from experiments.parts import Job, Parts, Rate
+from experiments.parts import Job, Parts, Rate, check_sources
 from experiments.processes import WorkerProcess
 from experiments.result_table import print_result
 from experiments.results import METRICS, Result
@@ -129,6 +132,7 @@ def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Setting
         )
     if options.output.suffix != ".json":
         raise ValueError(f"--output {options.output} must end in .json")
+    check_folder(options.output.parent)
     if options.vmaf:
         if options.colour != "yuv420":
             raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
@@ -177,7 +181,8 @@ def measure_all(
         The command's exit code.
 
     Raises:
-        ValueError: Jobs failed; the others' parts are kept.
+        ValueError: Jobs failed, and the others' parts are kept; or what there is
+            belongs to another codec, protocol or video.
     """
     from datamodules.sequences import find_sequences, frames_to_read
 
@@ -193,7 +198,7 @@ def measure_all(
     jobs = [
         Job(sequence, rate, needs, coder.scales, pools[sequence.set])
         for sequence in sequences
-        for rate in rates
+        for rate in dict.fromkeys(rates)
     ]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
@@ -201,6 +206,7 @@ def measure_all(
     empty = Result(coder.name, coder.describe(), settings.protocol())
     parts = Parts(options.output, empty)
     done = parts.load()
+    check_sources(done, sequences, settings.max_frames)
     missing = [job for job in jobs if not job.done_in(done)]
     if len(missing) < len(jobs):
         kept = len(jobs) - len(missing)
@@ -217,11 +223,17 @@ def measure_all(
             file=sys.stderr,
         )
         return 130
-    result = parts.finish(jobs)
+    result = parts.finish(jobs, alone=world == 1)
     if result is None:
         print("other processes still work; the last one writes the result")
-    else:
-        print_result(result, options.output)
+        return 0
+    print_result(result, options.output)
+    if parts.folder.exists():
+        print(
+            f"note: {parts.folder} holds what other commands left: if none is running "
+            "or to go on, remove it",
+            file=sys.stderr,
+        )
     return 0
 
 
@@ -247,17 +259,21 @@ def _work(
 ) -> None:
     """Do jobs and keep each as soon as it is done."""
     failures: list[str] = []
+    advice = ""
     for job, outcome in _outcomes(jobs, coder, settings, parts.output, workers):
         if isinstance(outcome, Result):
             parts.add(job, outcome)
             print(f"{job.label}: {_headline(outcome)}", file=sys.stderr, flush=True)
         else:
             failures.append(f"{job.label}: {outcome}")
+            if isinstance(outcome, ValueError):
+                advice = "; if one fails again, leave that sequence or rate out"
             print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
     if failures:
         raise ValueError(
             f"{len(failures)} of {len(jobs)} points could not be measured (first: "
-            f"{failures[0]}); the others are kept, and the same command goes on"
+            f"{failures[0]}); the others are kept, and the same command tries these "
+            f"again{advice}"
         )
 
 
@@ -281,7 +297,7 @@ def _outcomes(
     idle: SimpleQueue[WorkerProcess] = SimpleQueue()
     processes = [
         WorkerProcess(
-            prepare_process, settings.threads, _first_gpu(workers) + n, daemon=False
+            _prepare_worker, settings.threads, _first_gpu(workers) + n, daemon=False
         )
         for n in range(workers)
     ]
@@ -318,21 +334,49 @@ def prepare_process(threads: int, gpu: int) -> None:
         torch.cuda.set_device(gpu % torch.cuda.device_count())
 
 
+def _prepare_worker(threads: int, gpu: int) -> None:
+    """Set up a process that is told to end: it leaves no half-done job behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    prepare_process(threads, gpu)
+
+
 def _first_gpu(workers: int) -> int:
     """Return the number of the first GPU of this process, by its place on the node."""
-    local = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
-    return int(local) * workers
+    local = "LOCAL_RANK" if "LOCAL_RANK" in os.environ else "SLURM_LOCALID"
+    return (_number(local) if local in os.environ else 0) * workers
 
 
 def rank_and_world() -> tuple[int, int]:
     """Return this process's number and how many there are, as its launcher says.
 
-    Read from the variables of ``torchrun`` (RANK, WORLD_SIZE) or SLURM.
+    Read from the variables of ``torchrun`` (RANK, WORLD_SIZE) or of SLURM's ``srun``;
+    a batch script outside of ``srun`` is one process, however many tasks it may start.
+
+    Raises:
+        ValueError: A variable is no number, or the rank none of the world's.
     """
-    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
-        if rank in os.environ and world in os.environ:
-            return int(os.environ[rank]), int(os.environ[world])
+    launchers = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
+    for names in launchers:
+        if all(name in os.environ for name in names):
+            rank, world = map(_number, names)
+            if rank >= world:
+                raise ValueError(
+                    f"{names[0]} is {rank}, it must be below {names[1]}, which is "
+                    f"{world}"
+                )
+            return rank, world
     return 0, 1
+
+
+def _number(variable: str) -> int:
+    """Return what an environment variable says, a whole number from 0."""
+    text = os.environ[variable]
+    if not re.fullmatch("[0-9]+", text):
+        raise ValueError(
+            f"the environment variable {variable} is {text!r}, it must be a whole "
+            "number: unset it, or start the processes with torchrun or srun"
+        )
+    return int(text)
 
 
 def _discard(output: Path, world: int) -> None:

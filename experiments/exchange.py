@@ -20,6 +20,7 @@ from experiments.results import (
     ResultError,
     SequenceResult,
 )
+from experiments.typed_json import read_json
 
 EPILOG = """\
 examples:
@@ -67,11 +68,16 @@ def export(options: argparse.Namespace) -> None:
 
     check_paths(options.result, options.output)
     data = to_dcvc(load_any(options.result).with_scales(None))
-    with whole_or_nothing(options.output) as temporary:
-        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
     count = sum(
         len(rates) for sequences in data.values() for rates in sequences.values()
     )
+    if not count:
+        raise ValueError(
+            f"{options.result} has no point to export (of codecs with scales, only "
+            "points with all of them are)"
+        )
+    with whole_or_nothing(options.output) as temporary:
+        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n")
     print(
         f"{options.output}: {count} points in DCVC's format, PSNR of unrounded output"
     )
@@ -88,10 +94,7 @@ def load_any(path: Path) -> Result:
     """
     from experiments.dcvc_json import from_dcvc, is_dcvc
 
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{path} cannot be read as JSON: {error}") from error
+    data = read_json(path)
     if isinstance(data, dict) and data.get("schema") == SCHEMA:
         return Result.from_json(data, path)
     if isinstance(data, dict) and isinstance(data.get("results"), dict):
@@ -126,7 +129,7 @@ def from_compressai(data: dict[str, Any], path: Path) -> Result:
             for name, values in data["results"].items()
             if name in (*_COMPRESSAI, "bpp", "bitrate")
         }
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ResultError(
             f"{path} is a damaged file of CompressAI's: {error}"
         ) from error
@@ -172,7 +175,7 @@ def from_compressai(data: dict[str, Any], path: Path) -> Result:
     result.protocol.definitions.update(
         {metric: _definition(metric) for metric in result.metric_names()}
     )
-    return result
+    return result.checked()
 
 
 def _definition(metric: str) -> str:

@@ -1,6 +1,5 @@
 """One job: code a sequence at a rate, decode it, and compare it with the source."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,7 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
     def codes() -> Iterator["Codes"]:
         return read_codes(sequence, colour, settings.max_frames)
 
-    # Beside the parts: removed with them should this process be killed.
+    # Beside the parts: --overwrite removes it should this process be killed.
     scratch = output.with_suffix(".parts")
     scratch.mkdir(parents=True, exist_ok=True)
 
@@ -223,9 +222,11 @@ class Gallery:
         self._root = output.parent
         self._colour = settings.colour
         self._wanted = settings.pictures
-        stem = re.sub("[^A-Za-z0-9_.-]", "_", f"{job.sequence.set}.{job.sequence.name}")
-        self._folder = output.with_suffix(".frames") / stem
-        self._label = f"{job.rate.unit}{job.rate.value:g}"
+        self._folder = output.with_suffix(".frames") / job.stem
+        value = job.rate.value
+        # Short, unless that would be another rate.
+        shown = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        self._label = f"{job.rate.unit}{shown}"
         if scales is not None:
             self._label += f".scales{scales}"
 

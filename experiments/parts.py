@@ -8,9 +8,10 @@ interrupted command goes on with what is missing.
 """
 
 import re
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ from experiments.results import (
 
 if TYPE_CHECKING:
     from datamodules.sequences import VideoSequence
+
+# A set or name that files are called by as it is: no dots, and no hash at its end.
+ORDINARY = "(?!.*-[0-9a-f]{8}$)[A-Za-z0-9_-]+"
+SOURCE_FEATURES = re.compile(r"\.source\.[^.]+\.npy$")
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,23 @@ class Job:
         return f"{self.sequence.set}/{self.sequence.name} at {self.rate}"
 
     @property
+    def stem(self) -> str:
+        """Return what names of files call its sequence, different for every one.
+
+        It is ``SET.NAME``; with a hash where that, in plain characters, could be
+        another's too.
+        """
+        own, name = self.sequence.set, self.sequence.name
+        text = f"{own}.{name}"
+        if re.fullmatch(ORDINARY, own) and re.fullmatch(ORDINARY, name):
+            return text
+        digest = sha256(f"{own}\0{name}".encode(errors="surrogateescape")).hexdigest()
+        return f"{re.sub('[^A-Za-z0-9_.-]', '_', text)}-{digest[:8]}"
+
+    @property
     def file(self) -> str:
         """Return the name of its part, different for every job."""
-        text = f"{self.sequence.set}.{self.sequence.name}.{self.rate.unit}"
-        return f"{re.sub('[^A-Za-z0-9_.-]', '_', text)}{self.rate.value!r}.json"
+        return f"{self.stem}.{self.rate.unit}{self.rate.value!r}.json"
 
     def done_in(self, result: Result) -> bool:
         """Return whether a result holds this job's points."""
@@ -133,14 +151,18 @@ class Parts:
 
     def load(self) -> Result:
         """Return all points that exist, as one result."""
+        return merge(self.empty, list(self._read().values()))
+
+    def _read(self) -> dict[Path, Result]:
+        """Return what each part holds, and the whole file."""
         # Parts first: whoever removes them has written the whole file before.
         paths = sorted(self.folder.glob("*.json"))
-        found = [_load(path) for path in [*paths, self.output]]
-        for result in found:
-            if result is not None:
-                self._check(result)
-                self._forget_lost_features(result)
-        return merge(self.empty, [result for result in found if result])
+        found = {path: _load(path) for path in [*paths, self.output]}
+        results = {path: result for path, result in found.items() if result}
+        for result in results.values():
+            self._check(result)
+            self._forget_lost_features(result)
+        return results
 
     def _check(self, result: Result) -> None:
         wanted = self.empty
@@ -172,18 +194,34 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         result.save(self.folder / job.file)
 
-    def finish(self, jobs: Sequence[Job]) -> Result | None:
-        """Write the whole file if every job is done; return it, or None."""
+    def finish(self, jobs: Sequence[Job], *, alone: bool) -> Result | None:
+        """Write the whole file if every job is done; return it, or None.
+
+        Args:
+            jobs: All of the command.
+            alone: Whether no other process does some of them.
+
+        Raises:
+            ValueError: A job is not done, and nobody else does it.
+        """
         from experiments.pooling import make_pools
 
-        result = self.load()
-        if not all(job.done_in(result) for job in jobs):
+        found = self._read()
+        result = merge(self.empty, list(found.values()))
+        undone = [job for job in jobs if not job.done_in(result)]
+        if undone and alone:
+            raise ValueError(
+                f"{undone[0].label} was measured, but what {self.folder} holds lacks "
+                f"it ({len(undone)} of {len(jobs)} points): another command has "
+                "removed it; the same command again measures what is missing"
+            )
+        if undone:
             return None
         try:
             result.pools = make_pools(result, jobs, self.folder)
         except FileNotFoundError:
             # Another process has just written the whole and removed the parts.
-            return Result.load(self.output)
+            return self.finish(jobs, alone=alone)
         for pool in result.pools:
             own = {name: METRICS[name].definition for name in pool.metrics}
             result.protocol.definitions.update(own)
@@ -192,13 +230,86 @@ class Parts:
         known = {name for pool in result.pools for name in pool.unavailable}
         for name in known.union(result.metric_names()):
             lacking.pop(name, None)
-        for _, point in result.all_points():
-            point.features = {}
+        for sequence in result.sequences:
+            sequence.points = [replace(p, features={}) for p in sequence.points]
         places = {(j.sequence.set, j.sequence.name): n for n, j in enumerate(jobs)}
         result.sequences.sort(key=lambda s: places.get(s.key, len(places)))
         result.save(self.output)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        found.pop(self.output, None)
+        # The whole is written: what cannot be removed is only merged again.
+        with suppress(OSError):
+            self._remove(found, {job.file for job in jobs})
         return result
+
+    def _remove(self, merged: Mapping[Path, Result], own: set[str]) -> None:
+        """Remove what the whole file holds; the rest is of commands that still run.
+
+        Args:
+            merged: Parts that are in it.
+            own: Names of this command's parts. Another one's have still to be pooled
+                if they have features.
+        """
+        for path, part in merged.items():
+            pairs = [pair for _, p in part.all_points() for pair in p.features.values()]
+            if pairs and path.name not in own:
+                continue
+            for decoded, _ in pairs:
+                (self.folder / decoded).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        # A job that goes on may use the source's features, which all jobs share.
+        rest = list(self.folder.iterdir())
+        if all(SOURCE_FEATURES.search(path.name) for path in rest):
+            for path in rest:
+                path.unlink(missing_ok=True)
+            self.folder.rmdir()
+
+
+def check_sources(
+    result: Result, sequences: Sequence["VideoSequence"], max_frames: int | None
+) -> None:
+    """Refuse points of other videos with the same names.
+
+    Args:
+        result: What there is.
+        sequences: What is to be measured.
+        max_frames: Of each.
+
+    Raises:
+        ValueError: A sequence has another size, rate, length or source than the video
+            of the same set and name that was measured.
+    """
+    from datamodules.sequences import frames_to_read, source_kind
+
+    stored = {sequence.key: sequence for sequence in result.sequences}
+    changes = []
+    for new in sequences:
+        old = stored.get((new.set, new.name))
+        if old is None:
+            continue
+        # Not every file says how many frames it holds, nor every result its source.
+        frames = old.frames
+        if new.frames is not None:
+            frames = frames_to_read(new, max_frames) or frames
+        source = old.source and source_kind(new)
+        was = (old.width, old.height, old.fps, old.frames, old.source)
+        now = (new.width, new.height, new.fps, frames, source)
+        if was != now:
+            changes.append(
+                f"{new.set}/{new.name} was measured as {_describe(*was)}, and "
+                f"{new.path} is {_describe(*now)}"
+            )
+    if changes:
+        raise ValueError(
+            f"{'; '.join(changes)}: choose another --output, or --overwrite to discard "
+            "it"
+        )
+
+
+def _describe(
+    width: int, height: int, fps: object, frames: int, source: str | None
+) -> str:
+    text = f"{frames} frames of {width}x{height} at {fps} fps"
+    return f"{text} ({source})" if source else text
 
 
 def _load(path: Path) -> Result | None:

@@ -55,7 +55,9 @@ def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:
         pool = pools.setdefault(empty.key, empty)
         for names in POOLED_NAMES.values():
             pairs = [p.features[names[0]] for p in points if names[0] in p.features]
-            if pairs:
+            # Otherwise another process has pooled some of them with the rest.
+            whole = all(names[0] in {**p.features, **p.unavailable} for p in points)
+            if pairs and whole:
                 decoded, source = (
                     tuple(folder / name for name in own)
                     for own in zip(*pairs, strict=True)

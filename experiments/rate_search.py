@@ -50,6 +50,26 @@ def deviation(cost: float, target: float) -> float:
     return cost / target - 1
 
 
+def check_target(knob: "RateKnob", target: float, unit: str) -> None:
+    """Refuse a target that no search can meet.
+
+    Args:
+        knob: The codec's.
+        target: What it shall cost.
+        unit: Name of the target's unit, for messages.
+
+    Raises:
+        ValueError: It is no positive number, or the codec has one rate only.
+    """
+    if not 0 < target < math.inf:
+        raise ValueError(f"a target of {target:g} {unit} is not possible: give one > 0")
+    if knob.low == knob.high:
+        raise ValueError(
+            f"a target of {target:g} {unit} cannot be searched: this model has one "
+            f"rate, {knob.name} {knob.low:g}; leave the target out"
+        )
+
+
 def search_rate(
     encode: Callable[[float], float],
     knob: "RateKnob",
@@ -77,11 +97,10 @@ def search_rate(
         guess: Rate to begin with; by default the middle of the knob's points.
 
     Raises:
-        ValueError: The target is no positive number, or the codec costs less, or more,
-            at both ends of its knob.
+        ValueError: See :func:`check_target`, or the codec costs less, or more, at both
+            ends of its knob.
     """
-    if not 0 < target < math.inf:
-        raise ValueError(f"a target of {target:g} {unit} is not possible: give one > 0")
+    check_target(knob, target, unit)
     rate = median(knob.points) if guess is None else guess
     rate = min(max(rate, knob.low), knob.high)
     trials: list[Trial] = []

@@ -40,22 +40,26 @@ them counts only their bytes, and the headers.
 """
 
 import json
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le
 
 from experiments.metric_table import METRICS as METRICS
+from experiments.typed_json import ResultError as ResultError
+from experiments.typed_json import damaged, read_json, read_typed
 
 SCHEMA = "learned-video-codecs/result"
 VERSION = 1
 
+# Up to where a float holds every whole number; those that mean something are far below.
+LARGEST = 2**53
 
-class ResultError(ValueError):
-    """A file is no result that can be used."""
+Count = Annotated[int, Ge(0), Le(LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,17 @@ class Point:
     """One sequence coded at one rate; the file's keys."""
 
     rate: float
-    bpp: float
-    nbytes: int | None = None
-    estimated_bpp: float | None = None
+    bpp: Annotated[float, Gt(0)]
+    nbytes: Count | None = None
+    estimated_bpp: Annotated[float, Ge(0)] | None = None
     kbps: float | None = None
     target_bpp: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     per_frame: dict[str, list[float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    peak_memory: dict[str, int] = field(default_factory=dict)
+    peak_memory: dict[str, Count] = field(default_factory=dict)
     pictures: dict[str, str] = field(default_factory=dict)
-    scales: int | None = None
+    scales: Annotated[int, Ge(1)] | None = None
     unavailable: dict[str, str] = field(default_factory=dict)
     # Only in the parts of an unfinished file: names of the files beside them with the
     # decoded and the source's features that a pool is made from, by the FID they serve.
@@ -134,14 +138,14 @@ class SequenceResult:
 
     set: str
     name: str
-    width: int
-    height: int
-    fps: Fraction
-    frames: int
+    width: Count
+    height: Count
+    fps: Annotated[Fraction, Ge(0), Le(LARGEST)]
+    frames: Count
     points: list[Point] = field(default_factory=list)
     source: str | None = None
     pictures: dict[str, str] = field(default_factory=dict)
-    boundaries: list[int] = field(default_factory=list)
+    boundaries: list[Count] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -168,17 +172,33 @@ class Pool:
     set: str
     sequences: list[str]
     rate: float
-    bpp: float
+    bpp: Annotated[float, Gt(0)]
     target: str | None = None
-    scales: int | None = None
+    scales: Annotated[int, Ge(1)] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
-    samples: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, Count] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, tuple[str, ...], float | str, int | None]:
         """What it is the pool of."""
         return self.set, tuple(self.sequences), self.target or self.rate, self.scales
+
+
+@dataclass
+class _Codec:
+    """What every result says of its codec, and what others read there."""
+
+    name: str
+    kind: str
+    architecture: dict[str, Any] | None = None
+
+
+@dataclass
+class _Environment:
+    """What others read of a result's environment."""
+
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -227,10 +247,7 @@ class Result:
         """Write the file, whole or not at all."""
         from datamodules.whole_files import whole_or_nothing
 
-        values = {k: v for k, v in asdict(self).items() if k != "path"}
-        for sequence in values["sequences"]:
-            sequence["fps"] = str(sequence["fps"])
-        data = {"schema": SCHEMA, "version": VERSION, **values}
+        data = {"schema": SCHEMA, "version": VERSION, **self._values()}
         # NaN and infinity are no JSON, and no result.
         text = json.dumps(data, indent=1, allow_nan=False)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,11 +262,7 @@ class Result:
             ResultError: It is no result of this version, or one of its values is
                 missing, unknown or impossible.
         """
-        try:
-            data = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ResultError(f"{path} cannot be read as JSON: {error}") from error
-        return cls.from_json(data, path)
+        return cls.from_json(read_json(path), path)
 
     @classmethod
     def from_json(cls, data: Any, path: Path) -> "Result":
@@ -262,39 +275,32 @@ class Result:
                 f"this suite reads version {VERSION}"
             )
         values = {k: v for k, v in data.items() if k not in ("schema", "version")}
-        try:
-            sequences = [
-                SequenceResult(
-                    **{
-                        **entry,
-                        "fps": Fraction(entry["fps"]),
-                        "points": [_make(Point, point) for point in entry["points"]],
-                    }
-                )
-                for entry in values.pop("sequences")
-            ]
-            protocol = _make(Protocol, values.pop("protocol"))
-            pools = [_make(Pool, pool) for pool in values.pop("pools", [])]
-            result = cls(
-                **values,
-                protocol=protocol,
-                sequences=sequences,
-                path=path.absolute(),
-                pools=pools,
-            )
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ResultError(f"{path} is a damaged result file: {error}") from error
-        points: list[tuple[str, Point | Pool]] = [
-            *((sequence.name, point) for sequence, point in result.all_points()),
-            *((pool.set, pool) for pool in result.pools),
-        ]
-        for name, point in points:
-            numbers = [point.bpp, *point.metrics.values()]
-            if not all(math.isfinite(number) for number in numbers) or point.bpp <= 0:
-                raise ResultError(
-                    f"{path}: {name} at rate {point.rate:g} has a bpp or a metric "
-                    "that is not a positive or finite number"
-                )
+        return cls._typed(values, path)
+
+    def checked(self) -> "Result":
+        """Return a copy in which every value is what the annotations say.
+
+        Raises:
+            ResultError: One of them is not.
+        """
+        return self._typed(self._values(), self.path or Path())
+
+    def _values(self) -> dict[str, Any]:
+        """Return the file's content, without what names the format."""
+        values = {k: v for k, v in asdict(self).items() if k != "path"}
+        for sequence in values["sequences"]:
+            sequence["fps"] = str(sequence["fps"])
+        return values
+
+    @classmethod
+    def _typed(cls, values: dict[str, Any], path: Path) -> "Result":
+        result = read_typed(cls, {**values, "path": str(path.absolute())}, path)
+        for kind, own in ((_Codec, "codec"), (_Environment, "environment")):
+            read_typed(kind, values.get(own, {}), path, place=own, unknown="ignore")
+        for number, pool in enumerate(result.pools):
+            if unsaid := sorted(set(pool.metrics) - set(pool.samples)):
+                places = ", ".join(f"pools[{number}].samples.{name}" for name in unsaid)
+                raise damaged(path, f"{places} is missing: of how many pictures it is")
         return result
 
     def all_points(self) -> Iterator[tuple[SequenceResult, Point]]:
@@ -302,10 +308,3 @@ class Result:
         for sequence in self.sequences:
             for point in sequence.points:
                 yield sequence, point
-
-
-def _make(kind: type, values: dict[str, Any]) -> Any:
-    unknown = set(values) - {f.name for f in fields(kind)}
-    if unknown:
-        raise ValueError(f"unknown keys {sorted(unknown)}")
-    return kind(**values)

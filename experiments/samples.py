@@ -6,7 +6,6 @@ has left them; ``experiments.pooling`` compares them when all are there. The fea
 a sample take 8 kB, in memory while the job is done, then on disk.
 """
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +52,7 @@ class SampleFeatures:
         self._colour: Colour = settings.colour
         self._device = device
         frames = settings.max_frames or "all"
-        of_source = f"{job.sequence.set}.{job.sequence.name}.{self._colour}.{frames}"
+        of_source = f"{job.stem}.{self._colour}.{frames}"
         of_job = job.file.removesuffix(".json")
         if scales is not None:
             of_job += f".scales{scales}"
@@ -61,7 +60,7 @@ class SampleFeatures:
         self._paths = {
             kind: [
                 folder / f"{of_job}.{kind}.npy",
-                folder / f"{_plain(of_source)}.source.{kind}.npy",
+                folder / f"{of_source}.source.{kind}.npy",
             ]
             for kind in settings.samples
         }
@@ -125,7 +124,3 @@ class SampleFeatures:
             POOLED_NAMES[kind][0]: [path.name for path in paths]
             for kind, paths in self._paths.items()
         }
-
-
-def _plain(text: str) -> str:
-    return re.sub("[^A-Za-z0-9_.-]", "_", text)

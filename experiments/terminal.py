@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MARKS = dict(zip(FLAGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
 """The letter after a number that stands for each kind of flag."""
 
+Marks = dict[str, dict[str, None]]
+"""The kinds of flags in a table, and what is the case for each of them."""
+
 # Where output is no terminal nothing may be cut to fit one.
 WIDE = 240
 
@@ -29,7 +32,7 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
     console = _console()
     for text in describe(comparison.differences):
         console.print(f"not measured alike: {text}", style="bold", markup=False)
-    marks: set[str] = set()
+    marks: Marks = {}
     at_once = max(1, (console.width - LABELS) // BLOCK)
     for metric in metrics:
         codecs = [
@@ -50,6 +53,8 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
     for kind in FLAGS:
         if kind in marks:
             console.print(f" {MARKS[kind]}  {FLAGS[kind]}")
+    for reason in marks.get("not_computable", ()):
+        console.print(f"    {reason}", markup=False)
     if comparison.fixed:
         for metric in metrics:
             _print_fixed(console, comparison, metric)
@@ -75,7 +80,7 @@ def _console() -> "Console":
 
 
 def _table(
-    comparison: Comparison, metric: str, codecs: Sequence[str], marks: set[str]
+    comparison: Comparison, metric: str, codecs: Sequence[str], marks: Marks
 ) -> "Table":
     from rich import box
     from rich.table import Table
@@ -148,12 +153,12 @@ def _print_fixed(console: "Console", comparison: Comparison, metric: str) -> Non
         console.print(note, markup=False)
 
 
-def _cells(row: Row | None, marks: set[str]) -> list[str]:
+def _cells(row: Row | None, marks: Marks) -> list[str]:
     if row is None:
         return ["", "", "", ""]
-    kinds = dict.fromkeys(flag.kind for flag in row.flags)
-    marks.update(kinds)
-    letters = "".join(sorted(MARKS[kind] for kind in kinds))
+    for flag in row.flags:
+        marks.setdefault(flag.kind, {})[flag.text] = None
+    letters = "".join(sorted({MARKS[flag.kind] for flag in row.flags}))
     rate, quality = row.rate, row.quality
     value = "none" if rate.value is None else f"{rate.value:+.2f}"
     span = ""

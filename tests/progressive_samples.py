@@ -84,4 +84,5 @@ def run(checkpoint, clips, output, *more):
 
 def make_result(name, points):
     sequence = SequenceResult("set", "one", 64, 64, Fraction(25), 4, points, "planes")
-    return Result(name, {}, Protocol("rgb", 4, -1, "bitstream"), {}, [sequence])
+    codec = {"name": name, "kind": "learned"}
+    return Result(name, codec, Protocol("rgb", 4, -1, "bitstream"), {}, [sequence])

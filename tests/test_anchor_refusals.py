@@ -6,6 +6,7 @@ from itertools import islice
 import pytest
 
 from anchor_samples import PYAV, code, coder_of
+from experiments.anchor import main
 from experiments.anchors.coders import make_coder
 from experiments.anchors.settings import load_preset
 
@@ -24,6 +25,15 @@ def test_options_that_the_encoder_does_not_know_are_refused(tmp_path, codec, own
     coder = make_coder(replace(preset, options=own), "qp", -1, name="anchor")
     with pytest.raises(ValueError, match=r"does not take.*unheard"):
         code(coder, tmp_path, 30)
+
+
+def test_an_output_below_a_file_is_refused_before_any_work(tmp_path, capsys):
+    below = tmp_path / "file"
+    below.write_text("mine")
+    options = ["--codec=x264", "--sequences=none", "--qp", "30"]
+    assert main([*options, f"--output={below}/q.json"]) == 2
+    reason = f"--output: {below} is a file, it must be a folder"
+    assert capsys.readouterr().err == f"error: {reason}\n"
 
 
 def test_an_encoder_that_loses_frames_is_refused(tmp_path, monkeypatch):

@@ -121,6 +121,22 @@ def test_a_number_that_cannot_be_computed_is_none_and_never_0(tmp_path, capsys):
     line = next(text for text in said.out.splitlines() if "BQSquare" in text)
     assert "none a" in line
     assert "0.00" not in line
+    _, _, reasons = said.out.partition(" a  there is no number, for the reason given\n")
+    reason = "    pchip needs 3 points of each curve, b has 2\n"
+    assert reasons.count(reason) == said.out.count(reason) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "file/below/it"])
+def test_an_output_that_cannot_be_a_folder_is_refused_before_any_work(
+    tmp_path, capsys, place
+):
+    files = save(tmp_path, make_result("a"), make_result("b", 0.9))
+    (tmp_path / "file").write_text("mine")
+    output = tmp_path / place
+    code, said = run(capsys, *files, "--anchor", "a", "--output", output)
+    reason = f"--output: {tmp_path}/file is a file, it must be a folder"
+    assert (code, said.out, said.err) == (2, "", f"error: {reason}\n")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize("arguments", [[], ["file.json"]])

@@ -196,6 +196,7 @@ def make_parts(cost=1.0, lambdas=LAMBDAS, name="vae"):
     for i, lmbda in enumerate(lambdas):
         codec = {
             "name": "VideoVAE",
+            "kind": "learned",
             "fingerprint": f"{i}",
             "rate_unit": "lmbda",
             "architecture": {"lmbda": lmbda, "channels": 64},

@@ -331,6 +331,7 @@ def test_ctrl_c_ends_all_processes_and_keeps_what_is_done(checkpoint, clips, tmp
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
+            assert not list(output.with_suffix(".parts").glob("coding-*"))
             return
         time.sleep(0.2)
     pytest.fail("processes of the command are left")

@@ -59,7 +59,8 @@ def make_result(intra_period=-1, colour="yuv420", points=None):
     )
     definitions = {name: METRICS[name].definition for name in points[0].metrics}
     protocol = Protocol(colour, 5, intra_period, "bitstream", definitions=definitions)
-    return Result("ours", {"name": "UI2C"}, protocol, sequences=[sequence])
+    codec = {"name": "UI2C", "kind": "learned"}
+    return Result("ours", codec, protocol, sequences=[sequence])
 
 
 def entry(bpp=0.02, psnr=(36.0, 40.0, 41.0), msssim=(0.97, 0.98, 0.98), **more):
@@ -460,3 +461,38 @@ def test_this_suites_own_results_are_read_as_they_are(tmp_path):
     path = tmp_path / "ours.json"
     make_result().save(path)
     assert load_any(path).name == "ours"
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize("key", ["ave_all_frame_bpp", "frame_pixel_num", "p_frame_num"])
+@pytest.mark.parametrize("value", [HUGE, float("inf"), float("nan"), -2])
+def test_impossible_numbers_of_dcvc_are_refused(tmp_path, key, value):
+    with pytest.raises(ResultError, match=r"DCVC-RT\.json"):
+        load_any(dcvc_file(tmp_path, **{key: value}))
+
+
+@pytest.mark.parametrize("value", [HUGE, float("inf"), float("nan"), -1])
+def test_impossible_numbers_of_compressai_are_refused(tmp_path, value):
+    with pytest.raises(ResultError, match=r"ssf\.json is a damaged file"):
+        load_any(compressai_file(tmp_path, {**CURVE, "bpp": [0.1, value]}))
+
+
+@pytest.mark.parametrize("part", ["sequences", "points"])
+def test_a_result_without_points_is_not_exported_as_an_empty_file(
+    tmp_path, capsys, part
+):
+    result = make_result()
+    (result if part == "sequences" else result.sequences[0]).__dict__[part].clear()
+    source, target = tmp_path / "ours.json", tmp_path / "dcvc.json"
+    result.save(source)
+    assert main([str(source), str(target)]) == 2
+    assert f"{source} has no point to export" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_a_sequence_of_unknown_size_is_not_exported(tmp_path):
+    path = dcvc_file(tmp_path, frame_pixel_num=1234)
+    with pytest.raises(ValueError, match="does not state size and frames of uvg/Beau"):
+        to_dcvc(load_any(path))

@@ -280,6 +280,28 @@ def test_the_last_of_two_that_finish_together_reads_what_the_first_wrote(
     assert len(Result.load(output).pools) == 1
 
 
+@pytest.mark.parametrize("rates", [[4.0], [1.0, 2.0]])
+def test_a_run_that_ends_first_leaves_another_its_features(
+    toy, clips, tmp_path, monkeypatch, rates
+):
+    alone, output = tmp_path / "alone.json", tmp_path / "a.json"
+    assert measure(clips, alone, rates=[1.0, 2.0, *rates]) == 0
+    real, done = evaluation.measure, []
+
+    def other_run_ends_meanwhile(job, *arguments):
+        result = real(job, *arguments)
+        done.append(job)
+        if len(done) == 2:
+            # One point is kept, and this one's features are there, not yet its part.
+            assert measure(clips, output, rates=rates) == 0
+        return result
+
+    monkeypatch.setattr(evaluation, "measure", other_run_ends_meanwhile)
+    assert measure(clips, output, rates=[1.0, 2.0]) == 0
+    assert values(output) == values(alone)
+    assert not output.with_suffix(".parts").exists()
+
+
 def test_small_frames_have_no_squares_and_say_so(toy, tmp_path, capsys):
     clips = tmp_path / "clips"
     clips.mkdir()
@@ -369,7 +391,7 @@ def test_a_pool_with_a_value_that_is_no_number_is_damaged(toy, clips, tmp_path):
     data = json.loads(output.read_text())
     data["pools"][0]["metrics"]["fid"] = float("nan")
     output.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match="clips at rate 1 has a bpp or a metric"):
+    with pytest.raises(ValueError, match=r"pools\[0\]\.metrics\.fid is nan"):
         Result.load(output)
 
 

@@ -135,11 +135,13 @@ def test_fewer_encodes_and_another_tolerance_are_obeyed():
     assert len(found.trials) < len(search_rate(steps(15), QP, 15000).trials)
 
 
-def test_a_codec_of_one_rate_meets_it_or_has_no_other():
-    knob = RateKnob("none", 0, 0, (0,))
-    assert search_rate(lambda rate: 7.0, knob, 7.0).met
-    with pytest.raises(ValueError, match="out of the codec's reach"):
-        search_rate(lambda rate: 7.0, knob, 8.0)
+def test_a_codec_of_one_rate_has_no_target():
+    def cost(rate):
+        raise AssertionError("nothing may be coded")
+
+    knob = RateKnob("lmbda", 256, 256, (256,))
+    with pytest.raises(ValueError, match="one rate, lmbda 256; leave the target out"):
+        search_rate(cost, knob, 7.0, unit="kbps")
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, math.nan, math.inf])

@@ -425,7 +425,7 @@ def test_pictures_that_cannot_be_read_are_counted(tmp_path):
 def test_what_cannot_be_written_leaves_no_half_page(results, comparison, tmp_path):
     (tmp_path / "report.html").mkdir()
     small = replace(comparison, metrics=("psnr_yuv",), sets={"hevc_e": ("Johnny",)})
-    with pytest.raises(ValueError, match=r"report\.html"):
+    with pytest.raises(IsADirectoryError, match=r"report\.html"):
         write_report(small, results, tmp_path)
     assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("report.html/*"))
 

@@ -41,9 +41,18 @@ from statistics import fmean
 from typing import Any
 
 from experiments.propagating.numbers import NUMBERS
+from experiments.typed_json import ResultError, damaged, read_json, read_typed
 
 SCHEMA = "learned-video-codecs/propagation"
 VERSION = 1
+
+DRAWN = {
+    "position": (1, ("position", "ep")),
+    "slope": (1, ("psnr", "psnr_intra")),
+    "low_reference": (1, ("offset", "psnr_loss", "bits_rise")),
+    "sweep": (2, ("rate", "bpp")),
+}
+"""Of each test with a figure, the fewest values that can be drawn, and its series."""
 
 
 @dataclass
@@ -56,6 +65,29 @@ class Finding:
     series: dict[str, list[float]]
     set: str | None = None
     sequence: str | None = None
+
+
+@dataclass
+class _Codec:
+    """What others read of a report's codec."""
+
+    rate_unit: str
+
+
+@dataclass
+class _Protocol:
+    """What others read of a report's protocol."""
+
+    tests: list[str]
+
+
+@dataclass
+class _Sequence:
+    """What others read of a report's sequence."""
+
+    set: str
+    name: str
+    frames: int
 
 
 @dataclass
@@ -105,30 +137,36 @@ class Report:
         """Read a file.
 
         Raises:
-            ValueError: It is no such file, or a damaged one.
+            ResultError: It is no such file, or a damaged one.
         """
-        try:
-            data = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+        data = read_json(path)
         if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
-            raise ValueError(
+            raise ResultError(
                 f"{path} is no file of propagation (its schema is not {SCHEMA})"
             )
         if (version := data.pop("version", None)) != VERSION:
-            raise ValueError(
+            raise ResultError(
                 f"{path} is version {version} of the file, this suite reads {VERSION}"
             )
-        try:
-            for key in ("findings", "means"):
-                data[key] = [Finding(**each) for each in data[key]]
-            report = cls(**data)
-            for each in (*report.findings, *report.means):
-                missing = set(each.values) - set(NUMBERS)
-                if missing:
-                    raise ValueError(f"unknown numbers {sorted(missing)}")
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} is a damaged file: {error}") from error
+        report = read_typed(cls, data, path)
+        read_typed(_Codec, report.codec, path, place="codec", unknown="ignore")
+        read_typed(_Protocol, report.protocol, path, place="protocol", unknown="ignore")
+        for number, each in enumerate(report.sequences):
+            place = f"sequences[{number}]"
+            read_typed(_Sequence, each, path, place=place, unknown="ignore")
+        found = [each.values for each in (*report.findings, *report.means)]
+        if unknown := set(report.definitions).union(*found) - set(NUMBERS):
+            raise damaged(path, f"unknown numbers {sorted(unknown)}")
+        for number, mean in enumerate(report.means):
+            fewest, drawn = DRAWN.get(mean.test, (0, ()))
+            lengths = [len(mean.series.get(name, ())) for name in drawn]
+            if len(set(lengths)) > 1 or min(lengths, default=0) < fewest:
+                raise damaged(
+                    path,
+                    f"means[{number}].series has {lengths} values of "
+                    f"{', '.join(drawn)}: it must have as many of each, and at least "
+                    f"{fewest}",
+                )
         return report
 
 

@@ -158,7 +158,7 @@ def draw_progressive(
     wanted = sorted(QUALITIES, key=lambda metric: metric != headline)
     every = [point for own in points.values() for point in own]
     metric = next((m for m in wanted if all(m in p.per_frame for p in every)), None)
-    count = max(len(own[-1].scale_bits) for own in points.values())
+    count = max(point.scales or len(point.scale_bits) for point in every)
     colours = _colours(count)
     shown = set()
     for (upper, lower), own in zip(panels, points.values(), strict=True):
