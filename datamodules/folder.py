@@ -18,6 +18,7 @@ from datamodules.source import (
 )
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".y4m")
+HOLDS = f"videos ({' '.join(VIDEO_SUFFIXES)}) or directories of PNG frames"
 
 
 class FileSource(ClipSource):
@@ -106,12 +107,11 @@ class FolderSource(FileSource):
     """
 
     def __init__(self, root: str | Path | None, readers: int = 8) -> None:
-        holds = f"videos ({' '.join(VIDEO_SUFFIXES)}) or directories of PNG frames"
-        path = check_root("folder", root, holds)
+        path = check_root("folder", root, HOLDS)
         names = find_videos(path)
         if not names:
             raise ValueError(
-                f"source 'folder': looked in {path.absolute()} and below for {holds}; "
+                f"source 'folder': looked in {path.absolute()} and below for {HOLDS}; "
                 f"found {found_in(path)}"
             )
         super().__init__("folder", path, names, readers)

@@ -2,10 +2,12 @@
 
 The index lies in the tree as ``.clip_index.json``, or in the user's cache directory
 where the tree is read-only. An entry holds for as long as the file's size and time of
-change do. Examining a video reads all its packets and decodes its first frame, which
-takes some 10 ms (measured, 300 frames of 720p; decoding them all takes 400 ms). The
-pictures so counted are those that a full decode gives, on MP4 with edit lists and on
-VP8 too; damage inside a picture is met when a clip is read.
+change do; one with an error only until the next run starts, because the reason may
+have been the file system's (see :func:`forget_errors`). Examining a video reads all its
+packets and decodes its first frame, which takes some 10 ms (measured, 300 frames of
+720p; decoding them all takes 400 ms). The pictures so counted are those that a full
+decode gives, on MP4 with edit lists and on VP8 too; damage inside a picture is met when
+a clip is read.
 """
 
 import json
@@ -80,6 +82,18 @@ def index_videos(root: Path, names: Sequence[str]) -> dict[str, VideoInfo]:
     return {name: known[name] for name in names}
 
 
+def forget_errors(root: Path) -> None:
+    """Have broken videos examined again when the tree is next indexed.
+
+    For the one process that opens a tree before the others do: those must take its
+    word for what is broken, or ranks would train on different lists.
+    """
+    kept = _load(root)
+    good = {name: entry for name, entry in kept.items() if not entry.error}
+    if len(good) < len(kept):
+        _save(root, good)
+
+
 def _examine_all(
     root: Path, new: list[str], known: dict[str, VideoInfo], kept: dict[str, VideoInfo]
 ) -> None:
@@ -118,6 +132,10 @@ def _examine_video(path: Path, size: int, mtime: int) -> VideoInfo:
     import av
 
     if not size:
+        if path.is_symlink() and not path.exists():
+            raise ClipError(f"the link points nowhere: there is no {path.readlink()}")
+        # Where the size could not be asked for, this says why.
+        path.stat()
         raise ClipError("the file is empty")
     frames = len(packet_stamps(path)[0])
     try:
@@ -185,13 +203,14 @@ def _places(root: Path) -> list[Path]:
 
 
 def _load(root: Path) -> dict[str, VideoInfo]:
-    entries: dict[str, VideoInfo] = {}
-    for path in _places(root):
+    # Each holds all that was known when it was written, so the last one counts.
+    newest_first = sorted(_places(root), key=lambda path: _stamp(path)[1], reverse=True)
+    for path in newest_first:
         try:
             table = json.loads(path.read_text())
             if table["version"] == VERSION:
-                for name, row in table["videos"].items():
-                    entries[name] = VideoInfo(**row)
+                rows = table["videos"].items()
+                return {name: VideoInfo(**row) for name, row in rows}
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -199,7 +218,7 @@ def _load(root: Path) -> dict[str, VideoInfo]:
                 "the index %s cannot be used (%s): it is built anew",
                 *(path, first_line(error)),
             )
-    return entries
+    return {}
 
 
 def _save(root: Path, entries: dict[str, VideoInfo]) -> None:

@@ -1,19 +1,22 @@
 """The data module of every run: one source, random training clips, fixed validation."""
 
 import logging
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.folder import FolderSource
-from datamodules.openvid import OpenVidSource
+from datamodules.index import forget_errors
+from datamodules.named_sources import (
+    SourceName,
+    build_source,
+    check_source,
+    expand,
+)
 from datamodules.samples import (
     FIXED,
     Batch,
@@ -26,15 +29,22 @@ from datamodules.samples import (
     to_tensor,
 )
 from datamodules.source import ClipError, ClipSource
-from datamodules.synthetic import SyntheticSource
-from datamodules.vimeo90k import Split, Vimeo90KSource, find_list
+from datamodules.vimeo90k import Vimeo90KSource, find_list
 
 logger = logging.getLogger(__name__)
 
-SourceName: TypeAlias = Literal["synthetic", "folder", "vimeo90k", "openvid"]
-
-SYNTHETIC_VALIDATION = 2**32
 REPORTED_FAILURES = 20
+SMALLEST_CROP = 4
+"""Side in pixels; a smaller synthetic scene cannot be painted."""
+
+LEAST = {
+    "stride": 1,
+    "workers": 0,
+    "val_clips": 0,
+    "val_frames": 1,
+    "val_crop": SMALLEST_CROP,
+    "seed": 0,
+}
 
 NO_CLIP: Batch = {
     "clip": torch.empty(0, 1, 3, 1, 1, dtype=torch.uint8),
@@ -63,11 +73,21 @@ class _Options:
     seed: int
 
     def __post_init__(self) -> None:
-        least = {"stride": 1, "workers": 0, "val_clips": 0, "val_frames": 1}
-        for name, low in {**least, "val_crop": 1, "seed": 0}.items():
+        # A stage's row is not typed, so its values can be anything.
+        required = {"source", "flip", "workers", "val_clips", "val_frames", "seed"}
+        for name in _NAMES:
             value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"data: {name} is {value}, it must be at least {low}")
+            if name in LEAST:
+                right = type(value) is int and value >= LEAST[name]
+                allowed = f"a whole number, at least {LEAST[name]}"
+            elif name == "flip":
+                right, allowed = type(value) is bool, "true or false"
+            else:
+                right, allowed = isinstance(value, str), "a name (text)"
+            if name not in required:
+                right, allowed = right or value is None, f"{allowed}, or null"
+            if not right:
+                raise ValueError(f"data: {name} is {value!r}, it must be {allowed}")
 
 
 @dataclass(frozen=True)
@@ -176,8 +196,9 @@ class VideoDataModule(LightningDataModule):
                 ``source`` or ``root`` changes validation too, unless that has its own.
 
         Raises:
-            ValueError: A change has an unknown name or a value out of range, or the
-                root names an environment variable that is not set.
+            ValueError: A change has an unknown name or a value that it cannot have, the
+                crop is too small, or a source does not exist or not under its root
+                (what the root holds is not looked at).
         """
         unknown = sorted(set(changes) - set(_NAMES))
         if unknown:
@@ -185,15 +206,26 @@ class VideoDataModule(LightningDataModule):
                 f"a stage cannot change {', '.join(unknown)} of the data; "
                 f"it can change {', '.join(_NAMES)}"
             )
-        self._options = replace(self._given, **changes)
-        for root in (self._options.root, self._options.val_root):
-            # Now, and not when the stages before this one have cost a day.
-            expand(root)
+        if crop < SMALLEST_CROP:
+            raise ValueError(
+                f"crop is {crop}, it must be at least {SMALLEST_CROP} (`crop` of the "
+                "stage's row, or --shrink.crop)"
+            )
+        options = replace(self._given, **changes)
+        # Now, and not when the stages before this one have cost a day.
+        check_source(options.source, options.root, options.list_file)
+        validation = _own_validation(options)
+        if validation is not None and options.val_clips:
+            check_source(*validation)
+        self._options = options
         self._stage = _Stage(stage, frames, crop, batch_size)
 
     def prepare_data(self) -> None:
         """Open the sources on one process, which writes the index of a new tree."""
         if self._opened is None or self._opened[0] != self._options:
+            for root in (self._options.root, self._options.val_root):
+                if root is not None:
+                    forget_errors(Path(str(expand(root))))
             logger.info("data: %s", self.describe())
 
     def setup(self, stage: str | None = None) -> None:
@@ -307,6 +339,7 @@ class VideoDataModule(LightningDataModule):
         stride = options.stride or opened.val.default_stride
         share = range(len(opened.val_items))[rank::world_size]
         samples: list[Sample] = []
+        failures: dict[str, str] = {}
         for place in share:
             item = opened.val_items[place]
             name = opened.val.label(item)
@@ -315,79 +348,22 @@ class VideoDataModule(LightningDataModule):
                     item, None, options.val_frames, options.val_crop, stride
                 )
             except ClipError as error:
-                self._failures[name] = str(error)
+                failures[name] = str(error)
                 logger.warning("validation clip %s is left out: %s", name, error)
                 continue
             index = sample_seed(options.seed, 0, FIXED, place)
             samples.append({"clip": to_tensor(clip), "index": index, "name": name})
+        self._failures.update(failures)
         if share and not samples:
+            reasons = "; ".join(f"{name}: {why}" for name, why in failures.items())
             raise ClipError(
-                f"none of the {len(share)} validation clips can be read: "
-                f"{self._failures}"
+                f"none of the {len(share)} validation clips can be read: {reasons}"
             )
         self._val_samples = (key, samples)
         return samples
 
 
 _NAMES = tuple(field.name for field in fields(_Options))
-
-
-def build_source(
-    source: SourceName,
-    root: str | None = None,
-    list_file: str | None = None,
-    split: Split = "train",
-) -> ClipSource:
-    """Open a source by name.
-
-    Args:
-        source: Its name.
-        root: Its directory; ``~`` and ``${VARIABLES}`` of the environment are expanded.
-        list_file: Its list, if it is not where the source has it.
-        split: Which part, for a source that has several.
-
-    Raises:
-        ValueError: There is no such source, nothing for it under ``root``, or ``root``
-            names an environment variable that is not set.
-    """
-    root = expand(root)
-    if source == "vimeo90k":
-        return Vimeo90KSource(root, list_file, split)
-    if source == "openvid":
-        return OpenVidSource(root, list_file)
-    if list_file is not None:
-        raise ValueError(f"source {source!r} has no list_file, but got {list_file!r}")
-    if source == "folder":
-        return FolderSource(root)
-    if source != "synthetic":
-        raise ValueError(
-            f"there is no source {source!r}: choose synthetic, folder, vimeo90k or "
-            "openvid"
-        )
-    if root is not None:
-        raise ValueError(
-            f"source 'synthetic' has no root, but got {root!r}: to read videos from "
-            "there, set source to folder, vimeo90k or openvid"
-        )
-    return SyntheticSource(first=SYNTHETIC_VALIDATION if split == "test" else 0)
-
-
-def expand(root: str | None) -> str | None:
-    """Expand ``~`` and environment variables in a directory's name.
-
-    Raises:
-        ValueError: A variable is not set.
-    """
-    if root is None:
-        return None
-    expanded = os.path.expandvars(os.path.expanduser(root))
-    if unset := re.search(r"\$(?:\{(\w+)\}|(\w+))", expanded):
-        raise ValueError(
-            f"root {root!r}: the environment variable {unset[1] or unset[2]} is not "
-            "set; set it to that directory, or give the directory itself (--data.root, "
-            "or `data: {root: ...}` in the stage's row)"
-        )
-    return expanded
 
 
 def _open_sources(options: _Options) -> _Opened:
@@ -417,15 +393,25 @@ def _open_sources(options: _Options) -> _Opened:
 
 def _validation_source(options: _Options, train: ClipSource) -> ClipSource | None:
     """Return a source for validation only, ``None`` to hold out a part of ``train``."""
-    source = options.val_source or options.source
-    same = source == options.source
-    if not same or options.val_root or options.val_list_file:
-        root = options.val_root or (options.root if same else None)
-        return build_source(source, root, options.val_list_file, "test")
-    if source == "synthetic":
+    own = _own_validation(options)
+    if own is not None:
+        return build_source(*own, "test")
+    if options.source == "synthetic":
         return build_source("synthetic", split="test")
     if isinstance(train, Vimeo90KSource):
         tests = find_list(Path(str(expand(options.root))), "test")
         if tests is not None and tests != train.list_file:
             return build_source("vimeo90k", options.root, split="test")
     return None
+
+
+def _own_validation(
+    options: _Options,
+) -> tuple[SourceName, str | None, str | None] | None:
+    """Return source, root and list that the user gave for validation, if any."""
+    source = options.val_source or options.source
+    same = source == options.source
+    if same and not options.val_root and not options.val_list_file:
+        return None
+    root = options.val_root or (options.root if same else None)
+    return source, root, options.val_list_file

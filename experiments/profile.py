@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "path), beside one",
     )
     parser.add_argument(
-        "--device", default="auto", help="where to time: auto, cpu or cuda"
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="where to time (default: cuda if there is one)",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed runs (default: 3)"
+    )
     arguments = parser.parse_args(argv)
     from experiments.coding import run_command
 
@@ -57,9 +62,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def profile(arguments: argparse.Namespace) -> int:
     """Count, time, print and write."""
+    from datamodules.whole_files import whole_or_nothing
+
+    if arguments.repeats < 1:
+        raise ValueError(f"--repeats is {arguments.repeats}, it must be at least 1")
+    output = arguments.output
+    # Entered first, so that a name that cannot be written is refused before the work.
+    with whole_or_nothing(Path(output)) if output else nullcontext() as temporary:
+        if temporary:
+            temporary.touch()
+        report = measure(arguments)
+        if temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Count, time and print; return all figures."""
     import torch
 
-    from datamodules.whole_files import whole_or_nothing
     from experiments.coding import choose_device
     from experiments.pipeline_report import (
         check_pipeline,
@@ -76,10 +97,11 @@ def profile(arguments: argparse.Namespace) -> int:
     workers = arguments.pipeline
     if workers is not None:
         check_pipeline(codec, workers)
+    timed = arguments.time or workers
+    device = choose_device(arguments.device if timed else "cpu")
     report = count(codec, height, width)
     print_report(report)
-    if arguments.time or workers:
-        device = choose_device(arguments.device)
+    if timed:
         codec = build_codec(arguments.config).to(device).eval()
     if arguments.time:
         report["time"] = timings(codec, height, width, arguments.repeats)
@@ -92,10 +114,7 @@ def profile(arguments: argparse.Namespace) -> int:
             "macs_bound": macs_bound(report, workers),
         }
         print_pipeline(report["pipeline"])
-    if arguments.output:
-        with whole_or_nothing(Path(arguments.output)) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
+    return report
 
 
 def build_codec(configs: Sequence[str]) -> "VideoCodec":

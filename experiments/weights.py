@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from datamodules.readers import first_line
 from lightning_modules import codec_weights
 from lightning_modules.video_vae.released import Released, find_released
 
@@ -37,14 +39,23 @@ def init_from(codec: nn.Module, path: str | Path) -> str:
         shape, and what of published weights was left out.
 
     Raises:
-        ValueError: The file cannot be read, nothing in it matches, or it holds
-            published weights of another backbone or size.
+        ValueError: The file cannot be read, nothing in it matches, it holds something
+            else than tensors or numbers that are not finite, or published weights of
+            another backbone or size.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"--init_from {path}: is a directory; name a file in it, such as a stage's "
+            "last.ckpt"
+        )
     if not path.is_file():
         raise ValueError(f"--init_from {path}: there is no such file")
     checkpoint = _read(path)
     weights = checkpoint.get("state_dict", checkpoint)
+    _check_tensors(path, "state_dict" if "state_dict" in checkpoint else "", weights)
+    if "state_dict" in checkpoint:
+        _check_tensors(path, "ema", checkpoint.get("ema", {}))
     wanted = codec.state_dict()
     source = ""
     try:
@@ -77,8 +88,32 @@ def init_from(codec: nn.Module, path: str | Path) -> str:
         report += _say_what_differs(released, sorted(both - fits))
     if not fits:
         raise ValueError("\n".join([*report, "nothing matches: is it another codec?"]))
+    for key in sorted(fits):
+        if not given[key].isfinite().all():
+            raise ValueError(
+                f"--init_from {path}: {key} holds numbers that are not finite, as "
+                "after a training that diverged: take an earlier checkpoint"
+            )
     codec.load_state_dict({**wanted, **{key: given[key] for key in fits}})
     return "\n".join(report)
+
+
+def _check_tensors(path: Path, name: str, weights: Any) -> None:
+    """Raise ``ValueError`` if an entry of a file is no mapping of names to tensors."""
+    where = f"--init_from {path}:{f' {name!r}' if name else ''}"
+    if not isinstance(weights, Mapping):
+        raise ValueError(
+            f"{where} is of type {type(weights).__name__}, not a state dict (names and "
+            "their tensors)"
+        )
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{where} has the key {key!r}, which is not a name (text)")
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{where} has under {key!r} a value of type {type(value).__name__}, "
+                "not a tensor: a state dict has names and their tensors"
+            )
 
 
 def _say_what_differs(released: Released, fresh: list[str]) -> list[str]:
@@ -95,13 +130,23 @@ def _say_what_differs(released: Released, fresh: list[str]) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    with path.open("rb") as file:
+        start = file.read(8)
+    # What torch.save writes is a ZIP archive, or was a pickle once.
+    if not start.startswith((b"PK", b"\x80")):
+        found = f"it begins with {start!r}" if start else "it is empty"
+        raise ValueError(
+            f"--init_from {path}: is not a checkpoint: {found}, so torch.save did not "
+            "write it (a file of safetensors must be called .safetensors)"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         unsafe = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
         if unsafe is None:
             raise ValueError(
-                f"--init_from {path}: not a checkpoint ({error})"
+                f"--init_from {path}: is a damaged checkpoint, or none "
+                f"({type(error).__name__}: {first_line(error)})"
             ) from error
         raise ValueError(
             f"--init_from {path}: holds Python objects ({unsafe[1]}) besides tensors, "
@@ -136,7 +181,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
                 torch.frombuffer(data, dtype=dtype) if end > begin else torch.empty(0)
             )
             weights[name] = flat.to(dtype).view(entry["shape"])
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"--init_from {path}: not a whole .safetensors file "
             f"({type(error).__name__}: {error})"

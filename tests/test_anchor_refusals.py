@@ -32,7 +32,7 @@ def test_an_output_below_a_file_is_refused_before_any_work(tmp_path, capsys):
     below.write_text("mine")
     options = ["--codec=x264", "--sequences=none", "--qp", "30"]
     assert main([*options, f"--output={below}/q.json"]) == 2
-    reason = f"--output: {below} is a file, it must be a folder"
+    reason = f"--output: {below} is a file, it must be a folder: choose another"
     assert capsys.readouterr().err == f"error: {reason}\n"
 
 

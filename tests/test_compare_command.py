@@ -134,7 +134,7 @@ def test_an_output_that_cannot_be_a_folder_is_refused_before_any_work(
     (tmp_path / "file").write_text("mine")
     output = tmp_path / place
     code, said = run(capsys, *files, "--anchor", "a", "--output", output)
-    reason = f"--output: {tmp_path}/file is a file, it must be a folder"
+    reason = f"--output: {tmp_path}/file is a file, it must be a folder: choose another"
     assert (code, said.out, said.err) == (2, "", f"error: {reason}\n")
     assert (tmp_path / "file").read_text() == "mine"
 

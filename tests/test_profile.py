@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from experiments import profile
 from experiments.profile import main
 
 CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
@@ -64,3 +66,28 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path, capsys):
     output = str(tmp_path / "missing" / "profile.json")
     assert main(["--config", config, "--output", output]) == 2
     assert "missing" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_said_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(profile, "build_codec", None)
+    ready = ["--config", str(CONFIGS / "ui2c.yaml"), "--time"]
+    for repeats in ("0", "-1"):
+        assert main([*ready, "--repeats", repeats]) == 2
+        assert f"--repeats is {repeats}, it must be" in capsys.readouterr().err
+    for output in (tmp_path / "missing" / "profile.json", tmp_path):
+        assert main([*ready, "--output", str(output)]) == 2
+        assert f"cannot write {output}" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main([*ready, "--device", "foo"])
+    assert end.value.code == 2
+    assert "invalid choice: 'foo'" in capsys.readouterr().err
+
+
+def test_a_missing_device_is_said_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(profile, "count", None)
+    arguments = ["--config", str(CONFIGS / "ui2c.yaml"), "--time", "--device", "cuda"]
+    arguments += ["--output", str(tmp_path / "profile.json")]
+    assert main(arguments) == 2
+    assert "there is no CUDA device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

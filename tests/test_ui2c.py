@@ -271,11 +271,29 @@ def test_an_odd_intra_period_is_refused(codec):
 
 
 @pytest.mark.parametrize(
+    "lmbda_range",
+    [(0, 0), (-1, 5), (512, 1), (1, float("inf")), (float("nan"), 5)],
+)
+def test_lagrangians_that_no_qp_can_have_are_refused(lmbda_range):
+    with pytest.raises(ValueError, match=r"lmbda_range is \[.*must be above 0"):
+        UI2C(size="tiny", lmbda_range=lmbda_range)
+    assert UI2C(size="tiny", lmbda_range=(5, 5)).lmbda(
+        torch.tensor([0, 63])
+    ).unique().tolist() == pytest.approx([5])
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ({"options": {"referenses": {}}}, "referenses"),
         ({"options": {"references": {"black": 1.0}}}, "black"),
         ({"options": {"references": {"blank": 0.0}}}, "not all 0"),
+        ({"options": {"references": {}}}, "not all 0"),
+        ({"options": {"references": 5}}, "references 5 must give shares"),
+        ({"options": {"references": None}}, "references None must give shares"),
+        ({"options": {"references": {"blank": "all"}}}, "numbers of at least 0"),
+        ({"options": {"references": {"blank": 2, "truth": -1}}}, "at least 0"),
+        ({"options": {"references": {"blank": float("inf")}}}, "at least 0"),
         ({"trainable": ["network.decode"]}, "network.decode"),
         ({"weights": {"distorsion": 1.0}}, "distorsion"),
     ],

@@ -4,7 +4,7 @@ Source: arXiv 2510.14431, sections 3.5 and 4.1.
 """
 
 from itertools import accumulate
-from math import log
+from math import inf, log
 from typing import Any, Literal
 
 import torch
@@ -43,11 +43,16 @@ class UI2C(CodecModule):
             always blank (ablation).
         refresh: Frames between refreshes of the reference through the pixel domain;
             0 for none (ablation).
-        lmbda_range: Lagrangians of qp 0 and qp 63, geometric in between.
+        lmbda_range: Lagrangians of qp 0 and qp 63, geometric in between: above 0, the
+            smaller one first.
         distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM) or ``uf`` (DCVC-UF).
         input_offset: Subtracted from YUV in [0, 1].
         skip_threshold: Scales up to this are not coded; 0 codes everything.
         weight_decay: Of AdamW.
+
+    Raises:
+        ValueError: The Lagrangians are not above 0 and in rising order, or the codec
+            does not exist.
     """
 
     codec: UI2CCodec
@@ -65,6 +70,12 @@ class UI2C(CodecModule):
         skip_threshold: float = 0.0,
         weight_decay: float = 0.01,
     ) -> None:
+        low, high = lmbda_range
+        if not 0 < low <= high < inf:
+            raise ValueError(
+                f"lmbda_range is {list(lmbda_range)}: the Lagrangians of qp 0 and of "
+                f"qp {QP_COUNT - 1} must be above 0, the first not above the second"
+            )
         codec = UI2CCodec(
             size, frames_per_unit, divided, refresh, input_offset, skip_threshold
         )
@@ -84,12 +95,11 @@ class UI2C(CodecModule):
             raise ValueError(
                 f"stage options {unknown} are unknown: UI2C has 'references'"
             )
-        shares = options.get("references", {})
-        wrong = sorted(set(shares) - set(REFERENCES))
-        if wrong or (shares and not sum(shares.values()) > 0):
+        shares = options.get("references", REFERENCES)
+        if not _are_shares(shares):
             raise ValueError(
-                f"references {shares} must give shares of {list(REFERENCES)} that "
-                "are not all 0"
+                f"references {shares!r} must give shares of {list(REFERENCES)}, "
+                "numbers of at least 0 that are not all 0: for example {blank: 1.0}"
             )
 
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
@@ -147,6 +157,16 @@ class UI2C(CodecModule):
         slot = torch.arange(clip.shape[1], device=clip.device) % n
         shape = clip.shape[:2]
         return {f"slot{i + 1}": (slot == i).expand(shape) for i in range(n)}
+
+
+def _are_shares(shares: Any) -> bool:
+    return (
+        isinstance(shares, dict)
+        and shares.keys() <= REFERENCES.keys()
+        and all(type(share) in (int, float) for share in shares.values())
+        and all(0 <= share < inf for share in shares.values())
+        and sum(shares.values()) > 0
+    )
 
 
 def _draw_sample(seed: int, shares: dict[str, float]) -> tuple[float, ...]:

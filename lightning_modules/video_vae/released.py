@@ -185,8 +185,13 @@ def _reshape(key: str, value: Tensor) -> Tensor:
 
 def _drop_variance(weights: dict[str, Tensor], left_out: dict[str, int]) -> None:
     """Keep the mean of an encoder whose last layer gives a mean and a variance."""
-    z = weights["decoder.first.weight"].shape[1]
-    if weights["encoder.last.bias"].shape[0] == 2 * z:
-        for key in ("encoder.last.weight", "encoder.last.bias"):
+    first = weights.get("decoder.first.weight")
+    if first is None or first.ndim < 2:
+        # Another network, or part of a file: what does not fit is said of all layers.
+        return
+    z = first.shape[1]
+    for key in ("encoder.last.weight", "encoder.last.bias"):
+        if key in weights and weights[key].shape[:1] == (2 * z,):
             weights[key] = weights[key][:z]
-        left_out["variance of encoder.conv_out"] = 2
+            name = "variance of encoder.conv_out"
+            left_out[name] = left_out.get(name, 0) + 1
