@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from lightning_modules.stages import check_least, check_precision
+
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
@@ -36,9 +38,12 @@ class TrainerOptions:
         check_ranks_every_n_steps: Steps between checks that all ranks hold the same
             weights.
         threads: CPU threads of each process; 0 leaves torch's choice.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = "auto"
     num_nodes: int = 1
     strategy: str = "auto"
@@ -55,6 +60,18 @@ class TrainerOptions:
     check_ranks_every_n_steps: int = 500
     threads: int = 0
 
+    def __post_init__(self) -> None:
+        check_precision("trainer", self.precision)
+        intervals = {
+            "log_every_n_steps": 1,
+            "val_every_n_steps": 1,
+            "save_every_n_steps": 1,
+            "check_ranks_every_n_steps": 1,
+        }
+        places = {"devices": 1, "num_nodes": 1, "threads": 0}
+        steps = {"accumulate_grad_batches": 1, "max_bad_steps": 0}
+        check_least("trainer", self, **intervals, **places, **steps)
+
 
 @dataclass
 class TrackingOptions:
@@ -69,6 +86,9 @@ class TrackingOptions:
         strips_every_n_validations: Validations between pictures; 0 for none.
         real_bits_every_n_validations: Validations between checks that real bytes
             decode to the encoder's frames; 0 for none.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     project: str = "learned-video-codecs"
@@ -80,6 +100,10 @@ class TrackingOptions:
     lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
     strips_every_n_validations: int = 1
     real_bits_every_n_validations: int = 1
+
+    def __post_init__(self) -> None:
+        pictures, bits = "strips_every_n_validations", "real_bits_every_n_validations"
+        check_least("tracking", self, **{pictures: 0, bits: 0})
 
 
 def build_parser(prog: str, description: str) -> "ArgumentParser":
@@ -116,7 +140,12 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     parser.add_argument(
         "--runs_dir", type=str, default="runs", help="Folder that holds the runs."
     )
-    parser.add_argument("--seed", type=int, default=0, help="Seed of everything.")
+    parser.add_argument(
+        "--seed",
+        type=uint32,
+        default=0,
+        help="Seed of everything, 0 .. 2**32 - 1.",
+    )
     parser.add_argument(
         "--init_from",
         type=str | None,
@@ -157,6 +186,13 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_class_arguments(TrackingOptions, "tracking")
     return parser
+
+
+def uint32(value: int | str) -> int:
+    """Return what NumPy, Python and torch all take as a seed."""
+    if str(value).isdecimal() and int(value) < 2**32:
+        return int(value)
+    raise ValueError(f"{value!r} is no whole number from 0 to {2**32 - 1}")
 
 
 def plain(parser: "ArgumentParser", config: "Namespace") -> dict[str, Any]:

@@ -8,10 +8,15 @@
     runs/NAME/STAGE/best.ckpt      lowest validation loss of the stage
     runs/NAME/media/               strips and clips of the validations
     runs/NAME/wandb/               W&B's own files
+    runs/NAME/.lock                locked while a process works on the run
 """
 
+import errno
+import fcntl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -25,8 +30,6 @@ FREE = (
     "run",
     "data.root",
     "data.list_file",
-    "data.val_root",
-    "data.val_list_file",
     "data.workers",
     "tracking",
     "logger",
@@ -42,6 +45,9 @@ FREE = (
     "trainer.threads",
 )
 """Options that may change when a run goes on: where it runs, not what it computes."""
+
+MOVABLE = ("data.val_root", "data.val_list_file")
+"""May change too, but not appear: without them, validation takes a part of training."""
 
 
 class RunFolder:
@@ -63,23 +69,64 @@ class RunFolder:
 
         Only the newest checkpoint is read: the stages before it are finished.
         """
-        import torch
-
         begun = [stage for stage in stages if self.last(stage.name).exists()]
         if not begun:
             return [None] * len(stages)
         newest = stages.index(begun[-1])
         path = self.last(begun[-1].name)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        done = int(self.load(path)["global_step"])
         finished = [stage.steps for stage in stages[:newest]]
         later = len(stages) - newest - 1
-        return [*finished, int(checkpoint["global_step"]), *[None] * later]
+        return [*finished, done, *[None] * later]
+
+    def load(self, path: Path) -> dict[str, Any]:
+        """Read one of the run's checkpoints.
+
+        Raises:
+            ValueError: It is damaged, or none that ``fit`` wrote.
+        """
+        import torch
+
+        try:
+            checkpoint: dict[str, Any] = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=True
+            )
+            int(checkpoint["global_step"])
+            dict(checkpoint["state_dict"])
+        except OSError:
+            raise
+        except Exception as error:
+            raise foreign(path, error) from error
+        return checkpoint
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from working on the run, until this one ends.
+
+        Raises:
+            ValueError: Another process is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                # Not flock: loader processes would inherit it, and hold it for seconds
+                # after this process was killed, when the scheduler starts it again.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                # Any other error: this file system has no locks, so go on without.
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    raise ValueError(
+                        f"run {self.path.name!r} is in use by another process (it "
+                        f"locks {file.name}): wait for its end, or choose another --run"
+                    ) from error
+            yield
 
     def check(self, config: dict[str, Any]) -> None:
         """Compare with the run that the folder holds already, if it got anywhere.
 
         Raises:
-            ValueError: Something that defines the run has changed.
+            ValueError: Something that defines the run has changed, or its
+                ``config.yaml`` is missing or damaged.
         """
         if not any(self.path.glob("*/last.ckpt")):
             # An error in the options, say, which the next try mends.
@@ -90,12 +137,13 @@ class RunFolder:
                 f"{self.path} has checkpoints but no config.yaml: give another "
                 "--run, or remove the folder"
             )
-        before = dict(_leaves(yaml.safe_load(path.read_text())))
+        before = dict(_leaves(_read_config(path)))
         now = dict(_leaves(config))
         changed = [
             key
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not _is_free(key)
+            if before.get(key) != now.get(key)
+            and not _is_free(key, before.get(key), now.get(key))
         ]
         if changed:
             lines = [
@@ -115,6 +163,28 @@ class RunFolder:
             temporary.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
+def foreign(path: Path, error: Exception) -> ValueError:
+    """Return what to raise for a checkpoint that a run cannot go on from."""
+    reason = shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+    return ValueError(
+        f"{path} is no checkpoint of this run ({reason}): remove it to repeat that "
+        "stage, or restore it"
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text())
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}")
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not say how the run was begun ({error}): restore it, give "
+            "another --run, or remove the run's folder"
+        ) from error
+    return config
+
+
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for name, entry in value.items():
@@ -126,5 +196,7 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _is_free(key: str) -> bool:
+def _is_free(key: str, before: Any, now: Any) -> bool:
+    if key in MOVABLE:
+        return before is not None and now is not None
     return any(key == free or key.startswith(f"{free}.") for free in FREE)

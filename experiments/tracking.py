@@ -114,16 +114,27 @@ class TidyCSVLogger(StageAxis, Logger):
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, str, float]]:
-    """Read a ``metrics.csv``, without a last line that a killed run left torn."""
+    """Read a ``metrics.csv``, without a last line that a killed run left torn.
+
+    Raises:
+        ValueError: The file holds no text in lines.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is no table of a run's scalars ({error}): restore it, or remove "
+            "it to go on without its past"
+        ) from error
     rows = []
-    with path.open(newline="") as file:
-        for fields in csv.reader(file):
-            try:
-                step, stage, name, value = fields
-                rows.append((int(step), stage, name, float(value)))
-            except ValueError:
-                # The header, or a line cut short.
-                continue
+    for fields in lines:
+        try:
+            step, stage, name, value = fields
+            rows.append((int(step), stage, name, float(value)))
+        except ValueError:
+            # The header, or a line cut short.
+            continue
     return rows
 
 

@@ -1,10 +1,12 @@
 """The stages of a run, one ``Trainer.fit`` each."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import (
+    MisconfigurationException,
+    SIGTERMException,
+)
 
 from callbacks.checkpoints import (
     AtomicCheckpointIO,
@@ -33,9 +38,10 @@ from callbacks.interrupt import SaveOnSignal
 from callbacks.map_logger import MapLogger
 from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
+from datamodules.source import ClipError
 from datamodules.video import VideoDataModule
 from experiments.options import TrackingOptions, TrainerOptions
-from experiments.run_folder import RunFolder
+from experiments.run_folder import RunFolder, foreign
 from experiments.summary import summary
 from experiments.tracking import close_loggers, make_loggers, sync_hint
 from experiments.weights import init_from
@@ -77,25 +83,33 @@ def train(options: dict[str, Any], config: Namespace) -> int:
         show_notes_on_data()
     stages, first = schedule(config)
     folder = RunFolder(Path(options["runs_dir"]) / options["run"])
-    if _is_rank_zero():
-        folder.check(options)
     module: CodecModule = config.model
+    done = folder.steps_done(stages)
     for index, stage in enumerate(stages):
         # All rows are checked before the first one has cost a day.
         module.start_stage(stage, index, len(stages), 0)
-        start_data(config.data, stage, index)
-    done = folder.steps_done(stages)
+        # Those that still run: the data of finished ones may have gone.
+        if index >= first and (done[index] or 0) < stage.steps:
+            start_data(config.data, stage, index)
+    report = ""
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from)
+    with folder.lock() if _is_rank_zero() else nullcontext():
         if _is_rank_zero():
-            print(report)
-    if _is_rank_zero():
-        folder.write_config(options)
-    run = Run(folder, module, config, options, stages)
-    try:
-        received = run.go_on(first, done)
-    finally:
-        close_loggers(run.loggers)
+            folder.check(options)
+        # Again, for what another process has done before it gave up the lock.
+        done = folder.steps_done(stages)
+        if _is_rank_zero():
+            if report:
+                print(report)
+            folder.write_config(options)
+        run = Run(folder, module, config, options, stages)
+        try:
+            with loader_errors():
+                received = run.go_on(first, done)
+        finally:
+            end_loaders()
+            close_loggers(run.loggers)
     # All ranks take part in it, one of them prints it.
     skipped = config.data.failure_report()
     if _is_rank_zero():
@@ -105,6 +119,30 @@ def train(options: dict[str, Any], config: Namespace) -> int:
         if skipped:
             print(skipped)
     return 128 + received if received else 0
+
+
+@contextmanager
+def loader_errors() -> Iterator[None]:
+    """Tell what a loader process says about the data without its traceback."""
+    try:
+        yield
+    except ClipError as error:
+        name = f"{ClipError.__module__}.{ClipError.__qualname__}"
+        raise ClipError(str(error).rpartition(f"\n{name}: ")[2]) from error
+
+
+def end_loaders() -> None:
+    """Kill the loader processes that a fit has left.
+
+    They ignore SIGTERM, with which Python ends what is left before it waits for it:
+    after an error, which keeps their loader alive, it would wait for ever.
+    """
+    # Torch's handler, where it comes before the join, raises that a worker was killed.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join()
+    signal.signal(signal.SIGCHLD, handler)
 
 
 def _is_rank_zero() -> bool:
@@ -167,8 +205,16 @@ def schedule(config: Namespace) -> tuple[list[Stage], int]:
 
 
 def start_data(data: VideoDataModule, stage: Stage, index: int) -> None:
-    """Make the data ready for row ``index``."""
-    data.start_stage(index, stage.frames, stage.crop, stage.batch_size, **stage.data)
+    """Make the data ready for row ``index``.
+
+    Raises:
+        ValueError: The data cannot be as the row wants it.
+    """
+    shape = (stage.frames, stage.crop, stage.batch_size)
+    try:
+        data.start_stage(index, *shape, **stage.data)
+    except ValueError as error:
+        raise ValueError(f"stage {stage.name!r}: {error}") from error
 
 
 class Run:
@@ -218,11 +264,16 @@ class Run:
             done: Steps that each row's checkpoint holds, ``None`` without one.
         """
         first = begin
+        newest: Path | None = None
         for index, (stage, steps) in enumerate(zip(self.stages, done, strict=True)):
-            if steps is not None and steps >= stage.steps:
+            if steps is None or index < begin:
+                continue
+            newest = self.folder.last(stage.name)
+            if steps >= stage.steps:
                 first = index + 1
-        if begin < first < len(self.stages):
-            self._load_weights(self.folder.last(self.stages[first - 1].name))
+        if newest and first < len(self.stages):
+            # Those of a stage that goes on come again with its optimizer's state.
+            self._load_weights(newest)
         offset = sum(stage.steps for stage in self.stages[begin:first])
         for index in range(first, len(self.stages)):
             received = self._fit(index, offset, done[index])
@@ -232,9 +283,12 @@ class Run:
         return None
 
     def _load_weights(self, path: Path) -> None:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = self.folder.load(path)
         checkpoint.pop("ema", None)
-        self.module.codec.load_state_dict(codec_weights(checkpoint))
+        try:
+            self.module.codec.load_state_dict(codec_weights(checkpoint))
+        except RuntimeError as error:
+            raise foreign(path, error) from error
 
     def _fit(self, index: int, offset: int, done: int | None) -> int | None:
         stage = self.stages[index]
@@ -245,7 +299,10 @@ class Run:
             logger.start_stage(stage.name, offset, done or 0)
         last = self.folder.last(stage.name)
         interrupt = SaveOnSignal(last)
-        trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
+        try:
+            trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
+        except MisconfigurationException as error:
+            raise ValueError(f"trainer: {error}") from error
         self._check_batches(trainer)
         try:
             trainer.fit(

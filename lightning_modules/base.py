@@ -140,7 +140,7 @@ class CodecModule(LightningModule, ABC):
 
         Raises:
             ValueError: It names a sub-module, an option or a loss term that does not
-                exist.
+                exist, or leaves nothing to train.
         """
         self.stage, self.stage_index, self.stage_count = stage, index, count
         self.finished_steps = finished_steps
@@ -165,6 +165,11 @@ class CodecModule(LightningModule, ABC):
             parts[name].requires_grad_(True)
         for name in stage.frozen:
             parts[name].requires_grad_(False)
+        if not any(p.requires_grad for p in self.codec.parameters()):
+            raise ValueError(
+                f"stage {stage.name!r} trains nothing: trainable {stage.trainable} "
+                f"without frozen {stage.frozen} leaves no weight; name fewer in frozen"
+            )
         self.codec.checkpoint_activations = stage.checkpoint_activations
 
     @property

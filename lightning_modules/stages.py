@@ -1,8 +1,41 @@
 """A stage is one row of a training schedule, and one row is one ``Trainer.fit``."""
 
+import re
 from dataclasses import dataclass, field, replace
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Any, Literal
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Lightning's precisions that keep the weights float32, as the suite's code expects."""
+
+TAKEN = ("config.yaml", "media", "metrics.csv", "results", "wandb", "wandb_id.txt")
+"""What a run's folder holds beside its stages' folders."""
+
+
+def check_least(whose: str, options: object, **least: float) -> None:
+    """Raise ``ValueError`` if a number is too small or not finite.
+
+    Args:
+        whose: Whose options they are, for the message.
+        options: Has them as attributes; what is no number passes.
+        least: The least value of each.
+    """
+    for name, low in least.items():
+        value = getattr(options, name)
+        if isinstance(value, int | float) and not low <= value < inf:
+            raise ValueError(
+                f"{whose}: {name} is {value}, it must be at least {low}"
+                + (" and finite" if isinstance(value, float) else "")
+            )
+
+
+def check_precision(whose: str, precision: str) -> None:
+    """Raise ``ValueError`` if nothing can be trained in a precision."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"{whose}: there is no precision {precision!r} to train in, choose from "
+            f"{', '.join(PRECISIONS)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -10,7 +43,8 @@ class Stage:
     """One row of a schedule.
 
     Attributes:
-        name: Directory of its checkpoints, value of ``--from_stage``.
+        name: Directory of its checkpoints, value of ``--from_stage``: letters, digits
+            and ``_``, from the second one on also ``-`` and ``.``.
         steps: Optimizer steps.
         frames: Frames of a training clip.
         crop: Side of the square crop in pixels.
@@ -31,6 +65,9 @@ class Stage:
         checkpoint_activations: Recompute each unit's activations in the backward
             pass: memory for one unit instead of all, about a third more time.
         precision: Lightning's precision, for example ``bf16-mixed``.
+
+    Raises:
+        ValueError: A value is out of range, or no folder can have the name.
     """
 
     name: str
@@ -50,16 +87,26 @@ class Stage:
     precision: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "frames", "crop", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"stage {self.name!r}: {name} is {getattr(self, name)}, "
-                    "it must be at least 1"
-                )
-        if twice := sorted({"frames", "crop", "batch_size"} & set(self.data)):
+        this = f"stage {self.name!r}"
+        if not re.fullmatch(r"\w[\w.-]*", self.name) or self.name in TAKEN:
             raise ValueError(
-                f"stage {self.name!r}: {twice} belong in the row itself, not in data"
+                f"{this}: a folder of the run gets its name, so it must consist of "
+                "letters, digits, '_', '-' and '.', begin with none of the last two, "
+                f"and not be one of {', '.join(TAKEN)}"
             )
+        check_least(this, self, steps=1, frames=1, crop=1, batch_size=1, warmup=0)
+        if not 0 < self.lr < inf:
+            raise ValueError(f"{this}: lr is {self.lr}, it must be above 0 and finite")
+        for name, weight in self.weights.items():
+            if not 0 <= weight < inf:
+                raise ValueError(
+                    f"{this}: the weight of {name} is {weight}, it must be at least 0 "
+                    "and finite"
+                )
+        if self.precision is not None:
+            check_precision(this, self.precision)
+        if twice := sorted({"frames", "crop", "batch_size"} & set(self.data)):
+            raise ValueError(f"{this}: {twice} belong in the row itself, not in data")
 
     @property
     def codes(self) -> bool:
@@ -90,6 +137,9 @@ class Shrink:
         crop: Largest crop.
         batch_size: Largest batch.
         lr_scale: Factor on every learning rate: few steps need large ones.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     total_steps: int = 400
@@ -98,6 +148,14 @@ class Shrink:
     crop: int = 64
     batch_size: int = 4
     lr_scale: float = 10.0
+
+    def __post_init__(self) -> None:
+        least = dict.fromkeys(("total_steps", "min_steps", "frames", "crop"), 1)
+        check_least("shrink", self, **least, batch_size=1)
+        if not 0 < self.lr_scale < inf:
+            raise ValueError(
+                f"shrink: lr_scale is {self.lr_scale}, it must be above 0 and finite"
+            )
 
     def apply(self, stages: list[Stage]) -> list[Stage]:
         """Return the schedule with every row capped; rows keep their names."""
