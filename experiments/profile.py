@@ -119,7 +119,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def build_codec(configs: Sequence[str]) -> "VideoCodec":
     """Return the network that the configuration files describe, untrained."""
-    from experiments.options import build_parser
+    from experiments.fit.options import build_parser
 
     parser = build_parser("python -m experiments.profile", "")
     config = parser.parse_args([f"--config={path}" for path in configs])

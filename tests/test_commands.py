@@ -13,7 +13,7 @@ from datamodules.frames import open_video
 from datamodules.samples import generator
 from datamodules.synthetic import SyntheticSource
 from datamodules.writing import create_video
-from experiments.fit import main as fit
+from experiments.fit.command import main as fit
 from lightning_modules import load_codec
 
 ROOT = Path(__file__).parents[1]

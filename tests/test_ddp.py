@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from experiments.fit import main
+from experiments.fit.command import main
 
 ROOT = Path(__file__).parents[1]
 

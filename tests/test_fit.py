@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
-from experiments.fit import main
-from experiments.options import CONFIGS
-from experiments.run_folder import RunFolder
-from experiments.summary import summary
+from experiments.fit.command import main
+from experiments.fit.options import CONFIGS
+from experiments.fit.run_folder import RunFolder
+from experiments.fit.summary import summary
 from fit_samples import SCHEDULE, TINY, one_line, two_stages
 from lightning_modules import load_codec
 from lightning_modules.base import CodecModule
@@ -117,7 +117,7 @@ def test_without_arguments_it_rehearses_and_then_has_nothing_to_do(tmp_path, cap
 
 def test_only_the_suite_speaks(tmp_path, caplog, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr("experiments.tracking.why_offline", lambda: "no key")
+    monkeypatch.setattr("experiments.fit.tracking.why_offline", lambda: "no key")
     assert two_stages(tmp_path, "--logger=auto") == 0
     said = [r.message for r in caplog.records if r.name.startswith("lightning")]
     assert said == ["W&B logs offline: no key"]

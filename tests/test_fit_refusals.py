@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from experiments.options import TrackingOptions, TrainerOptions
+from experiments.fit.options import TrackingOptions, TrainerOptions
 from fit_samples import SCHEDULE, one_line, two_stages
 from lightning_modules.stages import Shrink, Stage
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.weights import init_from
+from experiments.fit.weights import init_from
 
 NAN, INF = float("nan"), float("inf")
 

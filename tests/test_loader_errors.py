@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from datamodules.samples import leave_signals_to_parent
-from experiments.training import end_loaders
+from experiments.fit.run import end_loaders
 from fit_samples import SCHEDULE, TINY
 
 ROOT = Path(__file__).parents[1]

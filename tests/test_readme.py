@@ -36,7 +36,7 @@ def test_every_command_parses(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     _, _, module, *arguments = shlex.split(command)
     if module == "experiments.fit":
-        from experiments.options import build_parser
+        from experiments.fit.options import build_parser
 
         build_parser(module, "").parse_args(arguments)
         return

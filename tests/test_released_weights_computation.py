@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from experiments.weights import init_from
+from experiments.fit.weights import init_from
 from lightning_modules.video_vae.cv_vae import CVVAE
 from lightning_modules.video_vae.lean_vae import LeanVAE
 from released_weights_samples import (

@@ -16,7 +16,7 @@ import yaml
 
 from callbacks.checkpoints import AtomicCheckpointIO
 from datamodules.video import VideoDataModule
-from experiments.fit import main
+from experiments.fit.command import main
 from lightning_modules import load_codec
 from lightning_modules.base import CodecModule
 

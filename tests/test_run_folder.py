@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from experiments.run_folder import RunFolder
+from experiments.fit.run_folder import RunFolder
 from fit_samples import one_line, two_stages
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from experiments.run_folder import RunFolder
+from experiments.fit.run_folder import RunFolder
 
 with RunFolder(Path(sys.argv[1])).lock():
     if os.fork():

@@ -9,8 +9,8 @@ import torch
 import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from experiments import tracking
-from experiments.tracking import (
+from experiments.fit import tracking
+from experiments.fit.tracking import (
     StageWandbLogger,
     TidyCSVLogger,
     answers,

@@ -23,7 +23,7 @@ from callbacks.distribution_metrics import (
 from callbacks.metrics import FAST_METRICS, METRICS, QualityMetrics
 from callbacks.quality import Lpips, UnavailableMetricError
 from callbacks.temporal_metrics import tlp, tof
-from experiments.options import TrackingOptions
+from experiments.fit.options import TrackingOptions
 from lightning_modules.base import ValidationResult
 
 SUBSET = 5

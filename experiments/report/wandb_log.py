@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import yaml
 
 from experiments.comparison import ROW_KINDS, Comparison, headline_kind
-from experiments.report.figures import figure_style
-from experiments.report.looks import choose_looks
-from experiments.report.names import safe_name
-from experiments.report.plots import draw_set, mean_curves, plotted_metrics
-from experiments.results import METRICS, Result
-from experiments.tracking import (
+from experiments.fit.tracking import (
     StageWandbLogger,
     close_loggers,
     make_loggers,
     read_metrics,
     sync_hint,
 )
+from experiments.report.figures import figure_style
+from experiments.report.looks import choose_looks
+from experiments.report.names import safe_name
+from experiments.report.plots import draw_set, mean_curves, plotted_metrics
+from experiments.results import METRICS, Result
 
 if TYPE_CHECKING:
     import wandb

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.options import CONFIGS, build_parser, plain
+from experiments.fit.options import CONFIGS, build_parser, plain
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 
@@ -48,7 +48,7 @@ def fit(arguments: list[str]) -> int:
     import torch
 
     from callbacks.guards import NonFiniteGradientError
-    from experiments.training import train
+    from experiments.fit.run import train
 
     # Before the network draws its weights.
     torch.manual_seed(config.seed)
@@ -71,7 +71,3 @@ def _config_files(arguments: list[str]) -> list[Path]:
         elif argument.startswith("--config="):
             files.append(Path(argument.removeprefix("--config=")))
     return files
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -11,7 +11,7 @@ from lightning_modules.stages import check_least, check_precision
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """What a run says at its end."""
 
-from experiments.run_folder import RunFolder
-from experiments.tracking import read_metrics
+from experiments.fit.run_folder import RunFolder
+from experiments.fit.tracking import read_metrics
 from lightning_modules.stages import Stage
 
 SHOWN = (

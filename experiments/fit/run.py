@@ -40,11 +40,11 @@ from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
 from datamodules.source import ClipError
 from datamodules.video import VideoDataModule
-from experiments.options import TrackingOptions, TrainerOptions
-from experiments.run_folder import RunFolder, foreign
-from experiments.summary import summary
-from experiments.tracking import close_loggers, make_loggers, sync_hint
-from experiments.weights import init_from
+from experiments.fit.options import TrackingOptions, TrainerOptions
+from experiments.fit.run_folder import RunFolder, foreign
+from experiments.fit.summary import summary
+from experiments.fit.tracking import close_loggers, make_loggers, sync_hint
+from experiments.fit.weights import init_from
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
 from lightning_modules.stages import Stage, check_stages
