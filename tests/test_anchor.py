@@ -5,9 +5,9 @@ import math
 import pytest
 
 from anchor_samples import PRESETS, scene
-from experiments.anchor import main
-from experiments.anchors.pictures import PIXEL_FORMATS
-from experiments.anchors.settings import load_preset
+from experiments.anchor.command import main
+from experiments.anchor.pictures import PIXEL_FORMATS
+from experiments.anchor.settings import load_preset
 from experiments.results import Result
 
 

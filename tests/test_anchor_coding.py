@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from anchor_samples import FRAMES, PYAV, code, coder_of, psnr, scene
-from experiments.anchors.coders import make_coder
-from experiments.anchors.pictures import PIXEL_FORMATS, from_samples, to_samples
-from experiments.anchors.settings import load_preset
+from experiments.anchor.base import make_coder
+from experiments.anchor.pictures import PIXEL_FORMATS, from_samples, to_samples
+from experiments.anchor.settings import load_preset
 
 
 @pytest.mark.parametrize("colour", ["yuv420", "rgb"])

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from anchor_samples import FRAMES, code, coder_of, psnr, scene
-from experiments.anchors.coders import make_coder
-from experiments.anchors.settings import load_preset
+from experiments.anchor.base import make_coder
+from experiments.anchor.settings import load_preset
 
 
 def test_programs_are_refused_for_codecs_that_need_none(tmp_path):

@@ -6,9 +6,9 @@ from itertools import islice
 import pytest
 
 from anchor_samples import PYAV, code, coder_of
-from experiments.anchor import main
-from experiments.anchors.coders import make_coder
-from experiments.anchors.settings import load_preset
+from experiments.anchor.base import make_coder
+from experiments.anchor.command import main
+from experiments.anchor.settings import load_preset
 
 
 @pytest.mark.parametrize(

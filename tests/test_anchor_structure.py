@@ -6,8 +6,8 @@ import av
 import pytest
 
 from anchor_samples import PRESETS, PYAV, code, coder_of, scene
-from experiments.anchors.coders import make_coder
-from experiments.anchors.settings import load_preset
+from experiments.anchor.base import make_coder
+from experiments.anchor.settings import load_preset
 
 
 def key_frames(path, container):

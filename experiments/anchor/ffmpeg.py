@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
-from experiments.anchors.coders import AnchorCoder, Coded, CodingTask, Stopwatch
-from experiments.anchors.pictures import PixelFormat, read_picture, write_picture
-from experiments.anchors.settings import Preset
+from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from experiments.anchor.pictures import PixelFormat, read_picture, write_picture
+from experiments.anchor.settings import Preset
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.anchors.coders import AnchorCoder, Coded, CodingTask, Stopwatch
-from experiments.anchors.pictures import (
+from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from experiments.anchor.pictures import (
     PIXEL_FORMATS,
     PixelFormat,
     read_picture,
     write_picture,
 )
-from experiments.anchors.settings import Preset
+from experiments.anchor.settings import Preset
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes

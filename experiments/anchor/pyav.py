@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from experiments.anchors.coders import AnchorCoder, Coded, CodingTask, Stopwatch
-from experiments.anchors.pictures import PIXEL_FORMATS, PixelFormat
-from experiments.anchors.settings import Preset
+from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat
+from experiments.anchor.settings import Preset
 
 if TYPE_CHECKING:
     import av

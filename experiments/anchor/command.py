@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.anchors.settings import codec_names, load_preset, load_presets
+from experiments.anchor.settings import codec_names, load_preset, load_presets
 from experiments.coding import run_command
 from experiments.evaluation import add_shared_options, measure_all, settings_of
 from experiments.parts import Rate
@@ -117,7 +117,7 @@ def anchor(options: argparse.Namespace) -> int:
     Raises:
         ValueError: An option, a file or the encoder is wrong.
     """
-    from experiments.anchors.coders import make_coder
+    from experiments.anchor.base import make_coder
 
     preset = load_preset(options.codec, options.preset)
     knob = "qp" if options.qp else "crf"
@@ -140,7 +140,3 @@ def anchor(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return measure_all(coder, rates, settings, options)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

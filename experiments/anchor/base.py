@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from experiments.anchors.settings import Preset
+from experiments.anchor.settings import Preset
 from experiments.coder import Coder, Cost
 
 if TYPE_CHECKING:
     from datamodules.sequences import VideoSequence
     from datamodules.yuv import Codes, Colour, Planes
-    from experiments.anchors.pictures import PixelFormat
+    from experiments.anchor.pictures import PixelFormat
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class AnchorCoder(Coder):
             ValueError: Encoder or decoder fail, or do not do what was asked: other
                 intra frames, another number of frames.
         """
-        from experiments.anchors.pictures import (
+        from experiments.anchor.pictures import (
             PIXEL_FORMATS,
             from_samples,
             to_samples,
@@ -262,7 +262,7 @@ def make_coder(
     """
     common = (name, preset, knob, intra_period)
     if preset.tool == "reference":
-        from experiments.anchors.reference import ReferenceCoder
+        from experiments.anchor.reference import ReferenceCoder
 
         return ReferenceCoder(*common, binary=binary, decoder=decoder, config=config)
     if binary or decoder or config:
@@ -271,9 +271,9 @@ def make_coder(
             "comes with a Python package"
         )
     if preset.tool == "ffmpeg":
-        from experiments.anchors.ffmpeg import FFmpegCoder
+        from experiments.anchor.ffmpeg import FFmpegCoder
 
         return FFmpegCoder(*common)
-    from experiments.anchors.pyav import PyAVCoder
+    from experiments.anchor.pyav import PyAVCoder
 
     return PyAVCoder(*common)
