@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.parts import merge
+from experiments.evaluate.parts import merge
 from experiments.results import Result
 
 

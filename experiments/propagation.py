@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.coding import add_device_options, run_command
-from experiments.evaluation import SEQUENCES
+from experiments.evaluate.jobs import SEQUENCES
 from experiments.propagating.numbers import DEFAULT_TESTS, TESTS
 from experiments.streams import add_unit_options
 

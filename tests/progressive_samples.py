@@ -6,7 +6,7 @@ import cv2
 import torch
 
 import lightning_modules
-from experiments import evaluate
+from experiments.evaluate import command as evaluate
 from experiments.results import Protocol, Result, SequenceResult
 from experiments.streams import StreamDecoder, code_video, open_stream
 from lightning_modules.bitstream import StreamHeader

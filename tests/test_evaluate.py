@@ -12,8 +12,10 @@ import pytest
 import torch
 
 import lightning_modules
-from experiments import evaluate, evaluation, measurement
-from experiments.learned_coder import LearnedCoder
+from experiments.evaluate import assessment as measurement
+from experiments.evaluate import command as evaluate
+from experiments.evaluate import jobs as evaluation
+from experiments.evaluate.learned import LearnedCoder
 from experiments.results import Result
 
 ROOT = Path(__file__).parents[1]

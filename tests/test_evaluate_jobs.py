@@ -15,18 +15,19 @@ import dhvc_samples
 import lightning_modules
 import video_vae_samples
 from datamodules.sequence_files import VideoSequence, examine, source_kind
-from experiments import evaluate, evaluation
-from experiments.coder import Coder, Cost
-from experiments.evaluation import (
+from experiments.evaluate import command as evaluate
+from experiments.evaluate import jobs as evaluation
+from experiments.evaluate.assessment import Gallery
+from experiments.evaluate.coder import Coder, Cost
+from experiments.evaluate.features import SampleFeatures
+from experiments.evaluate.jobs import (
     add_shared_options,
     measure_all,
     rank_and_world,
     settings_of,
 )
-from experiments.measurement import Gallery
-from experiments.parts import Job, Parts, Rate, check_sources
+from experiments.evaluate.parts import Job, Parts, Rate, check_sources
 from experiments.results import Protocol, Result, SequenceResult
-from experiments.samples import SampleFeatures
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 2
 

@@ -11,13 +11,14 @@ import torch
 
 from callbacks.distribution_metrics import Moments, frechet_distance, patches
 from callbacks.quality import UnavailableMetricError
-from experiments import evaluation, measurement
-from experiments.coder import Coder, Cost
 from experiments.compare import main as compare
-from experiments.evaluation import add_shared_options, measure_all, settings_of
+from experiments.evaluate import assessment as measurement
+from experiments.evaluate import jobs as evaluation
+from experiments.evaluate.coder import Coder, Cost
+from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
+from experiments.evaluate.parts import Job, Rate
+from experiments.evaluate.pools import make_pools
 from experiments.metric_list import describe_metrics
-from experiments.parts import Job, Rate
-from experiments.pooling import make_pools
 from experiments.results import METRICS, Point, Protocol, Result, SequenceResult
 
 WIDTH, HEIGHT, FRAMES = 272, 260, 3
@@ -264,7 +265,7 @@ def test_features_of_another_source_are_refused(toy, clips, tmp_path, capsys):
 def test_the_last_of_two_that_finish_together_reads_what_the_first_wrote(
     toy, clips, tmp_path, monkeypatch
 ):
-    import experiments.pooling as pooling
+    import experiments.evaluate.pools as pooling
 
     output = tmp_path / "a.json"
     real = pooling.make_pools

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import lightning_modules
-from experiments.learned_coder import LearnedCoder, decode_stream
-from experiments.parts import Job, Rate, merge
+from experiments.evaluate.learned import LearnedCoder, decode_stream
+from experiments.evaluate.parts import Job, Rate, merge
 from experiments.results import Point, Result
 from experiments.streams import code_video
 from progressive_samples import (

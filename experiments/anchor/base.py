@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from experiments.anchor.settings import Preset
-from experiments.coder import Coder, Cost
+from experiments.evaluate.coder import Coder, Cost
 
 if TYPE_CHECKING:
     from datamodules.sequences import VideoSequence

@@ -9,8 +9,8 @@ from typing import Any
 
 from experiments.anchor.settings import codec_names, load_preset, load_presets
 from experiments.coding import run_command
-from experiments.evaluation import add_shared_options, measure_all, settings_of
-from experiments.parts import Rate
+from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
+from experiments.evaluate.parts import Rate
 
 EPILOG = """\
 examples:
@@ -112,7 +112,7 @@ def describe_presets() -> str:
 
 
 def anchor(options: argparse.Namespace) -> int:
-    """Measure as the options say; see :func:`experiments.evaluation.measure_all`.
+    """Measure as the options say; see :func:`experiments.evaluate.jobs.measure_all`.
 
     Raises:
         ValueError: An option, a file or the encoder is wrong.

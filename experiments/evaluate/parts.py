@@ -204,7 +204,7 @@ class Parts:
         Raises:
             ValueError: A job is not done, and nobody else does it.
         """
-        from experiments.pooling import make_pools
+        from experiments.evaluate.pools import make_pools
 
         found = self._read()
         result = merge(self.empty, list(found.values()))

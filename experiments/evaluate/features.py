@@ -2,8 +2,8 @@
 
 Jobs are done by several processes, and FID is no mean of their values. So each job
 leaves the features of its decoded pictures, and those of the source unless another job
-has left them; ``experiments.pooling`` compares them when all are there. The features of
-a sample take 8 kB, in memory while the job is done, then on disk.
+has left them; ``experiments.evaluate.pools`` compares them when all are there. The
+features of a sample take 8 kB, in memory while the job is done, then on disk.
 """
 
 from pathlib import Path
@@ -18,10 +18,10 @@ from callbacks.distribution_metrics import POOLED_NAMES, SAMPLES, to_8_bit
 from callbacks.quality import UnavailableMetricError
 from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import Codes, Colour, dequantise, planes_to_rgb
-from experiments.coder import Settings
+from experiments.evaluate.coder import Settings
 
 if TYPE_CHECKING:
-    from experiments.parts import Job
+    from experiments.evaluate.parts import Job
 
 
 class SampleFeatures:

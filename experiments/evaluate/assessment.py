@@ -6,14 +6,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from experiments.coder import Coder, Cost, Settings
-from experiments.parts import Job
+from experiments.evaluate.coder import Coder, Cost, Settings
+from experiments.evaluate.parts import Job
 from experiments.results import METRICS, Point, Result, SequenceResult
 from experiments.version import versions
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes, Colour, Planes
-    from experiments.samples import SampleFeatures
+    from experiments.evaluate.features import SampleFeatures
 
 
 def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
@@ -23,7 +23,7 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
         ValueError: The codec fails, or gives another number of frames.
     """
     from datamodules.sequences import read_codes, source_kind
-    from experiments.samples import SampleFeatures
+    from experiments.evaluate.features import SampleFeatures
 
     sequence, colour = job.sequence, settings.colour
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.coding import add_device_options, choose_device, run_command
-from experiments.evaluation import add_shared_options, measure_all, settings_of
-from experiments.learned_coder import LearnedCoder
-from experiments.parts import Rate
+from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
+from experiments.evaluate.learned import LearnedCoder
+from experiments.evaluate.parts import Rate
 from experiments.rate_search import check_target
 from experiments.streams import add_unit_options, unit_options
 
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure as the options say; see :func:`experiments.evaluation.run_jobs`."""
+    """Measure as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
     if not options.checkpoint.is_file():
         raise ValueError(f"there is no checkpoint {options.checkpoint}")
     if options.estimate and options.scales:
@@ -129,7 +129,3 @@ def _scales(texts: Sequence[str], codec: "VideoCodec") -> tuple[int, ...]:
         check_scales(codec, number)
     # What all scales give is a point anyway.
     return tuple(sorted(numbers - {getattr(codec, "scales", None)}))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

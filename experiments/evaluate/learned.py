@@ -9,9 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from experiments.coder import Coder, Cost
 from experiments.coding import choose_device, coding_mode
-from experiments.evaluation import prepare_process
+from experiments.evaluate.coder import Coder, Cost
+from experiments.evaluate.jobs import prepare_process
 from experiments.processes import WorkerProcess
 
 if TYPE_CHECKING:

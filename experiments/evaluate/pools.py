@@ -14,7 +14,7 @@ from callbacks.distribution_metrics import (
     kernel_distance,
 )
 from callbacks.quality import UnavailableMetricError
-from experiments.parts import Job, Rate
+from experiments.evaluate.parts import Job, Rate
 from experiments.results import Point, Pool, Result
 
 if TYPE_CHECKING:
