@@ -3,7 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
-from experiments.comparing import compare_results
+from experiments.compare.assemble import compare_results
 from experiments.results import METRICS, Point, Protocol, Result, SequenceResult
 
 SETS = {"uvg": ("Beauty", "Jockey"), "hevc_d": ("BQSquare",)}

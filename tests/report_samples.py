@@ -6,7 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from experiments.comparison import Comparison, Curve, Delta, Flag, PaperNumber, Row
+from experiments.compare.comparison import (
+    Comparison,
+    Curve,
+    Delta,
+    Flag,
+    PaperNumber,
+    Row,
+)
 from experiments.results import METRICS, Point, Protocol, Result, SequenceResult
 
 SETS = {"uvg": ("Beauty", "Jockey"), "hevc_e": ("Johnny",)}

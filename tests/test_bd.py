@@ -4,7 +4,7 @@ import warnings
 import numpy as np
 import pytest
 
-from experiments.bd import MIN_POINTS, compare_curves, make_curve
+from experiments.compare.bd import MIN_POINTS, compare_curves, make_curve
 
 # Rate and PSNR of the example in Bjøntegaard's spreadsheet for VCEG-M33, with the
 # numbers it states; kept in tbr/bjontegaard_etro,

@@ -13,7 +13,7 @@ from compare_samples import (
     make_sequence,
     value,
 )
-from experiments.bd_rows import curves_of
+from experiments.compare.rows import curves_of
 
 
 def test_a_codec_that_needs_a_tenth_fewer_bits_everywhere_has_minus_10_percent():

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from compare_samples import compare, make_result, value, with_protocol
-from experiments.protocol_check import EXPLANATIONS, ProtocolMismatch
+from experiments.compare.protocol_check import EXPLANATIONS, ProtocolMismatch
 from experiments.results import Protocol
 
 CHANGES = {

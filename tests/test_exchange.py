@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import pytest
 
-from experiments.comparing import compare_results
+from experiments.compare.assemble import compare_results
+from experiments.compare.protocol_check import ProtocolMismatch
 from experiments.dcvc_json import to_dcvc
 from experiments.exchange import load_any, main
-from experiments.protocol_check import ProtocolMismatch
 from experiments.results import (
     METRICS,
     Point,

@@ -2,8 +2,8 @@ from statistics import fmean
 
 import pytest
 
+from experiments.compare.papers.tables import number
 from experiments.papers import load_tables, published
-from experiments.papers.tables import number
 from experiments.results import METRICS
 
 

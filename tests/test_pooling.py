@@ -11,7 +11,7 @@ import torch
 
 from callbacks.distribution_metrics import Moments, frechet_distance, patches
 from callbacks.quality import UnavailableMetricError
-from experiments.compare import main as compare
+from experiments.compare.command import main as compare
 from experiments.evaluate import assessment as measurement
 from experiments.evaluate import jobs as evaluation
 from experiments.evaluate.coder import Coder, Cost

@@ -8,17 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from experiments import compare, exchange
-from experiments.comparing import compare_results
-from experiments.report.names import FileNames
-from experiments.report.page import show_scales
-from experiments.report.scales import (
+from experiments import exchange
+from experiments.compare import command as compare
+from experiments.compare.assemble import compare_results
+from experiments.compare.report.page import show_scales
+from experiments.compare.report.scales import (
     draw_bits,
     draw_progressive,
     progressive_points,
     whole_points,
     write_scale_figures,
 )
+from experiments.report.names import FileNames
 from experiments.results import METRICS, Point
 from progressive_samples import make_result
 

@@ -15,15 +15,20 @@ import cv2
 import numpy as np
 import pytest
 
-from experiments.comparison import Delta, Difference
+from experiments.compare.comparison import Delta, Difference
+from experiments.compare.report.page import make_page, to_script_json
+from experiments.compare.report.pictures import embed_pictures
+from experiments.compare.report.plots import (
+    draw_set,
+    mean_curves,
+    plotted_metrics,
+    write_plots,
+)
+from experiments.compare.report.strips import comparable_points, draw_strip
 from experiments.report import write_report
 from experiments.report.figures import figure_style
 from experiments.report.looks import choose_looks
 from experiments.report.names import FileNames
-from experiments.report.page import make_page, to_script_json
-from experiments.report.pictures import embed_pictures
-from experiments.report.plots import draw_set, mean_curves, plotted_metrics, write_plots
-from experiments.report.strips import comparable_points, draw_strip
 from experiments.results import Point
 from report_samples import CODECS, compare, make_results
 
@@ -407,7 +412,7 @@ def test_a_page_with_too_many_frames_keeps_comparable_rates(
     everything = read_data(make_page(comparison, results, looks))["frames"]
     closest = [entry for entry in everything if entry["closest"]]
     numbers = sum(len(v) for entry in closest for v in entry["series"].values())
-    monkeypatch.setattr("experiments.report.page_data.FRAME_NUMBERS", numbers)
+    monkeypatch.setattr("experiments.compare.report.page_data.FRAME_NUMBERS", numbers)
     data = read_data(make_page(comparison, results, looks))
     assert data["frames"] == closest and len(closest) == 3 * 3
     assert "27 of 36 points were left out" in data["frames_note"]

@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import pytest
 
+from experiments.compare.report.page import make_page
 from experiments.report.looks import choose_looks
-from experiments.report.page import make_page
 from report_samples import CODECS, compare, make_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.comparison import Delta, Row
+from experiments.compare.comparison import Delta, Row
+from experiments.compare.report.wandb_log import bd_rates
 from experiments.report import log_to_wandb
-from experiments.report.wandb_log import bd_rates
 from report_samples import compare, make_results
 
 

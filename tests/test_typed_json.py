@@ -9,19 +9,20 @@ from fractions import Fraction
 
 import pytest
 
-from experiments.comparing import compare_results
+from experiments.compare.assemble import compare_results
+from experiments.compare.report.condition_tables import (
+    bits_table,
+    codec_table,
+    cost_table,
+    protocol_table,
+)
+from experiments.compare.terminal import print_comparison
 from experiments.dcvc_json import to_dcvc
 from experiments.exchange import load_any
 from experiments.joining import join_results
 from experiments.propagating.findings import Finding, Report
 from experiments.propagating.numbers import NUMBERS
 from experiments.propagating.tables import make_markdown, print_reports
-from experiments.report.condition_tables import (
-    bits_table,
-    codec_table,
-    cost_table,
-    protocol_table,
-)
 from experiments.results import (
     METRICS,
     Point,
@@ -31,7 +32,6 @@ from experiments.results import (
     ResultError,
     SequenceResult,
 )
-from experiments.terminal import print_comparison
 
 INFINITE = json.loads("1e999")
 WRONG = (None, "text", "1/0", [], ["text"], -1, INFINITE)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
-from experiments.comparison import Curve, Delta, Flag, Method
+from experiments.compare.comparison import Curve, Delta, Flag, Method
 from experiments.metric_table import FEWEST_SAMPLES, METRICS
 
 MIN_POINTS: dict[Method, int] = {"pchip": 3, "akima": 4, "cubic": 4}

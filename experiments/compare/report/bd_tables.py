@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.comparison import (
+from experiments.compare.comparison import (
     FLAGS,
     ROW_KINDS,
     Comparison,

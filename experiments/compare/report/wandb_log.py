@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
-from experiments.comparison import ROW_KINDS, Comparison, headline_kind
+from experiments.compare.comparison import ROW_KINDS, Comparison, headline_kind
+from experiments.compare.report.plots import draw_set, mean_curves, plotted_metrics
 from experiments.fit.tracking import (
     StageWandbLogger,
     close_loggers,
@@ -17,7 +18,6 @@ from experiments.fit.tracking import (
 from experiments.report.figures import figure_style
 from experiments.report.looks import choose_looks
 from experiments.report.names import safe_name
-from experiments.report.plots import draw_set, mean_curves, plotted_metrics
 from experiments.results import METRICS, Result
 
 if TYPE_CHECKING:

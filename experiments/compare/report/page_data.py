@@ -3,12 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.comparison import ROW_KINDS, Comparison, Delta
+from experiments.compare.comparison import ROW_KINDS, Comparison, Delta
+from experiments.compare.report.pictures import embed_pictures
+from experiments.compare.report.plots import plotted_metrics
+from experiments.compare.report.strips import (
+    LOG_RATIO,
+    comparable_points,
+    per_frame_points,
+)
 from experiments.report.figures import LOG_RANGE
 from experiments.report.looks import Look
-from experiments.report.pictures import embed_pictures
-from experiments.report.plots import plotted_metrics
-from experiments.report.strips import LOG_RATIO, comparable_points, per_frame_points
 from experiments.results import METRICS, Point, Result
 
 FRAME_NUMBERS = 2_000_000

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from experiments.bd_rows import curves_of, rows_of
-from experiments.comparison import (
+from experiments.compare.comparison import (
     Comparison,
     Method,
     PaperNumber,
     Row,
     headline_kind,
 )
-from experiments.fixed_rates import qualities_at
-from experiments.papers import published
-from experiments.protocol_check import (
+from experiments.compare.fixed_rates import qualities_at
+from experiments.compare.protocol_check import (
     check_allowed,
     explain_differences,
     find_differences,
@@ -21,6 +19,8 @@ from experiments.protocol_check import (
     refused,
     shared_sequences,
 )
+from experiments.compare.rows import curves_of, rows_of
+from experiments.papers import published
 from experiments.results import METRICS, Result
 
 SHOWN = 10

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.comparison import Comparison
-from experiments.report.strips import comparable_points, points_of_sequence
+from experiments.compare.comparison import Comparison
+from experiments.compare.report.strips import comparable_points, points_of_sequence
 from experiments.results import Point, Result, SequenceResult
 
 WEBP_QUALITY = 90

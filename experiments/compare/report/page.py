@@ -9,14 +9,14 @@ from pathlib import Path
 from string import Template
 from typing import Any, TypeAlias
 
-from experiments.comparison import Comparison
-from experiments.report.bd_tables import (
+from experiments.compare.comparison import Comparison
+from experiments.compare.report.bd_tables import (
     fixed_rates_table,
     headline_table,
     papers_table,
     pools_table,
 )
-from experiments.report.condition_tables import (
+from experiments.compare.report.condition_tables import (
     bits_table,
     codec_table,
     cost_table,
@@ -24,9 +24,9 @@ from experiments.report.condition_tables import (
     differences_table,
     protocol_table,
 )
+from experiments.compare.report.markdown import WARNING
+from experiments.compare.report.page_data import make_page_data
 from experiments.report.looks import Look
-from experiments.report.markdown import WARNING
-from experiments.report.page_data import make_page_data
 from experiments.report.tables import Table
 from experiments.results import Result
 

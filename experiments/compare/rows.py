@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
-from experiments.bd import NOISE, compare_curves, make_curve
-from experiments.comparison import Curve, Delta, Flag, Method, Row, RowKind
+from experiments.compare.bd import NOISE, compare_curves, make_curve
+from experiments.compare.comparison import Curve, Delta, Flag, Method, Row, RowKind
 from experiments.results import METRICS, Point, Pool, Result, SequenceResult
 
 MIN_FOR_OUTLIERS = 4

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.comparison import Comparison
+from experiments.compare.comparison import Comparison
 from experiments.results import Result
 
 
@@ -31,13 +31,13 @@ def write_report(
         OSError: A file cannot be written.
     """
     from datamodules.whole_files import whole_or_nothing
+    from experiments.compare.report.markdown import make_markdown
+    from experiments.compare.report.page import make_page
+    from experiments.compare.report.plots import write_plots
+    from experiments.compare.report.scales import write_scale_figures
+    from experiments.compare.report.strips import write_strips
     from experiments.report.looks import choose_looks
-    from experiments.report.markdown import make_markdown
     from experiments.report.names import FileNames
-    from experiments.report.page import make_page
-    from experiments.report.plots import write_plots
-    from experiments.report.scales import write_scale_figures
-    from experiments.report.strips import write_strips
 
     output.mkdir(parents=True, exist_ok=True)
     names = FileNames(output)
@@ -86,6 +86,6 @@ def log_to_wandb(comparison: Comparison, results: Sequence[Result], run: str) ->
     Raises:
         ValueError: ``run`` is neither a folder of a run nor a plain name.
     """
-    from experiments.report.wandb_log import log_comparison
+    from experiments.compare.report.wandb_log import log_comparison
 
     log_comparison(comparison, [_compared(r, comparison) for r in results], run)

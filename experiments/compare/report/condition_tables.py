@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from experiments.comparison import Comparison, Difference
-from experiments.protocol_check import EXPLANATIONS, describe
+from experiments.compare.comparison import Comparison, Difference
+from experiments.compare.protocol_check import EXPLANATIONS, describe
 from experiments.report.tables import Table, as_text, metric_name, significant
 from experiments.results import METRICS, Point, Protocol, Result
 

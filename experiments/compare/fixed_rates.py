@@ -6,7 +6,7 @@ Source: arXiv 2410.02598, section 7.2 and Fig. 10 (PSNR of motion patterns at on
 import math
 from collections.abc import Iterable, Sequence
 
-from experiments.comparison import Curve, QualityAt
+from experiments.compare.comparison import Curve, QualityAt
 
 FEWEST_POINTS = 2
 """Points of a curve below which nothing lies between them."""

@@ -4,8 +4,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.comparison import FLAGS, Comparison, Row, RowKind, headline_kind
-from experiments.report.bd_tables import fixed_rates_table
+from experiments.compare.comparison import (
+    FLAGS,
+    Comparison,
+    Row,
+    RowKind,
+    headline_kind,
+)
+from experiments.compare.report.bd_tables import fixed_rates_table
 from experiments.results import METRICS
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ LABELS, BLOCK = 24, 48
 
 def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
     """Print one table per metric: rows are sets and sequences, columns codecs."""
-    from experiments.protocol_check import describe
+    from experiments.compare.protocol_check import describe
 
     console = _console()
     for text in describe(comparison.differences):

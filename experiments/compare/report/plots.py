@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.comparison import Comparison, Curve
+from experiments.compare.comparison import Comparison, Curve
 from experiments.report.figures import (
     add_legend,
     figure_style,

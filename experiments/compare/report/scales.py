@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.comparison import Comparison
+from experiments.compare.comparison import Comparison
+from experiments.compare.report.strips import (
+    QUALITIES,
+    comparable_points,
+    points_of_sequence,
+)
 from experiments.report.figures import (
     figure_style,
     make_figure,
@@ -16,7 +21,6 @@ from experiments.report.figures import (
     shorten,
 )
 from experiments.report.names import FileNames
-from experiments.report.strips import QUALITIES, comparable_points, points_of_sequence
 from experiments.report.tables import metric_name
 from experiments.results import Point, Result
 

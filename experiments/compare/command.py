@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.coding import check_folder, run_command
-from experiments.comparison import Comparison, Row
+from experiments.compare.comparison import Comparison, Row
 from experiments.results import METRICS
 
 EPILOG = """\
@@ -100,10 +100,10 @@ def compare(options: argparse.Namespace) -> None:
     Raises:
         ValueError: An option or a file is wrong, or the files were not measured alike.
     """
-    from experiments.comparing import compare_results
+    from experiments.compare.assemble import compare_results
+    from experiments.compare.terminal import print_comparison, print_tables
     from experiments.exchange import load_any
     from experiments.joining import join_results
-    from experiments.terminal import print_comparison, print_tables
 
     if options.papers:
         print_tables()
@@ -171,7 +171,3 @@ def write_csv(rows: Sequence[Row], path: Path) -> Path:
             keys = [row.codec, row.metric, row.kind, row.set, row.sequence]
             writer.writerow([*keys, *numbers, flags])
     return path
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

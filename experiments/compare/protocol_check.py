@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import fields
 
-from experiments.comparison import Difference
+from experiments.compare.comparison import Difference
 from experiments.results import Protocol, Result, SequenceResult
 
 NOT_STATED = "not stated"

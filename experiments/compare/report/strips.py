@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.comparison import Comparison
+from experiments.compare.comparison import Comparison
 from experiments.report.figures import (
     add_legend,
     figure_style,

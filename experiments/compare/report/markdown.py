@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.comparison import Comparison
-from experiments.report.bd_tables import (
+from experiments.compare.comparison import Comparison
+from experiments.compare.report.bd_tables import (
     fixed_rates_table,
     flags_table,
     headline_table,
@@ -15,7 +15,7 @@ from experiments.report.bd_tables import (
     quality_table,
     sequences_table,
 )
-from experiments.report.condition_tables import (
+from experiments.compare.report.condition_tables import (
     bits_table,
     codec_table,
     cost_table,
