@@ -19,7 +19,7 @@ from experiments.compare.report.scales import (
     whole_points,
     write_scale_figures,
 )
-from experiments.report.names import FileNames
+from experiments.drawing.names import FileNames
 from experiments.results import METRICS, Point
 from progressive_samples import make_result
 

@@ -25,10 +25,10 @@ from experiments.compare.report.plots import (
     write_plots,
 )
 from experiments.compare.report.strips import comparable_points, draw_strip
+from experiments.drawing.figures import figure_style
+from experiments.drawing.looks import choose_looks
+from experiments.drawing.names import FileNames
 from experiments.report import write_report
-from experiments.report.figures import figure_style
-from experiments.report.looks import choose_looks
-from experiments.report.names import FileNames
 from experiments.results import Point
 from report_samples import CODECS, compare, make_results
 

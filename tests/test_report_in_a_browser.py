@@ -13,7 +13,7 @@ import cv2
 import pytest
 
 from experiments.compare.report.page import make_page
-from experiments.report.looks import choose_looks
+from experiments.drawing.looks import choose_looks
 from report_samples import CODECS, compare, make_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -5,8 +5,7 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.propagating.findings import Finding, Report
-from experiments.report.figures import (
+from experiments.drawing.figures import (
     add_legend,
     figure_style,
     line_style,
@@ -15,7 +14,8 @@ from experiments.report.figures import (
     set_log_ticks,
     shorten,
 )
-from experiments.report.looks import COLOURS, DASHES, MARKERS, Look
+from experiments.drawing.looks import COLOURS, DASHES, MARKERS, Look
+from experiments.propagating.findings import Finding, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

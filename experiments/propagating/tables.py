@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.compare.report.markdown import escape
+from experiments.drawing.tables import Table, as_text
 from experiments.propagating.findings import Report
 from experiments.propagating.numbers import AT_ONE_RATE, NUMBERS, TESTS
-from experiments.report.tables import Table, as_text
 
 # Where output is no terminal nothing may be cut to fit one.
 WIDE = 240

@@ -11,14 +11,14 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
-from experiments.report.figures import (
+from experiments.drawing.figures import (
     add_legend,
     figure_style,
     line_style,
     make_figure,
     save_figure,
 )
-from experiments.report.looks import ANCHOR_COLOUR, COLOURS, DASHES, Look
+from experiments.drawing.looks import ANCHOR_COLOUR, COLOURS, DASHES, Look
 from experiments.streaming.runs import Curve, FrameResult, Run, curves_of
 
 if TYPE_CHECKING:

@@ -36,8 +36,8 @@ def write_report(
     from experiments.compare.report.plots import write_plots
     from experiments.compare.report.scales import write_scale_figures
     from experiments.compare.report.strips import write_strips
-    from experiments.report.looks import choose_looks
-    from experiments.report.names import FileNames
+    from experiments.drawing.looks import choose_looks
+    from experiments.drawing.names import FileNames
 
     output.mkdir(parents=True, exist_ok=True)
     names = FileNames(output)

@@ -13,7 +13,7 @@ from experiments.compare.comparison import (
     RowKind,
     headline_kind,
 )
-from experiments.report.tables import (
+from experiments.drawing.tables import (
     Footnotes,
     Table,
     metric_name,

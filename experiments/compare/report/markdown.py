@@ -23,8 +23,8 @@ from experiments.compare.report.condition_tables import (
     differences_table,
     protocol_table,
 )
-from experiments.report.names import FileNames
-from experiments.report.tables import Table, metric_name
+from experiments.drawing.names import FileNames
+from experiments.drawing.tables import Table, metric_name
 from experiments.results import Result
 
 WARNING = (

@@ -26,8 +26,8 @@ from experiments.compare.report.condition_tables import (
 )
 from experiments.compare.report.markdown import WARNING
 from experiments.compare.report.page_data import make_page_data
-from experiments.report.looks import Look
-from experiments.report.tables import Table
+from experiments.drawing.looks import Look
+from experiments.drawing.tables import Table
 from experiments.results import Result
 
 SCRIPTS = ("charts.js", "report.js")

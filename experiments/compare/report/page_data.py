@@ -11,8 +11,8 @@ from experiments.compare.report.strips import (
     comparable_points,
     per_frame_points,
 )
-from experiments.report.figures import LOG_RANGE
-from experiments.report.looks import Look
+from experiments.drawing.figures import LOG_RANGE
+from experiments.drawing.looks import Look
 from experiments.results import METRICS, Point, Result
 
 FRAME_NUMBERS = 2_000_000

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.compare.comparison import Comparison, Curve
-from experiments.report.figures import (
+from experiments.drawing.figures import (
     add_legend,
     figure_style,
     line_style,
@@ -15,9 +15,9 @@ from experiments.report.figures import (
     set_log_ticks,
     shorten,
 )
-from experiments.report.looks import Look
-from experiments.report.names import FileNames
-from experiments.report.tables import metric_name
+from experiments.drawing.looks import Look
+from experiments.drawing.names import FileNames
+from experiments.drawing.tables import metric_name
 from experiments.results import METRICS
 
 if TYPE_CHECKING:

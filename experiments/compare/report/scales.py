@@ -14,14 +14,14 @@ from experiments.compare.report.strips import (
     comparable_points,
     points_of_sequence,
 )
-from experiments.report.figures import (
+from experiments.drawing.figures import (
     figure_style,
     make_figure,
     save_figure,
     shorten,
 )
-from experiments.report.names import FileNames
-from experiments.report.tables import metric_name
+from experiments.drawing.names import FileNames
+from experiments.drawing.tables import metric_name
 from experiments.results import Point, Result
 
 if TYPE_CHECKING:

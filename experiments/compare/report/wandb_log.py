@@ -8,6 +8,9 @@ import yaml
 
 from experiments.compare.comparison import ROW_KINDS, Comparison, headline_kind
 from experiments.compare.report.plots import draw_set, mean_curves, plotted_metrics
+from experiments.drawing.figures import figure_style
+from experiments.drawing.looks import choose_looks
+from experiments.drawing.names import safe_name
 from experiments.fit.tracking import (
     StageWandbLogger,
     close_loggers,
@@ -15,9 +18,6 @@ from experiments.fit.tracking import (
     read_metrics,
     sync_hint,
 )
-from experiments.report.figures import figure_style
-from experiments.report.looks import choose_looks
-from experiments.report.names import safe_name
 from experiments.results import METRICS, Result
 
 if TYPE_CHECKING:

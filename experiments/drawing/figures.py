@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.report.looks import Look
+from experiments.drawing.looks import Look
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
