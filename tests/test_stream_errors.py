@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiments import stream
-from experiments.streaming.experiment import Experiment
-from experiments.streaming.link import UdpLink
-from experiments.streaming.session import Arrival, SentUnit, measure, show
+from experiments.stream import command as stream
+from experiments.stream.experiment import Experiment
+from experiments.stream.link import UdpLink
+from experiments.stream.session import Arrival, SentUnit, measure, show
 from lightning_modules.codec import Packet
 from stream_samples import make_checkpoints, make_video
 

@@ -53,7 +53,7 @@ class Run:
         label: Of its curve; runs of one label and loss rate differ in their seed.
         frames: What was shown.
         scales: How many were decoded, if progressive.
-        echo_delay: See :class:`~experiments.streaming.channel.Echoes`; ``None`` without
+        echo_delay: See :class:`~experiments.stream.channel.Echoes`; ``None`` without
             echo.
         loss_rate: Of drawn losses; ``None`` if they were given.
         seed: Of drawn losses.

@@ -18,11 +18,11 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from experiments.streaming.channel import Echoes, Losses
-from experiments.streaming.datagrams import Assembler, Datagram, Kind, cut
+from experiments.stream.channel import Echoes, Losses
+from experiments.stream.datagrams import Assembler, Datagram, Kind, cut
 
 if TYPE_CHECKING:
-    from experiments.streaming.session import SentUnit
+    from experiments.stream.session import SentUnit
     from lightning_modules.bitstream import Unit
 
 Address = tuple[str, int]

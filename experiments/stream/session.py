@@ -15,8 +15,8 @@ from torch import Tensor
 
 from callbacks.quality import psnr, psnr_yuv
 from experiments.coding import frame_bytes
-from experiments.streaming.channel import Echoes, Losses
-from experiments.streaming.runs import FrameResult
+from experiments.stream.channel import Echoes, Losses
+from experiments.stream.runs import FrameResult
 from lightning_modules.codec import Packet, VideoCodec
 
 

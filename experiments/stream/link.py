@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.processes import WorkerProcess
-from experiments.streaming.channel import Echoes, Losses
-from experiments.streaming.datagrams import HEADER
-from experiments.streaming.udp import Address, Endpoint, Receiver, Sender, relay
+from experiments.stream.channel import Echoes, Losses
+from experiments.stream.datagrams import HEADER
+from experiments.stream.udp import Address, Endpoint, Receiver, Sender, relay
 
 if TYPE_CHECKING:
-    from experiments.streaming.session import SentUnit, Shown
+    from experiments.stream.session import SentUnit, Shown
     from lightning_modules.codec import VideoCodec
 
 
@@ -56,7 +56,7 @@ class Player:
         import torch
 
         from experiments.coding import coding_mode
-        from experiments.streaming.session import Arrival, show
+        from experiments.stream.session import Arrival, show
         from lightning_modules.codec import Packet
 
         receiver = Receiver(end, sender, self.scales)
@@ -110,7 +110,7 @@ class Transmission:
         """Give the frames again."""
         import torch
 
-        from experiments.streaming.session import Shown
+        from experiments.stream.session import Shown
 
         size = 3 * height * width
         with self.path.open("rb") as file:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.streaming.channel import Losses
-from experiments.streaming.datagrams import check_limit
+from experiments.stream.channel import Losses
+from experiments.stream.datagrams import check_limit
 
 SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
 

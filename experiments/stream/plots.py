@@ -19,7 +19,7 @@ from experiments.drawing.figures import (
     save_figure,
 )
 from experiments.drawing.looks import ANCHOR_COLOUR, COLOURS, DASHES, Look
-from experiments.streaming.runs import Curve, FrameResult, Run, curves_of
+from experiments.stream.runs import Curve, FrameResult, Run, curves_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

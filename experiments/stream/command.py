@@ -15,9 +15,9 @@ from experiments.coding import (
     parse_size,
     run_command,
 )
-from experiments.streaming.channel import MODES
-from experiments.streaming.plan import LONGEST_TIMEOUT, MOST_SEEDS
-from experiments.streaming.runs import curves_of, table
+from experiments.stream.channel import MODES
+from experiments.stream.plan import LONGEST_TIMEOUT, MOST_SEEDS
+from experiments.stream.runs import curves_of, table
 
 EPILOG = """\
 Frames and scales count from 1; scale 1 is the coarsest. The experiments of the DHVC
@@ -224,8 +224,8 @@ def stream(options: argparse.Namespace) -> None:
             stay silent.
     """
     from datamodules.whole_files import whole_or_nothing
-    from experiments.streaming.experiment import Experiment
-    from experiments.streaming.plots import write_plots
+    from experiments.stream.experiment import Experiment
+    from experiments.stream.plots import write_plots
 
     check_paths(options.input, options.output)
     with _own_directory(options.output):
@@ -267,7 +267,3 @@ def _own_directory(path: Path) -> Iterator[None]:
             with suppress(OSError):
                 each.rmdir()
         raise
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from datamodules.frames import VideoReader, open_video
 from experiments.coding import choose_device, coding_mode, track
-from experiments.streaming.channel import Echoes, Losses
-from experiments.streaming.link import Player, UdpLink, load_once
-from experiments.streaming.plan import Plan, make_plan
-from experiments.streaming.runs import Run
-from experiments.streaming.session import (
+from experiments.stream.channel import Echoes, Losses
+from experiments.stream.link import Player, UdpLink, load_once
+from experiments.stream.plan import Plan, make_plan
+from experiments.stream.runs import Run
+from experiments.stream.session import (
     ScalableCodec,
     SentUnit,
     Shown,
