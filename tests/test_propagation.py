@@ -14,12 +14,12 @@ import torch
 import lightning_modules
 from datamodules.frames import open_video
 from datamodules.writing import create_video
-from experiments import propagation
 from experiments.propagating import plots
-from experiments.propagating.bench import Grid, LeftOut
-from experiments.propagating.control import of_sweep, rates_of_sweep, target_rate
-from experiments.propagating.drift import choose_positions, least_squares_slope
-from experiments.propagating.findings import Report
+from experiments.propagation import command as propagation
+from experiments.propagation.bench import Grid, LeftOut
+from experiments.propagation.control import of_sweep, rates_of_sweep, target_rate
+from experiments.propagation.drift import choose_positions, least_squares_slope
+from experiments.propagation.findings import Report
 from lightning_modules import load_codec
 from lightning_modules.codec import RateKnob
 

@@ -20,9 +20,9 @@ from experiments.compare.terminal import print_comparison
 from experiments.dcvc_json import to_dcvc
 from experiments.exchange import load_any
 from experiments.joining import join_results
-from experiments.propagating.findings import Finding, Report
-from experiments.propagating.numbers import NUMBERS
-from experiments.propagating.tables import make_markdown, print_reports
+from experiments.propagation.findings import Finding, Report
+from experiments.propagation.numbers import NUMBERS
+from experiments.propagation.tables import make_markdown, print_reports
 from experiments.results import (
     METRICS,
     Point,

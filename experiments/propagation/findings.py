@@ -40,7 +40,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.propagating.numbers import NUMBERS
+from experiments.propagation.numbers import NUMBERS
 from experiments.typed_json import ResultError, damaged, read_json, read_typed
 
 SCHEMA = "learned-video-codecs/propagation"

@@ -7,8 +7,8 @@ suite's.
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from experiments.propagating.bench import Bench, Grid, LeftOut, check_range
-from experiments.propagating.findings import Finding
+from experiments.propagation.bench import Bench, Grid, LeftOut, check_range
+from experiments.propagation.findings import Finding
 
 HORIZON = 16
 """Frames after a bad one that are looked at."""

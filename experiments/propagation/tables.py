@@ -6,8 +6,8 @@ from pathlib import Path
 
 from experiments.compare.report.markdown import escape
 from experiments.drawing.tables import Table, as_text
-from experiments.propagating.findings import Report
-from experiments.propagating.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.propagation.findings import Report
+from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 
 # Where output is no terminal nothing may be cut to fit one.
 WIDE = 240

@@ -16,17 +16,17 @@ from datamodules.sequences import (
     source_kind,
 )
 from experiments.coding import choose_device, coding_mode
-from experiments.propagating.bench import Bench, Grid, LeftOut
-from experiments.propagating.control import of_sweep, sawtooth, sweep, target_rate
-from experiments.propagating.drift import (
+from experiments.propagation.bench import Bench, Grid, LeftOut
+from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
+from experiments.propagation.drift import (
     choose_positions,
     fluctuation,
     low_reference,
     position,
     slope,
 )
-from experiments.propagating.findings import Finding, Report, mean_of
-from experiments.propagating.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.propagation.findings import Finding, Report, mean_of
+from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.streams import unit_options
 from experiments.version import versions
 from lightning_modules import load_codec

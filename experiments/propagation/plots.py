@@ -15,7 +15,7 @@ from experiments.drawing.figures import (
     shorten,
 )
 from experiments.drawing.looks import COLOURS, DASHES, MARKERS, Look
-from experiments.propagating.findings import Finding, Report
+from experiments.propagation.findings import Finding, Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

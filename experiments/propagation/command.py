@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.coding import add_device_options, run_command
 from experiments.evaluate.jobs import SEQUENCES
-from experiments.propagating.numbers import DEFAULT_TESTS, TESTS
+from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
 from experiments.streams import add_unit_options
 
 EPILOG = """\
@@ -139,14 +139,14 @@ def propagation(options: argparse.Namespace) -> None:
     """
     _check(options)
     from datamodules.whole_files import whole_or_nothing
-    from experiments.propagating.findings import Report
-    from experiments.propagating.plots import write_plots
-    from experiments.propagating.tables import make_markdown, print_reports
+    from experiments.propagation.findings import Report
+    from experiments.propagation.plots import write_plots
+    from experiments.propagation.tables import make_markdown, print_reports
 
     others = [Report.load(path) for path in options.overlay]
     reports = []
     if options.checkpoint:
-        from experiments.propagating.experiment import Experiment
+        from experiments.propagation.experiment import Experiment
 
         experiment = Experiment(options)
         _check_names([experiment.name, *(other.name for other in others)])
@@ -184,7 +184,3 @@ def _check_names(names: Sequence[str]) -> None:
             f"two are called {', '.join(twice)}: measure one of them with another "
             "--name"
         )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
