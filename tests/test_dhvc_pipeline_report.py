@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from dhvc_pipeline_samples import SIZE, shared_codec, workers
-from experiments import pipeline_report
-from experiments.pipeline_report import (
+from experiments.profile import pipeline as pipeline_report
+from experiments.profile.command import main
+from experiments.profile.pipeline import (
     bound,
     check_pipeline,
     macs_bound,
     measure_pipeline,
 )
-from experiments.profile import main
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.workers import Handover
 from lightning_modules.ui2c.codec import UI2CCodec

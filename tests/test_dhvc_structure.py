@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from dhvc_samples import coded, lively, received, same, scene
-from experiments.profile import count, main
+from experiments.profile.command import count, main
 from lightning_modules import DHVC
 from lightning_modules.dhvc.codec import DHVCCodec
 

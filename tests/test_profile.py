@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import profile
-from experiments.profile import main
+from experiments.profile import command as profile
+from experiments.profile.command import main
 
 CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import profile
+from experiments.profile import command as profile
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.video_vae.codec import VideoVAECodec
 from video_vae_samples import SMALL, lively, scene

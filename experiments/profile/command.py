@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from experiments.coding import choose_device
-    from experiments.pipeline_report import (
+    from experiments.profile.pipeline import (
         check_pipeline,
         macs_bound,
         measure_pipeline,
@@ -262,7 +262,3 @@ def timings(
         result["peak_memory_bytes"] = peak * (1 if sys.platform == "darwin" else 1024)
         result["device"] = f"cpu, {torch.get_num_threads()} threads"
     return result
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -197,7 +197,7 @@ def macs_bound(report: Mapping[str, Any], workers: int) -> dict[str, dict[str, A
     """Return :func:`bound` from the counted kMACs per pixel, by pass.
 
     Args:
-        report: What :func:`experiments.profile.count` gives.
+        report: What :func:`experiments.profile.command.count` gives.
         workers: How many.
     """
     return {
