@@ -7,7 +7,7 @@ import torch
 
 import lightning_modules
 from experiments.evaluate import command as evaluate
-from experiments.results import Protocol, Result, SequenceResult
+from experiments.results.result import Protocol, Result, SequenceResult
 from experiments.streams import StreamDecoder, code_video, open_stream
 from lightning_modules.bitstream import StreamHeader
 

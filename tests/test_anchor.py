@@ -8,7 +8,7 @@ from anchor_samples import PRESETS, scene
 from experiments.anchor.command import main
 from experiments.anchor.pictures import PIXEL_FORMATS
 from experiments.anchor.settings import load_preset
-from experiments.results import Result
+from experiments.results.result import Result
 
 
 @pytest.mark.parametrize(("codec", "name"), PRESETS)

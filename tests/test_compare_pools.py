@@ -10,9 +10,16 @@ from compare_samples import SETS, compare, kinds
 from experiments.compare.command import main
 from experiments.compare.report.page_data import make_page_data
 from experiments.drawing.looks import choose_looks
-from experiments.joining import join_results
 from experiments.report import write_report
-from experiments.results import METRICS, Point, Pool, Protocol, Result, SequenceResult
+from experiments.results.joining import join_results
+from experiments.results.result import (
+    METRICS,
+    Point,
+    Pool,
+    Protocol,
+    Result,
+    SequenceResult,
+)
 
 FIDS = (40.0, 20.0, 10.0, 5.0)
 

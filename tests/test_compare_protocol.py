@@ -7,7 +7,7 @@ import pytest
 
 from compare_samples import compare, make_result, value, with_protocol
 from experiments.compare.protocol_check import EXPLANATIONS, ProtocolMismatch
-from experiments.results import Protocol
+from experiments.results.result import Protocol
 
 CHANGES = {
     "colour": "rgb",

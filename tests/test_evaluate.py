@@ -16,7 +16,7 @@ from experiments.evaluate import assessment as measurement
 from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs as evaluation
 from experiments.evaluate.learned import LearnedCoder
-from experiments.results import Result
+from experiments.results.result import Result
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, FRAMES = 64, 48, 6

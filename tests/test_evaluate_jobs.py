@@ -27,7 +27,7 @@ from experiments.evaluate.jobs import (
     settings_of,
 )
 from experiments.evaluate.parts import Job, Parts, Rate, check_sources
-from experiments.results import Protocol, Result, SequenceResult
+from experiments.results.result import Protocol, Result, SequenceResult
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 2
 

@@ -6,9 +6,9 @@ import pytest
 
 from experiments.compare.assemble import compare_results
 from experiments.compare.protocol_check import ProtocolMismatch
-from experiments.dcvc_json import to_dcvc
 from experiments.exchange import load_any, main
-from experiments.results import (
+from experiments.results.dcvc import to_dcvc
+from experiments.results.result import (
     METRICS,
     Point,
     Protocol,

@@ -11,7 +11,7 @@ from pytorch_msssim import ms_ssim as reference_ms_ssim
 
 from callbacks.quality import UnavailableMetricError, lpips_file
 from experiments.measure import Meter, at_boundaries, means
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 COLOURS = ["yuv420", "rgb"]
 PSNR = [f"psnr_{plane}" for plane in ("y", "u", "v", "yuv", "rgb")]

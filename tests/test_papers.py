@@ -4,7 +4,7 @@ import pytest
 
 from experiments.compare.papers.tables import number
 from experiments.papers import load_tables, published
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 
 def table(source):

@@ -19,7 +19,7 @@ from experiments.evaluate.jobs import add_shared_options, measure_all, settings_
 from experiments.evaluate.parts import Job, Rate
 from experiments.evaluate.pools import make_pools
 from experiments.metric_list import describe_metrics
-from experiments.results import METRICS, Point, Protocol, Result, SequenceResult
+from experiments.results.result import METRICS, Point, Protocol, Result, SequenceResult
 
 WIDTH, HEIGHT, FRAMES = 272, 260, 3
 RATES = (1.0, 2.0, 4.0)

@@ -20,7 +20,7 @@ from experiments.compare.report.scales import (
     write_scale_figures,
 )
 from experiments.drawing.names import FileNames
-from experiments.results import METRICS, Point
+from experiments.results.result import METRICS, Point
 from progressive_samples import make_result
 
 

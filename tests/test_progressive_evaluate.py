@@ -10,7 +10,7 @@ import torch
 import lightning_modules
 from experiments.evaluate.learned import LearnedCoder, decode_stream
 from experiments.evaluate.parts import Job, Rate, merge
-from experiments.results import Point, Result
+from experiments.results.result import Point, Result
 from experiments.streams import code_video
 from progressive_samples import (
     FRAMES,

@@ -29,7 +29,7 @@ from experiments.drawing.figures import figure_style
 from experiments.drawing.looks import choose_looks
 from experiments.drawing.names import FileNames
 from experiments.report import write_report
-from experiments.results import Point
+from experiments.results.result import Point
 from report_samples import CODECS, compare, make_results
 
 DIFFERENCE = Difference("intra_period", ("x265", "UI2C"), ("32", "-1"))

@@ -16,7 +16,7 @@ from callbacks.temporal_metrics import (
     tlp,
     tof,
 )
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 
 def clips(batch=2, frames=3, height=60, width=83):

@@ -21,7 +21,7 @@ from experiments.compare.protocol_check import (
 )
 from experiments.compare.rows import curves_of, rows_of
 from experiments.papers import published
-from experiments.results import METRICS, Result
+from experiments.results.result import METRICS, Result
 
 SHOWN = 10
 """How many left-out sequences a note lists by name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.coding import check_folder, run_command
 from experiments.compare.comparison import Comparison, Row
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 EPILOG = """\
 examples:
@@ -103,7 +103,7 @@ def compare(options: argparse.Namespace) -> None:
     from experiments.compare.assemble import compare_results
     from experiments.compare.terminal import print_comparison, print_tables
     from experiments.exchange import load_any
-    from experiments.joining import join_results
+    from experiments.results.joining import join_results
 
     if options.papers:
         print_tables()

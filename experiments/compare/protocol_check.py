@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 
 from experiments.compare.comparison import Difference
-from experiments.results import Protocol, Result, SequenceResult
+from experiments.results.result import Protocol, Result, SequenceResult
 
 NOT_STATED = "not stated"
 

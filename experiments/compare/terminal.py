@@ -12,7 +12,7 @@ from experiments.compare.comparison import (
     headline_kind,
 )
 from experiments.compare.report.bd_tables import fixed_rates_table
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.results import Protocol
+from experiments.results.result import Protocol
 
 if TYPE_CHECKING:
     from datamodules.sequences import VideoSequence

@@ -19,7 +19,7 @@ from experiments.evaluate.parts import Job, Parts, Rate, check_sources
 from experiments.evaluate.show import print_result
 from experiments.metric_table import LPIPS_NETS
 from experiments.processes import WorkerProcess
-from experiments.results import METRICS, Result
+from experiments.results.result import METRICS, Result
 
 SEQUENCES = """\
 test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset JSON of DCVC, any

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.results import (
+from experiments.results.result import (
     METRICS,
     Point,
     Pool,

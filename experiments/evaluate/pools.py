@@ -15,7 +15,7 @@ from callbacks.distribution_metrics import (
 )
 from callbacks.quality import UnavailableMetricError
 from experiments.evaluate.parts import Job, Rate
-from experiments.results import Point, Pool, Result
+from experiments.results.result import Point, Pool, Result
 
 if TYPE_CHECKING:
     from callbacks.distribution_metrics import Features

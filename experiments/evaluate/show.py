@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from experiments.metric_list import reason_of
 from experiments.metric_table import FEWEST_SAMPLES, LPIPS_NETS
-from experiments.results import METRICS, Pool, Result
+from experiments.results.result import METRICS, Pool, Result
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -27,8 +27,8 @@ from experiments.propagation.drift import (
 )
 from experiments.propagation.findings import Finding, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.results.version import versions
 from experiments.streams import unit_options
-from experiments.version import versions
 from lightning_modules import load_codec
 from lightning_modules.codec import RateKnob, VideoCodec
 

@@ -41,7 +41,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.propagation.numbers import NUMBERS
-from experiments.typed_json import ResultError, damaged, read_json, read_typed
+from experiments.results.typed_json import ResultError, damaged, read_json, read_typed
 
 SCHEMA = "learned-video-codecs/propagation"
 VERSION = 1

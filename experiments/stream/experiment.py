@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datamodules.frames import VideoReader, open_video
 from experiments.coding import choose_device, coding_mode, track
+from experiments.results.version import versions
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.link import Player, UdpLink, load_once
 from experiments.stream.plan import Plan, make_plan
@@ -29,7 +30,6 @@ from experiments.stream.session import (
     send_units,
     show,
 )
-from experiments.version import versions
 
 FORMAT_VERSION = 1
 

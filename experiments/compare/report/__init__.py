@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.compare.comparison import Comparison
-from experiments.results import Result
+from experiments.results.result import Result
 
 
 def write_report(

@@ -20,7 +20,7 @@ from experiments.drawing.tables import (
     percent,
     significant,
 )
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 OVERALL = "all sets"
 NO_NUMBER = "none"

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.compare.comparison import Comparison, Difference
 from experiments.compare.protocol_check import EXPLANATIONS, describe
 from experiments.drawing.tables import Table, as_text, metric_name, significant
-from experiments.results import METRICS, Point, Protocol, Result
+from experiments.results.result import METRICS, Point, Protocol, Result
 
 MIB = 1 << 20
 

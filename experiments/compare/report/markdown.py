@@ -25,7 +25,7 @@ from experiments.compare.report.condition_tables import (
 )
 from experiments.drawing.names import FileNames
 from experiments.drawing.tables import Table, metric_name
-from experiments.results import Result
+from experiments.results.result import Result
 
 WARNING = (
     "These files were not measured under the same protocol, and whoever made this "

@@ -28,7 +28,7 @@ from experiments.compare.report.markdown import WARNING
 from experiments.compare.report.page_data import make_page_data
 from experiments.drawing.looks import Look
 from experiments.drawing.tables import Table
-from experiments.results import Result
+from experiments.results.result import Result
 
 SCRIPTS = ("charts.js", "report.js")
 

@@ -13,7 +13,7 @@ from experiments.compare.report.strips import (
 )
 from experiments.drawing.figures import LOG_RANGE
 from experiments.drawing.looks import Look
-from experiments.results import METRICS, Point, Result
+from experiments.results.result import METRICS, Point, Result
 
 FRAME_NUMBERS = 2_000_000
 """Values per frame in the page; some 6 characters each."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.strips import comparable_points, points_of_sequence
-from experiments.results import Point, Result, SequenceResult
+from experiments.results.result import Point, Result, SequenceResult
 
 WEBP_QUALITY = 90
 

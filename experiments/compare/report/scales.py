@@ -22,7 +22,7 @@ from experiments.drawing.figures import (
 )
 from experiments.drawing.names import FileNames
 from experiments.drawing.tables import metric_name
-from experiments.results import Point, Result
+from experiments.results.result import Point, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

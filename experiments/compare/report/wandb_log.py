@@ -18,7 +18,7 @@ from experiments.fit.tracking import (
     read_metrics,
     sync_hint,
 )
-from experiments.results import METRICS, Result
+from experiments.results.result import METRICS, Result
 
 if TYPE_CHECKING:
     import wandb

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.evaluate.parts import merge
-from experiments.results import Result
+from experiments.results.result import Result
 
 
 def join_results(results: Sequence[Result]) -> list[Result]:

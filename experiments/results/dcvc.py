@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.results import (
+from experiments.results.result import (
     METRICS,
     Point,
     Protocol,

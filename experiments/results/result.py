@@ -50,8 +50,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le
 
 from experiments.metric_table import METRICS as METRICS
-from experiments.typed_json import ResultError as ResultError
-from experiments.typed_json import damaged, read_json, read_typed
+from experiments.results.typed_json import ResultError as ResultError
+from experiments.results.typed_json import damaged, read_json, read_typed
 
 SCHEMA = "learned-video-codecs/result"
 VERSION = 1
