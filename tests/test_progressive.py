@@ -10,7 +10,7 @@ import torch
 
 import lightning_modules
 from experiments import decode
-from experiments.streams import code_video
+from experiments.bitstreams.files import code_video
 from lightning_modules.bitstream import BitstreamWriter, StreamHeader
 from lightning_modules.codec import Packet
 from progressive_samples import (

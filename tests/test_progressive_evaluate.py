@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import lightning_modules
+from experiments.bitstreams.files import code_video
 from experiments.evaluate.learned import LearnedCoder, decode_stream
 from experiments.evaluate.parts import Job, Rate, merge
 from experiments.results.result import Point, Result
-from experiments.streams import code_video
 from progressive_samples import (
     FRAMES,
     SIDE,

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from experiments.rate_search import search_rate
+from experiments.bitstreams.rate_search import search_rate
 from lightning_modules.codec import RateKnob
 
 QP = RateKnob("qp", 0, 63, (0, 21, 42, 63))

@@ -6,7 +6,12 @@ from itertools import pairwise
 import pytest
 import torch
 
-from experiments.streams import StreamDecoder, code_video, load_decoder, open_stream
+from experiments.bitstreams.files import (
+    StreamDecoder,
+    code_video,
+    load_decoder,
+    open_stream,
+)
 from lightning_modules import clock, entropy, rans
 from lightning_modules.bitstream import StreamHeader
 from lightning_modules.ui2c.codec import UI2CCodec

@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.bitstreams.files import add_unit_options, unit_options
+from experiments.bitstreams.rate_search import check_target
 from experiments.coding import add_device_options, choose_device, run_command
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
 from experiments.evaluate.learned import LearnedCoder
 from experiments.evaluate.parts import Rate
-from experiments.rate_search import check_target
-from experiments.streams import add_unit_options, unit_options
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -118,7 +118,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _scales(texts: Sequence[str], codec: "VideoCodec") -> tuple[int, ...]:
     """Return the numbers of scales to decode besides all, from ``1 2`` or ``1,2``."""
-    from experiments.streams import check_scales
+    from experiments.bitstreams.files import check_scales
 
     try:
         numbers = {int(number) for text in texts for number in text.split(",")}

@@ -12,13 +12,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from experiments.bitstreams.processes import WorkerProcess
 from experiments.coding import check_folder
 from experiments.evaluate.assessment import measure
 from experiments.evaluate.coder import Coder, Settings
 from experiments.evaluate.parts import Job, Parts, Rate, check_sources
 from experiments.evaluate.show import print_result
 from experiments.metric_table import LPIPS_NETS
-from experiments.processes import WorkerProcess
 from experiments.results.result import METRICS, Result
 
 SEQUENCES = """\

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from experiments.bitstreams.processes import WorkerProcess
 from experiments.coding import choose_device, coding_mode
 from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.jobs import prepare_process
-from experiments.processes import WorkerProcess
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +117,7 @@ class LearnedCoder(Coder):
             ValueError: The codec fails, or the decoder gives other frames.
         """
         from datamodules.yuv import rgb_to_planes
-        from experiments.streams import code_video
+        from experiments.bitstreams.files import code_video
 
         path = folder / STREAM
         codec = self.codec
@@ -164,7 +164,7 @@ class LearnedCoder(Coder):
                 other frames.
         """
         from datamodules.yuv import rgb_to_planes
-        from experiments.streams import StreamDecoder, open_stream
+        from experiments.bitstreams.files import StreamDecoder, open_stream
 
         path = folder / STREAM
         codec = self.codec
@@ -219,8 +219,8 @@ class LearnedCoder(Coder):
         Raises:
             ValueError: The target is out of the codec's reach on this sequence.
         """
-        from experiments.rate_search import search_rate
-        from experiments.streams import code_video
+        from experiments.bitstreams.files import code_video
+        from experiments.bitstreams.rate_search import search_rate
 
         codec = self.codec
         pixels = sequence.width * sequence.height
@@ -308,7 +308,7 @@ def decode_stream(
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[str, dict[str, float], int]:
     """Decode a file, or its coarsest scales; return digest, seconds, peak memory."""
-    from experiments.streams import StreamDecoder, load_decoder, open_stream
+    from experiments.bitstreams.files import StreamDecoder, load_decoder, open_stream
 
     target = choose_device(device)
     with open_stream(path) as reader, coding_mode(target):

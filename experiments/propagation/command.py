@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from experiments.bitstreams.files import add_unit_options
 from experiments.coding import add_device_options, run_command
 from experiments.evaluate.jobs import SEQUENCES
 from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
-from experiments.streams import add_unit_options
 
 EPILOG = """\
 tests, each with real bitstreams that are decoded:

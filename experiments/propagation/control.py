@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from statistics import fmean, median
 
+from experiments.bitstreams.rate_search import search_rate
 from experiments.propagation.bench import Bench, LeftOut, check_range
 from experiments.propagation.findings import Finding
 from experiments.propagation.numbers import TRIALS
-from experiments.rate_search import search_rate
 from lightning_modules.codec import RateKnob
 
 LEVELS = 4

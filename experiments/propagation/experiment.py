@@ -15,6 +15,7 @@ from datamodules.sequences import (
     read_codes,
     source_kind,
 )
+from experiments.bitstreams.files import unit_options
 from experiments.coding import choose_device, coding_mode
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
@@ -28,7 +29,6 @@ from experiments.propagation.drift import (
 from experiments.propagation.findings import Finding, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.results.version import versions
-from experiments.streams import unit_options
 from lightning_modules import load_codec
 from lightning_modules.codec import RateKnob, VideoCodec
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.processes import WorkerProcess
+from experiments.bitstreams.processes import WorkerProcess
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.datagrams import HEADER
 from experiments.stream.udp import Address, Endpoint, Receiver, Sender, relay
