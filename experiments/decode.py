@@ -16,7 +16,7 @@ from experiments.bitstreams.files import (
     open_stream,
     unit_options,
 )
-from experiments.coding import (
+from experiments.cli import (
     check_paths,
     choose_device,
     coding_mode,

@@ -19,7 +19,7 @@ from experiments.bitstreams.files import (
     code_video,
     unit_options,
 )
-from experiments.coding import (
+from experiments.cli import (
     add_device_options,
     check_paths,
     choose_device,

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.coding import run_command
+from experiments.cli import run_command
 from experiments.results.result import (
     SCHEMA,
     Point,
@@ -63,7 +63,7 @@ def export(options: argparse.Namespace) -> None:
         ValueError: The file cannot be read, or lacks what DCVC's format needs.
     """
     from datamodules.whole_files import whole_or_nothing
-    from experiments.coding import check_paths
+    from experiments.cli import check_paths
     from experiments.results.dcvc import to_dcvc
 
     check_paths(options.result, options.output)

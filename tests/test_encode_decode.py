@@ -24,7 +24,8 @@ from encode_decode_samples import (
     write_source,
     write_stream,
 )
-from experiments import coding, decode, encode
+from experiments import cli as coding
+from experiments import decode, encode
 from lightning_modules.bitstream import BitstreamReader
 
 

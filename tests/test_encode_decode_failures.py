@@ -22,7 +22,7 @@ from encode_decode_samples import (
     write_source,
     write_stream,
 )
-from experiments import coding
+from experiments import cli as coding
 
 
 class OtherCodec(ZipCodec):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.anchor.settings import codec_names, load_preset, load_presets
-from experiments.coding import run_command
+from experiments.cli import run_command
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
 from experiments.evaluate.parts import Rate
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from experiments.coding import check_folder, run_command
+from experiments.cli import check_folder, run_command
 from experiments.compare.comparison import Comparison, Row
 from experiments.results.result import METRICS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from experiments.bitstreams.files import add_unit_options, unit_options
 from experiments.bitstreams.rate_search import check_target
-from experiments.coding import add_device_options, choose_device, run_command
+from experiments.cli import add_device_options, choose_device, run_command
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
 from experiments.evaluate.learned import LearnedCoder
 from experiments.evaluate.parts import Rate

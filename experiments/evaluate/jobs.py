@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from experiments.bitstreams.processes import WorkerProcess
-from experiments.coding import check_folder
+from experiments.cli import check_folder
 from experiments.evaluate.assessment import measure
 from experiments.evaluate.coder import Coder, Settings
 from experiments.evaluate.parts import Job, Parts, Rate, check_sources

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from experiments.bitstreams.processes import WorkerProcess
-from experiments.coding import choose_device, coding_mode
+from experiments.cli import choose_device, coding_mode
 from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.jobs import prepare_process
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     saving, 2 for an error of the user's, 1 when training diverged; each error is one
     line on stderr.
     """
-    from experiments.coding import run_command
+    from experiments.cli import run_command
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Training saves on SIGTERM, in a handler of its own.

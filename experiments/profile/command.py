@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--repeats", type=int, default=3, help="timed runs (default: 3)"
     )
     arguments = parser.parse_args(argv)
-    from experiments.coding import run_command
+    from experiments.cli import run_command
 
     return run_command(lambda: profile(arguments))
 
@@ -81,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Count, time and print; return all figures."""
     import torch
 
-    from experiments.coding import choose_device
+    from experiments.cli import choose_device
     from experiments.profile.pipeline import (
         check_pipeline,
         macs_bound,

@@ -57,7 +57,7 @@ def measure_pipeline(
     """
     import torch
 
-    from experiments.coding import coding_mode
+    from experiments.cli import coding_mode
     from lightning_modules.dhvc.pipeline import spread
 
     device = next(codec.parameters()).device

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.bitstreams.files import add_unit_options
-from experiments.coding import add_device_options, run_command
+from experiments.cli import add_device_options, run_command
 from experiments.evaluate.jobs import SEQUENCES
 from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
 

@@ -16,7 +16,7 @@ from datamodules.sequences import (
     source_kind,
 )
 from experiments.bitstreams.files import unit_options
-from experiments.coding import choose_device, coding_mode
+from experiments.cli import choose_device, coding_mode
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
 from experiments.propagation.drift import (

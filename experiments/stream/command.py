@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from experiments.coding import (
+from experiments.cli import (
     add_device_options,
     check_paths,
     parse_fps,
