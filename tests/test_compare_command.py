@@ -27,7 +27,7 @@ def run(capsys, *arguments):
 @pytest.fixture
 def report(monkeypatch):
     """Stand in for the report, which has tests of its own."""
-    import experiments.report
+    import experiments.compare.report.write
 
     calls = []
 
@@ -35,7 +35,7 @@ def report(monkeypatch):
         calls.append((comparison, results, output))
         return [output / "report.md"]
 
-    monkeypatch.setattr(experiments.report, "write_report", write_report)
+    monkeypatch.setattr(experiments.compare.report.write, "write_report", write_report)
     return calls
 
 

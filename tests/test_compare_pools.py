@@ -9,8 +9,8 @@ import pytest
 from compare_samples import SETS, compare, kinds
 from experiments.compare.command import main
 from experiments.compare.report.page_data import make_page_data
+from experiments.compare.report.write import write_report
 from experiments.drawing.looks import choose_looks
-from experiments.report import write_report
 from experiments.results.joining import join_results
 from experiments.results.result import (
     METRICS,

@@ -2,8 +2,7 @@ from statistics import fmean
 
 import pytest
 
-from experiments.compare.papers.tables import number
-from experiments.papers import load_tables, published
+from experiments.compare.papers.tables import load_tables, number, published
 from experiments.results.result import METRICS
 
 

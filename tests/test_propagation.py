@@ -14,8 +14,8 @@ import torch
 import lightning_modules
 from datamodules.frames import open_video
 from datamodules.writing import create_video
-from experiments.propagating import plots
 from experiments.propagation import command as propagation
+from experiments.propagation import plots
 from experiments.propagation.bench import Grid, LeftOut
 from experiments.propagation.control import of_sweep, rates_of_sweep, target_rate
 from experiments.propagation.drift import choose_positions, least_squares_slope

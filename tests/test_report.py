@@ -25,10 +25,10 @@ from experiments.compare.report.plots import (
     write_plots,
 )
 from experiments.compare.report.strips import comparable_points, draw_strip
+from experiments.compare.report.write import write_report
 from experiments.drawing.figures import figure_style
 from experiments.drawing.looks import choose_looks
 from experiments.drawing.names import FileNames
-from experiments.report import write_report
 from experiments.results.result import Point
 from report_samples import CODECS, compare, make_results
 
@@ -437,7 +437,7 @@ def test_what_cannot_be_written_leaves_no_half_page(results, comparison, tmp_pat
 
 def test_naming_the_report_loads_nothing_heavy():
     code = (
-        "import sys, experiments.report\n"
+        "import sys, experiments.compare.report.write\n"
         "print(*{'torch', 'matplotlib', 'wandb', 'cv2', 'numpy'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code]

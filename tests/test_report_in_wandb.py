@@ -8,7 +8,7 @@ import pytest
 
 from experiments.compare.comparison import Delta, Row
 from experiments.compare.report.wandb_log import bd_rates
-from experiments.report import log_to_wandb
+from experiments.compare.report.write import log_to_wandb
 from report_samples import compare, make_results
 
 

@@ -5,7 +5,7 @@ import torch
 
 from datamodules.frames import open_video
 from experiments.stream import command as stream
-from experiments.streaming import plots
+from experiments.stream import plots
 from lightning_modules import load_codec
 from stream_samples import FRAMES, column, make_checkpoints, make_run, make_video
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
+from experiments.stream import plots
 from experiments.stream.channel import Echoes, Losses
-from experiments.streaming import plots
 from stream_samples import FRAMES, column, make_checkpoints, make_run, make_video
 
 

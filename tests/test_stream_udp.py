@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from experiments.stream import plots
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.datagrams import Assembler, Datagram, Kind, cut
 from experiments.stream.session import SentUnit
 from experiments.stream.udp import Endpoint, Receiver, Sender, relay
-from experiments.streaming import plots
 from lightning_modules.bitstream import Unit
 from lightning_modules.codec import Packet
 from stream_samples import FRAMES, column, make_checkpoints, make_run, make_video

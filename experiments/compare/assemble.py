@@ -11,6 +11,7 @@ from experiments.compare.comparison import (
     headline_kind,
 )
 from experiments.compare.fixed_rates import qualities_at
+from experiments.compare.papers.tables import published
 from experiments.compare.protocol_check import (
     check_allowed,
     explain_differences,
@@ -20,7 +21,6 @@ from experiments.compare.protocol_check import (
     shared_sequences,
 )
 from experiments.compare.rows import curves_of, rows_of
-from experiments.papers import published
 from experiments.results.result import METRICS, Result
 
 SHOWN = 10

@@ -130,7 +130,7 @@ def compare(options: argparse.Namespace) -> None:
     by_name = {result.name: result for result in results}
     ordered = [by_name[name] for name in (comparison.anchor, *comparison.codecs)]
     if options.output:
-        from experiments.report import write_report
+        from experiments.compare.report.write import write_report
 
         options.output.mkdir(parents=True, exist_ok=True)
         written = [
@@ -140,7 +140,7 @@ def compare(options: argparse.Namespace) -> None:
         ]
         print(f"wrote {len(written)} files to {options.output}")
     if options.wandb:
-        from experiments.report import log_to_wandb
+        from experiments.compare.report.write import log_to_wandb
 
         log_to_wandb(comparison, ordered, options.wandb)
 

@@ -1,6 +1,6 @@
 """What a comparison of result files says: the data behind table, report and plots.
 
-``compare`` fills it, ``experiments.report`` shows it; ``bd.json`` is its
+``compare`` fills it, ``experiments.compare.report`` shows it; ``bd.json`` is its
 ``dataclasses.asdict``. Everything is plain numbers and text.
 """
 

@@ -180,7 +180,7 @@ def print_tables() -> None:
     from rich import box
     from rich.table import Table
 
-    from experiments.papers import load_tables
+    from experiments.compare.papers.tables import load_tables
 
     console = _console()
     for paper in load_tables():

@@ -30,7 +30,7 @@ Rows: TypeAlias = tuple[list[str | int], list[list[Any]]]
 
 
 def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) -> None:
-    """Log everything and say where it went; see ``experiments.report.log_to_wandb``."""
+    """Log everything and say where it went; see ``log_to_wandb``."""
     folder = run_folder(run)
     loggers = make_loggers(folder, **_identity(folder))
     wandb_loggers = [x for x in loggers if isinstance(x, StageWandbLogger)]
