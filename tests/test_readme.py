@@ -43,6 +43,8 @@ def test_every_command_parses(command, monkeypatch):
     from importlib import import_module
 
     if module != "experiments.profile":
+        if (ROOT / module.replace(".", "/")).is_dir():
+            module = f"{module}.command"
         import_module(module)._parser().parse_args(arguments)
 
 

@@ -14,7 +14,7 @@ from lightning_modules import load_codec
 from lightning_modules.base import bits_to_bpp
 from lightning_modules.codec import DesyncError, Packet
 
-CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 
 
 def shipped():
@@ -356,7 +356,7 @@ def test_another_process_decodes_the_same_frames(tmp_path):
     subprocess.run(
         [sys.executable, "-c", DECODE, str(tmp_path)],
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     differing = [
         case

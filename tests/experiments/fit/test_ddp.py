@@ -14,7 +14,7 @@ import yaml
 
 from experiments.fit.command import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 SCHEDULE = {
     "model": {"class_path": "UI2C", "init_args": {"size": "tiny"}},

@@ -18,7 +18,7 @@ from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.workers import Handover
 from lightning_modules.ui2c.codec import UI2CCodec
 
-CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
+CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from experiments.propagation.findings import Report
 from lightning_modules import load_codec
 from lightning_modules.codec import RateKnob
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 FRAMES = 12
 SIDE = 64
 CODECS = {
@@ -405,7 +405,7 @@ def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path
 
 def test_help_needs_no_torch():
     code = (
-        "import sys, experiments.propagation as p; p._parser().format_help(); "
+        "import sys, experiments.propagation.command as p; p._parser().format_help(); "
         "print([m for m in ('torch', 'numpy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run(

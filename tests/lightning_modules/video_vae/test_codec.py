@@ -11,7 +11,7 @@ from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.video_vae.codec import VideoVAECodec
 from video_vae_samples import SMALL, lively, scene
 
-CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
+CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from experiments.profile.command import count, main
 from lightning_modules import DHVC
 from lightning_modules.dhvc.codec import DHVCCodec
 
-CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
+CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 
 
 @pytest.fixture(scope="module")

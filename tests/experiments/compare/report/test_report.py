@@ -441,6 +441,6 @@ def test_naming_the_report_loads_nothing_heavy():
         "print(*{'torch', 'matplotlib', 'wandb', 'cv2', 'numpy'} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[4]
     done = subprocess.run(command, cwd=root, capture_output=True, check=True)
     assert done.stdout.strip() == b""

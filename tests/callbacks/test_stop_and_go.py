@@ -28,7 +28,7 @@ from callbacks.metrics import QualityMetrics
 from datamodules.whole_files import whole_or_nothing
 from lightning_modules.base import ValidationResult
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Module(LightningModule):

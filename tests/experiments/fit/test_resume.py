@@ -20,7 +20,7 @@ from experiments.fit.command import main
 from lightning_modules import load_codec
 from lightning_modules.base import CodecModule
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 SCHEDULE = {
     "model": {"class_path": "UI2C", "init_args": {"size": "tiny"}},

@@ -9,7 +9,7 @@ import torch
 from experiments.profile import command as profile
 from experiments.profile.command import main
 
-CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
+CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 
 
 def run(tmp_path, *arguments):

@@ -16,7 +16,7 @@ from datamodules.samples import leave_signals_to_parent
 from experiments.fit.run import end_loaders
 from fit_samples import SCHEDULE, TINY
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 
 def test_videos_smaller_than_the_crop_end_the_command(tmp_path):

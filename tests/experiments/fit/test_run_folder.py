@@ -15,7 +15,7 @@ import yaml
 from experiments.fit.run_folder import RunFolder
 from fit_samples import one_line, two_stages
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 HOLDER = """
 import os, sys, time

@@ -12,7 +12,7 @@ from lightning_modules.dual_domain.design import lagrangian
 from lightning_modules.dual_domain.module import DualDomain
 from lightning_modules.stages import Stage
 
-CONFIGS = Path(__file__).parents[1] / "experiments" / "configs"
+CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 
 
 def test_lambda_spans_its_range_geometrically():

@@ -16,7 +16,7 @@ from datamodules.writing import create_video
 from experiments.fit.command import main as fit
 from lightning_modules import load_codec
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH, FRAMES = 120, 146, 7
 
 

@@ -18,7 +18,7 @@ from experiments.evaluate import jobs as evaluation
 from experiments.evaluate.learned import LearnedCoder
 from experiments.results.result import Result
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 WIDTH, HEIGHT, FRAMES = 64, 48, 6
 
 

@@ -122,12 +122,13 @@ def both(tmp_path_factory):
             ]
             saved.append((name, precision, entries))
     torch.save(saved, folder / "packets.pt")
-    tests = Path(__file__).parent
+    here = Path(__file__).parent
+    root = here.parents[1]
     subprocess.run(
-        [sys.executable, "-c", OTHER_MACHINE, str(folder), str(tests)],
+        [sys.executable, "-c", OTHER_MACHINE, str(folder), str(here)],
         check=True,
-        cwd=tests.parent,
-        env={**os.environ, "PYTHONPATH": str(tests.parent)},
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     return own, torch.load(folder / "found.pt", weights_only=True)
 
