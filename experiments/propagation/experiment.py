@@ -15,8 +15,8 @@ from datamodules.sequences import (
     read_codes,
     source_kind,
 )
+from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.bitstreams.files import unit_options
-from experiments.cli import choose_device, coding_mode
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
 from experiments.propagation.drift import (

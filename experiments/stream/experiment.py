@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from datamodules.frames import VideoReader, open_video
-from experiments.cli import choose_device, coding_mode, track
+from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.cli import track
 from experiments.results.version import versions
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.link import Player, UdpLink, load_once
