@@ -39,7 +39,7 @@ import numpy.typing as npt
 from datamodules.dead_leaves import Floats, draw_uniform, paint_leaves
 from datamodules.frames import IMAGE_SUFFIXES, find_images, open_video
 from datamodules.sequence_files import VideoSequence
-from datamodules.source import found_in
+from datamodules.sources.source import found_in
 
 PATTERNS = (
     "blur",

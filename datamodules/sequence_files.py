@@ -28,7 +28,7 @@ from datamodules.frames import (
     read_y4m_codes,
     read_y4m_header,
 )
-from datamodules.readers import packet_stamps
+from datamodules.sources.readers import packet_stamps
 from datamodules.standard_sets import explain_size, parse_name
 from datamodules.yuv import (
     Codes,

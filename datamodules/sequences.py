@@ -33,7 +33,6 @@ from glob import iglob
 from pathlib import Path
 from typing import Any
 
-from datamodules.folder import VIDEO_SUFFIXES, find_videos
 from datamodules.frames import find_images
 from datamodules.motion_patterns import find_patterns
 from datamodules.sequence_files import (
@@ -45,7 +44,8 @@ from datamodules.sequence_files import (
     read_codes,
     source_kind,
 )
-from datamodules.source import found_in
+from datamodules.sources.folder import VIDEO_SUFFIXES, find_videos
+from datamodules.sources.source import found_in
 from datamodules.standard_sets import (
     STANDARD_SETS,
     StandardSequence,

@@ -10,14 +10,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.index import forget_errors
-from datamodules.named_sources import (
+from datamodules.sources.index import forget_errors
+from datamodules.sources.named_sources import (
     SourceName,
     build_source,
     check_source,
     expand,
 )
-from datamodules.samples import (
+from datamodules.sources.samples import (
     FIXED,
     Batch,
     GlobalBatches,
@@ -28,8 +28,8 @@ from datamodules.samples import (
     sample_seed,
     to_tensor,
 )
-from datamodules.source import ClipError, ClipSource
-from datamodules.vimeo90k import Vimeo90KSource, find_list
+from datamodules.sources.source import ClipError, ClipSource
+from datamodules.sources.vimeo90k import Vimeo90KSource, find_list
 
 logger = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from callbacks.interrupt import SaveOnSignal
 from callbacks.map_logger import MapLogger
 from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
-from datamodules.source import ClipError
+from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
 from experiments.options import TrackingOptions, TrainerOptions
 from experiments.run_folder import RunFolder, foreign

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from data_source_samples import write_video
-from datamodules import index as index_module
-from datamodules.folder import FolderSource
-from datamodules.source import ClipError
+from datamodules.sources import index as index_module
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
 
 

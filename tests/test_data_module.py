@@ -8,9 +8,9 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules.named_sources import build_source
-from datamodules.samples import GlobalBatches, TrainingClips, collate
-from datamodules.source import ClipError, ClipSource
+from datamodules.sources.named_sources import build_source
+from datamodules.sources.samples import GlobalBatches, TrainingClips, collate
+from datamodules.sources.source import ClipError, ClipSource
 from datamodules.video import VideoDataModule
 
 

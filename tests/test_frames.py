@@ -13,8 +13,8 @@ from datamodules.frames import (
     read_y4m_codes,
     read_y4m_header,
 )
-from datamodules.index import examine
-from datamodules.readers import PyAvReader
+from datamodules.sources.index import examine
+from datamodules.sources.readers import PyAvReader
 from datamodules.writing import create_video
 from datamodules.yuv import yuv420_frame_size
 

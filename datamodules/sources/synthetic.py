@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.readers import opencv
-from datamodules.source import ClipSource, Frames, Rng
+from datamodules.sources.readers import opencv
+from datamodules.sources.source import ClipSource, Frames, Rng
 
 Floats = npt.NDArray[np.float32]
 

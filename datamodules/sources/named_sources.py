@@ -4,12 +4,12 @@ import os
 import re
 from typing import Literal, TypeAlias
 
-from datamodules import folder, openvid, vimeo90k
-from datamodules.folder import FolderSource
-from datamodules.openvid import OpenVidSource, find_tables
-from datamodules.source import ClipSource, check_root
-from datamodules.synthetic import SyntheticSource
-from datamodules.vimeo90k import Split, Vimeo90KSource, find_list
+from datamodules.sources import folder, openvid, vimeo90k
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.openvid import OpenVidSource, find_tables
+from datamodules.sources.source import ClipSource, check_root
+from datamodules.sources.synthetic import SyntheticSource
+from datamodules.sources.vimeo90k import Split, Vimeo90KSource, find_list
 
 SourceName: TypeAlias = Literal["synthetic", "folder", "vimeo90k", "openvid"]
 

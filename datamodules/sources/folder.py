@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.index import index_videos, png_names
-from datamodules.readers import PyAvReader, ReaderCache, has_decord, read_pngs
-from datamodules.source import (
+from datamodules.sources.index import index_videos, png_names
+from datamodules.sources.readers import PyAvReader, ReaderCache, has_decord, read_pngs
+from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,

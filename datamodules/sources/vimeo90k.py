@@ -7,8 +7,8 @@ CompressAI reads them, and as one line per frame (the DVC re-implementation).
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from datamodules.readers import read_pngs
-from datamodules.source import (
+from datamodules.sources.readers import read_pngs
+from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,

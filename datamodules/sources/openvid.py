@@ -8,8 +8,8 @@ import logging
 from pathlib import Path
 from typing import ClassVar
 
-from datamodules.folder import VIDEO_SUFFIXES, FileSource
-from datamodules.source import check_root, found_in
+from datamodules.sources.folder import VIDEO_SUFFIXES, FileSource
+from datamodules.sources.source import check_root, found_in
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from datamodules.readers import first_line, packet_stamps
-from datamodules.source import ClipError
+from datamodules.sources.readers import first_line, packet_stamps
+from datamodules.sources.source import ClipError
 from datamodules.whole_files import whole_or_nothing
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from datamodules.source import ClipError, Frames
+from datamodules.sources.source import ClipError, Frames
 
 
 class Reader(Protocol):
