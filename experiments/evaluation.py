@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from datamodules.sequences import SEQUENCES
 from experiments.coder import Coder, Settings
 from experiments.coding import check_folder
 from experiments.measurement import measure
@@ -20,11 +21,6 @@ from experiments.parts import Job, Parts, Rate, check_sources
 from experiments.processes import WorkerProcess
 from experiments.result_table import print_result
 from experiments.results import METRICS, Result
-
-SEQUENCES = """\
-test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset JSON of DCVC, any
-folder of videos, one video, or patterns, patterns:N, patterns=DIR (eight synthetic
-motions over N pictures, procedural or of a folder)"""
 
 PICTURES = (0, 31)
 
@@ -184,7 +180,8 @@ def measure_all(
         ValueError: Jobs failed, and the others' parts are kept; or what there is
             belongs to another codec, protocol or video.
     """
-    from datamodules.sequences import find_sequences, frames_to_read
+    from datamodules.sequences.files import frames_to_read
+    from datamodules.sequences.find import find_sequences
 
     rank, world = rank_and_world()
     sequences = find_sequences(options.sequences)

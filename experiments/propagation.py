@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from datamodules.sequences import SEQUENCES
 from experiments.coding import add_device_options, run_command
-from experiments.evaluation import SEQUENCES
 from experiments.propagating.numbers import DEFAULT_TESTS, TESTS
 from experiments.streams import add_unit_options
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from datamodules.frames import VideoError
-from datamodules.sequences import (
+from datamodules.sequences.files import (
     VideoSequence,
-    find_sequences,
     frames_to_read,
     read_codes,
     source_kind,
 )
+from datamodules.sequences.find import find_sequences
 from sequence_samples import codes_of, same, write_pngs, write_raw, write_y4m
 
 

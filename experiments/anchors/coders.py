@@ -13,7 +13,7 @@ from experiments.anchors.settings import Preset
 from experiments.coder import Coder, Cost
 
 if TYPE_CHECKING:
-    from datamodules.sequences import VideoSequence
+    from datamodules.sequences.files import VideoSequence
     from datamodules.yuv import Codes, Colour, Planes
     from experiments.anchors.pictures import PixelFormat
 

@@ -9,12 +9,8 @@ from typing import Any
 
 import torch
 
-from datamodules.sequences import (
-    VideoSequence,
-    find_sequences,
-    read_codes,
-    source_kind,
-)
+from datamodules.sequences.files import VideoSequence, read_codes, source_kind
+from datamodules.sequences.find import find_sequences
 from experiments.coding import choose_device, coding_mode
 from experiments.propagating.bench import Bench, Grid, LeftOut
 from experiments.propagating.control import of_sweep, sawtooth, sweep, target_rate

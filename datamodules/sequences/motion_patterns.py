@@ -36,9 +36,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.dead_leaves import Floats, draw_uniform, paint_leaves
 from datamodules.frames import IMAGE_SUFFIXES, find_images, open_video
-from datamodules.sequence_files import VideoSequence
+from datamodules.sequences.dead_leaves import Floats, draw_uniform, paint_leaves
+from datamodules.sequences.files import VideoSequence
 from datamodules.sources.source import found_in
 
 PATTERNS = (

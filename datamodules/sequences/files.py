@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from datamodules.frames import (
@@ -28,8 +30,8 @@ from datamodules.frames import (
     read_y4m_codes,
     read_y4m_header,
 )
+from datamodules.sequences.standard_sets import explain_size, parse_name
 from datamodules.sources.readers import packet_stamps
-from datamodules.standard_sets import explain_size, parse_name
 from datamodules.yuv import (
     Codes,
     Colour,
@@ -39,10 +41,18 @@ from datamodules.yuv import (
     yuv420_frame_size,
 )
 
-if TYPE_CHECKING:
-    from datamodules.motion_patterns import MotionClip
-
 STORED_PLANES = "8-bit 4:2:0 planes as stored"
+
+
+class ComputedClip(Protocol):
+    """Frames that no file holds."""
+
+    @property
+    def origin(self) -> str:
+        """Say what they are computed from, for the record."""
+
+    def frames(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Compute frames (H, W, 3), RGB, 0..255."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class VideoSequence:
     fps: Fraction
     frames: int | None
     listed: bool = False
-    clip: "MotionClip | None" = None
+    clip: ComputedClip | None = None
 
 
 def frames_to_read(sequence: VideoSequence, max_frames: int | None) -> int | None:

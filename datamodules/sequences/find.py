@@ -6,7 +6,7 @@ What to measure on is said by any number of texts, each of which is one of these
 * ``uvg=ROOT``: a standard set (``uvg``, ``mcl_jcv``, ``hevc_b`` to ``hevc_e``), whole.
   Below ROOT, each sequence is one 8-bit 4:2:0 ``.yuv`` or ``.y4m``, or one directory
   of PNG images, whose name begins with the sequence's in any case. It has the size
-  and all the frames of :mod:`datamodules.standard_sets`, or it is refused.
+  and all the frames of :mod:`datamodules.sequences.standard_sets`, or it is refused.
 * ``uvg:Beauty,Jockey=ROOT``: some sequences of a standard set.
 * ``FILE.json``: DCVC's configuration of test sets. Of each file the first ``frames``
   frames are used; ``gop`` and ``intra_period`` are not, the protocol says those.
@@ -15,12 +15,12 @@ What to measure on is said by any number of texts, each of which is one of these
   the directory's name. The name of a raw file says what it is:
   ``name_416x240_50.yuv``.
 * One video, raw file or image: part of a set with its directory's name.
-* ``patterns``: the eight motions of :mod:`datamodules.motion_patterns` over procedural
-  pictures, each a set, ``motion_blur`` to ``motion_zoom``; needs no file.
+* ``patterns``: the eight motions of :mod:`datamodules.sequences.motion_patterns` over
+  procedural pictures, each a set, ``motion_blur`` to ``motion_zoom``; needs no file.
   ``patterns:N``: over N pictures. ``patterns=DIR``, ``patterns:N=DIR``: over the first
   pictures of a folder, such as the test set of CLIC2020.
 
-How frames are read is said in :mod:`datamodules.sequence_files`.
+How frames are read is said in :mod:`datamodules.sequences.files`.
 """
 
 import json
@@ -34,33 +34,22 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.frames import find_images
-from datamodules.motion_patterns import find_patterns
-from datamodules.sequence_files import (
+from datamodules.sequences.files import (
     VideoSequence,
     check_content,
     examine,
-    frames_to_read,
     image_number,
-    read_codes,
-    source_kind,
 )
-from datamodules.sources.folder import VIDEO_SUFFIXES, find_videos
-from datamodules.sources.source import found_in
-from datamodules.standard_sets import (
+from datamodules.sequences.motion_patterns import find_patterns
+from datamodules.sequences.standard_sets import (
     STANDARD_SETS,
     StandardSequence,
     find_standard,
     parse_name,
     set_key,
 )
-
-__all__ = [
-    "VideoSequence",
-    "find_sequences",
-    "frames_to_read",
-    "read_codes",
-    "source_kind",
-]
+from datamodules.sources.folder import VIDEO_SUFFIXES, find_videos
+from datamodules.sources.source import found_in
 
 PATTERNS_KEY = "patterns"
 
