@@ -132,7 +132,7 @@ def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Setting
     if options.vmaf:
         if options.colour != "yuv420":
             raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
-        from experiments.anchors.ffmpeg import find_ffmpeg
+        from datamodules.ffmpeg import find_ffmpeg
 
         find_ffmpeg()
     return Settings(
