@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.frames import VideoError
+from datamodules.video_reader import VideoError
 from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import Codes, quantise, rgb_to_planes
 

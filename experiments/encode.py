@@ -37,7 +37,7 @@ from experiments.streams import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.frames import VideoReader
+    from datamodules.video_reader import VideoReader
     from lightning_modules.bitstream import StreamHeader
     from lightning_modules.codec import RateKnob, VideoCodec
 

@@ -14,12 +14,8 @@ from PIL import Image
 from data_source_samples import numbers, rng, write_video
 from datamodules.sources import readers as readers_module
 from datamodules.sources.folder import FolderSource
-from datamodules.sources.readers import (
-    DecordReader,
-    PyAvReader,
-    ReaderCache,
-    open_reader,
-)
+from datamodules.sources.pyav_reader import PyAvReader
+from datamodules.sources.readers import DecordReader, ReaderCache, open_reader
 from datamodules.sources.source import window
 
 

@@ -14,7 +14,8 @@ import torch
 import dhvc_samples
 import lightning_modules
 import video_vae_samples
-from datamodules.sequences.files import VideoSequence, examine, source_kind
+from datamodules.sequences.content import examine
+from datamodules.sequences.files import VideoSequence, source_kind
 from experiments import evaluate, evaluation
 from experiments.coder import Coder, Cost
 from experiments.evaluation import (

@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.frames import VideoError
 from datamodules.sequences.files import (
     VideoSequence,
     frames_to_read,
@@ -14,6 +13,7 @@ from datamodules.sequences.files import (
     source_kind,
 )
 from datamodules.sequences.find import find_sequences
+from datamodules.video_reader import VideoError
 from sequence_samples import codes_of, same, write_pngs, write_raw, write_y4m
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.frames import VideoReader, open_video
+from datamodules.frames import open_video
+from datamodules.video_reader import VideoReader
 from experiments.coding import choose_device, coding_mode, track
 from experiments.streaming.channel import Echoes, Losses
 from experiments.streaming.link import Player, UdpLink, load_once

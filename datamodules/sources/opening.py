@@ -1,9 +1,10 @@
-"""Sources by name: what is told of one at once, and opening it."""
+"""Sources by name: what is told of them at once, and opening those of a run."""
 
-import os
-import re
-from typing import Literal, TypeAlias
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from datamodules.options import DataOptions, SourceName
 from datamodules.sources import folder, openvid, vimeo90k
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.openvid import OpenVidSource, find_tables
@@ -11,12 +12,60 @@ from datamodules.sources.source import ClipSource, check_root
 from datamodules.sources.synthetic import SyntheticSource
 from datamodules.sources.vimeo90k import Split, Vimeo90KSource, find_list
 
-SourceName: TypeAlias = Literal["synthetic", "folder", "vimeo90k", "openvid"]
-
-SYNTHETIC_VALIDATION = 2**32
+logger = logging.getLogger(__name__)
 
 HOLDS = {"folder": folder.HOLDS, "vimeo90k": vimeo90k.HOLDS, "openvid": openvid.HOLDS}
 """What the root of each source that has one should hold."""
+
+
+@dataclass(frozen=True)
+class OpenSources:
+    """What a run reads.
+
+    Attributes:
+        train: Source of the training clips.
+        train_items: Its videos that are trained on.
+        val: Source of the validation clips.
+        val_items: Its videos that validate.
+        note: What validates, in words.
+    """
+
+    train: ClipSource
+    train_items: Sequence[int]
+    val: ClipSource
+    val_items: Sequence[int]
+    note: str
+
+
+def open_sources(options: DataOptions) -> OpenSources:
+    """Open the sources of a run and share their videos out.
+
+    Raises:
+        ValueError: A source holds no video that can be used.
+    """
+    train = build_source(options.source, options.root, options.list_file)
+    everything, most = range(len(train)), options.val_clips
+    if most == 0:
+        return OpenSources(train, everything, train, (), "no validation")
+    given = options.validation
+    separate = build_source(*given, "test") if given else train.test_part()
+    if separate is not None:
+        # Spread over the whole source, because neighbours in a list look alike.
+        count = min(most, len(separate))
+        items = [place * len(separate) // count for place in range(count)]
+        note = f"validation: {count} of {separate.describe()}"
+        return OpenSources(train, everything, separate, items, note)
+    if len(train) >= 2 * most:
+        kept = len(train) - most
+        note = f"validation: the last {most} videos, held out of training"
+        return OpenSources(train, everything[:kept], train, everything[kept:], note)
+    count = min(most, len(train))
+    note = (
+        f"validation: {count} of the training videos, because {len(train)} are too few "
+        f"to hold {most} out"
+    )
+    logger.warning("%s", note)
+    return OpenSources(train, everything, train, everything[:count], note)
 
 
 def build_source(
@@ -37,28 +86,24 @@ def build_source(
         ValueError: There is no such source, nothing for it under ``root``, or ``root``
             names an environment variable that is not set.
     """
-    root = check_source(source, root, list_file)
+    check_source(source, root, list_file)
     if source == "vimeo90k":
         return Vimeo90KSource(root, list_file, split)
     if source == "openvid":
         return OpenVidSource(root, list_file)
     if source == "folder":
         return FolderSource(root)
-    return SyntheticSource(first=SYNTHETIC_VALIDATION if split == "test" else 0)
+    scenes = SyntheticSource()
+    return scenes.test_part() if split == "test" else scenes
 
 
-def check_source(
-    source: SourceName, root: str | None, list_file: str | None
-) -> str | None:
+def check_source(source: SourceName, root: str | None, list_file: str | None) -> None:
     """Check what can be told of a source at once, without looking for its videos.
 
     Args:
         source: Its name.
         root: Its directory.
         list_file: Its list, if it is not where the source has it.
-
-    Returns:
-        The root, expanded.
 
     Raises:
         ValueError: There is no such source, root or list, or ``root`` names an
@@ -69,7 +114,6 @@ def check_source(
             f"there is no source {source!r}: choose synthetic, folder, vimeo90k or "
             "openvid"
         )
-    root = expand(root)
     if source == "synthetic" and root is not None:
         raise ValueError(
             f"source 'synthetic' has no root, but got {root!r}: to read videos from "
@@ -83,22 +127,3 @@ def check_source(
             find_list(path, "train", list_file)
         elif list_file is not None:
             find_tables(path, list_file)
-    return root
-
-
-def expand(root: str | None) -> str | None:
-    """Expand ``~`` and environment variables in a directory's name.
-
-    Raises:
-        ValueError: A variable is not set.
-    """
-    if root is None:
-        return None
-    expanded = os.path.expandvars(os.path.expanduser(root))
-    if unset := re.search(r"\$(?:\{(\w+)\}|(\w+))", expanded):
-        raise ValueError(
-            f"root {root!r}: the environment variable {unset[1] or unset[2]} is not "
-            "set; set it to that directory, or give the directory itself (--data.root, "
-            "or `data: {root: ...}` in the stage's row)"
-        )
-    return expanded
