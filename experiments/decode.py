@@ -8,7 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.coding import (
+from experiments.bitstreams.files import (
+    StreamDecoder,
+    add_pipeline_option,
+    add_unit_options,
+    load_decoder,
+    open_stream,
+    unit_options,
+)
+from experiments.cli import (
     check_paths,
     choose_device,
     coding_mode,
@@ -16,14 +24,6 @@ from experiments.coding import (
     speed,
     summary,
     track,
-)
-from experiments.streams import (
-    StreamDecoder,
-    add_pipeline_option,
-    add_unit_options,
-    load_decoder,
-    open_stream,
-    unit_options,
 )
 
 if TYPE_CHECKING:

@@ -12,7 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.coding import (
+from experiments.bitstreams.files import (
+    Coded,
+    add_pipeline_option,
+    add_unit_options,
+    code_video,
+    unit_options,
+)
+from experiments.cli import (
     add_device_options,
     check_paths,
     choose_device,
@@ -25,13 +32,6 @@ from experiments.coding import (
     speed,
     summary,
     track,
-)
-from experiments.streams import (
-    Coded,
-    add_pipeline_option,
-    add_unit_options,
-    code_video,
-    unit_options,
 )
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _search(
     Raises:
         ValueError: The target is out of reach, or the input can be read only once.
     """
-    from experiments.rate_search import deviation, search_rate
+    from experiments.bitstreams.rate_search import deviation, search_rate
 
     if not (options.input.is_file() or options.input.is_dir()):
         raise ValueError(

@@ -1,6 +1,6 @@
 """What every metric of a result is and needs, and whether it is there."""
 
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 
 def describe_metrics() -> str:

@@ -78,6 +78,6 @@ def test_a_wrong_import_is_seen(name, source):
 
 
 def test_no_file_is_longer_than_500_lines():
-    files = [*FILES, *(ROOT / "tests").glob("*.py")]
+    files = [*FILES, *(ROOT / "tests").rglob("*.py")]
     lengths = {p.relative_to(ROOT): p.read_text().count("\n") for p in files}
     assert {p: n for p, n in lengths.items() if n > 500} == {}

@@ -36,13 +36,15 @@ def test_every_command_parses(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     _, _, module, *arguments = shlex.split(command)
     if module == "experiments.fit":
-        from experiments.options import build_parser
+        from experiments.fit.options import build_parser
 
         build_parser(module, "").parse_args(arguments)
         return
     from importlib import import_module
 
     if module != "experiments.profile":
+        if (ROOT / module.replace(".", "/")).is_dir():
+            module = f"{module}.command"
         import_module(module)._parser().parse_args(arguments)
 
 
