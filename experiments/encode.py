@@ -31,7 +31,7 @@ from experiments.cli import check_paths, option, parse, run_command, track
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.frames import VideoReader
+    from datamodules.video_reader import VideoReader
     from lightning_modules.bitstream import StreamHeader
     from lightning_modules.codec import RateKnob, VideoCodec
 

@@ -188,7 +188,7 @@ def _definition(metric: str) -> str:
 
 
 def _compressai_sequence(source: Any) -> SequenceResult:
-    from datamodules.standard_sets import parse_name
+    from datamodules.sequences.standard_sets import parse_name
 
     if not isinstance(source, str):
         return SequenceResult("compressai", "mean", 0, 0, Fraction(0), 0)

@@ -26,7 +26,7 @@ def reason_of(name: str) -> str | None:
     """
     from callbacks.brisque import check_brisque
     from callbacks.distribution_metrics import check_inception
-    from experiments.anchor.ffmpeg import find_ffmpeg
+    from datamodules.ffmpeg import find_ffmpeg
     from lightning_modules.perceptual import check_lpips
 
     try:

@@ -13,7 +13,7 @@ from experiments.anchor.settings import Preset
 from experiments.evaluate.coder import Coder, Cost
 
 if TYPE_CHECKING:
-    from datamodules.sequences import VideoSequence
+    from datamodules.sequences.files import VideoSequence
     from datamodules.yuv import Codes, Colour, Planes
     from experiments.anchor.pictures import PixelFormat
 

@@ -7,34 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
+from datamodules.ffmpeg import INSTALL, find_ffmpeg
+from datamodules.writing import write_picture
 from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
-from experiments.anchor.pictures import PixelFormat, read_picture, write_picture
+from experiments.anchor.pictures import PixelFormat, read_picture
 from experiments.anchor.settings import Preset
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes
 
-INSTALL = "pip install 'imageio-ffmpeg>=0.8.1' (the suite's extra anchors)"
-
 COLOUR_TAGS = (
     "-color_range pc -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 ).split()
-
-
-def find_ffmpeg() -> str:
-    """Return the path of imageio-ffmpeg's program.
-
-    Raises:
-        ValueError: It is not installed.
-    """
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        raise ValueError(f"this needs an FFmpeg with VVenC: {INSTALL}") from None
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise ValueError(f"imageio-ffmpeg has no program here: {error}") from error
 
 
 class FFmpegCoder(AnchorCoder):

@@ -131,12 +131,6 @@ def from_samples(
     return rgb_to_planes(yuv_to_rgb(yuv).clamp(0, 1), "rgb")
 
 
-def write_picture(file: IO[bytes], samples: Codes) -> None:
-    """Append a picture's planes to a raw file."""
-    for plane in samples:
-        file.write(np.ascontiguousarray(plane).tobytes())
-
-
 def read_picture(
     file: IO[bytes], pixel_format: PixelFormat, height: int, width: int
 ) -> Codes | None:

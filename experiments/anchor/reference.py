@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datamodules.writing import write_picture
 from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
 from experiments.anchor.pictures import (
     PIXEL_FORMATS,
     PixelFormat,
     read_picture,
-    write_picture,
 )
 from experiments.anchor.settings import Preset
 

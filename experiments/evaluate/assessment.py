@@ -22,7 +22,7 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
     Raises:
         ValueError: The codec fails, or gives another number of frames.
     """
-    from datamodules.sequences import read_codes, source_kind
+    from datamodules.sequences.files import read_codes, source_kind
     from experiments.evaluate.features import SampleFeatures
 
     sequence, colour = job.sequence, settings.colour
@@ -97,7 +97,7 @@ class Assessment:
         gallery: "Gallery",
         samples: "SampleFeatures",
     ) -> None:
-        from datamodules.sequences import read_codes
+        from datamodules.sequences.files import read_codes
         from experiments.anchors.vmaf import Vmaf
         from experiments.measure import Meter
 

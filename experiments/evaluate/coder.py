@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.results.result import Protocol
 
 if TYPE_CHECKING:
-    from datamodules.sequences import VideoSequence
+    from datamodules.sequences.files import VideoSequence
     from datamodules.yuv import Codes, Colour, Planes
 
 

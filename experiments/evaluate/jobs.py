@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from datamodules.sequences import SEQUENCES
 from experiments.bitstreams.processes import WorkerProcess
 from experiments.cli import check_folder
 from experiments.evaluate.assessment import measure
@@ -20,11 +21,6 @@ from experiments.evaluate.parts import Job, Parts, Rate, check_sources
 from experiments.evaluate.show import print_result
 from experiments.metric_table import LPIPS_NETS
 from experiments.results.result import METRICS, Result
-
-SEQUENCES = """\
-test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset JSON of DCVC, any
-folder of videos, one video, or patterns, patterns:N, patterns=DIR (eight synthetic
-motions over N pictures, procedural or of a folder)"""
 
 PICTURES = (0, 31)
 
@@ -136,7 +132,7 @@ def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Setting
     if options.vmaf:
         if options.colour != "yuv420":
             raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
-        from experiments.anchor.ffmpeg import find_ffmpeg
+        from datamodules.ffmpeg import find_ffmpeg
 
         find_ffmpeg()
     return Settings(
@@ -184,7 +180,8 @@ def measure_all(
         ValueError: Jobs failed, and the others' parts are kept; or what there is
             belongs to another codec, protocol or video.
     """
-    from datamodules.sequences import find_sequences, frames_to_read
+    from datamodules.sequences.files import frames_to_read
+    from datamodules.sequences.find import find_sequences
 
     rank, world = rank_and_world()
     sequences = find_sequences(options.sequences)

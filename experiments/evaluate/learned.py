@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from datamodules.sequences import VideoSequence
+    from datamodules.sequences.files import VideoSequence
     from datamodules.yuv import Codes, Colour, Planes
     from lightning_modules.bitstream import StreamHeader
     from lightning_modules.codec import VideoCodec

@@ -25,7 +25,7 @@ from experiments.results.result import (
 )
 
 if TYPE_CHECKING:
-    from datamodules.sequences import VideoSequence
+    from datamodules.sequences.files import VideoSequence
 
 # A set or name that files are called by as it is: no dots, and no hash at its end.
 ORDINARY = "(?!.*-[0-9a-f]{8}$)[A-Za-z0-9_-]+"
@@ -278,7 +278,7 @@ def check_sources(
         ValueError: A sequence has another size, rate, length or source than the video
             of the same set and name that was measured.
     """
-    from datamodules.sequences import frames_to_read, source_kind
+    from datamodules.sequences.files import frames_to_read, source_kind
 
     stored = {sequence.key: sequence for sequence in result.sequences}
     changes = []

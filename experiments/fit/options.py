@@ -115,7 +115,7 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     from jsonargparse import ActionConfigFile, ArgumentParser
 
     import lightning_modules
-    from datamodules.video import VideoDataModule
+    from datamodules.options import DataOptions
     from lightning_modules.base import CodecModule
     from lightning_modules.stages import Shrink, Stage
 
@@ -172,7 +172,7 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
         "online and offline insist; csv: only metrics.csv, which all but none write.",
     )
     parser.add_subclass_arguments(CodecModule, "model", required=True)
-    parser.add_class_arguments(VideoDataModule, "data")
+    parser.add_class_arguments(DataOptions, "data")
     parser.add_argument(
         "--stages", type=list[Stage], help="The schedule: one row, one Trainer.fit."
     )

@@ -38,7 +38,7 @@ from callbacks.interrupt import SaveOnSignal
 from callbacks.map_logger import MapLogger
 from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
-from datamodules.source import ClipError
+from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.run_folder import RunFolder, foreign
@@ -84,13 +84,14 @@ def train(options: dict[str, Any], config: Namespace) -> int:
     stages, first = schedule(config)
     folder = RunFolder(Path(options["runs_dir"]) / options["run"])
     module: CodecModule = config.model
+    data = VideoDataModule(config.data)
     done = folder.steps_done(stages)
     for index, stage in enumerate(stages):
         # All rows are checked before the first one has cost a day.
         module.start_stage(stage, index, len(stages), 0)
         # Those that still run: the data of finished ones may have gone.
         if index >= first and (done[index] or 0) < stage.steps:
-            start_data(config.data, stage, index)
+            start_data(data, stage, index)
     report = ""
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from)
@@ -103,7 +104,7 @@ def train(options: dict[str, Any], config: Namespace) -> int:
             if report:
                 print(report)
             folder.write_config(options)
-        run = Run(folder, module, config, options, stages)
+        run = Run(folder, module, data, config, options, stages)
         try:
             with loader_errors():
                 received = run.go_on(first, done)
@@ -111,7 +112,7 @@ def train(options: dict[str, Any], config: Namespace) -> int:
             end_loaders()
             close_loggers(run.loggers)
     # All ranks take part in it, one of them prints it.
-    skipped = config.data.failure_report()
+    skipped = data.failure_report()
     if _is_rank_zero():
         points = module.codec.rate_knob.points
         rate = points[(len(points) - 1) // 2]
@@ -223,6 +224,7 @@ class Run:
     Args:
         folder: Where it lies.
         module: What trains.
+        data: What it trains on.
         config: Instantiated options.
         options: The same as plain values, for the loggers.
         stages: The rows, in order.
@@ -232,13 +234,14 @@ class Run:
         self,
         folder: RunFolder,
         module: CodecModule,
+        data: VideoDataModule,
         config: Namespace,
         options: dict[str, Any],
         stages: list[Stage],
     ) -> None:
         self.folder = folder
         self.module = module
-        self.data: VideoDataModule = config.data
+        self.data = data
         self.trainer_options: TrainerOptions = config.trainer
         self.tracking: TrackingOptions = config.tracking
         self.seed: int = config.seed

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.readers import first_line
+from datamodules.sources.pyav_reader import first_line
 from lightning_modules import codec_weights
 from lightning_modules.video_vae.released import Released, find_released
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 from torch import Tensor
 
-from datamodules.sequences import VideoSequence, read_codes
+from datamodules.sequences.files import VideoSequence, read_codes
 from datamodules.yuv import dequantise, planes_to_rgb
 from experiments.bitstreams.coding_mode import psnr
 from lightning_modules.codec import Packet, RateKnob, VideoCodec

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from datamodules.sequences import SEQUENCES
 from experiments.bitstreams.files import add_unit_options
 from experiments.cli import add_device_options, run_command
-from experiments.evaluate.jobs import SEQUENCES
 from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
 
 EPILOG = """\

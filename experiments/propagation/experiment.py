@@ -9,12 +9,8 @@ from typing import Any
 
 import torch
 
-from datamodules.sequences import (
-    VideoSequence,
-    find_sequences,
-    read_codes,
-    source_kind,
-)
+from datamodules.sequences.files import VideoSequence, read_codes, source_kind
+from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.bitstreams.files import unit_options
 from experiments.propagation.bench import Bench, Grid, LeftOut

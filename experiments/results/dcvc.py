@@ -144,7 +144,7 @@ def _definition(metric: str, is_anchor: bool) -> str:
 
 
 def _sequence(set_name: str, name: str, entry: Mapping[str, Any]) -> SequenceResult:
-    from datamodules.standard_sets import find_standard, parse_name, set_key
+    from datamodules.sequences.standard_sets import find_standard, parse_name, set_key
 
     stem = re.sub(r"\.(yuv|y4m)$", "", name, flags=re.IGNORECASE)
     standard = find_standard(set_name, stem)
@@ -273,7 +273,7 @@ def to_dcvc(result: Result) -> dict[str, Any]:
 
 
 def _their_names(sequence: SequenceResult, is_yuv: bool) -> tuple[str, str]:
-    from datamodules.standard_sets import STANDARD_SETS
+    from datamodules.sequences.standard_sets import STANDARD_SETS
 
     members = STANDARD_SETS.get(sequence.set, ())
     size = (sequence.width, sequence.height)

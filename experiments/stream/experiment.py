@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.frames import VideoReader, open_video
+from datamodules.frames import open_video
+from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.cli import track
 from experiments.results.version import versions

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from data_source_samples import write_video
-from datamodules import index as index_module
-from datamodules.folder import FolderSource
-from datamodules.source import ClipError
+from datamodules.options import DataOptions
+from datamodules.sources import index as index_module
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
 
 
@@ -20,7 +21,9 @@ def _own_cache(monkeypatch, tmp_path):
 
 
 def start(crop=16, base=None, **row):
-    data = VideoDataModule(**{"workers": 0, "val_clips": 1, **(base or {})})
+    data = VideoDataModule(
+        DataOptions(**{"workers": 0, "val_clips": 1, **(base or {})})
+    )
     data.start_stage(0, 3, crop, 4, **row)
     return data
 

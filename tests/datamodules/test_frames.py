@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.frames import (
-    VideoError,
-    open_video,
-    read_y4m_codes,
-    read_y4m_header,
-)
-from datamodules.index import examine
-from datamodules.readers import PyAvReader
+from datamodules.frames import open_video
+from datamodules.sources.index import examine
+from datamodules.sources.pyav_reader import PyAvReader
+from datamodules.video_reader import VideoError
 from datamodules.writing import create_video
+from datamodules.y4m import read_y4m_codes, read_y4m_header
 from datamodules.yuv import yuv420_frame_size
 
 FPS = Fraction(30000, 1001)

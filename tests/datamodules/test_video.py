@@ -8,9 +8,10 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules.named_sources import build_source
-from datamodules.samples import GlobalBatches, TrainingClips, collate
-from datamodules.source import ClipError, ClipSource
+from datamodules.options import DataOptions
+from datamodules.sources.opening import build_source
+from datamodules.sources.samples import GlobalBatches, TrainingClips, collate
+from datamodules.sources.source import ClipError, ClipSource
 from datamodules.video import VideoDataModule
 
 
@@ -58,7 +59,8 @@ def fake_trainer(step=0, rank=0, world_size=1, accumulate=1):
 
 
 def module(trainer=None, batch_size=4, **options):
-    data = VideoDataModule(**{"workers": 0, "val_clips": 2, "val_crop": 32, **options})
+    options = {"workers": 0, "val_clips": 2, "val_crop": 32, **options}
+    data = VideoDataModule(DataOptions(**options))
     data.trainer = trainer or fake_trainer()
     data.start_stage(1, frames=3, crop=16, batch_size=batch_size)
     data.setup("fit")
@@ -244,7 +246,7 @@ class Recorder(LightningModule):
 
 
 def fit(tmp_path, steps, resume=None, accumulate=1, workers=0):
-    data = VideoDataModule(workers=workers, val_clips=2, val_crop=32)
+    data = VideoDataModule(DataOptions(workers=workers, val_clips=2, val_crop=32))
     data.start_stage(0, frames=2, crop=16, batch_size=4)
     recorder = Recorder()
     trainer = Trainer(
@@ -406,9 +408,9 @@ def test_a_source_that_makes_no_sense_is_refused(tmp_path):
     with pytest.raises(ValueError, match="'folder' has no list_file"):
         build_source("folder", str(tmp_path), "a.csv")
     with pytest.raises(ValueError, match="val_clips is -1"):
-        VideoDataModule(val_clips=-1)
+        DataOptions(val_clips=-1)
     with pytest.raises(ValueError, match="start_stage"):
-        VideoDataModule().train_dataloader()
+        VideoDataModule(DataOptions()).train_dataloader()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

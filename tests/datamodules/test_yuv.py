@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.writing import write_picture
 from datamodules.yuv import (
     chroma_size,
     dequantise,
@@ -12,7 +13,6 @@ from datamodules.yuv import (
     read_yuv420_frame,
     rgb_to_planes,
     rgb_to_yuv,
-    write_yuv420_frame,
     yuv420_frame_size,
     yuv420_to_444,
     yuv444_to_420,
@@ -121,12 +121,13 @@ def test_rgb_of_planes_is_clamped():
 
 @pytest.mark.parametrize("depth", [8, 10])
 def test_a_written_frame_reads_back_exactly(depth):
+    sample = "u1" if depth == 8 else "<u2"
     codes = [
-        np.random.default_rng(i).integers(0, 2**depth, shape)
+        np.random.default_rng(i).integers(0, 2**depth, shape).astype(sample)
         for i, shape in enumerate([(5, 7), (3, 4), (3, 4)])
     ]
     file = io.BytesIO()
-    write_yuv420_frame(file, tuple(codes), depth)
+    write_picture(file, tuple(codes))
     assert file.tell() == yuv420_frame_size(5, 7, depth) == 59 * (1 + (depth > 8))
     file.seek(0)
     for ours, plane in zip(read_yuv420_frame(file, 5, 7, depth), codes, strict=True):
@@ -135,8 +136,9 @@ def test_a_written_frame_reads_back_exactly(depth):
 
 def test_ten_bit_samples_are_little_endian_words():
     file = io.BytesIO()
-    codes = tuple(np.full((1, 1), value) for value in (0x0102, 1, 0x3FF))
-    write_yuv420_frame(file, codes, 10)
+    values = (0x0102, 1, 0x3FF)
+    planes = tuple(torch.full((1, 1), value / 0x3FF) for value in values)
+    write_picture(file, quantise(planes, 10))
     assert file.getvalue() == bytes([0x02, 0x01, 0x01, 0x00, 0xFF, 0x03])
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from datamodules.frames import open_video
-from datamodules.samples import generator
-from datamodules.synthetic import SyntheticSource
+from datamodules.sources.samples import generator
+from datamodules.sources.synthetic import SyntheticSource
 from datamodules.writing import create_video
 from experiments.fit.command import main as fit
 from lightning_modules import load_codec

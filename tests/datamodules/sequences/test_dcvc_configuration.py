@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from datamodules.sequences import find_sequences, read_codes
-from datamodules.standard_sets import find_standard
+from datamodules.sequences.files import read_codes
+from datamodules.sequences.find import find_sequences
+from datamodules.sequences.standard_sets import find_standard
 from sequence_samples import codes_of, message, same, write_pngs, write_raw
 
 

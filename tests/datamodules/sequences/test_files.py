@@ -6,14 +6,14 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.frames import VideoError
-from datamodules.sequences import (
+from datamodules.sequences.files import (
     VideoSequence,
-    find_sequences,
     frames_to_read,
     read_codes,
     source_kind,
 )
+from datamodules.sequences.find import find_sequences
+from datamodules.video_reader import VideoError
 from sequence_samples import codes_of, same, write_pngs, write_raw, write_y4m
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from datamodules.sequences import find_sequences, read_codes
+from datamodules.sequences.files import read_codes
+from datamodules.sequences.find import find_sequences
 from sequence_samples import (
     codes_of,
     message,

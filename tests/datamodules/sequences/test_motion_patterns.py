@@ -9,10 +9,17 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules import motion_patterns
-from datamodules.dead_leaves import paint_leaves
-from datamodules.motion_patterns import FRAMES, MIN_SIDE, PATTERNS, SIDE, MotionClip
-from datamodules.sequences import find_sequences, read_codes, source_kind
+from datamodules.sequences import motion_patterns
+from datamodules.sequences.dead_leaves import paint_leaves
+from datamodules.sequences.files import read_codes, source_kind
+from datamodules.sequences.find import find_sequences
+from datamodules.sequences.motion_patterns import (
+    FRAMES,
+    MIN_SIDE,
+    PATTERNS,
+    SIDE,
+    MotionClip,
+)
 
 FOUND = {s.set.removeprefix("motion_"): s for s in find_sequences(["patterns:2"])[::2]}
 CACHE = {}

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.sequences import find_sequences, read_codes, source_kind
-from datamodules.standard_sets import STANDARD_SETS, parse_name
+from datamodules.sequences.files import read_codes, source_kind
+from datamodules.sequences.find import find_sequences
+from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
 from sequence_samples import (
     HEVC_D,
     codes_of,

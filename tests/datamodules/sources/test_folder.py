@@ -3,9 +3,9 @@
 import pytest
 
 from data_source_samples import numbers, rng, write_png, write_video
-from datamodules import readers as readers_module
-from datamodules.folder import FolderSource
-from datamodules.source import ClipError, window
+from datamodules.sources import readers as readers_module
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.source import ClipError, window
 
 
 @pytest.fixture(autouse=True)

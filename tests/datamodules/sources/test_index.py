@@ -6,9 +6,9 @@ import os
 import pytest
 
 from data_source_samples import write_video
-from datamodules import index as index_module
-from datamodules.folder import FolderSource
-from datamodules.index import NAME
+from datamodules.sources import index as index_module
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.index import NAME
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import pytest
 
 from data_source_samples import numbers, rng, write_video
-from datamodules.openvid import OpenVidSource
-from datamodules.source import window
+from datamodules.sources.openvid import OpenVidSource
+from datamodules.sources.source import window
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from data_source_samples import numbers, rng, write_video
-from datamodules import readers as readers_module
-from datamodules.folder import FolderSource
-from datamodules.readers import DecordReader, PyAvReader, ReaderCache, open_reader
-from datamodules.source import window
+from datamodules.sources import readers as readers_module
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.pyav_reader import PyAvReader
+from datamodules.sources.readers import DecordReader, ReaderCache, open_reader
+from datamodules.sources.source import window
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +132,7 @@ def test_readers_are_opened_anew_in_a_forked_process(tmp_path, monkeypatch):
 WITH_DECORD = """
 import sys
 from pathlib import Path
-from datamodules.readers import has_decord, read_pngs
+from datamodules.sources.readers import has_decord, read_pngs
 {first}
 assert has_decord()
 print(read_pngs([Path(sys.argv[1])]).shape)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data_source_samples import rng
-from datamodules.source import ClipError, cut, window
-from datamodules.synthetic import SyntheticSource
+from datamodules.sources.source import ClipError, cut, window
+from datamodules.sources.synthetic import SyntheticSource
 
 
 def test_a_window_is_contiguous_and_covers_every_start():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data_source_samples import rng, write_png
-from datamodules.source import ClipError
-from datamodules.vimeo90k import Vimeo90KSource
+from datamodules.sources.source import ClipError
+from datamodules.sources.vimeo90k import Vimeo90KSource
 
 
 def make_vimeo(root, names=("00001/0001", "00001/0003", "00002/0001")):

@@ -14,7 +14,8 @@ import torch
 import dhvc_samples
 import lightning_modules
 import video_vae_samples
-from datamodules.sequence_files import VideoSequence, examine, source_kind
+from datamodules.sequences.content import examine
+from datamodules.sequences.files import VideoSequence, source_kind
 from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs as evaluation
 from experiments.evaluate.assessment import Gallery

@@ -121,7 +121,8 @@ def test_a_pool_is_of_all_frames_of_all_sequences(toy, clips, tmp_path):
     assert measure(clips, output, "--colour=rgb", rates=[2.0]) == 0
     (pool,) = Result.load(output).pools
     frames = {"source": [], "decoded": []}
-    from datamodules.sequences import find_sequences, read_codes
+    from datamodules.sequences.files import read_codes
+    from datamodules.sequences.find import find_sequences
     from datamodules.yuv import quantise
 
     for sequence in find_sequences([str(clips)]):

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import yaml
 
-from datamodules.samples import leave_signals_to_parent
+from datamodules.sources.samples import leave_signals_to_parent
 from experiments.fit.run import end_loaders
 from fit_samples import SCHEDULE, TINY
 

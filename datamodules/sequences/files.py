@@ -1,4 +1,4 @@
-"""The files that hold test sequences: what is in them, and their planes frame by frame.
+"""The planes of test sequences, frame by frame.
 
 Frames are read as 8-bit planes. Where a file holds full-range 8-bit 4:2:0, these are
 its own integers (a raw ``.yuv`` is taken for full range, as the field does, whatever it
@@ -9,40 +9,36 @@ rounded to 8 bits, so that every codec gets the same integers and is measured ag
 them.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, islice, pairwise
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from datamodules.frames import (
-    IMAGE_SUFFIXES,
-    VideoError,
-    Y4mHeader,
-    find_images,
-    open_video,
-    read_y4m_codes,
-    read_y4m_header,
-)
-from datamodules.readers import packet_stamps
-from datamodules.standard_sets import explain_size, parse_name
-from datamodules.yuv import (
-    Codes,
-    Colour,
-    quantise,
-    read_yuv420_frame,
-    rgb_to_planes,
-    yuv420_frame_size,
-)
-
-if TYPE_CHECKING:
-    from datamodules.motion_patterns import MotionClip
+from datamodules.frames import open_video
+from datamodules.paths import IMAGE_SUFFIXES
+from datamodules.sequences.content import open_y4m_header
+from datamodules.video_reader import VideoError
+from datamodules.y4m import read_y4m_codes, read_y4m_header
+from datamodules.yuv import Codes, Colour, quantise, read_yuv420_frame, rgb_to_planes
 
 STORED_PLANES = "8-bit 4:2:0 planes as stored"
+
+
+class ComputedClip(Protocol):
+    """Frames that no file holds."""
+
+    @property
+    def origin(self) -> str:
+        """Say what they are computed from, for the record."""
+
+    def frames(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Compute frames (H, W, 3), RGB, 0..255."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ class VideoSequence:
     fps: Fraction
     frames: int | None
     listed: bool = False
-    clip: "MotionClip | None" = None
+    clip: ComputedClip | None = None
 
 
 def frames_to_read(sequence: VideoSequence, max_frames: int | None) -> int | None:
@@ -129,7 +125,7 @@ def source_kind(sequence: VideoSequence) -> str:
     suffix = sequence.path.suffix.lower()
     if sequence.path.is_dir() or suffix in IMAGE_SUFFIXES:
         return "RGB images"
-    if suffix == ".y4m" and not _y4m_header(sequence.path).full_range:
+    if suffix == ".y4m" and not open_y4m_header(sequence.path).full_range:
         return "studio-range 4:2:0 planes, converted to RGB"
     if suffix in (".yuv", ".y4m"):
         return STORED_PLANES
@@ -182,133 +178,3 @@ def _check_count(
             f"{sequence.path} ends before frame {read} (from 0): {frames} frames were "
             "to be read"
         )
-
-
-class Content(NamedTuple):
-    """What a file or directory of images holds; see :class:`VideoSequence`."""
-
-    width: int
-    height: int
-    fps: Fraction
-    frames: int | None
-
-
-def examine(path: Path) -> Content:
-    """Find out what a file or directory of images holds that no list describes.
-
-    A raw ``.yuv`` says it by its name only. Of a container, the pictures are counted.
-
-    Raises:
-        ValueError: It cannot be read, or not be measured on.
-    """
-    if path.is_dir():
-        _check_numbers(path)
-        with open_video(path) as video:
-            fps = parse_name(path.name).fps or video.fps
-            return Content(video.width, video.height, fps, video.frames)
-    suffix = path.suffix.lower()
-    if suffix == ".yuv":
-        return _examine_raw(path)
-    if suffix == ".y4m":
-        _y4m_header(path)
-    with open_video(path) as video:
-        frames = video.frames
-        if suffix not in (".y4m", *IMAGE_SUFFIXES):
-            # Containers count packets that show nothing too, or do not count.
-            frames = len(packet_stamps(path)[0])
-        return Content(video.width, video.height, video.fps, frames)
-
-
-def _examine_raw(path: Path) -> Content:
-    size, fps, depth = parse_name(path.stem)
-    if size is None or fps is None:
-        raise VideoError(
-            f"raw file {path} must say its size and frames per second in its name, "
-            "like name_416x240_50.yuv"
-        )
-    if depth not in (None, 8):
-        raise VideoError(f"{path} has {depth} bits by its name, only 8 can be measured")
-    with open_video(path, size=size, fps=fps) as video:
-        if not video.frames:
-            raise VideoError(f"{path} holds no frame")
-        return Content(video.width, video.height, fps, video.frames)
-
-
-def check_content(
-    path: Path, width: int, height: int, frames: int, *, all_frames: bool
-) -> None:
-    """Compare a raw file or a directory of images with what a list says of it.
-
-    Args:
-        path: What to look at.
-        width: Columns.
-        height: Rows.
-        frames: Frames that are wanted.
-        all_frames: Whether it must not hold more than those.
-
-    Raises:
-        ValueError: It differs.
-    """
-    if path.is_dir():
-        found = examine(path)
-        _check_size(path, found.width, found.height, width, height)
-        has = found.frames or 0
-        if has < frames or (all_frames and has > frames):
-            raise VideoError(f"{path} holds {has} images, not {frames}")
-        return
-    if path.suffix.lower() not in (".yuv", ".y4m"):
-        raise VideoError(f"{path} is no .yuv, .y4m or directory of images")
-    head_bytes, frame_bytes = 0, yuv420_frame_size(height, width)
-    if path.suffix.lower() == ".y4m":
-        header = _y4m_header(path)
-        _check_size(path, header.width, header.height, width, height)
-        head_bytes, frame_bytes = header.nbytes, header.frame_bytes
-    has = path.stat().st_size - head_bytes
-    whole, rest = divmod(has, frame_bytes)
-    if (whole, rest) == (frames, 0) or (whole > frames and not (rest or all_frames)):
-        return
-    if head_bytes:
-        meant = f"{whole} frames{' and a part of one' * bool(rest)}"
-    else:
-        meant = explain_size(has, width, height, frames)
-    raise VideoError(
-        f"{path} has {head_bytes + has} bytes, {frames} frames of {width}x{height} "
-        f"8-bit 4:2:0 have {head_bytes + frames * frame_bytes}; it would be {meant}"
-    )
-
-
-def _check_size(
-    path: Path, width: int, height: int, wanted_width: int, wanted_height: int
-) -> None:
-    if (width, height) != (wanted_width, wanted_height):
-        raise VideoError(
-            f"{path} is {width}x{height}, not {wanted_width}x{wanted_height}"
-        )
-
-
-def _y4m_header(path: Path) -> Y4mHeader:
-    try:
-        with path.open("rb") as file:
-            header = read_y4m_header(file)
-    except ValueError as error:
-        raise VideoError(f"{path} is no y4m that can be read: {error}") from error
-    if header.depth != 8:
-        raise VideoError(f"{path} has {header.depth} bits, only 8 can be measured")
-    return header
-
-
-def _check_numbers(directory: Path) -> None:
-    """Refuse images that are not numbered one by one: a frame is missing, or extra."""
-    for image, following in pairwise(find_images(directory)):
-        number = image_number(image)
-        if number is None or image_number(following) != number + 1:
-            raise VideoError(
-                f"{directory}: {image.name} is followed by {following.name}, but "
-                "frames must be numbered one by one"
-            )
-
-
-def image_number(image: Path) -> int | None:
-    """Return the number that an image's name ends with, if it does."""
-    match = re.search(r"\d+$", image.stem)
-    return int(match[0]) if match else None

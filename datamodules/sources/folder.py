@@ -4,16 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.index import index_videos, png_names
-from datamodules.readers import PyAvReader, ReaderCache, has_decord, read_pngs
-from datamodules.source import (
+from datamodules.paths import find_images, found_in
+from datamodules.sources.index import PNG, index_videos
+from datamodules.sources.pyav_reader import PyAvReader
+from datamodules.sources.readers import ReaderCache, has_decord, read_pngs
+from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,
     check_root,
     check_size,
     cut,
-    found_in,
     window,
 )
 
@@ -69,8 +70,8 @@ class FileSource(ClipSource):
         distinct = sorted(set(numbers))
         path = self._root / name
         if path.is_dir():
-            pngs = png_names(path)
-            pictures = read_pngs([path / pngs[number] for number in distinct])
+            pngs = find_images(path, PNG)
+            pictures = read_pngs([pngs[number] for number in distinct])
         elif rng is None:
             pictures = PyAvReader(path, exact=True).read(distinct)
         else:

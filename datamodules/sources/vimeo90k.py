@@ -7,14 +7,15 @@ CompressAI reads them, and as one line per frame (the DVC re-implementation).
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from datamodules.readers import read_pngs
-from datamodules.source import (
+from datamodules.paths import found_in
+from datamodules.sources.readers import read_pngs
+from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,
+    check_list,
     check_root,
     cut,
-    found_in,
     window,
 )
 
@@ -113,6 +114,13 @@ class Vimeo90KSource(ClipSource):
         """Say list file and number of septuplets in one line."""
         return f"vimeo90k {self.list_file}: {len(self)} septuplets"
 
+    def test_part(self) -> ClipSource | None:
+        """Return the septuplets of the test list, if that is another one."""
+        tests = find_list(self._root, "test")
+        if tests is None or tests == self.list_file:
+            return None
+        return Vimeo90KSource(self._root, split="test")
+
 
 def find_list(
     root: Path, split: Split, list_file: str | Path | None = None
@@ -123,13 +131,7 @@ def find_list(
         ValueError: The one that was named does not exist.
     """
     if list_file is not None:
-        path = root / Path(list_file).expanduser()
-        if not path.is_file():
-            raise ValueError(
-                f"source 'vimeo90k': list_file {str(path)!r} does not exist; "
-                f"{path.parent} holds {found_in(path.parent)}"
-            )
-        return path
+        return check_list("vimeo90k", root, list_file)
     here = (root / name for name in LISTS[split])
     return next((path for path in here if path.is_file()), None)
 

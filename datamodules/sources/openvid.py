@@ -8,8 +8,9 @@ import logging
 from pathlib import Path
 from typing import ClassVar
 
-from datamodules.folder import VIDEO_SUFFIXES, FileSource
-from datamodules.source import check_root, found_in
+from datamodules.paths import found_in
+from datamodules.sources.folder import VIDEO_SUFFIXES, FileSource
+from datamodules.sources.source import check_list, check_root
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +76,7 @@ def find_tables(root: Path, csv_file: str | Path | None) -> list[Path]:
         ValueError: There is none.
     """
     if csv_file is not None:
-        path = root / Path(csv_file).expanduser()
-        if not path.is_file():
-            raise ValueError(
-                f"source 'openvid': list_file {str(path)!r} does not exist; "
-                f"{path.parent} holds {found_in(path.parent)}"
-            )
-        return [path]
+        return [check_list("openvid", root, csv_file)]
     for folder in (root / "data" / "train", root):
         tables = sorted(folder.glob("*.csv"))
         if tables:

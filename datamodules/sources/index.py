@@ -13,23 +13,23 @@ a clip is read.
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
-from datamodules.readers import first_line, packet_stamps
-from datamodules.source import ClipError
+from datamodules.paths import find_images
+from datamodules.sources.pyav_reader import first_line, packet_stamps
+from datamodules.sources.source import ClipError
 from datamodules.whole_files import whole_or_nothing
 
 logger = logging.getLogger(__name__)
 
 NAME = ".clip_index.json"
 VERSION = 1
+PNG = (".png",)
 # Seconds; a killed examination of a large tree loses no more than the first.
 SAVE_EVERY = 60.0
 SAY_EVERY = 10.0
@@ -154,26 +154,14 @@ def _examine_video(path: Path, size: int, mtime: int) -> VideoInfo:
 
 
 def _examine_pngs(path: Path, size: int, mtime: int) -> VideoInfo:
-    names = png_names(path)
-    first, last = (_png_size(path / name) for name in (names[0], names[-1]))
+    pngs = find_images(path, PNG)
+    first, last = _png_size(pngs[0]), _png_size(pngs[-1])
     if first != last:
         raise ClipError(
-            f"frames differ in size: {names[0]} is {first[0]}x{first[1]}, "
-            f"{names[-1]} is {last[0]}x{last[1]}"
+            f"frames differ in size: {pngs[0].name} is {first[0]}x{first[1]}, "
+            f"{pngs[-1].name} is {last[0]}x{last[1]}"
         )
-    return VideoInfo(size, mtime, *first, frames=len(names))
-
-
-def png_names(directory: Path) -> list[str]:
-    """Return the PNG files of a directory, ``im2.png`` before ``im10.png``."""
-
-    def natural(name: str) -> list[Any]:
-        parts = re.split(r"(\d+)", name)
-        return [int(part) if part.isdecimal() else part for part in parts]
-
-    names = [entry.name for entry in os.scandir(directory)]
-    pngs = [name for name in names if name.lower().endswith(".png")]
-    return sorted((name for name in pngs if not name.startswith(".")), key=natural)
+    return VideoInfo(size, mtime, *first, frames=len(pngs))
 
 
 def _png_size(path: Path) -> tuple[int, int]:
@@ -189,7 +177,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     """Return what changes when a video does: size and time of change."""
     try:
         status = path.stat()
-        size = len(png_names(path)) if path.is_dir() else status.st_size
+        size = len(find_images(path, PNG)) if path.is_dir() else status.st_size
     except OSError:
         return 0, 0
     return size, status.st_mtime_ns

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.readers import opencv
-from datamodules.source import ClipSource, Frames, Rng
+from datamodules.sources.readers import opencv
+from datamodules.sources.source import ClipSource, Frames, Rng
 
 Floats = npt.NDArray[np.float32]
+
+FIRST_TEST_SCENE = 2**32
 
 CUT_PROBABILITY = 0.1
 STILL_CAMERA_PROBABILITY = 0.2
@@ -68,6 +70,10 @@ class SyntheticSource(ClipSource):
     def describe(self) -> str:
         """Say what this source is in one line."""
         return f"synthetic: {len(self):,} procedural scenes"
+
+    def test_part(self) -> ClipSource:
+        """Return scenes that no training source holds."""
+        return SyntheticSource(first=FIRST_TEST_SCENE)
 
 
 def _noise(rng: Rng, frames: int, size: int) -> list[Floats]:

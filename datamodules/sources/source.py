@@ -1,6 +1,5 @@
 """Where clips come from: the interface of every source, and how a clip is cut out."""
 
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -8,8 +7,15 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.paths import expand, found_in
+
 Frames: TypeAlias = npt.NDArray[np.uint8]
 Rng: TypeAlias = np.random.Generator
+
+VARIABLE_REMEDY = (
+    "; set it to that directory, or give the directory itself (--data.root, or "
+    "`data: {root: ...}` in the stage's row)"
+)
 
 # A fixed clip is decoded from the first frame on, so it must not start late.
 LATEST_FIXED_START = 240
@@ -70,6 +76,10 @@ class ClipSource(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Say in one line what this source holds."""
+
+    def test_part(self) -> "ClipSource | None":
+        """Return what the data set keeps apart for tests, ``None`` if it does not."""
+        return None
 
 
 def window(length: int, frames: int, stride: int, rng: Rng | None) -> list[int]:
@@ -139,15 +149,15 @@ def check_root(source: str, root: str | Path | None, holds: str) -> Path:
 
     Args:
         source: Name of the source, for the message.
-        root: What the user gave.
+        root: What the user gave; ``~`` and ``${VARIABLES}`` are expanded.
         holds: What the directory should hold, for the message.
 
     Raises:
-        ValueError: It is missing or no directory.
+        ValueError: It is missing or no directory, or names a variable that is not set.
     """
     if root is None:
         raise ValueError(f"source {source!r} needs `root`: a directory with {holds}")
-    path = Path(root).expanduser()
+    path = Path(expand("root", str(root), VARIABLE_REMEDY))
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise ValueError(
@@ -157,16 +167,16 @@ def check_root(source: str, root: str | Path | None, holds: str) -> Path:
     return path
 
 
-def found_in(directory: Path, most: int = 8) -> str:
-    """List what a directory holds, for error messages."""
-    if not directory.is_dir():
-        return "nothing: there is no such directory"
-    names = sorted(
-        entry.name + "/" * entry.is_dir()
-        for entry in os.scandir(directory)
-        if not entry.name.startswith(".")
-    )
-    if not names:
-        return "nothing: the directory is empty"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def check_list(source: str, root: Path, list_file: str | Path) -> Path:
+    """Return the list that the user names, absolute or relative to the root.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    path = root / Path(list_file).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"source {source!r}: list_file {str(path)!r} does not exist; "
+            f"{path.parent} holds {found_in(path.parent)}"
+        )
+    return path

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from datamodules.source import ClipError, ClipSource, Rng
+from datamodules.sources.source import ClipError, ClipSource, Rng
 
 Sample: TypeAlias = dict[str, Any]
 Batch: TypeAlias = dict[str, Any]

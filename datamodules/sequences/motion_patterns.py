@@ -36,10 +36,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.dead_leaves import Floats, draw_uniform, paint_leaves
-from datamodules.frames import IMAGE_SUFFIXES, find_images, open_video
-from datamodules.sequence_files import VideoSequence
-from datamodules.source import found_in
+from datamodules.frames import open_video
+from datamodules.paths import IMAGE_SUFFIXES, find_images, found_in
+from datamodules.sequences.dead_leaves import Floats, draw_uniform, paint_leaves
+from datamodules.sequences.files import VideoSequence
 
 PATTERNS = (
     "blur",

@@ -9,12 +9,9 @@ microsoft/DCVC publishes.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
-
-from datamodules.yuv import yuv420_frame_size
 
 
 @dataclass(frozen=True)
@@ -157,36 +154,3 @@ def parse_name(stem: str) -> StatedFormat:
         Fraction(fps[1]) if fps and Fraction(fps[1]) > 0 else None,
         int(depth[1]) if depth else None,
     )
-
-
-# What copies of the sequences come in besides the table's own sizes.
-_OTHER_SIZES = ((3840, 2160), (1920, 1088), (1920, 1024))
-
-
-def explain_size(nbytes: int, width: int, height: int, frames: int) -> str:
-    """Say what raw 4:2:0 video a file of an unexpected size could be.
-
-    Args:
-        nbytes: The file's bytes.
-        width: Columns that it should have.
-        height: Rows that it should have.
-        frames: Frames that it should have.
-    """
-    frame_bytes = yuv420_frame_size(height, width)
-    whole, rest = divmod(nbytes, frame_bytes)
-    guesses = []
-    if not rest:
-        guesses.append(f"{whole} frames of {width}x{height}")
-    if nbytes == 2 * frames * frame_bytes:
-        guesses.append(f"{frames} frames of more than 8 bits")
-    for other_width, other_height in _sizes():
-        if nbytes == frames * yuv420_frame_size(other_height, other_width):
-            guesses.append(f"{frames} frames of {other_width}x{other_height}")
-    part = f"{whole} frames of {width}x{height} and a part of one"
-    return " or ".join(guesses) or part
-
-
-def _sizes() -> Iterable[tuple[int, int]]:
-    """Return (width, height) of everything that a test sequence may be, each once."""
-    table = [(row[1], row[2]) for row in _TABLE]
-    return dict.fromkeys([*table, *_OTHER_SIZES])
