@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from callbacks.quality import psnr
+from callbacks.metrics.quality import psnr
 from datamodules.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:

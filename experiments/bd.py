@@ -14,8 +14,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
+from callbacks.metrics.table import FEWEST_SAMPLES, METRICS
 from experiments.comparison import Curve, Delta, Flag, Method
-from experiments.metric_table import FEWEST_SAMPLES, METRICS
 
 MIN_POINTS: dict[Method, int] = {"pchip": 3, "akima": 4, "cubic": 4}
 """Fewest points of a curve that a number is computed from.

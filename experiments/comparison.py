@@ -7,7 +7,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.metric_table import METRICS
+from callbacks.metrics.table import METRICS
 
 Method = Literal["pchip", "akima", "cubic"]
 

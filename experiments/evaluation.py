@@ -12,10 +12,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from callbacks.metrics.table import LPIPS_NETS
 from experiments.coder import Coder, Settings
 from experiments.coding import check_folder
 from experiments.measurement import measure
-from experiments.metric_table import LPIPS_NETS
 from experiments.parts import Job, Parts, Rate, check_sources
 from experiments.processes import WorkerProcess
 from experiments.result_table import print_result
@@ -110,7 +110,7 @@ class _ListMetrics(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        from experiments.metric_list import describe_metrics
+        from callbacks.metrics.table import describe_metrics
 
         print(describe_metrics())
         parser.exit()
@@ -136,7 +136,7 @@ def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Setting
     if options.vmaf:
         if options.colour != "yuv420":
             raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
-        from experiments.anchors.ffmpeg import find_ffmpeg
+        from datamodules.ffmpeg import find_ffmpeg
 
         find_ffmpeg()
     return Settings(
@@ -242,9 +242,9 @@ def needed_metrics(settings: Settings) -> tuple[str, ...]:
 
     A point that lacks one of them, because it was measured without, is measured again.
     """
-    from callbacks.distribution_metrics import POOLED_NAMES
-    from callbacks.temporal_metrics import TOF_NAMES
-    from experiments.metric_list import reason_of
+    from callbacks.metrics.distribution import POOLED_NAMES
+    from callbacks.metrics.table import reason_of
+    from callbacks.metrics.temporal import TOF_NAMES
 
     names = [TOF_NAMES[flow] for flow in settings.flows]
     names += [f"lpips_{settings.lpips_net}"] if settings.lpips_net else []

@@ -97,9 +97,9 @@ class Assessment:
         gallery: "Gallery",
         samples: "SampleFeatures",
     ) -> None:
+        from callbacks.metrics.meter import Meter
+        from callbacks.metrics.vmaf import Vmaf
         from datamodules.sequences import read_codes
-        from experiments.anchors.vmaf import Vmaf
-        from experiments.measure import Meter
 
         sequence = job.sequence
         self.gallery = gallery
@@ -151,7 +151,7 @@ class Assessment:
         Raises:
             ValueError: Frames are missing, or the codec estimates no bits.
         """
-        from experiments.measure import at_boundaries, means
+        from callbacks.metrics.meter import at_boundaries, means
 
         count = self.count
         if next(self._source, None) is not None or count != len(cost.frame_bits):

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from callbacks.distribution_metrics import (
+from callbacks.metrics.distribution import (
     POOLED_NAMES,
     Moments,
     frechet_distance,
     kernel_distance,
 )
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.quality import UnavailableMetricError
 from experiments.parts import Job, Rate
 from experiments.results import Point, Pool, Result
 
 if TYPE_CHECKING:
-    from callbacks.distribution_metrics import Features
+    from callbacks.metrics.distribution import Features
 
 
 def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:

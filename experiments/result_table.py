@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.metric_list import reason_of
-from experiments.metric_table import FEWEST_SAMPLES, LPIPS_NETS
+from callbacks.metrics.table import FEWEST_SAMPLES, LPIPS_NETS, reason_of
 from experiments.results import METRICS, Pool, Result
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from callbacks import distribution_metrics
-from callbacks.distribution_metrics import POOLED_NAMES, SAMPLES, to_8_bit
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics import distribution
+from callbacks.metrics.distribution import POOLED_NAMES, SAMPLES, to_8_bit
+from callbacks.metrics.quality import UnavailableMetricError
 from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import Codes, Colour, dequantise, planes_to_rgb
 from experiments.coder import Settings
@@ -70,7 +70,7 @@ class SampleFeatures:
 
     def _load(self) -> None:
         try:
-            self._extract = distribution_metrics.Inception()
+            self._extract = distribution.Inception()
         except UnavailableMetricError as error:
             for kind in self._paths:
                 self.missing |= dict.fromkeys(POOLED_NAMES[kind], str(error))

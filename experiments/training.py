@@ -36,8 +36,8 @@ from callbacks.guards import (
 )
 from callbacks.interrupt import SaveOnSignal
 from callbacks.map_logger import MapLogger
-from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
+from callbacks.quality_metrics import QualityMetrics
 from datamodules.source import ClipError
 from datamodules.video import VideoDataModule
 from experiments.options import TrackingOptions, TrainerOptions

@@ -167,7 +167,7 @@ def test_an_ffmpeg_encoder_that_fails_says_why(tmp_path):
 
 def test_vmaf_falls_with_the_damage():
     pytest.importorskip("imageio_ffmpeg")
-    from experiments.anchors.vmaf import Vmaf
+    from callbacks.metrics.vmaf import Vmaf
 
     codes = scene()
     means = []

@@ -12,9 +12,10 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from callbacks import brisque as brisque_module
-from callbacks.brisque import brisque, brisque_file, check_brisque
-from callbacks.distribution_metrics import (
+from callbacks.metrics import brisque as brisque_module
+from callbacks.metrics import table
+from callbacks.metrics.brisque import brisque, brisque_file, check_brisque
+from callbacks.metrics.distribution import (
     FEWEST_SAMPLES,
     FID,
     KID,
@@ -30,8 +31,7 @@ from callbacks.distribution_metrics import (
     patches,
     to_8_bit,
 )
-from callbacks.quality import UnavailableMetricError
-from experiments import metric_table
+from callbacks.metrics.quality import UnavailableMetricError
 
 SIZE = 12
 
@@ -93,7 +93,7 @@ def test_fid_needs_two_samples():
 
 
 def test_sums_do_not_depend_on_how_samples_are_split(monkeypatch):
-    monkeypatch.setattr("callbacks.distribution_metrics.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("callbacks.metrics.distribution.ROWS_AT_ONCE", 7)
     x = features(40, 1)
     whole, parts = Moments.of([x]), Moments.of([x[:15], x[15:16], x[16:]])
     assert whole.count == parts.count == 40
@@ -258,15 +258,15 @@ def test_a_missing_package_is_named_with_how_to_install_it(check, monkeypatch):
 
 
 def test_result_files_name_what_is_computed():
-    assert metric_table.FEWEST_SAMPLES == FEWEST_SAMPLES
-    pooled = {name for name, metric in metric_table.METRICS.items() if metric.pooled}
+    assert table.FEWEST_SAMPLES == FEWEST_SAMPLES
+    pooled = {name for name, metric in table.METRICS.items() if metric.pooled}
     assert pooled == {name for names in POOLED_NAMES.values() for name in names}
     assert set(SAMPLES) == set(POOLED_NAMES)
     for name in pooled:
-        definition = metric_table.METRICS[name].definition
+        definition = table.METRICS[name].definition
         assert "no antialiasing" in definition and "2048" in definition
         assert ("HiFiC" in definition) == name.endswith("_256")
-        assert not metric_table.METRICS[name].higher_is_better
+        assert not table.METRICS[name].higher_is_better
 
 
 def test_inception_is_torch_fidelitys_with_the_file_that_lies_there(

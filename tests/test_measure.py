@@ -9,8 +9,8 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 
-from callbacks.quality import UnavailableMetricError, lpips_file
-from experiments.measure import Meter, at_boundaries, means
+from callbacks.metrics.meter import Meter, at_boundaries, means
+from callbacks.metrics.quality import UnavailableMetricError, lpips_file
 from experiments.results import METRICS
 
 COLOURS = ["yuv420", "rgb"]
@@ -241,8 +241,10 @@ def test_boundaries_have_the_mean_of_the_pairs_that_cross_them():
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_brisque_is_that_of_the_rounded_output(colour, monkeypatch):
-    monkeypatch.setattr("experiments.measure.check_brisque", lambda: None)
-    monkeypatch.setattr("experiments.measure.brisque", lambda x: x[0].mean() + x.std())
+    monkeypatch.setattr("callbacks.metrics.meter.check_brisque", lambda: None)
+    monkeypatch.setattr(
+        "callbacks.metrics.meter.brisque", lambda x: x[0].mean() + x.std()
+    )
     pairs = sequence(colour, 48, 64)
     values, unavailable = measured(pairs, colour, with_brisque=True)
     for t, (_, planes) in enumerate(pairs):
@@ -262,8 +264,8 @@ def test_a_frame_without_brisque_leaves_the_sequence_without(monkeypatch):
             raise UnavailableMetricError("no contrast")
         return torch.tensor(20.0)
 
-    monkeypatch.setattr("experiments.measure.check_brisque", lambda: None)
-    monkeypatch.setattr("experiments.measure.brisque", of_the_first_only)
+    monkeypatch.setattr("callbacks.metrics.meter.check_brisque", lambda: None)
+    monkeypatch.setattr("callbacks.metrics.meter.brisque", of_the_first_only)
     pairs = sequence("rgb", 48, 64, frames=3)
     meter = Meter("rgb", 48, 64, lpips_net=None, with_brisque=True)
     for pair in pairs:

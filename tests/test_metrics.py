@@ -10,8 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 from torch import nn
 
-from callbacks.metrics import FrameMean, QualityMetrics
-from callbacks.quality import (
+from callbacks.metrics.quality import (
     Lpips,
     UnavailableMetricError,
     lpips_file,
@@ -20,6 +19,7 @@ from callbacks.quality import (
     psnr,
     psnr_yuv,
 )
+from callbacks.quality_metrics import FrameMean, QualityMetrics
 from lightning_modules.base import ValidationResult
 
 

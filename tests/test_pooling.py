@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.distribution_metrics import Moments, frechet_distance, patches
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.distribution import Moments, frechet_distance, patches
+from callbacks.metrics.quality import UnavailableMetricError
+from callbacks.metrics.table import describe_metrics
 from experiments import evaluation, measurement
 from experiments.coder import Coder, Cost
 from experiments.compare import main as compare
 from experiments.evaluation import add_shared_options, measure_all, settings_of
-from experiments.metric_list import describe_metrics
 from experiments.parts import Job, Rate
 from experiments.pooling import make_pools
 from experiments.results import METRICS, Point, Protocol, Result, SequenceResult
@@ -72,8 +72,8 @@ class NoisyCoder(Coder):
 
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setattr("callbacks.distribution_metrics.Inception", ToyInception)
-    monkeypatch.setattr("callbacks.distribution_metrics.check_inception", lambda: None)
+    monkeypatch.setattr("callbacks.metrics.distribution.Inception", ToyInception)
+    monkeypatch.setattr("callbacks.metrics.distribution.check_inception", lambda: None)
     Looked.pictures = 0
 
 
@@ -350,7 +350,7 @@ def test_missing_weights_are_said_and_made_up_for_when_they_are_there(
     clips, tmp_path, monkeypatch, capsys
 ):
     output = tmp_path / "a.json"
-    module = "callbacks.distribution_metrics"
+    module = "callbacks.metrics.distribution"
     monkeypatch.setattr(f"{module}.Inception", unavailable)
     monkeypatch.setattr(f"{module}.check_inception", unavailable)
     assert "unavailable here: fid and kid need the weights" in describe_metrics()

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.quality import UnavailableMetricError
-from callbacks.temporal_metrics import (
+from callbacks.metrics.quality import UnavailableMetricError
+from callbacks.metrics.temporal import (
     FLOW_METHODS,
     TLP,
     TOF,

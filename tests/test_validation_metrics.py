@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from callbacks import metrics as module
-from callbacks.distribution_metrics import (
+from callbacks import quality_metrics as module
+from callbacks.metrics.distribution import (
     KID,
     Moments,
     frechet_distance,
@@ -20,9 +20,9 @@ from callbacks.distribution_metrics import (
     patches,
     to_8_bit,
 )
-from callbacks.metrics import FAST_METRICS, METRICS, QualityMetrics
-from callbacks.quality import Lpips, UnavailableMetricError
-from callbacks.temporal_metrics import tlp, tof
+from callbacks.metrics.quality import Lpips, UnavailableMetricError
+from callbacks.metrics.temporal import tlp, tof
+from callbacks.quality_metrics import FAST_METRICS, METRICS, QualityMetrics
 from experiments.options import TrackingOptions
 from lightning_modules.base import ValidationResult
 

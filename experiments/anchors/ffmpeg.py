@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
+from datamodules.ffmpeg import INSTALL, find_ffmpeg
 from experiments.anchors.coders import AnchorCoder, Coded, CodingTask, Stopwatch
 from experiments.anchors.pictures import PixelFormat, read_picture, write_picture
 from experiments.anchors.settings import Preset
@@ -14,27 +15,9 @@ from experiments.anchors.settings import Preset
 if TYPE_CHECKING:
     from datamodules.yuv import Codes
 
-INSTALL = "pip install 'imageio-ffmpeg>=0.8.1' (the suite's extra anchors)"
-
 COLOUR_TAGS = (
     "-color_range pc -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 ).split()
-
-
-def find_ffmpeg() -> str:
-    """Return the path of imageio-ffmpeg's program.
-
-    Raises:
-        ValueError: It is not installed.
-    """
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        raise ValueError(f"this needs an FFmpeg with VVenC: {INSTALL}") from None
-    try:
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError as error:
-        raise ValueError(f"imageio-ffmpeg has no program here: {error}") from error
 
 
 class FFmpegCoder(AnchorCoder):

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from callbacks.quality import psnr, psnr_yuv
+from callbacks.metrics.quality import psnr, psnr_yuv
 from experiments.coding import frame_bytes
 from experiments.streaming.channel import Echoes, Losses
 from experiments.streaming.runs import FrameResult

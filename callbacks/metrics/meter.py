@@ -1,4 +1,4 @@
-"""The metrics of one coded sequence, frame by frame, as ``results.METRICS`` defines.
+"""The metrics of one coded sequence, frame by frame, as ``table.METRICS`` defines.
 
 Planes come as a codec takes and gives them: 4:2:0, or R, G and B. A frame is compared
 as a decoder writes it, rounded to 8 bits; PSNR also before rounding.
@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from callbacks.brisque import brisque, check_brisque
-from callbacks.quality import (
+from callbacks.metrics.brisque import brisque, check_brisque
+from callbacks.metrics.quality import (
     Lpips,
     UnavailableMetricError,
     decibels,
     ms_ssim_planes,
     six_one_one,
 )
-from callbacks.temporal_metrics import TOF_NAMES, TofStream
+from callbacks.metrics.table import METRICS
+from callbacks.metrics.temporal import TOF_NAMES, TofStream
 from datamodules.yuv import (
     Codes,
     Colour,
@@ -32,7 +33,6 @@ from datamodules.yuv import (
     quantise,
     rgb_to_yuv,
 )
-from experiments.results import METRICS
 
 MS_SSIM = ("ms_ssim_y", "ms_ssim_rgb", "ms_ssim_y_db", "ms_ssim_rgb_db")
 

@@ -4,13 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
-from experiments.anchors.ffmpeg import find_ffmpeg
-from experiments.anchors.pictures import write_picture
-
-if TYPE_CHECKING:
-    from datamodules.yuv import Codes
+from datamodules.ffmpeg import find_ffmpeg
+from datamodules.yuv import Codes, write_yuv420_frame
 
 
 class Vmaf:
@@ -34,10 +30,10 @@ class Vmaf:
         self._decoded = (folder / "decoded.yuv").open("wb")
         self._source = (folder / "source.yuv").open("wb")
 
-    def add(self, source: "Codes", decoded: "Codes") -> None:
+    def add(self, source: Codes, decoded: Codes) -> None:
         """Take the next frame, Y, U and V as 8-bit integers, of source and decoder."""
-        write_picture(self._source, source)
-        write_picture(self._decoded, decoded)
+        write_yuv420_frame(self._source, source)
+        write_yuv420_frame(self._decoded, decoded)
 
     def close(self) -> list[float]:
         """Return the VMAF of each frame, 0 to 100.

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.quality import UnavailableMetricError
 
 Features: TypeAlias = npt.NDArray[np.float32]
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from callbacks.quality import Lpips, UnavailableMetricError
+from callbacks.metrics.quality import Lpips, UnavailableMetricError
 from datamodules.yuv import rgb_to_yuv
 
 Luma: TypeAlias = npt.NDArray[np.uint8]

@@ -10,8 +10,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
-from callbacks.brisque import brisque, check_brisque
-from callbacks.distribution_metrics import (
+from callbacks.metrics.brisque import brisque, check_brisque
+from callbacks.metrics.distribution import (
     FEWEST_SAMPLES,
     FID,
     KID,
@@ -20,7 +20,7 @@ from callbacks.distribution_metrics import (
     Inception,
     to_8_bit,
 )
-from callbacks.quality import (
+from callbacks.metrics.quality import (
     Lpips,
     UnavailableMetricError,
     lpips_file,
@@ -28,7 +28,7 @@ from callbacks.quality import (
     psnr,
     psnr_yuv,
 )
-from callbacks.temporal_metrics import tlp, tof
+from callbacks.metrics.temporal import tlp, tof
 from lightning_modules.base import ValidationResult, bits_to_bpp
 
 FAST_METRICS = ("psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips")

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from callbacks.distribution_metrics import to_8_bit
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.distribution import to_8_bit
+from callbacks.metrics.quality import UnavailableMetricError
 
 BRISQUE_FILE = "brisque_svm_weights.pt"
 
