@@ -12,14 +12,19 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from callbacks.metrics.table import LPIPS_NETS
+from callbacks.metrics.table import (
+    LPIPS_NETS,
+    METRICS,
+    describe_metrics,
+    pooled_names,
+)
 from experiments.coder import Coder, Settings
 from experiments.coding import check_folder
 from experiments.measurement import measure
 from experiments.parts import Job, Parts, Rate, check_sources
 from experiments.processes import WorkerProcess
 from experiments.result_table import print_result
-from experiments.results import METRICS, Result
+from experiments.results import Result
 
 SEQUENCES = """\
 test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset JSON of DCVC, any
@@ -110,8 +115,6 @@ class _ListMetrics(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        from callbacks.metrics.table import describe_metrics
-
         print(describe_metrics())
         parser.exit()
 
@@ -144,14 +147,19 @@ def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Setting
         max_frames=options.max_frames,
         intra_period=options.intra_period,
         rate=rate,
-        lpips_net=None if options.lpips == "none" else options.lpips,
-        flows=tuple(dict.fromkeys(options.tof)),
-        brisque=options.brisque,
-        samples=tuple(dict.fromkeys(options.fid)),
-        vmaf=options.vmaf,
+        metrics=chosen_metrics(options),
         pictures=tuple(sorted(set(options.pictures))),
         threads=threads_of(options),
     )
+
+
+def chosen_metrics(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the metrics that the options ask for, and those that need no option."""
+    chosen = {"", f"--lpips {options.lpips}"}
+    chosen |= {f"--tof {flow}" for flow in options.tof}
+    chosen |= {f"--fid {kind}" for kind in options.fid}
+    chosen |= {f"--{name}" for name in ("brisque", "vmaf") if getattr(options, name)}
+    return tuple(name for name, metric in METRICS.items() if metric.option in chosen)
 
 
 def threads_of(options: argparse.Namespace) -> int:
@@ -242,16 +250,11 @@ def needed_metrics(settings: Settings) -> tuple[str, ...]:
 
     A point that lacks one of them, because it was measured without, is measured again.
     """
-    from callbacks.metrics.distribution import POOLED_NAMES
-    from callbacks.metrics.table import reason_of
-    from callbacks.metrics.temporal import TOF_NAMES
-
-    names = [TOF_NAMES[flow] for flow in settings.flows]
-    names += [f"lpips_{settings.lpips_net}"] if settings.lpips_net else []
-    names += ["brisque"] if settings.brisque else []
-    names += [POOLED_NAMES[kind][0] for kind in settings.samples]
-    names += ["vmaf"] if settings.vmaf else []
-    return tuple(name for name in names if reason_of(name) is None)
+    kinds = {METRICS[name].pooled for name in settings.metrics} - {""}
+    # Metrics of the same samples are pooled together, or not at all.
+    first = [pooled_names(kind)[0] for kind in kinds]
+    names = [n for n in settings.metrics if METRICS[n].per_frame or n in first]
+    return tuple(name for name in names if METRICS[name].lacks() is None)
 
 
 def _work(

@@ -98,7 +98,6 @@ class Assessment:
         samples: "SampleFeatures",
     ) -> None:
         from callbacks.metrics.meter import Meter
-        from callbacks.metrics.vmaf import Vmaf
         from datamodules.sequences import read_codes
 
         sequence = job.sequence
@@ -112,13 +111,10 @@ class Assessment:
             settings.colour,
             sequence.height,
             sequence.width,
-            lpips_net=settings.lpips_net,
-            device=coder.metric_device,
-            flows=settings.flows,
-            with_brisque=settings.brisque,
+            settings.metrics,
+            coder.metric_device,
         )
         self._samples = samples
-        self._vmaf = Vmaf(sequence.height, sequence.width) if settings.vmaf else None
 
     def add(self, planes: "Planes") -> None:
         """Take the next decoded frame.
@@ -134,10 +130,7 @@ class Assessment:
                 f"more frames were decoded than the {self.count} of the source"
             )
         self._meter.add(frame, planes)
-        decoded = quantise(planes)
-        self._samples.add(frame, decoded)
-        if self._vmaf:
-            self._vmaf.add(frame, decoded)
+        self._samples.add(frame, quantise(planes))
         self.gallery.add(self.count, frame, planes)
         self.count += 1
 
@@ -160,8 +153,6 @@ class Assessment:
                 "is not the number of the source"
             )
         qualities = self._meter.close()
-        if self._vmaf:
-            qualities["vmaf"] = self._vmaf.close()
         sequence, is_estimate = self._job.sequence, self._settings.rate == "estimate"
         pixels = sequence.width * sequence.height * count
         bits: float = 8 * cost.nbytes

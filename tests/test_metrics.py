@@ -10,17 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 from torch import nn
 
-from callbacks.metrics.quality import (
-    Lpips,
-    UnavailableMetricError,
-    lpips_file,
-    ms_ssim,
-    ms_ssim_planes,
-    psnr,
-    psnr_yuv,
-)
-from callbacks.quality_metrics import FrameMean, QualityMetrics
+from callbacks.metrics.quality import ms_ssim, ms_ssim_planes, psnr_yuv
+from callbacks.quality_metrics import QualityMetrics
 from lightning_modules.base import ValidationResult
+from lightning_modules.perceptual import Lpips, UnavailableMetricError, lpips_file
+from lightning_modules.psnr import psnr
 
 
 @pytest.fixture
@@ -244,10 +238,3 @@ def test_metrics_are_reset_between_validations():
     evaluate(metrics, [dark])
     again = evaluate(metrics, [bright])
     assert again == evaluate(QualityMetrics(["psnr"]), [bright])
-
-
-def test_a_frame_mean_without_frames_adds_nothing():
-    mean = FrameMean()
-    mean.update(torch.empty(0))
-    mean.update(torch.tensor([[1.0, 2.0], [4.0, 5.0]]))
-    assert mean.compute() == 3

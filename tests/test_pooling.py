@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from callbacks.metrics.distribution import Moments, frechet_distance, patches
-from callbacks.metrics.quality import UnavailableMetricError
 from callbacks.metrics.table import describe_metrics
 from experiments import evaluation, measurement
 from experiments.coder import Coder, Cost
@@ -19,6 +18,7 @@ from experiments.evaluation import add_shared_options, measure_all, settings_of
 from experiments.parts import Job, Rate
 from experiments.pooling import make_pools
 from experiments.results import METRICS, Point, Protocol, Result, SequenceResult
+from lightning_modules.perceptual import UnavailableMetricError
 
 WIDTH, HEIGHT, FRAMES = 272, 260, 3
 RATES = (1.0, 2.0, 4.0)

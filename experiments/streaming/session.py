@@ -13,11 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from callbacks.metrics.quality import psnr, psnr_yuv
+from callbacks.metrics.quality import psnr_yuv
 from experiments.coding import frame_bytes
 from experiments.streaming.channel import Echoes, Losses
 from experiments.streaming.runs import FrameResult
 from lightning_modules.codec import Packet, VideoCodec
+from lightning_modules.psnr import psnr
 
 
 class ReceivedFrame(Protocol):

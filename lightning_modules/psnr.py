@@ -1,0 +1,21 @@
+"""PSNR: one formula and one cap, for the log of training and for every metric."""
+
+from torch import Tensor
+
+MAX_PSNR = 99.9
+"""Decibels of a perfect frame, so that means stay finite (field's convention)."""
+
+
+def psnr(x_hat: Tensor, clip: Tensor) -> Tensor:
+    """Return each frame's PSNR in RGB, in dB, at most ``MAX_PSNR``.
+
+    Args:
+        x_hat: (..., 3, H, W), RGB in [0, 1].
+        clip: Like ``x_hat``.
+    """
+    return decibels((x_hat.float() - clip.float()).square().mean(dim=(-3, -2, -1)))
+
+
+def decibels(error: Tensor) -> Tensor:
+    """Return ``-10 log10(error)``, at most ``MAX_PSNR``: PSNR of a peak of 1."""
+    return (-10 * error.log10()).clamp(max=MAX_PSNR)
