@@ -1,4 +1,4 @@
-"""The FFmpeg program that imageio-ffmpeg brings."""
+"""Where the FFmpeg program is that encodes with VVenC and measures VMAF."""
 
 INSTALL = "pip install 'imageio-ffmpeg>=0.8.1' (the suite's extra anchors)"
 

@@ -90,9 +90,9 @@ def ms_ssim_planes(x_hat: Tensor, clip: Tensor) -> Tensor:
     black, reads 0.0004 higher, and torchmetrics, whose window leaves the plane at
     the last scale, 0.0002 lower.
 
-    The loss ``losses.ms_ssim`` is another function. Crops of training are small and need
-    gradients, so it takes as few scales as fit, drops odd edges, and never multiplies
-    by 0. Where every scale of five has even sides, both agree to 1e-5.
+    The loss ``losses.ms_ssim`` is another function. Crops of training are small and
+    need gradients, so it takes as few scales as fit, drops odd edges, and never
+    multiplies by 0. Where every scale of five has even sides, both agree to 1e-5.
 
     Args:
         x_hat: (..., H, W), in [0, 1].

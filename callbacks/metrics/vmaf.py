@@ -11,7 +11,7 @@ import torch
 
 from callbacks.metrics.gauges import Frame, FramePair, Gauge
 from datamodules.ffmpeg import find_ffmpeg
-from datamodules.yuv import write_yuv420_frame
+from datamodules.writing import write_picture
 
 
 class Vmaf(Gauge):
@@ -70,4 +70,4 @@ class Vmaf(Gauge):
 
 def _write(file: BinaryIO, frame: Frame) -> None:
     y, u, v = (plane.byte().numpy() for plane in frame.yuv)
-    write_yuv420_frame(file, (y, u, v))
+    write_picture(file, (y, u, v))
