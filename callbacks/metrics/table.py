@@ -351,11 +351,15 @@ def validation_metrics(net: str = "alex") -> dict[str, Metric]:
     }
 
 
+def validation_names() -> list[str]:
+    """Return what ``--tracking.metrics`` takes: those of the table, and the rate."""
+    return [*validation_metrics(), "bpp"]
+
+
 def check_validation_names(names: Sequence[str]) -> None:
     """Raise ``ValueError`` if validation knows no metric of one of these names."""
-    known = [*validation_metrics(), "bpp"]
-    if unknown := sorted(set(names) - set(known)):
-        raise ValueError(f"no metrics {unknown}, choose from {known}")
+    if unknown := sorted(set(names) - set(validation_names())):
+        raise ValueError(f"no metrics {unknown}, choose from {validation_names()}")
 
 
 def describe_metrics() -> str:

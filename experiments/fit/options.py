@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from callbacks.metrics.table import FAST_METRICS, check_validation_names
+from callbacks.metrics.table import (
+    FAST_METRICS,
+    check_validation_names,
+    validation_names,
+)
 from lightning_modules.stages import check_least, check_precision
 
 if TYPE_CHECKING:
@@ -185,6 +189,12 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     parser.link_arguments("seed", "data.seed")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_class_arguments(TrackingOptions, "tracking")
+    for action in parser._actions:
+        if action.dest == "tracking.metrics":
+            # Docstrings cannot follow a table.
+            action.help = (
+                f"What validation measures, of {', '.join(validation_names())}."
+            )
     return parser
 
 

@@ -18,7 +18,7 @@ from callbacks.metrics.distribution import (
     patches,
     to_8_bit,
 )
-from callbacks.metrics.table import FAST_METRICS, validation_metrics
+from callbacks.metrics.table import FAST_METRICS, validation_names
 from callbacks.metrics.temporal import tlp, tof
 from callbacks.quality_metrics import QualityMetrics
 from experiments.fit.options import TrackingOptions
@@ -219,7 +219,7 @@ def test_what_is_missing_is_reported_by_name_and_the_rest_is_logged(
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "piq", None)
-    callback = QualityMetrics([*validation_metrics(), "bpp"])
+    callback = QualityMetrics(validation_names())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         logged = validate(callback, enumerate(make_clips(1)))

@@ -14,7 +14,7 @@ from callbacks.metrics.quality import ms_ssim, ms_ssim_planes, psnr_yuv
 from callbacks.quality_metrics import QualityMetrics
 from lightning_modules.base import ValidationResult
 from lightning_modules.perceptual import Lpips, UnavailableMetricError, lpips_file
-from lightning_modules.psnr import psnr
+from lightning_modules.psnr import MAX_PSNR, psnr, psnr_8_bit
 
 
 @pytest.fixture
@@ -58,6 +58,12 @@ def test_a_perfect_frame_has_a_finite_psnr_and_nan_stays_nan():
     assert psnr(clip, clip).item() == pytest.approx(99.9)
     assert psnr_yuv(clip, clip).item() == pytest.approx(99.9)
     assert psnr(clip * torch.nan, clip).isnan().all()
+
+
+def test_psnr_of_pictures_is_that_of_eight_bits():
+    black = torch.zeros(3, 4, 4)
+    assert psnr_8_bit(black, black + 0.4 / 255) == MAX_PSNR
+    assert psnr_8_bit(black, black + 0.6 / 255) == pytest.approx(48.1308, abs=1e-4)
 
 
 def textbook_ms_ssim(x, y):
