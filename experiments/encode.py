@@ -15,7 +15,6 @@ from experiments.bitstreams.coding_mode import (
     choose_device,
     coding_mode,
     costs_of,
-    psnr,
     speed,
     summary,
 )
@@ -163,6 +162,8 @@ def _encode_once(
     video: "VideoReader",
     path: Path,
 ) -> Encoding:
+    from lightning_modules.psnr import psnr_8_bit
+
     # Frames that the codec has taken and not yet given back, for the PSNR.
     taken: deque[Tensor] = deque()
     psnr_sum = 0.0
@@ -175,7 +176,7 @@ def _encode_once(
 
     def compare(frame: "Tensor") -> None:
         nonlocal psnr_sum
-        psnr_sum += psnr(frame, taken.popleft())
+        psnr_sum += psnr_8_bit(frame, taken.popleft())
 
     coded = code_video(
         codec,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lightning_modules.codec import CodecOutput, VideoCodec
 from lightning_modules.losses import distortion
+from lightning_modules.psnr import psnr
 from lightning_modules.stages import Stage
 
 Batch = dict[str, Any]
@@ -238,14 +239,13 @@ class CodecModule(LightningModule, ABC):
     ) -> None:
         """Add up a batch's figures; log those of the whole step with its last one."""
         x_hat = out.x_hat.detach().clamp(0.0, 1.0)
-        error = (draw.clip - x_hat).square().mean(dim=(-3, -2, -1))
-        psnr = -10.0 * torch.log10(error.clamp_min(1e-10))
+        quality = psnr(x_hat, draw.clip)
         bpp = bits_to_bpp(out.bits.detach(), draw.clip)
         everything = torch.ones_like(bpp, dtype=torch.bool)
         names = list(terms)
         sums = [torch.stack([t.float(), t.new_ones(())]) for t in terms.values()]
         for group, mask in {"": everything, **draw.groups}.items():
-            for name, values in (("bpp", bpp), ("psnr", psnr)):
+            for name, values in (("bpp", bpp), ("psnr", quality)):
                 names.append(f"{group}/{name}" if group else name)
                 chosen = values.float()[mask]
                 count = chosen.new_tensor(chosen.numel())

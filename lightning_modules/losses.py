@@ -76,6 +76,11 @@ def ms_ssim(clip: Tensor, x_hat: Tensor) -> Tensor:
     Five scales, or as many as leave room for the window of 11 pixels, with the weights
     of the first ones scaled to a sum of 1.
 
+    The metric ``callbacks.metrics.quality.ms_ssim`` is another function: it follows the
+    DCVC family, which takes four scales with weights of their own below 176 pixels,
+    none below 88, and repeats odd edges. Those rules would leave small crops without a
+    loss. And the metric counts a negative similarity as 0, which has no gradient.
+
     Raises:
         ValueError: A side is below 11 pixels.
     """

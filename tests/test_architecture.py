@@ -68,7 +68,7 @@ def test_imports_go_the_right_way(path):
     ("name", "source"),
     [
         ("lightning_modules/ui2c/network.py", "from lightning.pytorch import Trainer"),
-        ("callbacks/metrics.py", "import experiments.fit"),
+        ("callbacks/quality_metrics.py", "import experiments.fit"),
         ("datamodules/sources/folder.py", "from lightning_modules import codec"),
         ("lightning_modules/bitstream.py", "def f():\n    import torch"),
     ],

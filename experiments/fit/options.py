@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 import lightning_modules
+from callbacks.metrics.table import (
+    FAST_METRICS,
+    check_validation_names,
+    validation_names,
+)
 from datamodules.options import DataOptions
 from lightning_modules.stages import Shrink, Stage, check_least, check_precision
 
@@ -107,22 +112,20 @@ class TrackingOptions:
         project: W&B project.
         group: W&B group; the names of the configuration files if null.
         tags: W&B tags beside the codec's name and the stage's.
-        metrics: Quality metrics of validation.
+        metrics: What validation measures.
         lpips_net: Backbone of LPIPS.
         strips_every_n_validations: Validations between pictures; 0 for none.
         real_bits_every_n_validations: Validations between checks that real bytes
             decode to the encoder's frames; 0 for none.
 
     Raises:
-        ValueError: A value is out of range.
+        ValueError: A value is out of range, or there is no such metric.
     """
 
     project: str = "learned-video-codecs"
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    metrics: list[str] = field(
-        default_factory=lambda: ["psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips"]
-    )
+    metrics: list[str] = field(default_factory=lambda: list(FAST_METRICS))
     lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
     strips_every_n_validations: int = 1
     real_bits_every_n_validations: int = 1
@@ -130,6 +133,7 @@ class TrackingOptions:
     def __post_init__(self) -> None:
         pictures, bits = "strips_every_n_validations", "real_bits_every_n_validations"
         check_least("tracking", self, **{pictures: 0, bits: 0})
+        check_validation_names(self.metrics)
 
 
 def uint32(value: int | str) -> int:
@@ -182,6 +186,12 @@ def build_parser(
     parser.link_arguments("seed", "data.seed")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_class_arguments(TrackingOptions, "tracking")
+    for action in parser._actions:
+        if action.dest == "tracking.metrics":
+            # Docstrings cannot follow a table.
+            action.help = (
+                f"What validation measures, of {', '.join(validation_names())}."
+            )
     return parser
 
 

@@ -32,8 +32,8 @@ from callbacks.guards import (
 )
 from callbacks.interrupt import SaveOnSignal
 from callbacks.map_logger import MapLogger
-from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
+from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.quiet import (

@@ -13,11 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from callbacks.quality import psnr, psnr_yuv
+from callbacks.metrics.quality import psnr_yuv
 from experiments.bitstreams.coding_mode import frame_bytes
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.runs import FrameResult
 from lightning_modules.codec import Packet, VideoCodec
+from lightning_modules.psnr import psnr
 
 
 class ReceivedFrame(Protocol):

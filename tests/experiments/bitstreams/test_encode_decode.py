@@ -179,14 +179,6 @@ def test_memory_does_not_grow_with_the_number_of_frames(out, monkeypatch):
     assert most <= 2 * ZipCodec.frames_per_unit
 
 
-def test_psnr_is_that_of_eight_bit_frames():
-    black = torch.zeros(3, 4, 4)
-    assert coding_mode.psnr(black, black + 0.4 / 255) == coding_mode.MAX_PSNR
-    assert coding_mode.psnr(black, black + 0.6 / 255) == pytest.approx(
-        48.1308, abs=1e-4
-    )
-
-
 def test_coding_mode_restores_what_it_changed():
     before = torch.backends.cudnn.deterministic
     with coding_mode.coding_mode(torch.device("cpu")):
