@@ -13,7 +13,7 @@ def expand(what: str, text: str, remedy: str = "") -> str:
     Args:
         what: What the text names, for the message.
         text: What the user gave.
-        remedy: What to do about a variable that is not set, for the message.
+        remedy: What to do where a variable is not set, for the message.
 
     Raises:
         ValueError: A variable is not set.
@@ -22,7 +22,7 @@ def expand(what: str, text: str, remedy: str = "") -> str:
     if unset := re.search(r"\$(?:\{(\w+)\}|(\w+))", expanded):
         raise ValueError(
             f"{what} {text!r}: the environment variable {unset[1] or unset[2]} is not "
-            f"set{remedy}"
+            f"set{'; ' if remedy else ''}{remedy}"
         )
     return os.path.expanduser(expanded)
 

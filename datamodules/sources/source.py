@@ -12,11 +12,6 @@ from datamodules.paths import expand, found_in
 Frames: TypeAlias = npt.NDArray[np.uint8]
 Rng: TypeAlias = np.random.Generator
 
-VARIABLE_REMEDY = (
-    "; set it to that directory, or give the directory itself (--data.root, or "
-    "`data: {root: ...}` in the stage's row)"
-)
-
 # A fixed clip is decoded from the first frame on, so it must not start late.
 LATEST_FIXED_START = 240
 
@@ -144,6 +139,19 @@ def check_size(height: int, width: int, crop: int) -> None:
         raise ClipError(f"too small: {width}x{height}, the crop is {crop}x{crop}")
 
 
+def expand_root(root: str | Path) -> str:
+    """Expand ``~`` and ``${VARIABLES}`` of the environment in a root.
+
+    Raises:
+        ValueError: A variable is not set.
+    """
+    remedy = (
+        "set it to that directory, or give the directory itself (--data.root, or "
+        "`data: {root: ...}` in the stage's row)"
+    )
+    return expand("root", str(root), remedy)
+
+
 def check_root(source: str, root: str | Path | None, holds: str) -> Path:
     """Return ``root`` as a path.
 
@@ -157,7 +165,7 @@ def check_root(source: str, root: str | Path | None, holds: str) -> Path:
     """
     if root is None:
         raise ValueError(f"source {source!r} needs `root`: a directory with {holds}")
-    path = Path(expand("root", str(root), VARIABLE_REMEDY))
+    path = Path(expand_root(root))
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise ValueError(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from experiments.fit.options import CONFIGS, build_parser, plain
 
+PROG = "python -m experiments.fit"
+
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 
 DESCRIPTION = """Train a codec, or go on where the run of that name stopped.
@@ -34,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fit(arguments: list[str]) -> int:
     """Parse the options and train."""
+    if {"-h", "--help"} & set(arguments):
+        build_parser(
+            "python -m experiments.fit", DESCRIPTION, for_help=True
+        ).print_help()
+        return 0
     parser = build_parser("python -m experiments.fit", DESCRIPTION)
     files = _config_files(arguments)
     if not files:

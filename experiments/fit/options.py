@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from lightning_modules.stages import check_least, check_precision
+import lightning_modules
+from datamodules.options import DataOptions
+from lightning_modules.stages import Shrink, Stage, check_least, check_precision
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+
+    from lightning_modules.base import CodecModule
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -106,22 +110,22 @@ class TrackingOptions:
         check_least("tracking", self, **{pictures: 0, bits: 0})
 
 
-def build_parser(prog: str, description: str) -> "ArgumentParser":
+def build_parser(
+    prog: str, description: str, *, for_help: bool = False
+) -> "ArgumentParser":
     """Return the parser of everything that defines a run.
 
     ``experiments/configs/base.yaml`` is always read first, then every ``--config`` in
     its order, then single options.
+
+    Args:
+        prog: How the command is called.
+        description: What it does.
+        for_help: Leave the codecs unread, whose import takes seconds: such a parser can
+            only print its help.
     """
     from jsonargparse import ActionConfigFile, ArgumentParser
 
-    import lightning_modules
-    from datamodules.options import DataOptions
-    from lightning_modules.base import CodecModule
-    from lightning_modules.stages import Shrink, Stage
-
-    # Short names in YAML resolve to classes that have been imported.
-    for name in lightning_modules.__all__:
-        getattr(lightning_modules, name)
     parser = ArgumentParser(
         prog=prog,
         usage="%(prog)s [--config FILE ...] [--run NAME] [--SECTION.OPTION VALUE ...]",
@@ -171,7 +175,15 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
         help="auto: W&B online when logged in and the server answers, else offline; "
         "online and offline insist; csv: only metrics.csv, which all but none write.",
     )
-    parser.add_subclass_arguments(CodecModule, "model", required=True)
+    if for_help:
+        names = ", ".join(lightning_modules.__all__)
+        parser.add_argument(
+            "--model",
+            metavar="NAME | .OPTION VALUE",
+            help=f"The codec ({names}) and its options, which --model.help NAME shows.",
+        )
+    else:
+        parser.add_subclass_arguments(_read_codecs(), "model", required=True)
     parser.add_class_arguments(DataOptions, "data")
     parser.add_argument(
         "--stages", type=list[Stage], help="The schedule: one row, one Trainer.fit."
@@ -186,6 +198,15 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_class_arguments(TrackingOptions, "tracking")
     return parser
+
+
+def _read_codecs() -> "type[CodecModule]":
+    """Import every codec: short names in YAML resolve to imported classes."""
+    from lightning_modules.base import CodecModule
+
+    for name in lightning_modules.__all__:
+        getattr(lightning_modules, name)
+    return CodecModule
 
 
 def uint32(value: int | str) -> int:
