@@ -1,28 +1,32 @@
-"""What the commands that run a codec share: exit codes, devices, determinism, sums.
+"""A command line: options as a dataclass, exit codes, and progress.
 
-Nothing heavy is imported here before it is used, so that ``--help`` is instant.
+A command describes its options as a dataclass. Each field is one option of that name;
+its type says how many values it takes and of which kind; the class's docstring holds
+its help. Nothing heavy is imported before it is used, so that ``--help`` is instant.
 """
 
-import argparse
-import math
-import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from argparse import (
+    Action,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import MISSING, Field, field, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from docstring_parser import Docstring, DocstringStyle
+from docstring_parser import parse as parse_docstring
 
 T = TypeVar("T")
-
-# Of 8-bit frames that are identical the PSNR is infinite; means need a number.
-MAX_PSNR = 99.9
 
 
 def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True) -> int:
@@ -65,11 +69,147 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def option(
+    default: Any = MISSING,
+    *,
+    metavar: str | None = None,
+    read: Callable[[str], Any] | None = None,
+    nargs: str | None = None,
+    positional: bool = False,
+    one_of: str | None = None,
+    needed: bool = False,
+    shows: Callable[[], str] | None = None,
+) -> Any:
+    """Return a field of an options dataclass; see :func:`parse`.
+
+    Args:
+        default: Value where it is not given; without one the option is required.
+        metavar: Placeholder of its value in the help.
+        read: Turns text into a value where the field's type does not.
+        nargs: As argparse has it, where the field's type does not say it.
+        positional: Whether it is given by its place, without its name.
+        one_of: Name of a group of options of which only one can be given.
+        needed: Whether one of that group must be given.
+        shows: Makes a text; giving the option prints it and ends the command.
+    """
+    told = {"metavar": metavar, "type": read, "nargs": nargs}
+    place = {"positional": positional, "one_of": one_of, "needed": needed}
+    return field(default=default, metadata={"told": told, "shows": shows, **place})
+
+
+def parse(
+    options: type[T], command: str, argv: Sequence[str] | None = None, epilog: str = ""
+) -> T:
+    """Return the options that a command line gives.
+
+    Args:
+        options: Their dataclass. Its docstring describes the command and, below
+            ``Attributes``, each option that it adds to those of its base classes. A
+            ``tuple[X, ...]`` takes several values, a ``bool`` none, and a ``Literal``
+            one of those that it lists.
+        command: Name of the command.
+        argv: The arguments; those of this process if ``None``.
+        epilog: Shown below the options, as it is.
+
+    Raises:
+        SystemExit: With code 2 after a line that names the wrong argument; with 0
+            after ``--help`` and options that show a text.
+        ValueError: The dataclass refuses a value.
+    """
+    given = vars(make_parser(options, command, epilog).parse_args(argv))
+    lists = {name: tuple(v) for name, v in given.items() if isinstance(v, list)}
+    return options(**{**given, **lists})
+
+
+def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser:
+    """Return the parser of an options dataclass; see :func:`parse`."""
+    parser = ArgumentParser(
+        prog=f"python -m experiments.{command}",
+        description=_docs(options).description,
+        epilog=epilog.rstrip(),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    texts = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for parent in reversed(options.__mro__)
+        for entry in _docs(parent).params
+    }
+    hints = get_type_hints(options)
+    groups: dict[str, Any] = {}
+    # Those of the command itself before those that it shares with others.
+    own = [n for parent in options.__mro__[:-1] for n in parent.__annotations__]
+    for each in sorted(fields(options), key=lambda each: own.index(each.name)):
+        place: Any = parser
+        if name := each.metadata.get("one_of"):
+            if name not in groups:
+                groups[name] = parser.add_mutually_exclusive_group()
+            place = groups[name]
+            place.required |= each.metadata["needed"]
+        flag = each.name if each.metadata.get("positional") else f"--{each.name}"
+        place.add_argument(flag, **_argument(each, hints[each.name], texts[each.name]))
+    return parser
+
+
+def _docs(documented: type) -> Docstring:
+    return parse_docstring(documented.__doc__ or "", DocstringStyle.GOOGLE)
+
+
+def _argument(each: "Field[Any]", hint: Any, text: str) -> dict[str, Any]:
+    """Return what argparse needs to know of a field."""
+    told = {k: v for k, v in each.metadata.get("told", {}).items() if v is not None}
+    default = each.default
+    if default is MISSING and each.default_factory is not MISSING:
+        default = each.default_factory()
+    if default is MISSING:
+        if not each.metadata.get("positional"):
+            told["required"] = True
+    else:
+        told["default"] = default
+        values = default if isinstance(default, tuple) else (default,)
+        shown = [str(value) for value in values if not isinstance(value, bool | None)]
+        if shown and "default" not in text:
+            text = f"{text.removesuffix('.')} (default: {' '.join(shown)})."
+    told["help"] = text.replace("%", "%%")
+    if shows := each.metadata.get("shows"):
+        told |= {"action": _Show, "nargs": 0, "const": shows}
+        return told
+    # X | None: the X.
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    if NoneType in get_args(hint):
+        (hint,) = kinds
+        kinds = list(get_args(hint))
+    if hint is bool:
+        return {"action": "store_true", "help": told["help"]}
+    if get_origin(hint) is tuple and kinds[-1] is Ellipsis:
+        told.setdefault("nargs", "+")
+        hint = kinds[0]
+    if get_origin(hint) is Literal:
+        told.setdefault("choices", get_args(hint))
+        hint = str
+    told.setdefault("type", hint)
+    return told
+
+
+class _Show(Action):
+    """Print a text and exit, whatever else is missing."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        make: Any = self.const
+        print(make())
+        parser.exit()
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Turn ``416x240`` (width x height) into (height, width)."""
     width, times, height = text.partition("x")
     if not (times and width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 1920x1080")
+        raise ArgumentTypeError(f"{text!r} is no size such as 1920x1080")
     return int(height), int(width)
 
 
@@ -78,7 +218,7 @@ def parse_fps(text: str) -> Fraction:
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(
+        raise ArgumentTypeError(
             f"{text!r} is no frame rate such as 25, 29.97 or 30000/1001"
         ) from None
 
@@ -105,7 +245,7 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def add_device_options(parser: argparse.ArgumentParser) -> None:
+def add_device_options(parser: ArgumentParser) -> None:
     """Add where the networks of an encoder run, and in what."""
     parser.add_argument(
         "--device",
@@ -122,60 +262,6 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def choose_device(name: str) -> "torch.device":
-    """Return the device called ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
-
-    Raises:
-        ValueError: CUDA was asked for and there is none.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if available else "cpu"
-    if name == "cuda" and not available:
-        raise ValueError("there is no CUDA device here: use --device cpu")
-    return torch.device(name)
-
-
-@contextmanager
-def coding_mode(device: "torch.device") -> Iterator[None]:
-    """Compute without gradients and the same way every time, then restore.
-
-    A decoder must arrive at the encoder's numbers bit by bit: no kernels chosen by
-    timing, no TF32, deterministic algorithms wherever torch has them.
-
-    Args:
-        device: Where it computes. Convolutions on a CPU are deterministic as they are,
-            and asking for it costs two seconds of imports.
-    """
-    import torch
-
-    if device.type == "cpu":
-        with torch.inference_mode():
-            yield
-        return
-    # cuBLAS reads it when it is first used; other values are not deterministic.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    cudnn = torch.backends.cudnn
-    was_deterministic = torch.are_deterministic_algorithms_enabled()
-    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    precision = torch.get_float32_matmul_precision()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with (
-            cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-            ),
-            torch.inference_mode(),
-        ):
-            yield
-    finally:
-        torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
-        torch.set_float32_matmul_precision(precision)
-
-
 def track(items: Iterable[T], verb: str, total: int | None) -> Iterable[T]:
     """Pass items through and show how many there were, on a terminal only."""
     if sys.stderr is None or not sys.stderr.isatty():
@@ -185,56 +271,3 @@ def track(items: Iterable[T], verb: str, total: int | None) -> Iterable[T]:
 
     console = Console(stderr=True)
     return show(items, verb, total=total, console=console, transient=True)
-
-
-def frame_bytes(frame: "Tensor") -> bytes:
-    """Return a frame's float32 values as bytes, for hashing."""
-    return frame.float().cpu().contiguous().numpy().tobytes()
-
-
-def psnr(frame: "Tensor", reference: "Tensor") -> float:
-    """Return the RGB PSNR in dB of two frames (3, H, W) as 8-bit files hold them."""
-    import torch
-
-    a, b = (
-        x.float().cpu().clamp(0, 1).mul(255).round().to(torch.float64)
-        for x in (frame, reference)
-    )
-    error = (a - b).square().mean().item() / 255**2
-    if error == 0:
-        return MAX_PSNR
-    return min(MAX_PSNR, -10 * math.log10(error))
-
-
-def costs_of(
-    frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
-) -> dict[str, float]:
-    """Return ``bpp`` and ``kbps`` of a bitstream: all its bytes, original pixels.
-
-    Args:
-        frames: Frames shown.
-        size: (height, width) before any padding.
-        fps: Frames per second when played.
-        nbytes: Size of the bitstream with its header.
-    """
-    bits = 8 * nbytes
-    return {
-        "bpp": bits / (frames * size[0] * size[1]),
-        "kbps": float(bits * fps / frames) / 1000,
-    }
-
-
-def summary(
-    path: Path, frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
-) -> str:
-    """Say what was written to a path and what it costs; see :func:`costs_of`."""
-    costs = costs_of(frames, size, fps, nbytes)
-    return (
-        f"{path}: {frames} frames of {size[1]}x{size[0]}, {nbytes} bytes, "
-        f"{costs['bpp']:.4f} bpp, {costs['kbps']:.1f} kbps"
-    )
-
-
-def speed(frames: int, seconds: float) -> str:
-    """Say how fast frames were coded, without reading and writing them."""
-    return f"{frames / seconds:.2f} frames/s, {seconds:.1f} s"

@@ -1,6 +1,6 @@
 """Between frames and bitstream files: what ``encode``, ``decode`` and others share.
 
-Everything runs under :func:`experiments.cli.coding_mode`, which callers enter.
+Everything runs under :func:`.coding_mode.coding_mode`, which callers enter.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.cli import frame_bytes
+from experiments.bitstreams.coding_mode import frame_bytes
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace

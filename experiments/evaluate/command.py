@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.bitstreams.coding_mode import choose_device
 from experiments.bitstreams.files import add_unit_options, unit_options
 from experiments.bitstreams.rate_search import check_target
-from experiments.cli import add_device_options, choose_device, run_command
+from experiments.cli import add_device_options, run_command
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
 from experiments.evaluate.learned import LearnedCoder
 from experiments.evaluate.parts import Rate

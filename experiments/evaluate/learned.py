@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.bitstreams.processes import WorkerProcess
-from experiments.cli import choose_device, coding_mode
 from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.jobs import prepare_process
 

@@ -81,7 +81,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Count, time and print; return all figures."""
     import torch
 
-    from experiments.cli import choose_device
+    from experiments.bitstreams.coding_mode import choose_device
     from experiments.profile.pipeline import (
         check_pipeline,
         macs_bound,

@@ -57,7 +57,7 @@ def measure_pipeline(
     """
     import torch
 
-    from experiments.cli import coding_mode
+    from experiments.bitstreams.coding_mode import coding_mode
     from lightning_modules.dhvc.pipeline import spread
 
     device = next(codec.parameters()).device

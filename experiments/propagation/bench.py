@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.sequences.files import VideoSequence, read_codes
 from datamodules.yuv import dequantise, planes_to_rgb
-from experiments.cli import psnr
+from experiments.bitstreams.coding_mode import psnr
 from lightning_modules.codec import Packet, RateKnob, VideoCodec
 
 

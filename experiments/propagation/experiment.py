@@ -11,8 +11,8 @@ import torch
 
 from datamodules.sequences.files import VideoSequence, read_codes, source_kind
 from datamodules.sequences.find import find_sequences
+from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.bitstreams.files import unit_options
-from experiments.cli import choose_device, coding_mode
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
 from experiments.propagation.drift import (

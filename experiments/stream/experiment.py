@@ -15,7 +15,8 @@ from torch import Tensor
 
 from datamodules.frames import open_video
 from datamodules.video_reader import VideoReader
-from experiments.cli import choose_device, coding_mode, track
+from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.cli import track
 from experiments.results.version import versions
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.link import Player, UdpLink, load_once

@@ -55,7 +55,7 @@ class Player:
         """
         import torch
 
-        from experiments.cli import coding_mode
+        from experiments.bitstreams.coding_mode import coding_mode
         from experiments.stream.session import Arrival, show
         from lightning_modules.codec import Packet
 

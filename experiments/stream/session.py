@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from callbacks.quality import psnr, psnr_yuv
-from experiments.cli import frame_bytes
+from experiments.bitstreams.coding_mode import frame_bytes
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.runs import FrameResult
 from lightning_modules.codec import Packet, VideoCodec

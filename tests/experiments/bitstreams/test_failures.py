@@ -22,7 +22,7 @@ from encode_decode_samples import (
     write_source,
     write_stream,
 )
-from experiments import cli as coding
+from experiments import cli
 
 
 class OtherCodec(ZipCodec):
@@ -212,7 +212,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, ends, capsys):
             time.sleep(0.1)
 
     # Whoever handles the signal already goes on doing so.
-    assert coding.run_command(command) == (130 if ends else 0)
+    assert cli.run_command(command) == (130 if ends else 0)
     assert ("interrupted" in capsys.readouterr().err) is ends
     assert len(list(tmp_path.iterdir())) == (not ends)
     handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -220,8 +220,8 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, ends, capsys):
 
 
 def test_progress_needs_no_terminal(monkeypatch):
-    monkeypatch.setattr(coding.sys, "stderr", None)
-    assert list(coding.track([1, 2], "coding", 2)) == [1, 2]
+    monkeypatch.setattr(cli.sys, "stderr", None)
+    assert list(cli.track([1, 2], "coding", 2)) == [1, 2]
 
 
 def test_a_missing_input_is_an_error_of_both_commands(out, capsys):
@@ -262,4 +262,4 @@ def test_a_bug_keeps_its_traceback():
         raise TypeError("a bug")
 
     with pytest.raises(TypeError):
-        coding.run_command(command)
+        cli.run_command(command)
