@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.options import SMALLEST_CROP, DataOptions
+from datamodules.paths import expand_root
 from datamodules.sources.index import forget_errors
 from datamodules.sources.opening import OpenSources, check_source, open_sources
 from datamodules.sources.samples import (
@@ -22,7 +23,7 @@ from datamodules.sources.samples import (
     sample_seed,
     to_tensor,
 )
-from datamodules.sources.source import ClipError, expand_root
+from datamodules.sources.source import ClipError
 
 logger = logging.getLogger(__name__)
 

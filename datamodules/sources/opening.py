@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datamodules.options import DataOptions, SourceName
+from datamodules.paths import check_root, expand_root
 from datamodules.sources import folder, openvid, vimeo90k
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.openvid import OpenVidSource, find_tables
-from datamodules.sources.source import ClipSource, check_root, expand_root
+from datamodules.sources.source import ClipSource
 from datamodules.sources.synthetic import SyntheticSource
 from datamodules.sources.vimeo90k import Split, Vimeo90KSource, find_list
 
