@@ -207,13 +207,10 @@ def _add_model(parser: "ArgumentParser") -> None:
 def _describe_model(parser: "ArgumentParser") -> None:
     """Say how the codec is chosen, without the seconds that loading codecs takes."""
     names = ", ".join(lightning_modules.__all__)
-    parser.add_argument_group(
-        "The codec and its training",
-        "--model CODEC chooses the codec, one of "
-        + names
-        + "; --model.help CODEC shows "
-        "its options; --model.OPTION VALUE sets one. In YAML they are class_path and "
-        "init_args.",
+    parser.add_argument(
+        "--model",
+        metavar="NAME | .OPTION VALUE",
+        help=f"The codec ({names}) and its options, which --model.help NAME shows.",
     )
 
 

@@ -122,10 +122,19 @@ def test_help_imports_nothing_heavy(command):
     program = (
         f"import sys\nfrom experiments.{command} import main\n"
         "try:\n main(['--help'])\nexcept SystemExit as end:\n assert not end.code\n"
-        "heavy = {'torch', 'lightning', 'numpy', 'scipy', 'matplotlib', 'cv2', 'av'}\n"
+        "heavy = {'torch', 'lightning', 'numpy', 'scipy', 'matplotlib', 'cv2', 'av', 'rich'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     run = [sys.executable, "-c", program]
     done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT.parent)
     assert done.returncode == 0, done.stderr
     assert "usage: python -m experiments." in done.stdout
+
+
+def test_help_of_fit_has_every_kind_of_option():
+    run = [sys.executable, "-m", "experiments.fit", "--help"]
+    shown = subprocess.run(run, cwd=ROOT.parent, capture_output=True, text=True).stdout
+    for name in ("run", "data.source", "trainer.devices", "model", "stages", "shrink"):
+        assert f"--{name} " in shown
+    for name in ("DHVC", "UI2C", "DualDomain", "VideoVAE", "vimeo90k"):
+        assert name in shown
