@@ -68,7 +68,7 @@ class CodecOutput:
     Attributes:
         x_hat: Reconstruction, (B, T, 3, H, W), RGB in [0, 1].
         bits: Estimated bits, (B, T); a unit's bits are spread evenly over its frames.
-        terms: Extra scalar losses by name, for example ``{"load_balance": ...}``.
+        terms: Those of the codec's ``loss_terms`` that were computed, each a scalar.
         parts: What ``bits`` consist of, by name, each (B, T): logged beside them.
     """
 
@@ -163,6 +163,8 @@ class VideoCodec(nn.Module, ABC):
         rate_knob: The codec's rate control.
         frames_per_unit: Frames coded together.
         pad_multiple: Frames are padded right and bottom to a multiple of this.
+        loss_terms: Names of the scalar losses of its own that ``forward`` can give.
+        weighed_terms: Those of them that training weighs; others need not be computed.
         published: The paper's figures for this very architecture, if it is one of
             the paper's: ``parameters``, and kMACs per pixel by the name of a pass.
         checkpoint_activations: Recompute each unit in the backward pass.
@@ -172,12 +174,14 @@ class VideoCodec(nn.Module, ABC):
     rate_knob: RateKnob
     frames_per_unit: int
     pad_multiple: int
+    loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
         self.architecture = architecture
         self.checkpoint_activations = False
+        self.weighed_terms = frozenset(self.loss_terms)
         self._tables: dict[str, CdfTables] | None = None
 
     @abstractmethod

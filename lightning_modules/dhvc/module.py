@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_modules.base import CodecModule, Draw
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.design import SIZES
+from lightning_modules.perceptual import LpipsNet
 
 
 class DHVC(CodecModule):
@@ -23,8 +24,9 @@ class DHVC(CodecModule):
             from and what coding allows.
         lmbda_sampling: ``log``: its logarithm is uniform; ``cube_root``: its cube root
             is (QARV's; more large ones).
-        distortion: ``mse`` on RGB in [0, 1], or ``ms_ssim`` (1 - MS-SSIM; with lambda
-            from 4 to 32).
+        distortion: ``mse`` on RGB in [0, 1], ``ms_ssim`` (1 - MS-SSIM; with lambda from
+            4 to 32), or another row of ``losses.TERMS``.
+        lpips: Backbone of LPIPS, where a stage weighs it.
         strides: Of the scales, coarsest first, each half the one before.
         structure: ``dhvc2``, or ``dhvc1``: the base network of DHVC 1.0 (ablation).
         variable_rate: Whether layer norms follow lambda; otherwise the range must be
@@ -45,7 +47,8 @@ class DHVC(CodecModule):
         size: Literal["paper", "small", "tiny"] = "paper",
         lmbda_range: tuple[float, float] = (256.0, 2048.0),
         lmbda_sampling: Literal["log", "cube_root"] = "log",
-        distortion: Literal["mse", "ms_ssim"] = "mse",
+        distortion: str = "mse",
+        lpips: LpipsNet = "alex",
         strides: tuple[int, ...] = (64, 32, 16, 8),
         structure: Literal["dhvc1", "dhvc2"] = "dhvc2",
         variable_rate: bool = True,
@@ -66,7 +69,7 @@ class DHVC(CodecModule):
             reference_frames,
             auxiliary,
         )
-        super().__init__(codec, distortion, weight_decay)
+        super().__init__(codec, distortion, weight_decay, lpips)
         self.size = size
         self.lmbda_sampling = lmbda_sampling
 

@@ -34,7 +34,6 @@ from lightning_modules.dual_domain.design import (
 )
 from lightning_modules.dual_domain.entropy_model import symbol_tables
 from lightning_modules.dual_domain.estimation import (
-    TERMS,
     Clip,
     Objective,
     code_frames,
@@ -77,6 +76,13 @@ class DualDomainCodec(VideoCodec):
     rate_knob = RateKnob("quality", 0.0, 1.0, (0.0, 0.33, 0.67, 1.0))
     frames_per_unit = 1
     pad_multiple = LATENT_STRIDE
+    loss_terms = (
+        "flow",
+        "flow_distillation",
+        "load_balance",
+        "router_z",
+        "monotonicity",
+    )
 
     def __init__(
         self,
@@ -161,6 +167,7 @@ class DualDomainCodec(VideoCodec):
             frames.unflatten(0, (batch, count)),
             (steps / QUALITY_STEPS).float(),
             seeds,
+            self.weighed_terms,
         )
         if self.training:
             recompute = self.checkpoint_activations
@@ -169,11 +176,10 @@ class DualDomainCodec(VideoCodec):
             out = code_frames(self.network, padded, modes=self._modes)
         x_hat = torch.stack(out.pixels, dim=1)[..., :height, :width].float()
         bits = torch.stack(out.bits, dim=1)
-        zero = bits.new_zeros(())
         return CodecOutput(
             x_hat if self.training else x_hat.clamp(0.0, 1.0),
             bits.sum(-1),
-            {name: out.terms.get(name, zero) for name in TERMS},
+            out.terms,
             {part: bits[..., number] for number, part in enumerate(PARTS)},
         )
 

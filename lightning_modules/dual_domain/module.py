@@ -3,7 +3,7 @@
 Source: arXiv 2512.10450; stages and numbers are ours (see ``design.py``).
 """
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from lightning_modules.dual_domain.design import (
     Transform,
     lagrangian,
 )
-from lightning_modules.dual_domain.estimation import TERMS, Objective
+from lightning_modules.dual_domain.estimation import Objective
+from lightning_modules.perceptual import LpipsNet
 from lightning_modules.stages import Stage
 
 JITTER = 0.2
@@ -54,12 +55,12 @@ class DualDomain(CodecModule):
             motion: by ``real`` bits, ``estimated`` ones, or always ``inter``.
         numeric: What everything that chooses tables is computed in when coding:
             ``float64``, or ``float32``, which decodes on the same kind of machine only.
-        distortion: ``mse`` on RGB in [0, 1].
+        distortion: ``mse`` on RGB in [0, 1], or another row of ``losses.TERMS``.
+        lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW; 0 makes it Adam.
     """
 
     codec: DualDomainCodec
-    loss_terms: ClassVar[tuple[str, ...]] = (*CodecModule.loss_terms, *TERMS)
 
     def __init__(
         self,
@@ -72,7 +73,8 @@ class DualDomain(CodecModule):
         transform: Transform = "unified",
         mode_decision: ModeDecision = "real",
         numeric: Numeric = "float64",
-        distortion: Literal["mse"] = "mse",
+        distortion: str = "mse",
+        lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
     ) -> None:
         codec = DualDomainCodec(
@@ -86,7 +88,7 @@ class DualDomain(CodecModule):
             mode_decision,
             numeric,
         )
-        super().__init__(codec, distortion, weight_decay)
+        super().__init__(codec, distortion, weight_decay, lpips)
 
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train: the experts' learn faster."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
 from lightning_modules.entropy import uniform_noise
+from lightning_modules.perceptual import LpipsNet
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.network import QP_COUNT
 
@@ -45,7 +46,9 @@ class UI2C(CodecModule):
             0 for none (ablation).
         lmbda_range: Lagrangians of qp 0 and qp 63, geometric in between: above 0, the
             smaller one first.
-        distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM) or ``uf`` (DCVC-UF).
+        distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM), ``uf`` (DCVC-UF), or another
+            row of ``losses.TERMS``.
+        lpips: Backbone of LPIPS, where a stage weighs it.
         input_offset: Subtracted from YUV in [0, 1].
         skip_threshold: Scales up to this are not coded; 0 codes everything.
         weight_decay: Of AdamW.
@@ -65,7 +68,8 @@ class UI2C(CodecModule):
         hybrid_references: bool = True,
         refresh: int = 0,
         lmbda_range: tuple[float, float] = (1.0, 768.0),
-        distortion: Literal["yuv", "yuv_rgb", "uf", "mse"] = "yuv",
+        distortion: str = "yuv",
+        lpips: LpipsNet = "alex",
         input_offset: float = 0.5,
         skip_threshold: float = 0.0,
         weight_decay: float = 0.01,
@@ -79,7 +83,7 @@ class UI2C(CodecModule):
         codec = UI2CCodec(
             size, frames_per_unit, divided, refresh, input_offset, skip_threshold
         )
-        super().__init__(codec, distortion, weight_decay)
+        super().__init__(codec, distortion, weight_decay, lpips)
         self.hybrid_references = hybrid_references
         self.lmbda_range = lmbda_range
 
