@@ -32,7 +32,7 @@ from datamodules.yuv import (
     quantise,
     rgb_to_yuv,
 )
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 MS_SSIM = ("ms_ssim_y", "ms_ssim_rgb", "ms_ssim_y_db", "ms_ssim_rgb_db")
 

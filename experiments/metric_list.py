@@ -1,6 +1,6 @@
 """What every metric of a result is and needs, and whether it is there."""
 
-from experiments.results import METRICS
+from experiments.results.result import METRICS
 
 
 def describe_metrics() -> str:
@@ -26,7 +26,7 @@ def reason_of(name: str) -> str | None:
     """
     from callbacks.brisque import check_brisque
     from callbacks.distribution_metrics import check_inception
-    from experiments.anchors.ffmpeg import find_ffmpeg
+    from datamodules.ffmpeg import find_ffmpeg
     from lightning_modules.perceptual import check_lpips
 
     try:

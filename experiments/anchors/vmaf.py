@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from experiments.anchors.ffmpeg import find_ffmpeg
-from experiments.anchors.pictures import write_picture
+from datamodules.ffmpeg import find_ffmpeg
+from datamodules.writing import write_picture
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes
