@@ -46,17 +46,21 @@ class DHVCCodec(VideoCodec):
     """Hierarchical predictive coding, with one packet per scale.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny``.
-        lmbda_range: Smallest and largest lambda.
+        size: Widths: ``paper`` (108 M parameters), ``small`` or ``tiny`` (CPU
+            rehearsals).
+        lmbda_range: Smallest and largest lambda, both above 0: what training draws
+            from and what coding allows.
         strides: Of the scales, coarsest first, each half the one before.
         structure: ``dhvc2``, or the base network of ``dhvc1`` (ablation).
-        variable_rate: Whether one model serves all lambdas (layer norms follow it).
+        variable_rate: Whether one model serves all lambdas (layer norms follow it);
+            otherwise the range must be one number (ablation).
         predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
         reference: What later frames see of a scale: its ``decoded`` feature, or its
             ``spatial`` one as in 1.0 (ablation).
-        reference_frames: Frames that a frame refers to.
+        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
         auxiliary: Whether it also sees features of the last reconstruction. Then one
-            lost packet spoils every scale, until a frame without a reference.
+            lost packet spoils every scale, until a frame without a reference. Without
+            them it is DHVC 2.0 (Parallel).
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.

@@ -56,13 +56,19 @@ class DualDomainCodec(VideoCodec):
     """Coding in which no frame's pixels depend on another frame's.
 
     Args:
-        size: Widths: ``base``, ``small`` or ``tiny``.
-        pixel_alignment: Whether a flow is coded and the last frame warped by it.
-        fgdt: Whether the deformable transformer aligns latents.
+        size: Widths: ``base`` (15.6 M parameters), ``small`` or ``tiny`` (CPU
+            rehearsals).
+        pixel_alignment: Whether a flow is coded and the last frame warped by it;
+            otherwise its latent is the prediction (ablation).
+        fgdt: Whether a deformable transformer aligns latents (without: ablation).
         references: Frames that it sees, 1 to 3.
-        step: What gives the quantisation steps; see ``design.Options``.
-        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate).
-        transform: ``unified``, or ``separate`` (ablation: errors propagate).
+        step: What gives the quantisation steps: ``moe`` (experts by quality and
+            content), ``moe_hyper`` (by quality and hyper-latent), ``gain8``, ``single``
+            (a gain per channel) or ``scalar`` (ablations).
+        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate; needs
+            ``mode_decision`` inter).
+        transform: ``unified``, or ``separate``: inter frames have transforms of their
+            own that see the warped frame (ablation, likewise).
         mode_decision: How the encoder chooses between intra, inter, and inter without
             motion for each frame: by their ``real`` or ``estimated`` bits; or always
             ``inter``, after the first.

@@ -79,15 +79,17 @@ class UI2CCodec(VideoCodec):
     """Unified intra and inter coding of two frames at once.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny``.
+        size: Widths: ``paper`` (46.7 M parameters), ``small`` or ``tiny`` (CPU
+            rehearsals).
         frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
-        divided: Code the first frame with a separate intra model (ablation, with
-            ``frames_per_unit`` 1).
+        divided: Code the first frame with DCVC-RT's separate intra model (ablation,
+            with ``frames_per_unit`` 1).
         refresh: Frames between refreshes of the reference through the pixel domain,
             0 for none (ablation).
         input_offset: Subtracted from YUV in [0, 1]; 0.5 makes the blank reference,
             which is all zeros, a mid grey.
-        skip_threshold: Residuals whose scale is not above it are not coded.
+        skip_threshold: Residuals whose scale is not above it are not coded; 0 codes
+            everything.
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.

@@ -68,18 +68,21 @@ class VideoVAECodec(VideoCodec):
     """A video VAE with a latent codec on its latent, for perceptual quality.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny``.
+        size: Widths: ``paper``, ``small`` or ``tiny`` (CPU rehearsals).
         backbone: The video VAE: ``cv_vae`` (the paper's) or ``lean_vae`` (51 times
             fewer operations).
         channels: Of the latent, 64, 128 or 192 in the paper; ``small`` and ``tiny``
             have a half and a quarter of them.
-        half_3d: CV-VAE only; see ``build_backbone``.
-        norm: CV-VAE only; see ``build_backbone``.
+        half_3d: CV-VAE only: whether the second convolution of a block sees one frame
+            only, as in the released weights.
+        norm: CV-VAE only: what a group normalisation takes its statistics from, the
+            whole ``clip`` (released weights) or each ``frame``.
         halvings: How often y's sides are half of the VAE's latent's: 0, 1 or 2.
         frames_per_unit: Frames of a group of pictures, 4 n + 1.
         overlap: Whether groups share their outer frames, unless :meth:`configure` says
             otherwise. It changes no weight.
-        lmbda: The one lambda of the model, which is what its rate is called.
+        lmbda: The one lambda of the model, which is what its rate is called. The paper
+            trains one model each for 0.05, 0.1 and 0.2, from few bits to many.
 
     Attributes:
         gop_batch: Groups of pictures that are coded side by side.

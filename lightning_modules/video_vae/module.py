@@ -28,21 +28,6 @@ class VideoVAE(CodecModule):
     must not train.
 
     Args:
-        size: Widths of the network: ``paper``, ``small`` or ``tiny`` (CPU rehearsals).
-        backbone: The video VAE: ``cv_vae`` (the paper's) or ``lean_vae`` (51 times
-            fewer operations).
-        channels: Of the latent: 64, 128 (the paper) or 192; ``small`` and ``tiny``
-            have a half and a quarter of them.
-        half_3d: CV-VAE only: whether the second convolution of a block sees one frame
-            only, as in the released weights.
-        norm: CV-VAE only: what a group normalisation takes its statistics from, the
-            whole ``clip`` (released weights) or each ``frame``.
-        halvings: How often y's sides are half of the VAE's latent's: 0, 1 or 2.
-        frames_per_unit: Frames of a group of pictures, 4 n + 1.
-        overlap: Whether groups share their outer frames; no weight depends on it, and
-            ``encode`` and ``evaluate`` can switch it.
-        lmbda: Of the model; the paper trains one each for 0.05, 0.1 and 0.2, from few
-            bits to many.
         alpha: Weight of the distortion.
         beta: Weight of LPIPS; 0 leaves it out.
         mse_scale: What alpha is meant for: the mean of squares on the scale from 0 to
@@ -53,41 +38,23 @@ class VideoVAE(CodecModule):
         lpips: Backbone of LPIPS: ``alex``, ``vgg`` or ``squeeze``, whose weights must
             be on this machine; or ``random``, a stand-in for rehearsals and tests.
         weight_decay: Of AdamW, for weights of more than one dimension.
+        architecture: Arguments of :class:`VideoVAECodec`.
     """
 
     codec: VideoVAECodec
 
     def __init__(
         self,
-        size: Literal["paper", "small", "tiny"] = "paper",
-        backbone: Literal["cv_vae", "lean_vae"] = "cv_vae",
-        channels: int = 128,
-        half_3d: bool = True,
-        norm: Literal["clip", "frame"] = "clip",
-        halvings: int = 1,
-        frames_per_unit: int = 9,
-        overlap: bool = True,
-        lmbda: float = 0.2,
         alpha: float = 1e-3,
         beta: float = 1.0,
         mse_scale: Literal["255", "sum01"] = "255",
         distortion: str | None = None,
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.01,
+        **architecture: Any,
     ) -> None:
-        codec = VideoVAECodec(
-            size,
-            backbone,
-            channels,
-            half_3d,
-            norm,
-            halvings,
-            frames_per_unit,
-            overlap,
-            lmbda,
-        )
         super().__init__(
-            codec,
+            VideoVAECodec(**architecture),
             distortion or SQUARED_ERROR[mse_scale],
             weight_decay,
             lpips,
