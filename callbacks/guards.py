@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.codec import VideoCodec, check_finite
-from lightning_modules.layers import OverflowingError
+from lightning_modules.entropy.symbols import OverflowingError
 
 if TYPE_CHECKING:
     from lightning_modules.base import CodecModule

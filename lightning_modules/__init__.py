@@ -47,7 +47,7 @@ def load_codec(
     """
     import torch
 
-    from lightning_modules.entropy import CdfTables
+    from lightning_modules.entropy.tables import CdfTables
 
     path = Path(path)
     if not path.is_file():

@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.entropy import CdfTables, SymbolDecoder
-from lightning_modules.layers import OverflowingError
+from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
+from lightning_modules.entropy.tables import CdfTables
 
 OTHER_PROBABILITIES = (
     "this machine computes other probabilities than the encoder's did; decode with the "

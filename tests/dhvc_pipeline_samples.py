@@ -31,7 +31,7 @@ def worker():
 
 
 def pipelined(codec, number=2):
-    return PipelinedDHVC(codec, [CPU] * number)
+    return PipelinedDHVC(codec.coder, [CPU] * number)
 
 
 def scene(frames):

@@ -76,10 +76,10 @@ def code_video(
             its reconstruction is not finite.
     """
     # Compiled when it is imported, which no measured time should hold.
-    from lightning_modules import rans  # noqa: F401
     from lightning_modules.bitstream import BitstreamWriter
     from lightning_modules.clock import CodingClock
     from lightning_modules.codec import check_finite
+    from lightning_modules.entropy import rans  # noqa: F401
 
     reconstruct = reconstruct or sink is not None
     clock = CodingClock(_device_of(codec))
@@ -133,7 +133,7 @@ def open_stream(path: Path) -> Iterator["BitstreamReader"]:
     """
     from lightning_modules.bitstream import BitstreamError, BitstreamReader
     from lightning_modules.codec import DesyncError
-    from lightning_modules.layers import OverflowingError
+    from lightning_modules.entropy.symbols import OverflowingError
 
     with path.open("rb") as file:
         try:
@@ -300,10 +300,10 @@ class StreamDecoder:
             DesyncError: The decoded symbols are not those that were coded.
             OverflowingError: A frame is not finite.
         """
-        from lightning_modules import rans  # noqa: F401 (compiled before it is timed)
         from lightning_modules.bitstream import BitstreamError
         from lightning_modules.codec import DesyncError, Packet, check_finite
-        from lightning_modules.layers import OverflowingError
+        from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
+        from lightning_modules.entropy.symbols import OverflowingError
 
         header = self._reader.header
         packets = (

@@ -32,7 +32,7 @@ def check_pipeline(codec: "VideoCodec", workers: int) -> "DHVCCodec":
     if not isinstance(codec, DHVCCodec):
         name = type(codec).__name__.removesuffix("Codec")
         raise ValueError(f"{name} has no parallel pipeline: only DHVC has one")
-    PipelinedDHVC(codec, [next(codec.parameters()).device] * workers)
+    PipelinedDHVC(codec.coder, [next(codec.parameters()).device] * workers)
     return codec
 
 
@@ -61,7 +61,7 @@ def measure_pipeline(
     from lightning_modules.dhvc.pipeline import spread
 
     device = next(codec.parameters()).device
-    pipeline = spread(codec, workers)
+    pipeline = spread(codec.coder, workers)
     ramp = torch.linspace(0, 1, width).expand(3, height, width)
     frames = [ramp.roll(4 * i, -1) for i in range(FRAMES_PER_WORKER * workers)]
     rate = codec.rate_knob.points[len(codec.rate_knob.points) // 2]
@@ -111,7 +111,7 @@ def _measure(
         for a, b in zip(expected, result, strict=True):
             if not (torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b):
                 raise ValueError(
-                    f"{len(pipeline.codecs)} workers do not compute what one does: "
+                    f"{len(pipeline.devices)} workers do not compute what one does: "
                     "their devices differ"
                 )
         return taken
@@ -132,7 +132,7 @@ def _measure(
         "one_worker_s_per_frame": min(alone),
         "pipeline_s_per_frame": min(together),
         "speedup": min(alone) / min(together),
-        "model": bound(parts_s, len(pipeline.codecs)),
+        "model": bound(parts_s, len(pipeline.devices)),
     }
 
 

@@ -23,23 +23,16 @@ from lightning_modules.codec import (
     Packet,
     RateKnob,
     VideoCodec,
-    as_shown,
-    check_size,
-    pad_to_multiple,
 )
 from lightning_modules.dhvc.design import PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
+from lightning_modules.dhvc.frame_coder import FrameCoder
 from lightning_modules.dhvc.network import DHVCNetwork
-from lightning_modules.dhvc.packets import Head, pack, round_lmbda, unpack
 from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
-from lightning_modules.dhvc.ports import EncodePort, EstimatePort, SilentPort
-from lightning_modules.dhvc.reception import Decodable, Received, decodable_frames
-from lightning_modules.dhvc.walk import FrameWalk, State, Steps, complete
-from lightning_modules.entropy import CdfTables
-from lightning_modules.layers import at_least_float32
-
-STREAMS_PER_SCALE = 2
-"""Noise streams kept for a scale: one for each of its latents."""
+from lightning_modules.dhvc.ports import SilentPort
+from lightning_modules.dhvc.reception import Received
+from lightning_modules.dhvc.walk import FrameWalk, State, complete
+from lightning_modules.entropy.tables import CdfTables
 
 
 class DHVCCodec(VideoCodec):
@@ -118,7 +111,7 @@ class DHVCCodec(VideoCodec):
         if workers < 1:
             raise ValueError(f"pipeline is {workers}: it must be >= 1")
         if workers > 1:
-            PipelinedDHVC(self, [self._like.device] * workers)
+            PipelinedDHVC(self.coder, [self.network.like.device] * workers)
         self.workers = workers
 
     # Training and estimates.
@@ -136,60 +129,32 @@ class DHVCCodec(VideoCodec):
             ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
             how far it overshoots. ``parts`` has the bits of each scale.
         """
-        batch, count, _, height, width = clip.shape
+        batch, count = clip.shape[:2]
         seeds = conditions.get("seeds")
         if seeds is None and self.training:
             seeds = torch.randint(0, 2**62, (batch,), device=clip.device)
         embedding = self.network.embed(rate)
-        state = self.start
+        coder = self.coder
+        state = coder.start
         pixels: list[Tensor] = []
         bits: list[Tensor] = []
         for number in range(count):
-            frame = self._to_network(clip[:, number])
-            run = partial(self._estimate, frame, state, embedding, seeds, number)
+            frame = clip[:, number]
+            run = partial(coder.estimate, frame, state, embedding, seeds, number)
             if self.checkpoint_activations and self.training:
                 shown, spent, state = checkpoint(run, use_reentrant=False)
             else:
                 shown, spent, state = run()
-            pixels.append(self._to_rgb(shown, height, width))
+            pixels.append(shown)
             bits.append(spent)
         by_scale = torch.stack(bits, dim=1)
         parts = {f"scale{i + 1}": by_scale[..., i] for i in range(self.scales)}
         return CodecOutput(torch.stack(pixels, dim=1), by_scale.sum(-1), parts=parts)
 
-    def _estimate(
-        self,
-        frame: Tensor,
-        state: State,
-        embedding: Tensor | None,
-        seeds: Tensor | None,
-        number: int,
-    ) -> tuple[Tensor, Tensor, State]:
-        """Return pixels, bits (B, scales) and state of one frame."""
-        walk = FrameWalk(self.network, state, embedding, _shape(frame))
-        bits = []
-        for scale, observed in enumerate(self.network.encoder(frame, embedding)):
-            first = (number * self.scales + scale) * STREAMS_PER_SCALE
-            port = EstimatePort(seeds, first)
-            walk.step(observed, port)
-            bits.append(torch.as_tensor(port.bits))
-        pixels, state = walk.finish()
-        assert pixels is not None
-        return pixels, torch.stack(bits, dim=1), state
-
     @property
-    def start(self) -> State:
-        """The state before the first frame."""
-        return State(((),) * self.scales)
-
-    def _to_network(self, frame: Tensor) -> Tensor:
-        """Pad (B, 3, H, W) and map RGB in [0, 1] to [-1, 1]."""
-        padded = pad_to_multiple(frame.to(self._like), self.pad_multiple)
-        return (2.0 * padded - 1.0).contiguous(memory_format=torch.channels_last)
-
-    def _to_rgb(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        rgb = (at_least_float32(pixels[..., :height, :width]) + 1.0) / 2.0
-        return rgb if self.training else as_shown(rgb)
+    def coder(self) -> FrameCoder:
+        """What codes a frame, with the weights and tables as they are now."""
+        return FrameCoder(self.network, self.rate_knob, self.tables["z"])
 
     # Packets.
 
@@ -221,8 +186,9 @@ class DHVCCodec(VideoCodec):
             ValueError: The rate is not possible, the intra period below 1, the scale
                 not one that can begin anew, or a frame has another size than the first.
         """
+        coder = self.coder
         if self.workers > 1:
-            yield from spread(self, self.workers).compress(
+            yield from spread(coder, self.workers).compress(
                 frames,
                 rate,
                 intra_period=intra_period,
@@ -231,97 +197,14 @@ class DHVCCodec(VideoCodec):
                 resync=resync,
             )
             return
-        state = self.start
-        schedule = self.schedule(frames, rate, intra_period, rate_at, resync)
+        state = coder.start
+        schedule = coder.schedule(frames, rate, intra_period, rate_at, resync)
         for frame, lmbda, first in schedule:
             if first:
                 state = state.without(first)
-            steps = self.encode_steps(frame, lmbda, state, first, reconstruct)
+            steps = coder.encode_steps(frame, lmbda, state, first, reconstruct)
             packets, state = complete(steps)
             yield from packets
-
-    def schedule(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        intra_period: int,
-        rate_at: Callable[[int], float] | None,
-        resync: Callable[[int], int] | None,
-    ) -> Iterator[tuple[Tensor, float, int]]:
-        """Give each frame, its lambda, and its first scale that begins anew, or 0.
-
-        The arguments, and what is raised, are those of :meth:`compress`.
-        """
-        self.rate_knob.check(rate)
-        if intra_period != -1 and intra_period < 1:
-            raise ValueError(
-                f"intra_period is {intra_period}: it must be -1 (start once) or at "
-                "least 1"
-            )
-        size: tuple[int, int] | None = None
-        for number, frame in enumerate(frames):
-            size = check_size(frame, size)
-            first = 0
-            if number == 0 or (intra_period > 0 and number % intra_period == 0):
-                first = 1
-            elif resync is not None:
-                first = self._check_resync(resync(number))
-            own = self.rate_knob.check(rate_at(number)) if rate_at else rate
-            yield frame, round_lmbda(own), first
-
-    def _check_resync(self, first: int) -> int:
-        allowed = (0, 1) if self.options.auxiliary else range(self.scales + 1)
-        if first not in allowed:
-            why = (
-                "the auxiliary path carries what was lost into every scale"
-                if self.options.auxiliary
-                else f"there are {self.scales}"
-            )
-            raise ValueError(
-                f"scale {first} cannot begin anew, possible are {list(allowed)}: {why}"
-            )
-        return first
-
-    def encode_steps(
-        self, frame: Tensor, lmbda: float, state: State, first: int, reconstruct: bool
-    ) -> Steps[tuple[list[Packet], State]]:
-        """Code one frame.
-
-        Args:
-            frame: (3, H, W), RGB in [0, 1].
-            lmbda: As packets hold it.
-            state: What it refers to.
-            first: Its first scale with spatial references only, or 0.
-            reconstruct: As in :meth:`compress`.
-        """
-        height, width = frame.shape[-2:]
-        padded = self._to_network(frame[None])
-        embedding = self._embed(lmbda)
-        shown = reconstruct or self.options.auxiliary
-        walk = FrameWalk(
-            self.network,
-            state,
-            embedding,
-            _shape(padded),
-            decode=shown or self.options.reference == "decoded",
-        )
-        ports: list[EncodePort] = []
-        for observed in self.network.encoder(padded, embedding):
-            ports.append(EncodePort(self.tables["z"], reconstruct))
-            yield walk
-            walk.step(observed, ports[-1])
-        yield walk
-        pixels, state = walk.finish(shown)
-        x_hat = None
-        if reconstruct:
-            assert pixels is not None
-            x_hat = self._to_rgb(pixels, height, width)
-        packets = []
-        for number, port in enumerate(ports, start=1):
-            spatial = 0 < first <= number
-            head = Head(number, spatial, lmbda if number == 1 else None)
-            packets.append(pack(head, port, int(number == self.scales), x_hat))
-        return packets, state
 
     @torch.inference_mode()
     def decompress(
@@ -361,74 +244,16 @@ class DHVCCodec(VideoCodec):
             DesyncError: The decoded symbols are not those that were coded, or packets
                 are out of order.
         """
+        coder = self.coder
         if self.workers > 1:
-            pipeline = spread(self, self.workers)
+            pipeline = spread(coder, self.workers)
             yield from pipeline.receive(packets, height, width, scales=scales)
             return
-        state = self.start
-        for frame in self.decodable(packets, scales):
-            steps = self.decode_steps(frame, state, height, width)
+        state = coder.start
+        for frame in coder.decodable(packets, scales):
+            steps = coder.decode_steps(frame, state, height, width)
             received, state = complete(steps)
             yield received
-
-    def decodable(
-        self, packets: Iterable[Packet | None], scales: int | None
-    ) -> Iterator[Decodable]:
-        """Say of each frame what can be decoded.
-
-        The arguments, and what is raised, are those of :meth:`receive`.
-        """
-        scales = self.scales if scales is None else scales
-        if not 1 <= scales <= self.scales:
-            raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
-        if scales < self.scales and self.options.auxiliary:
-            raise ValueError(
-                f"{scales} of {self.scales} scales cannot be decoded alone: with an "
-                "auxiliary path every scale depends on the whole previous frame; use a "
-                "model without it (auxiliary: false)"
-            )
-        yield from decodable_frames(
-            packets, self.scales, scales, self.rate_knob, self.options.auxiliary
-        )
-
-    def decode_steps(
-        self, frame: Decodable, state: State, height: int, width: int
-    ) -> Steps[tuple[Received, State]]:
-        """Decode one frame.
-
-        Args:
-            frame: What can be decoded of it.
-            state: What it refers to.
-            height: In pixels.
-            width: In pixels.
-        """
-        if frame.intra:
-            state = state.without(1)
-        shape = self._padded(height, width)
-        walk = FrameWalk(self.network, state, self._embed(frame.lmbda), shape)
-        for packet, head in frame.packets:
-            yield walk
-            with unpack(packet, head, self.tables["z"]) as port:
-                walk.step(None, port, fresh=head.spatial)
-        for _ in range(len(frame.packets), self.scales):
-            yield walk
-            walk.step(None, SilentPort())
-        yield walk
-        pixels, state = walk.finish()
-        assert pixels is not None
-        shown = self._to_rgb(pixels, height, width)[0]
-        return Received(shown, len(frame.packets)), state
-
-    def _padded(self, height: int, width: int) -> tuple[int, int, int]:
-        side = self.pad_multiple
-        return 1, -(-height // side) * side, -(-width // side) * side
-
-    def _embed(self, lmbda: float) -> Tensor | None:
-        return self.network.embed(torch.tensor([lmbda], device=self._like.device))
-
-    @property
-    def _like(self) -> Tensor:
-        return self.network.spatial_constant
 
     # The rest of the contract.
 
@@ -442,15 +267,16 @@ class DHVCCodec(VideoCodec):
         ``encode`` ends with what the next frame refers to, ``decode`` leaves out the
         encoder and posteriors. ``forward`` is what the paper counts: all of it once.
         """
-        shape = self._padded(height, width)
-        pixels = self._like.new_zeros(1, 3, *shape[1:])
+        coder, like = self.coder, self.network.like
+        shape = coder.padded(height, width)
+        pixels = like.new_zeros(1, 3, *shape[1:])
         past = tuple(
             (feature,) * self.options.reference_frames for feature in self._blank(shape)
         )
         state = State(past, pixels if self.options.auxiliary else None)
 
         def walk(encode: bool, decode: bool, reconstruct: bool) -> State:
-            embedding = self._embed(self.rate_knob.points[0])
+            embedding = coder.embed(self.rate_knob.points[0])
             frame = FrameWalk(self.network, state, embedding, shape, decode)
             observed = [None] * self.scales
             if encode:
@@ -471,11 +297,7 @@ class DHVCCodec(VideoCodec):
         for number, stride in enumerate(self.options.strides, start=1):
             scale = self.network.scale(number)
             sides = (shape[1] // stride, shape[2] // stride)
-            yield (self._like.new_zeros(1, scale.channels, *sides),) * len(scale)
-
-
-def _shape(frame: Tensor) -> tuple[int, int, int]:
-    return frame.shape[0], frame.shape[2], frame.shape[3]
+            yield (self.network.like.new_zeros(1, scale.channels, *sides),) * len(scale)
 
 
 def _knob(low: float, high: float, variable: bool) -> RateKnob:

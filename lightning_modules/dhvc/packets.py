@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightning_modules.codec import DesyncError, Packet, read_symbols
 from lightning_modules.dhvc.ports import DecodePort, EncodePort
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
 
 SPATIAL = 8
 LMBDA = struct.Struct("<f")

@@ -49,7 +49,7 @@ from lightning_modules.dual_domain.network import (
 )
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
 from lightning_modules.dual_domain.ports import PARTS, EstimatePort, SilentPort
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
 
 
 class DualDomainCodec(VideoCodec):

@@ -34,7 +34,7 @@ from lightning_modules.dual_domain.network import (
     latent_shape,
 )
 from lightning_modules.dual_domain.ports import PARTS, EstimatePort
-from lightning_modules.entropy import uniform_noise
+from lightning_modules.entropy.estimates import uniform_noise
 
 Objective = Literal["flow", "image", "motion", "prior", "joint"]
 

@@ -36,7 +36,7 @@ from lightning_modules.dual_domain.packets import (
     round_quality,
 )
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ from lightning_modules.dual_domain.transforms import (
     hyper_size,
     squash,
 )
-from lightning_modules.layers import FactorisedPrior, at_least_float32
+from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.layers import at_least_float32
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ from lightning_modules.codec import (
     pad_to_multiple,
     read_symbols,
 )
-from lightning_modules.entropy import CdfTables, SymbolEncoder
+from lightning_modules.entropy.symbols import SymbolEncoder
+from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
 from lightning_modules.ui2c.entropy_model import y_tables
 from lightning_modules.ui2c.intra import IntraNetwork

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
-from lightning_modules.entropy import uniform_noise
+from lightning_modules.entropy.estimates import uniform_noise
 from lightning_modules.perceptual import LpipsNet
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.network import QP_COUNT

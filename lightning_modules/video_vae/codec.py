@@ -29,13 +29,10 @@ from lightning_modules.codec import (
     pad_frames,
     pad_to_multiple,
 )
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
-from lightning_modules.video_vae.backbone import (
-    SPACE_STRIDE,
-    TIME_STRIDE,
-    build_backbone,
-)
+from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
+from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.context import channel_groups
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
 from lightning_modules.video_vae.latent_codec import HYPER_STRIDE, LatentCodec

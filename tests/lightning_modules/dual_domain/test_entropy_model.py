@@ -19,7 +19,7 @@ from lightning_modules.dual_domain.entropy_model import (
 )
 from lightning_modules.dual_domain.packets import read_head
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
-from lightning_modules.entropy import SymbolDecoder
+from lightning_modules.entropy.symbols import SymbolDecoder
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from experiments.fit.weights import init_from
-from lightning_modules.video_vae.backbone import build_backbone
+from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.cv_vae import CVVAE
 from lightning_modules.video_vae.lean_vae import LeanVAE, LeanVAEWidths
 from lightning_modules.video_vae.released import LATENT_LAYERS, find_released
