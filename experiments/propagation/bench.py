@@ -9,7 +9,8 @@ from torch import Tensor
 from datamodules.sequences.files import VideoSequence, read_codes
 from datamodules.yuv import dequantise, planes_to_rgb
 from experiments.bitstreams.coding_mode import psnr
-from lightning_modules.codec import Packet, RateKnob, VideoCodec
+from lightning_modules.codec import RateKnob, VideoCodec
+from lightning_modules.packets import Packet
 
 
 class LeftOut(ValueError):

@@ -35,7 +35,7 @@ PRECISIONS = ("float64", "float32")
 OTHER_MACHINE = f"""
 import sys, torch
 from pathlib import Path
-from lightning_modules.codec import DesyncError, Packet
+from lightning_modules.packets import DesyncError, Packet
 torch.set_num_threads(1)
 torch.backends.mkldnn.enabled = False
 sys.path.insert(0, sys.argv[2])
