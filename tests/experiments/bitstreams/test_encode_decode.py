@@ -129,7 +129,7 @@ def test_verify_reports_psnr_if_all_frames_are_equal(source, out, in_process, ca
 def test_verify_refuses_a_decoder_that_differs(
     source, out, in_process, monkeypatch, capsys
 ):
-    def decompress(self, packets, height, width):
+    def decompress(self, packets, height, width, *, scales):
         for packet in packets:
             yield from torch.zeros(packet.frames, 3, height, width)
 
