@@ -6,17 +6,11 @@ import pytest
 import torch
 import yaml
 
-from dhvc_samples import coded, lively, received, same, scene
 from experiments.profile.command import count, main
 from lightning_modules import DHVC
 from lightning_modules.dhvc.codec import DHVCCodec
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
-
-
-@pytest.fixture(scope="module")
-def full():
-    return lively()
 
 
 def shipped(ablation=None):
@@ -117,8 +111,8 @@ def test_arguments_that_make_no_codec_are_refused(arguments, message):
         DHVCCodec(**{"size": "tiny", **arguments})
 
 
-def test_other_strides_code_and_decode():
-    codec = lively(strides=(32, 16, 8, 4), auxiliary=False)
+def test_other_strides_code_and_decode(dhvc):
+    codec = dhvc.lively(strides=(32, 16, 8, 4), auxiliary=False)
     assert codec.pad_multiple == 32
-    groups, own = coded(codec, scene(2))
-    assert same(received(codec, groups), own) == [True] * 2
+    groups, own = dhvc.coded(codec, dhvc.scene(2))
+    assert dhvc.same(dhvc.received(codec, groups), own) == [True] * 2

@@ -10,12 +10,6 @@ from lightning_modules.video_vae.context import (
     checkerboard,
 )
 from lightning_modules.video_vae.ports import DecodePort, EncodePort, EstimatePort
-from video_vae_samples import lively
-
-
-@pytest.fixture
-def codec():
-    return lively()
 
 
 @pytest.mark.parametrize(
