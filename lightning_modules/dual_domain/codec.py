@@ -34,6 +34,7 @@ from lightning_modules.dual_domain.design import (
 )
 from lightning_modules.dual_domain.entropy_model import symbol_tables
 from lightning_modules.dual_domain.estimation import (
+    PARTS,
     TERMS,
     Clip,
     Objective,
@@ -49,7 +50,7 @@ from lightning_modules.dual_domain.network import (
     latent_shape,
 )
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
-from lightning_modules.dual_domain.ports import PARTS, EstimatePort, SilentPort
+from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 
 
@@ -330,7 +331,7 @@ class DualDomainCodec(VideoCodec):
         content = network.transform(padded)
         if network.steps_by_hyper:
             target = network.analyse(padded, quality)
-            port = EstimatePort(self.options.quantiser)
+            port = EstimatePort(None)
             shape = latent_shape(padded)
             content = network.code(target, (), None, quality, shape, port).hyper
         steps = network.encoder_steps
