@@ -68,8 +68,8 @@ def test_imports_go_the_right_way(path):
     [
         ("lightning_modules/ui2c/network.py", "from lightning.pytorch import Trainer"),
         ("lightning_modules/entropy/priors.py", "import lightning_modules.ui2c.codec"),
-        ("callbacks/metrics.py", "import experiments.fit"),
-        ("datamodules/folder.py", "from lightning_modules import codec"),
+        ("callbacks/quality_metrics.py", "import experiments.fit"),
+        ("datamodules/sources/folder.py", "from lightning_modules import codec"),
         ("lightning_modules/bitstream.py", "def f():\n    import torch"),
     ],
 )
@@ -78,6 +78,6 @@ def test_a_wrong_import_is_seen(name, source):
 
 
 def test_no_file_is_longer_than_500_lines():
-    files = [*FILES, *(ROOT / "tests").glob("*.py")]
+    files = [*FILES, *(ROOT / "tests").rglob("*.py")]
     lengths = {p.relative_to(ROOT): p.read_text().count("\n") for p in files}
     assert {p: n for p, n in lengths.items() if n > 500} == {}

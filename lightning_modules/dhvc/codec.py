@@ -12,50 +12,56 @@ Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightning_modules.codec import (
-    CodecOutput,
-    Packet,
-    RateKnob,
-    VideoCodec,
-)
+from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
 from lightning_modules.dhvc.design import PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
 from lightning_modules.dhvc.frame_coder import FrameCoder
 from lightning_modules.dhvc.network import DHVCNetwork
+from lightning_modules.dhvc.options import CodingOptions
 from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
-from lightning_modules.dhvc.reception import Received
 from lightning_modules.dhvc.walk import FrameWalk, State, complete
 from lightning_modules.entropy.ports import SilentPort
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import Packet, Received
+
+SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
+"""Of a model that survives losses."""
 
 
 class DHVCCodec(VideoCodec):
     """Hierarchical predictive coding, with one packet per scale.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny``.
-        lmbda_range: Smallest and largest lambda.
+        size: Widths: ``paper`` (108 M parameters), ``small`` or ``tiny`` (CPU
+            rehearsals).
+        lmbda_range: Smallest and largest lambda, both above 0: what training draws
+            from and what coding allows.
         strides: Of the scales, coarsest first, each half the one before.
         structure: ``dhvc2``, or the base network of ``dhvc1`` (ablation).
-        variable_rate: Whether one model serves all lambdas (layer norms follow it).
+        variable_rate: Whether one model serves all lambdas (layer norms follow it);
+            otherwise the range must be one number (ablation).
         predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
         reference: What later frames see of a scale: its ``decoded`` feature, or its
             ``spatial`` one as in 1.0 (ablation).
-        reference_frames: Frames that a frame refers to.
+        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
         auxiliary: Whether it also sees features of the last reconstruction. Then one
-            lost packet spoils every scale, until a frame without a reference.
+            lost packet spoils every scale, until a frame without a reference. Without
+            them it is DHVC 2.0 (Parallel).
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.
     """
 
     frames_per_unit = 1
+    can_resync = True
+    coding_options = CodingOptions
+    coding: CodingOptions
 
     def __init__(
         self,
@@ -90,25 +96,6 @@ class DHVCCodec(VideoCodec):
         network = DHVCNetwork(SIZES[size], options)
         # A tenth faster on a CPU; layer norms and MLPs want channels last.
         self.network = network.to(memory_format=torch.channels_last)
-        self.workers = 1
-
-    def configure(self, **options: Any) -> None:
-        """Set how it codes; see :meth:`VideoCodec.configure`.
-
-        Args:
-            options: ``pipeline``: frames that are worked on at once, at least 1; it
-                changes no bit of streams and frames. See :class:`PipelinedDHVC`.
-
-        Raises:
-            ValueError: An option is unknown, or frames cannot overlap.
-        """
-        workers = options.pop("pipeline", self.workers)
-        super().configure(**options)
-        if workers < 1:
-            raise ValueError(f"pipeline is {workers}: it must be >= 1")
-        if workers > 1:
-            PipelinedDHVC(self.coder, [self.network.like.device] * workers)
-        self.workers = workers
 
     # Training and estimates.
 
@@ -154,102 +141,81 @@ class DHVCCodec(VideoCodec):
 
     # Packets.
 
-    @torch.inference_mode()
-    def compress(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        *,
-        intra_period: int = -1,
-        reconstruct: bool = False,
-        rate_at: Callable[[int], float] | None = None,
-        resync: Callable[[int], int] | None = None,
-    ) -> Iterator[Packet]:
-        """Code frames into packets; see :meth:`VideoCodec.compress`.
+    def _pipeline(self) -> PipelinedDHVC | None:
+        """Return what works on several frames at once, if it shall."""
+        workers = self.devices
+        return PipelinedDHVC(self.coder, workers) if len(workers) > 1 else None
 
-        Args:
-            frames: As there.
-            rate: Lambda.
-            intra_period: As there.
-            reconstruct: As there.
-            rate_at: As there, lambdas.
-            resync: Asked before each frame that is no intra frame anyway, by its number
-                from 0: the first scale that this frame codes with spatial references
-                only, with all finer ones, or 0 for none. 1 is an intra frame, and all
-                that the auxiliary path allows.
+    def _compress(
+        self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
+    ) -> Iterator[Packet]:
+        """Code frames; see :meth:`VideoCodec.compress`.
+
+        A frame that ``resync`` asks to begin anew at scale 1 is an intra frame, and
+        that is all that the auxiliary path allows.
 
         Raises:
-            ValueError: The rate is not possible, the intra period below 1, the scale
-                not one that can begin anew, or a frame has another size than the first.
+            ValueError: A scale is not one that can begin anew.
         """
-        coder = self.coder
-        if self.workers > 1:
-            yield from spread(coder, self.workers).compress(
-                frames,
-                rate,
-                intra_period=intra_period,
-                reconstruct=reconstruct,
-                rate_at=rate_at,
-                resync=resync,
-            )
+        if pipeline := self._pipeline():
+            yield from pipeline.compress(frames, schedule, reconstruct)
             return
+        coder = self.coder
         state = coder.start
-        schedule = coder.schedule(frames, rate, intra_period, rate_at, resync)
-        for frame, lmbda, first in schedule:
+        for frame, lmbda, first in coder.plan(frames, schedule):
             if first:
                 state = state.without(first)
             steps = coder.encode_steps(frame, lmbda, state, first, reconstruct)
             packets, state = complete(steps)
             yield from packets
 
-    @torch.inference_mode()
-    def decompress(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
-    ) -> Iterator[Tensor]:
-        """Decode packets; see :meth:`VideoCodec.decompress` and :meth:`receive`."""
-        for received in self.receive(packets, height, width, scales=scales):
-            yield received.frame
-
-    @torch.inference_mode()
-    def receive(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
+    def _receive(
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
     ) -> Iterator[Received]:
-        """Decode packets and say how much of each frame could be decoded.
-
-        Args:
-            packets: One for each scale of each frame, in coding order; ``None`` stands
-                for a lost one.
-            height: Height of the frames in pixels.
-            width: Width of the frames in pixels.
-            scales: Decode only so many scales, coarsest first (progressive decoding);
-                all by default.
+        """Decode packets; see :meth:`VideoCodec.receive`.
 
         Raises:
-            ValueError: There are no so many scales, or the codec has an auxiliary path
-                and some were left out.
             DesyncError: The decoded symbols are not those that were coded, or packets
                 are out of order.
         """
-        coder = self.coder
-        if self.workers > 1:
-            pipeline = spread(coder, self.workers)
-            yield from pipeline.receive(packets, height, width, scales=scales)
+        if pipeline := self._pipeline():
+            yield from pipeline.receive(packets, height, width, scales)
             return
+        coder = self.coder
         state = coder.start
         for frame in coder.decodable(packets, scales):
             steps = coder.decode_steps(frame, state, height, width)
             received, state = complete(steps)
             yield received
+
+    def check_scales(self, scales: int) -> None:
+        """Refuse scales that there are not, or that need each other."""
+        super().check_scales(scales)
+        if scales < self.scales and self.options.auxiliary:
+            raise ValueError(
+                f"{scales} of {self.scales} scales cannot be decoded alone: with an "
+                "auxiliary path every scale depends on the whole previous frame; use a "
+                "model without it (auxiliary: false)"
+            )
+
+    def check_losses(self) -> None:
+        """Refuse the auxiliary path, through which a loss reaches every scale."""
+        if self.options.auxiliary:
+            raise ValueError(
+                "this DHVC has an auxiliary path: from the frame after a lost packet "
+                "on none of its scales can be decoded. Use a model trained without it "
+                f"(auxiliary: false, as in {SAFE_CONFIG})"
+            )
+
+    def check_coding(self, coding: CodingOptions) -> None:
+        """Refuse several workers if frames cannot overlap."""
+        if coding.pipeline > 1:
+            PipelinedDHVC(self.coder, [self.network.like.device] * coding.pipeline)
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """Those of the pipeline: its own, or all GPUs in turn if it is one."""
+        return spread(self.network.like.device, self.coding.pipeline)
 
     # The rest of the contract.
 

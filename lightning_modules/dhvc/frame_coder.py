@@ -4,25 +4,20 @@ What passes from frame to frame is a value of the caller's, so that one caller m
 frames in turn and another several at once.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import (
-    Packet,
-    RateKnob,
-    as_shown,
-    check_size,
-    pad_to_multiple,
-)
+from lightning_modules.codec import RateKnob, Schedule, as_shown, pad_to_multiple
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.packets import Head, pack, round_lmbda, unpack
-from lightning_modules.dhvc.reception import Decodable, Received, decodable_frames
+from lightning_modules.dhvc.reception import Decodable, decodable_frames
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
 from lightning_modules.entropy.ports import EncodePort, EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
+from lightning_modules.packets import Packet, Received
 
 STREAMS_PER_SCALE = 2
 """Noise streams kept for a scale: one for each of its latents."""
@@ -87,34 +82,21 @@ class FrameCoder:
 
     # Encoding.
 
-    def schedule(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        intra_period: int,
-        rate_at: Callable[[int], float] | None,
-        resync: Callable[[int], int] | None,
+    def plan(
+        self, frames: Iterable[Tensor], schedule: Schedule
     ) -> Iterator[tuple[Tensor, float, int]]:
         """Give each frame, its lambda, and its first scale that begins anew, or 0.
 
-        The arguments, and what is raised, are those of :meth:`DHVCCodec.compress`.
+        Raises:
+            ValueError: A scale is not one that can begin anew.
         """
-        self.rate_knob.check(rate)
-        if intra_period != -1 and intra_period < 1:
-            raise ValueError(
-                f"intra_period is {intra_period}: it must be -1 (start once) or at "
-                "least 1"
-            )
-        size: tuple[int, int] | None = None
         for number, frame in enumerate(frames):
-            size = check_size(frame, size)
             first = 0
-            if number == 0 or (intra_period > 0 and number % intra_period == 0):
+            if schedule.starts(number):
                 first = 1
-            elif resync is not None:
-                first = self._check_resync(resync(number))
-            own = self.rate_knob.check(rate_at(number)) if rate_at else rate
-            yield frame, round_lmbda(own), first
+            elif schedule.resync is not None:
+                first = self._check_resync(schedule.resync(number))
+            yield frame, round_lmbda(schedule.rate_at(number)), first
 
     def _check_resync(self, first: int) -> int:
         allowed = (0, 1) if self.options.auxiliary else range(self.scales + 1)
@@ -173,21 +155,9 @@ class FrameCoder:
     # Decoding.
 
     def decodable(
-        self, packets: Iterable[Packet | None], scales: int | None
+        self, packets: Iterable[Packet | None], scales: int
     ) -> Iterator[Decodable]:
-        """Say of each frame what can be decoded.
-
-        The arguments, and what is raised, are those of :meth:`DHVCCodec.receive`.
-        """
-        scales = self.scales if scales is None else scales
-        if not 1 <= scales <= self.scales:
-            raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
-        if scales < self.scales and self.options.auxiliary:
-            raise ValueError(
-                f"{scales} of {self.scales} scales cannot be decoded alone: with an "
-                "auxiliary path every scale depends on the whole previous frame; use a "
-                "model without it (auxiliary: false)"
-            )
+        """Say of each frame what can be decoded; see :func:`decodable_frames`."""
         yield from decodable_frames(
             packets, self.scales, scales, self.rate_knob, self.options.auxiliary
         )

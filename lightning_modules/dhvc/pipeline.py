@@ -22,7 +22,7 @@ Source: arXiv 2410.02598, section 6.2.2, Fig. 8 and supplement, "Parallel Accele
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import replace
@@ -32,11 +32,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Packet
+from lightning_modules.codec import Schedule
 from lightning_modules.dhvc.frame_coder import FrameCoder
-from lightning_modules.dhvc.reception import Received
 from lightning_modules.dhvc.walk import Steps
 from lightning_modules.dhvc.workers import Workers
+from lightning_modules.packets import Packet, Received
 
 R = TypeVar("R")
 
@@ -77,25 +77,17 @@ class PipelinedDHVC:
         self.ahead = len(devices) + coder.options.reference_frames
 
     def compress(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        *,
-        intra_period: int = -1,
-        reconstruct: bool = False,
-        rate_at: Callable[[int], float] | None = None,
-        resync: Callable[[int], int] | None = None,
+        self, frames: Iterable[Tensor], schedule: Schedule, reconstruct: bool
     ) -> Iterator[Packet]:
         """Code frames into packets; see :meth:`DHVCCodec.compress`.
 
-        ``rate_at`` and ``resync`` are asked when a frame is taken: up to :attr:`ahead`
+        What the schedule asks is asked when a frame is taken: up to :attr:`ahead`
         frames before its packets come out.
         """
-        schedule = self.coder.schedule(frames, rate, intra_period, rate_at, resync)
         work = (
             (coder.encode_steps(frame, lmbda, coder.start, first, reconstruct), first)
             for coder, (frame, lmbda, first) in zip(
-                cycle(self.coders), schedule, strict=False
+                cycle(self.coders), self.coder.plan(frames, schedule), strict=False
             )
         )
         for packets, _ in self._run(work):
@@ -105,25 +97,8 @@ class PipelinedDHVC:
                 else:
                     yield replace(packet, x_hat=packet.x_hat.to(self.device))
 
-    def decompress(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
-    ) -> Iterator[Tensor]:
-        """Decode packets; see :meth:`DHVCCodec.decompress`."""
-        for received in self.receive(packets, height, width, scales=scales):
-            yield received.frame
-
     def receive(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
     ) -> Iterator[Received]:
         """Decode packets; see :meth:`DHVCCodec.receive`."""
         work = (
@@ -166,16 +141,9 @@ class PipelinedDHVC:
             raise failure
 
 
-def spread(coder: FrameCoder, workers: int) -> PipelinedDHVC:
-    """Return a pipeline on the coder's device, or on all GPUs in turn if it is one.
-
-    Args:
-        coder: As :class:`PipelinedDHVC` takes it.
-        workers: How many, at least 1.
-    """
-    device = coder.network.like.device
+def spread(device: torch.device, workers: int) -> list[torch.device]:
+    """Return a device for each worker: this one, or all GPUs in turn if it is one."""
     if device.type != "cuda":
-        return PipelinedDHVC(coder, [device] * workers)
+        return [device] * workers
     first, count = device.index or 0, torch.cuda.device_count()
-    devices = [torch.device("cuda", (first + i) % count) for i in range(workers)]
-    return PipelinedDHVC(coder, devices)
+    return [torch.device("cuda", (first + i) % count) for i in range(workers)]

@@ -185,7 +185,7 @@ class DualDomainNetwork(nn.Module):
         return y_hat, at_least_float32(self.decoder(y_hat)) + 0.5
 
     def regularisers(
-        self, y: Tensor, coded: Coded, quality: Tensor
+        self, y: Tensor, coded: Coded, quality: Tensor, weighed: frozenset[str]
     ) -> dict[str, Tensor]:
         """Return the loss terms of the step maps; see ``experts.regularisers``."""
         if self.decoder_steps is None:
@@ -196,7 +196,7 @@ class DualDomainNetwork(nn.Module):
                 (self.encoder_steps, y),
                 (self.decoder_steps, symbols.to(self.like)),
             ]
-        return regularisers(scales, quality)
+        return regularisers(scales, quality, weighed)
 
     # With references: for the rate.
 
