@@ -419,6 +419,11 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, right, 0, bottom), mode="replicate")
 
 
+def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """Return the sides of a frame after :func:`pad_to_multiple`."""
+    return height + -height % multiple, width + -width % multiple
+
+
 def pad_frames(frames: Tensor, length: int) -> Tensor:
     """Repeat the last frame of (B, T, ...) until there are ``length`` of them."""
     missing = length - frames.shape[1]

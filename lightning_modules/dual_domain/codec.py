@@ -20,6 +20,7 @@ from lightning_modules.codec import (
     Schedule,
     VideoCodec,
     pad_to_multiple,
+    padded_size,
 )
 from lightning_modules.dual_domain.design import (
     LATENT_STRIDE,
@@ -37,7 +38,7 @@ from lightning_modules.dual_domain.estimation import (
     code_frames,
     estimate_clip,
 )
-from lightning_modules.dual_domain.frame_coder import FrameCoder, padded_size
+from lightning_modules.dual_domain.frame_coder import FrameCoder
 from lightning_modules.dual_domain.network import (
     DualDomainNetwork,
     Mode,
@@ -332,7 +333,7 @@ class DualDomainCodec(VideoCodec):
         One way of coding it: where the encoder chooses between modes, the two others
         cost a pass of ``decode`` without the decoder's transform each.
         """
-        rows, columns = padded_size(height, width)
+        rows, columns = padded_size(height, width, self.pad_multiple)
         frame = torch.zeros(1, 3, rows, columns, device=self._device)
         shape = latent_shape(frame)
         latent = frame.new_zeros(1, SIZES[self.architecture["size"]].latent, *shape[1:])

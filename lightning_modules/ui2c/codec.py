@@ -12,7 +12,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Literal
 
@@ -29,6 +29,7 @@ from lightning_modules.codec import (
     as_shown,
     pad_frames,
     pad_to_multiple,
+    padded_size,
 )
 from lightning_modules.entropy.ports import (
     DecodePort,
@@ -44,6 +45,7 @@ from lightning_modules.packets import (
     Packet,
     Received,
     check_finite,
+    pack,
     read_symbols,
 )
 from lightning_modules.ui2c.intra import IntraNetwork
@@ -333,16 +335,12 @@ class UI2CCodec(VideoCodec):
         port = EncodePort(self.tables, estimate=reconstruct)
         padded = frames.shape[-2:]
         state = self._code(frames, padded, qp, side, state, port, reconstruct)
-        packet = Packet(
-            payload=bytes([qp, side]) + port.encoder.finish(),
-            frames=shown,
-            checksum=port.encoder.checksum,
-        )
+        x_hat = None
         if reconstruct:
             assert state.frames is not None
             x_hat = self._to_rgb(state.frames, height, width)[0, :shown]
-            packet = replace(packet, x_hat=x_hat, estimated_bits=port.bits)
-        return packet, state
+        head = bytes([qp, side])
+        return pack(head, port, shown, x_hat, covers_head=False), state
 
     def _code(
         self,
@@ -403,8 +401,8 @@ class UI2CCodec(VideoCodec):
             state = None
         elif state is None:
             raise DesyncError("the first unit refers to frames that are not there")
-        padded = _padded(height, width)
-        with read_symbols(packet, skip=2) as decoder:
+        padded = padded_size(height, width, LATENT_STRIDE)
+        with read_symbols(packet, 2, covers_head=False) as decoder:
             port = DecodePort(decoder, self.tables)
             state = self._code(None, padded, qp, side, state, port, True)
         assert state.frames is not None
@@ -435,7 +433,7 @@ class UI2CCodec(VideoCodec):
         Encoding ends with the feature that the next unit refers to, as in the
         paper's count; decoding leaves out encoder and hyper-encoder.
         """
-        rows, columns = _padded(height, width)
+        rows, columns = padded_size(height, width, LATENT_STRIDE)
         n = self.frames_per_unit
         frames = self._like.new_zeros(1, n, 3, rows, columns)
         feature = self._like.new_zeros(
@@ -456,11 +454,6 @@ class UI2CCodec(VideoCodec):
             return unit
 
         return {"encode": encode, "decode": decode}
-
-
-def _padded(height: int, width: int) -> tuple[int, int]:
-    rows, columns = -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
-    return rows * LATENT_STRIDE, columns * LATENT_STRIDE
 
 
 def _unit_qp(rate: float, unit: int) -> int:
