@@ -164,10 +164,12 @@ class QualityMetrics(Callback):
             row = self._rows.get(key.split("/")[-1])
             if row and row.pooled:
                 size = row.load_network(self._networks).size
-                metric: Metric = resolve_name(row.function)(size)
+                metric: Metric = resolve_name(row.function)(size).to(device)
             else:
-                metric = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
-            self._metrics[key] = metric.to(device)
+                metric = MeanMetric(nan_strategy="disable").to(device)
+                # Last: moving a metric would round what it is given to float32.
+                metric.set_dtype(torch.float64)
+            self._metrics[key] = metric
         return self._metrics[key]
 
     def _nothing(self, metric: Metric, device: torch.device) -> list[Tensor]:

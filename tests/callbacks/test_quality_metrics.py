@@ -249,3 +249,9 @@ def test_a_frame_that_a_metric_is_not_defined_for_leaves_its_clip_out(toy, monke
 def test_what_takes_long_is_not_measured_unless_asked_for():
     assert QualityMetrics().names == list(FAST_METRICS) == TrackingOptions().metrics
     assert not {"fid", "kid", "fid_256", "tof", "brisque"} & set(FAST_METRICS)
+
+
+def test_means_keep_the_digits_of_float64():
+    mean = QualityMetrics()._metric("qp21/psnr", torch.device("cpu"))
+    mean.update(torch.tensor([1 / 3], dtype=torch.float64))
+    assert mean.compute().item() == 1 / 3
