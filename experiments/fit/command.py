@@ -9,7 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from experiments.cli import run_command
-from experiments.fit.options import CONFIGS, build_parser, complete, plain
+from experiments.fit.options import (
+    CONFIGS,
+    build_parser,
+    complete,
+    instantiate,
+    plain,
+)
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 
@@ -55,7 +61,7 @@ def fit(arguments: list[str]) -> int:
     # Before the network draws its weights.
     torch.manual_seed(config.seed)
     try:
-        return train(options, parser.instantiate(config), partial(complete, parser))
+        return train(options, instantiate(parser, config), partial(complete, parser))
     except NonFiniteGradientError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

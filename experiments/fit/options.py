@@ -235,3 +235,18 @@ def complete(parser: "ArgumentParser", options: dict[str, Any]) -> dict[str, Any
         return options
     finally:
         parser.exit_on_error = exits
+
+
+def instantiate(parser: "ArgumentParser", config: "Namespace") -> "Namespace":
+    """Make what parsed options describe.
+
+    Raises:
+        ValueError: An argument is wrong; it says no more than the class that refuses
+            it, where the parser would list all that the option could have been.
+    """
+    try:
+        return parser.instantiate(config)
+    except ValueError as error:
+        if str(error).startswith("Does not validate against any of the Union"):
+            raise error.__cause__ or error from None
+        raise
