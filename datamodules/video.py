@@ -1,23 +1,18 @@
 """The data module of every run: one source, random training clips, fixed validation."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from datamodules.index import forget_errors
-from datamodules.named_sources import (
-    SourceName,
-    build_source,
-    check_source,
-    expand,
-)
-from datamodules.samples import (
+from datamodules.options import SMALLEST_CROP, DataOptions
+from datamodules.paths import expand_root
+from datamodules.sources.index import forget_errors
+from datamodules.sources.opening import OpenSources, check_source, open_sources
+from datamodules.sources.samples import (
     FIXED,
     Batch,
     GlobalBatches,
@@ -28,24 +23,11 @@ from datamodules.samples import (
     sample_seed,
     to_tensor,
 )
-from datamodules.source import ClipError, ClipSource
-from datamodules.vimeo90k import Vimeo90KSource, find_list
+from datamodules.sources.source import ClipError
 
 logger = logging.getLogger(__name__)
 
 REPORTED_FAILURES = 20
-SMALLEST_CROP = 4
-"""Side in pixels; a smaller synthetic scene cannot be painted."""
-
-LEAST = {
-    "stride": 1,
-    "workers": 0,
-    "val_clips": 0,
-    "val_frames": 1,
-    "val_crop": SMALLEST_CROP,
-    "seed": 0,
-}
-
 NO_CLIP: Batch = {
     "clip": torch.empty(0, 1, 3, 1, 1, dtype=torch.uint8),
     "index": torch.empty(0, dtype=torch.int64),
@@ -54,59 +36,11 @@ NO_CLIP: Batch = {
 """The validation batch of a rank that has no clip."""
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The constructor's arguments, as they are for one stage."""
-
-    source: SourceName
-    root: str | None
-    list_file: str | None
-    stride: int | None
-    flip: bool
-    workers: int
-    val_source: SourceName | None
-    val_root: str | None
-    val_list_file: str | None
-    val_clips: int
-    val_frames: int
-    val_crop: int | None
-    seed: int
-
-    def __post_init__(self) -> None:
-        # A stage's row is not typed, so its values can be anything.
-        required = {"source", "flip", "workers", "val_clips", "val_frames", "seed"}
-        for name in _NAMES:
-            value = getattr(self, name)
-            if name in LEAST:
-                right = type(value) is int and value >= LEAST[name]
-                allowed = f"a whole number, at least {LEAST[name]}"
-            elif name == "flip":
-                right, allowed = type(value) is bool, "true or false"
-            else:
-                right, allowed = isinstance(value, str), "a name (text)"
-            if name not in required:
-                right, allowed = right or value is None, f"{allowed}, or null"
-            if not right:
-                raise ValueError(f"data: {name} is {value!r}, it must be {allowed}")
-
-
-@dataclass(frozen=True)
-class _Stage:
+class _Stage(NamedTuple):
     number: int
     frames: int
     crop: int
     batch_size: int
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """Open sources and what is read from them."""
-
-    train: ClipSource
-    train_items: Sequence[int]
-    val: ClipSource
-    val_items: Sequence[int]
-    note: str
 
 
 class VideoDataModule(LightningDataModule):
@@ -119,65 +53,14 @@ class VideoDataModule(LightningDataModule):
     for a Trainer with ``use_distributed_sampler=False``.
 
     Args:
-        source: ``synthetic`` (procedural, no download), ``folder`` (any tree of videos
-            and PNG directories), ``vimeo90k`` or ``openvid``.
-        root: Directory of the source; ``synthetic`` has none.
-        list_file: Vimeo-90K's list file or OpenVid's CSV, if it is not where the
-            archive has it.
-        stride: Distance between the frames of a clip; by default 3 for ``openvid``,
-            else 1.
-        flip: Mirror every second training clip left to right, drawn at random.
-        workers: Loader processes per device.
-        val_source: Source of validation clips; by default a part of ``source`` held
-            out of training: Vimeo-90K's test list, other synthetic scenes, or the last
-            ``val_clips`` videos (the same videos if there are fewer than twice that).
-        val_root: Its directory; by default ``root``.
-        val_list_file: Its list file.
-        val_clips: Number of validation clips, over all devices; they are kept in
-            memory. 0 for no validation.
-        val_frames: Frames of a validation clip.
-        val_crop: Side of their centred crop in pixels, smaller where a frame is;
-            ``null`` for whole frames.
-        seed: Decides every sample.
-
-    Raises:
-        ValueError: A number is out of range.
+        options: Of the whole run; a stage may change some.
     """
 
-    def __init__(
-        self,
-        source: SourceName = "synthetic",
-        root: str | None = None,
-        list_file: str | None = None,
-        stride: int | None = None,
-        flip: bool = True,
-        workers: int = 2,
-        val_source: SourceName | None = None,
-        val_root: str | None = None,
-        val_list_file: str | None = None,
-        val_clips: int = 4,
-        val_frames: int = 8,
-        val_crop: int | None = 256,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, options: DataOptions) -> None:
         super().__init__()
-        self._given = self._options = _Options(
-            source=source,
-            root=root,
-            list_file=list_file,
-            stride=stride,
-            flip=flip,
-            workers=workers,
-            val_source=val_source,
-            val_root=val_root,
-            val_list_file=val_list_file,
-            val_clips=val_clips,
-            val_frames=val_frames,
-            val_crop=val_crop,
-            seed=seed,
-        )
+        self._given = self._options = options
         self._stage: _Stage | None = None
-        self._opened: tuple[_Options, _Opened] | None = None
+        self._opened: tuple[DataOptions, OpenSources] | None = None
         self._val_samples: tuple[Any, list[Sample]] | None = None
         self._failures: dict[str, str] = {}
 
@@ -192,31 +75,24 @@ class VideoDataModule(LightningDataModule):
             crop: Side of its square crop in pixels.
             batch_size: Clips per optimizer step, over all devices and accumulated
                 micro-batches.
-            changes: Constructor arguments that differ in this stage; another
-                ``source`` or ``root`` changes validation too, unless that has its own.
+            changes: Options of the data that differ in this stage; another ``source``
+                or ``root`` changes validation too, unless that has its own.
 
         Raises:
             ValueError: A change has an unknown name or a value that it cannot have, the
                 crop is too small, or a source does not exist or not under its root
                 (what the root holds is not looked at).
         """
-        unknown = sorted(set(changes) - set(_NAMES))
-        if unknown:
-            raise ValueError(
-                f"a stage cannot change {', '.join(unknown)} of the data; "
-                f"it can change {', '.join(_NAMES)}"
-            )
         if crop < SMALLEST_CROP:
             raise ValueError(
                 f"crop is {crop}, it must be at least {SMALLEST_CROP} (`crop` of the "
                 "stage's row, or --shrink.crop)"
             )
-        options = replace(self._given, **changes)
+        options = self._given.changed(changes)
         # Now, and not when the stages before this one have cost a day.
         check_source(options.source, options.root, options.list_file)
-        validation = _own_validation(options)
-        if validation is not None and options.val_clips:
-            check_source(*validation)
+        if options.validation is not None and options.val_clips:
+            check_source(*options.validation)
         self._options = options
         self._stage = _Stage(stage, frames, crop, batch_size)
 
@@ -225,7 +101,7 @@ class VideoDataModule(LightningDataModule):
         if self._opened is None or self._opened[0] != self._options:
             for root in (self._options.root, self._options.val_root):
                 if root is not None:
-                    forget_errors(Path(str(expand(root))))
+                    forget_errors(Path(expand_root(root)))
             logger.info("data: %s", self.describe())
 
     def setup(self, stage: str | None = None) -> None:
@@ -322,9 +198,9 @@ class VideoDataModule(LightningDataModule):
         some = f", 1 frame in {stride}" if stride > 1 else ""
         return f"{opened.train.describe()}{some}; {opened.note}"
 
-    def _open(self) -> _Opened:
+    def _open(self) -> OpenSources:
         if self._opened is None or self._opened[0] != self._options:
-            opened = _open_sources(self._options)
+            opened = open_sources(self._options)
             self._failures.update({**opened.val.skipped, **opened.train.skipped})
             self._opened = (self._options, opened)
         return self._opened[1]
@@ -361,57 +237,3 @@ class VideoDataModule(LightningDataModule):
             )
         self._val_samples = (key, samples)
         return samples
-
-
-_NAMES = tuple(field.name for field in fields(_Options))
-
-
-def _open_sources(options: _Options) -> _Opened:
-    train = build_source(options.source, options.root, options.list_file)
-    everything, most = range(len(train)), options.val_clips
-    if most == 0:
-        return _Opened(train, everything, train, (), "no validation")
-    separate = _validation_source(options, train)
-    if separate is not None:
-        # Spread over the whole source, because neighbours in a list look alike.
-        count = min(most, len(separate))
-        items = [place * len(separate) // count for place in range(count)]
-        note = f"validation: {count} of {separate.describe()}"
-        return _Opened(train, everything, separate, items, note)
-    if len(train) >= 2 * most:
-        kept = len(train) - most
-        note = f"validation: the last {most} videos, held out of training"
-        return _Opened(train, everything[:kept], train, everything[kept:], note)
-    count = min(most, len(train))
-    note = (
-        f"validation: {count} of the training videos, because {len(train)} are too few "
-        f"to hold {most} out"
-    )
-    logger.warning("%s", note)
-    return _Opened(train, everything, train, everything[:count], note)
-
-
-def _validation_source(options: _Options, train: ClipSource) -> ClipSource | None:
-    """Return a source for validation only, ``None`` to hold out a part of ``train``."""
-    own = _own_validation(options)
-    if own is not None:
-        return build_source(*own, "test")
-    if options.source == "synthetic":
-        return build_source("synthetic", split="test")
-    if isinstance(train, Vimeo90KSource):
-        tests = find_list(Path(str(expand(options.root))), "test")
-        if tests is not None and tests != train.list_file:
-            return build_source("vimeo90k", options.root, split="test")
-    return None
-
-
-def _own_validation(
-    options: _Options,
-) -> tuple[SourceName, str | None, str | None] | None:
-    """Return source, root and list that the user gave for validation, if any."""
-    source = options.val_source or options.source
-    same = source == options.source
-    if same and not options.val_root and not options.val_list_file:
-        return None
-    root = options.val_root or (options.root if same else None)
-    return source, root, options.val_list_file

@@ -9,21 +9,16 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from datamodules.frames import VideoError
+from datamodules.video_reader import VideoError
 from datamodules.whole_files import whole_or_nothing
-from datamodules.yuv import (
-    quantise,
-    rgb_to_yuv,
-    write_yuv420_frame,
-    yuv444_to_420,
-)
+from datamodules.yuv import Codes, quantise, rgb_to_planes
 
 CONTAINER_FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 
@@ -125,6 +120,12 @@ def _to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
     return codes.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
+def write_picture(file: IO[bytes], codes: Codes) -> None:
+    """Append a picture's three planes to a raw file, samples as they are."""
+    for plane in codes:
+        file.write(plane.tobytes())
+
+
 def _y4m_header(width: int, height: int, fps: Fraction, depth: int) -> bytes:
     layout = "420jpeg" if depth == 8 else f"420p{depth}"
     rate = f"{fps.numerator}:{fps.denominator}"
@@ -139,10 +140,10 @@ def _raw_file(path: Path, y4m_header: bytes, depth: int) -> Iterator[PutFrame]:
         file.write(y4m_header)
 
         def put(frame: Tensor) -> None:
-            planes = yuv444_to_420(rgb_to_yuv(frame.detach().float().clamp(0, 1)))
+            planes = rgb_to_planes(frame.detach().float().clamp(0, 1), "yuv420")
             if y4m_header:
                 file.write(b"FRAME\n")
-            write_yuv420_frame(file, quantise(planes, depth), depth)
+            write_picture(file, quantise(planes, depth))
 
         yield put
 

@@ -182,12 +182,6 @@ def read_yuv420_frame(file: BinaryIO, height: int, width: int, depth: int = 8) -
     return y.reshape(height, width), u.reshape(shape), v.reshape(shape)
 
 
-def write_yuv420_frame(file: BinaryIO, codes: Codes, depth: int = 8) -> None:
-    """Write one planar 4:2:0 frame, samples as :func:`read_yuv420_frame` reads them."""
-    for plane in codes:
-        file.write(plane.astype(_sample_type(depth), copy=False).tobytes())
-
-
 def dequantise(codes: Codes, depth: int = 8, *, full_range: bool = True) -> Planes:
     """Turn a file's integers into float planes, nominally in [0, 1].
 

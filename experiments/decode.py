@@ -1,30 +1,21 @@
 """Turn a bitstream back into video: ``python -m experiments.decode IN OUT ...``."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from experiments.coding import (
-    check_paths,
+from experiments.bitstreams.coding_mode import (
     choose_device,
     coding_mode,
-    run_command,
     speed,
     summary,
-    track,
 )
-from experiments.streams import (
-    StreamDecoder,
-    add_pipeline_option,
-    add_unit_options,
-    load_decoder,
-    open_stream,
-    unit_options,
-)
+from experiments.bitstreams.files import StreamDecoder, load_decoder, open_stream
+from experiments.bitstreams.options import CodecOptions
+from experiments.cli import check_paths, option, parse, run_command, track
 
 if TYPE_CHECKING:
     import torch
@@ -43,74 +34,42 @@ watching, not for measuring.
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions(CodecOptions):
+    """Decode a bitstream file that experiments.encode wrote.
+
+    Attributes:
+        input: Bitstream file.
+        output: Video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images.
+        checkpoint: The codec that the file was encoded with.
+        device: Where the networks run (default: the encoder's kind if there is one).
+        depth: Bits per sample of .y4m and .yuv.
+        partial: Write the frames before the first missing or damaged unit.
+        scales: Progressive decoding: only the K coarsest scales of each frame, for
+            codecs that have scales (default: all).
+        hash: Print the SHA-256 of all frames (float32 RGB) as the last line.
+    """
+
+    input: Path = option(metavar="IN", positional=True)
+    output: Path | None = option(None, metavar="OUT", positional=True, nargs="?")
+    checkpoint: Path = option(metavar="CKPT")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    depth: int = option(8, metavar="BITS")
+    partial: bool = False
+    scales: int | None = option(None, metavar="K")
+    hash: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.output or self.hash):
+            raise ValueError("give OUT, or --hash to write nothing")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; see :func:`run_command`."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    if not (options.output or options.hash):
-        parser.error("give OUT, or --hash to write nothing")
-    return run_command(partial(decode, options))
+    return run_command(lambda: decode(parse(DecodeOptions, "decode", argv, EPILOG)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.decode",
-        description="Decode a bitstream file that experiments.encode wrote.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("input", metavar="IN", type=Path, help="bitstream file")
-    add(
-        "output",
-        metavar="OUT",
-        type=Path,
-        nargs="?",
-        help="video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images",
-    )
-    add(
-        "--checkpoint",
-        metavar="CKPT",
-        type=Path,
-        required=True,
-        help="the codec that the file was encoded with",
-    )
-    add(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="where the networks run (default: the encoder's kind if there is one)",
-    )
-    add(
-        "--depth",
-        metavar="BITS",
-        type=int,
-        default=8,
-        help="bits per sample of .y4m and .yuv (default: 8)",
-    )
-    add(
-        "--partial",
-        action="store_true",
-        help="write the frames before the first missing or damaged unit",
-    )
-    add(
-        "--scales",
-        metavar="K",
-        type=int,
-        help="progressive decoding: only the K coarsest scales of each frame, for "
-        "codecs that have scales (default: all)",
-    )
-    add_unit_options(parser, encodes=False)
-    add_pipeline_option(parser)
-    add(
-        "--hash",
-        action="store_true",
-        help="print the SHA-256 of all frames (float32 RGB) as the last line",
-    )
-    return parser
-
-
-def decode(options: argparse.Namespace) -> None:
+def decode(options: DecodeOptions) -> None:
     """Decode ``options.input`` into ``options.output`` and print what it cost.
 
     Raises:
@@ -134,7 +93,7 @@ def decode(options: argparse.Namespace) -> None:
         device = _device(options, header)
         stack.enter_context(coding_mode(device))
         codec = load_decoder(header, options.checkpoint, device)
-        codec.configure(**unit_options(options))
+        codec.configure(**options.coding)
         decoder = StreamDecoder(
             codec,
             reader,
@@ -166,7 +125,7 @@ def decode(options: argparse.Namespace) -> None:
         print(decoder.digest)
 
 
-def _device(options: argparse.Namespace, header: "StreamHeader") -> "torch.device":
+def _device(options: DecodeOptions, header: "StreamHeader") -> "torch.device":
     """Return where to decode: where it was encoded, unless the user says otherwise."""
     wants_same = options.device == "auto" and header.device == "cpu"
     device = choose_device("cpu" if wants_same else options.device)

@@ -1,6 +1,5 @@
 """Code a video into a bitstream file: ``python -m experiments.encode IN OUT ...``."""
 
-import argparse
 import math
 import os
 import subprocess
@@ -12,32 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.coding import (
-    add_device_options,
-    check_paths,
+from experiments.bitstreams.coding_mode import (
     choose_device,
     coding_mode,
     costs_of,
-    parse_fps,
-    parse_size,
-    psnr,
-    run_command,
     speed,
     summary,
-    track,
 )
-from experiments.streams import (
-    Coded,
-    add_pipeline_option,
-    add_unit_options,
-    code_video,
-    unit_options,
+from experiments.bitstreams.files import Coded, code_video
+from experiments.bitstreams.options import (
+    CodecOptions,
+    DeviceOptions,
+    RawVideoOptions,
 )
+from experiments.cli import check_paths, option, parse, run_command, track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from datamodules.frames import VideoReader
+    from datamodules.video_reader import VideoReader
     from lightning_modules.bitstream import StreamHeader
     from lightning_modules.codec import RateKnob, VideoCodec
 
@@ -56,77 +48,38 @@ threads and kernels.
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
+    """Code a video with a trained codec into a bitstream file.
+
+    Attributes:
+        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG images, or one image.
+        output: Bitstream file to write.
+        checkpoint: Trained codec.
+        rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.
+        target_bpp: Search the rate that takes so many bits per pixel, within 1 %.
+        target_kbps: Search the rate that takes so many kilobits per second, within
+            1 %.
+        max_frames: Stop after N frames.
+        intra_period: Start without a reference every N frames (default: only at the
+            first).
+        verify: Decode in a second process, require identical frames, report PSNR.
+    """
+
+    input: Path = option(metavar="IN", positional=True)
+    output: Path = option(metavar="OUT", positional=True)
+    checkpoint: Path = option(metavar="CKPT")
+    rate: float | None = option(None, metavar="QP", one_of="rate", needed=True)
+    target_bpp: float | None = option(None, metavar="BPP", one_of="rate")
+    target_kbps: float | None = option(None, metavar="KBPS", one_of="rate")
+    max_frames: int | None = option(None, metavar="N")
+    intra_period: int = option(-1, metavar="N")
+    verify: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; see :func:`run_command`."""
-    return run_command(partial(encode, _parser().parse_args(argv)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.encode",
-        description="Code a video with a trained codec into a bitstream file.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add(
-        "input",
-        metavar="IN",
-        type=Path,
-        help="video, raw 4:2:0 (.y4m, .yuv), directory of PNG images, or one image",
-    )
-    add("output", metavar="OUT", type=Path, help="bitstream file to write")
-    add("--checkpoint", metavar="CKPT", type=Path, required=True, help="trained codec")
-    rate = parser.add_mutually_exclusive_group(required=True)
-    rate.add_argument(
-        "--rate",
-        metavar="QP",
-        type=float,
-        help="quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits",
-    )
-    rate.add_argument(
-        "--target_bpp",
-        metavar="BPP",
-        type=float,
-        help="search the rate that takes so many bits per pixel, within 1 %%",
-    )
-    rate.add_argument(
-        "--target_kbps",
-        metavar="KBPS",
-        type=float,
-        help="search the rate that takes so many kilobits per second, within 1 %%",
-    )
-    add("--max_frames", metavar="N", type=int, help="stop after N frames")
-    add(
-        "--intra_period",
-        metavar="N",
-        type=int,
-        default=-1,
-        help="start without a reference every N frames (default: only at the first)",
-    )
-    add_device_options(parser)
-    add_unit_options(parser, encodes=True)
-    add_pipeline_option(parser)
-    add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")
-    add(
-        "--fps",
-        metavar="F",
-        type=parse_fps,
-        help="frames per second, for raw .yuv (replaces what other files say)",
-    )
-    add(
-        "--depth",
-        metavar="BITS",
-        type=int,
-        default=8,
-        help="bits per sample, for raw .yuv only (default: 8)",
-    )
-    add(
-        "--verify",
-        action="store_true",
-        help="decode in a second process, require identical frames, report PSNR",
-    )
-    return parser
+    return run_command(lambda: encode(parse(EncodeOptions, "encode", argv, EPILOG)))
 
 
 @dataclass(frozen=True)
@@ -144,7 +97,7 @@ class Encoding:
     psnr: float | None
 
 
-def encode(options: argparse.Namespace) -> None:
+def encode(options: EncodeOptions) -> None:
     """Code ``options.input`` into ``options.output`` and print what it costs.
 
     Raises:
@@ -167,7 +120,7 @@ def encode(options: argparse.Namespace) -> None:
         codec = load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
         )
-        codec.configure(**unit_options(options))
+        codec.configure(**options.coding)
         header_at = partial(
             StreamHeader,
             codec=type(codec).__name__,
@@ -189,7 +142,7 @@ def encode(options: argparse.Namespace) -> None:
     print(_report(options, codec.rate_knob, encoding))
 
 
-def _open(options: argparse.Namespace) -> "VideoReader":
+def _open(options: EncodeOptions) -> "VideoReader":
     from datamodules.frames import open_video
 
     return open_video(
@@ -202,12 +155,14 @@ def _open(options: argparse.Namespace) -> "VideoReader":
 
 
 def _encode_once(
-    options: argparse.Namespace,
+    options: EncodeOptions,
     codec: "VideoCodec",
     header: "StreamHeader",
     video: "VideoReader",
     path: Path,
 ) -> Encoding:
+    from lightning_modules.psnr import psnr_8_bit
+
     # Frames that the codec has taken and not yet given back, for the PSNR.
     taken: deque[Tensor] = deque()
     psnr_sum = 0.0
@@ -220,7 +175,7 @@ def _encode_once(
 
     def compare(frame: "Tensor") -> None:
         nonlocal psnr_sum
-        psnr_sum += psnr(frame, taken.popleft())
+        psnr_sum += psnr_8_bit(frame, taken.popleft())
 
     coded = code_video(
         codec,
@@ -235,7 +190,7 @@ def _encode_once(
 
 
 def _search(
-    options: argparse.Namespace,
+    options: EncodeOptions,
     codec: "VideoCodec",
     header_at: "Callable[..., StreamHeader]",
     path: Path,
@@ -245,15 +200,17 @@ def _search(
     Raises:
         ValueError: The target is out of reach, or the input can be read only once.
     """
-    from experiments.rate_search import deviation, search_rate
+    from experiments.bitstreams.rate_search import deviation, search_rate
 
     if not (options.input.is_file() or options.input.is_dir()):
         raise ValueError(
             f"{options.input} can be read only once, but a target takes several "
             "encodes: save it to a file first, or give --rate"
         )
-    unit = "kbps" if options.target_bpp is None else "bpp"
-    target = options.target_kbps if unit == "kbps" else options.target_bpp
+    unit, target = "bpp", options.target_bpp
+    if target is None:
+        unit, target = "kbps", options.target_kbps
+    assert target is not None, "the parser asks for one of them"
     attempt = path.with_name(f"{path.name}.trial")
     closest = math.inf
     kept: Encoding | None = None
@@ -292,7 +249,7 @@ def _search(
     return kept
 
 
-def _report(options: argparse.Namespace, knob: "RateKnob", encoding: Encoding) -> str:
+def _report(options: EncodeOptions, knob: "RateKnob", encoding: Encoding) -> str:
     header, coded = encoding.header, encoding.coded
     frames, size = len(coded.frame_bits), (header.height, header.width)
     parts = [summary(options.output, frames, size, header.fps, coded.nbytes)]

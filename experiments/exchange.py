@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.coding import run_command
-from experiments.results import (
+from experiments.cli import run_command
+from experiments.results.result import (
     SCHEMA,
     Point,
     Protocol,
@@ -20,7 +20,7 @@ from experiments.results import (
     ResultError,
     SequenceResult,
 )
-from experiments.typed_json import read_json
+from experiments.results.typed_json import read_json
 
 EPILOG = """\
 examples:
@@ -63,8 +63,8 @@ def export(options: argparse.Namespace) -> None:
         ValueError: The file cannot be read, or lacks what DCVC's format needs.
     """
     from datamodules.whole_files import whole_or_nothing
-    from experiments.coding import check_paths
-    from experiments.dcvc_json import to_dcvc
+    from experiments.cli import check_paths
+    from experiments.results.dcvc import to_dcvc
 
     check_paths(options.result, options.output)
     data = to_dcvc(load_any(options.result).with_scales(None))
@@ -92,7 +92,7 @@ def load_any(path: Path) -> Result:
     Raises:
         ResultError: It is none of them, or damaged.
     """
-    from experiments.dcvc_json import from_dcvc, is_dcvc
+    from experiments.results.dcvc import from_dcvc, is_dcvc
 
     data = read_json(path)
     if isinstance(data, dict) and data.get("schema") == SCHEMA:
@@ -188,7 +188,7 @@ def _definition(metric: str) -> str:
 
 
 def _compressai_sequence(source: Any) -> SequenceResult:
-    from datamodules.standard_sets import parse_name
+    from datamodules.sequences.standard_sets import parse_name
 
     if not isinstance(source, str):
         return SequenceResult("compressai", "mean", 0, 0, Fraction(0), 0)

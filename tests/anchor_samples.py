@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from experiments.anchors.coders import make_coder
-from experiments.anchors.settings import codec_names, load_preset, load_presets
+from experiments.anchor.base import make_coder
+from experiments.anchor.settings import codec_names, load_preset, load_presets
 
 FRAMES = 8
 

@@ -2,7 +2,7 @@
 
 import yaml
 
-from experiments.fit import main
+from experiments.fit.command import main
 
 TINY = [
     "--shrink.total_steps=11",

@@ -6,9 +6,9 @@ import cv2
 import torch
 
 import lightning_modules
-from experiments import evaluate
-from experiments.results import Protocol, Result, SequenceResult
-from experiments.streams import StreamDecoder, code_video, open_stream
+from experiments.bitstreams.files import StreamDecoder, code_video, open_stream
+from experiments.evaluate import command as evaluate
+from experiments.results.result import Protocol, Result, SequenceResult
 from lightning_modules.bitstream import StreamHeader
 
 SIDE, FRAMES = 64, 4

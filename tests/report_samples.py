@@ -6,8 +6,16 @@ from fractions import Fraction
 
 import numpy as np
 
-from experiments.comparison import Comparison, Curve, Delta, Flag, PaperNumber, Row
-from experiments.results import METRICS, Point, Protocol, Result, SequenceResult
+from callbacks.metrics.table import METRICS
+from experiments.compare.comparison import (
+    Comparison,
+    Curve,
+    Delta,
+    Flag,
+    PaperNumber,
+    Row,
+)
+from experiments.results.result import Point, Protocol, Result, SequenceResult
 
 SETS = {"uvg": ("Beauty", "Jockey"), "hevc_e": ("Johnny",)}
 CODECS = {"x265": (1.0, (37, 32, 27, 22)), "UI2C": (0.74, (0, 21, 42, 63))}

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.sequences import find_sequences
+from datamodules.sequences.find import find_sequences
 
 HEVC_D = {
     "BQSquare": (60, 600),

@@ -8,7 +8,7 @@ import torch
 
 import lightning_modules
 from datamodules.writing import create_video
-from experiments import stream
+from experiments.stream import command as stream
 
 FRAMES = 11
 

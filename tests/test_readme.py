@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.cli import make_parser
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
@@ -36,14 +38,21 @@ def test_every_command_parses(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     _, _, module, *arguments = shlex.split(command)
     if module == "experiments.fit":
-        from experiments.options import build_parser
+        from experiments.fit.options import build_parser
 
         build_parser(module, "").parse_args(arguments)
         return
     from importlib import import_module
 
     if module != "experiments.profile":
-        import_module(module)._parser().parse_args(arguments)
+        if (ROOT / module.replace(".", "/")).is_dir():
+            module = f"{module}.command"
+        command = import_module(module)
+        name = module.removesuffix(".command").rpartition(".")[2]
+        if options := getattr(command, f"{name.capitalize()}Options", None):
+            make_parser(options, name).parse_args(arguments)
+        else:
+            command._parser().parse_args(arguments)
 
 
 def test_every_file_that_is_named_exists():

@@ -1,0 +1,440 @@
+"""FID and KID: how far the decoded pictures, taken together, are from the source's.
+
+Both compare the features that one network gives of all pictures of one kind with those
+of the other kind, so they exist for a data set and not for a frame; lower is better.
+Pictures are 8-bit RGB, either whole frames or squares of 256 pixels cut from them.
+
+What moves published values, and what is done here:
+
+* The network is the TF 2015 Inception-v3 with its 2048 pooled features. Pictures are
+  resized to 299 x 299 as TF 1 did, bilinearly and without antialiasing, for KID too;
+  torchmetrics' own FID uses antialiasing by default, and its KID always.
+* Squares follow HiFiC: a grid from the top left corner, and a second one shifted by 128
+  pixels both ways with one row and one column fewer. What a grid does not reach is not
+  seen. NeuralCompression's second grid has more columns where there is room.
+* FID of fewer samples than features is biased upwards and its covariances lack rank: it
+  is computed and to be flagged. KID is not biased, and is refused below the size of its
+  random subsets.
+
+Source: FID arXiv 1706.08500; KID arXiv 1801.01401; squares arXiv 2006.09965, A.7.
+"""
+
+import importlib.util
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_modules.perceptual import UnavailableMetricError
+
+Features: TypeAlias = npt.NDArray[np.float32]
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+
+PATCH = 256
+"""Side of the squares; their second grid is shifted by half of it."""
+
+KID_SUBSETS = 100
+KID_SUBSET_SIZE = 1000
+"""Both as KID's authors and every library that computes it have them."""
+
+PICTURES_AT_ONCE = 16
+
+ROWS_AT_ONCE = 4096
+
+
+def inception_file() -> Path:
+    """Return where the network's weights must lie."""
+    return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_FILE).absolute()
+
+
+def check_inception() -> None:
+    """Check that the network can be made here.
+
+    Raises:
+        UnavailableMetricError: Its weights or its package are missing; the message
+            says which file to put where, or what to install.
+    """
+    if importlib.util.find_spec("torch_fidelity") is None:
+        raise UnavailableMetricError(
+            "fid and kid need the package torch-fidelity: pip install torch-fidelity"
+        )
+    file = inception_file()
+    if not file.is_file():
+        raise UnavailableMetricError(
+            f"fid and kid need the weights {file.name}, put them at {file} (or set "
+            "TORCH_HOME to the folder that holds hub/checkpoints)"
+        )
+
+
+class Inception:
+    """The network whose features are compared; frozen, and no module's child.
+
+    Its weights are never downloaded.
+
+    Attributes:
+        size: Features of a picture.
+
+    Raises:
+        UnavailableMetricError: See :func:`check_inception`.
+    """
+
+    size = 2048
+
+    def __init__(self) -> None:
+        check_inception()
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        with warnings.catch_warnings():
+            # torch-fidelity still asks whether tracing is on, the old way.
+            warnings.simplefilter("ignore")
+            network = NoTrainInceptionV3(
+                name="inception-v3-compat",
+                features_list=["2048"],
+                feature_extractor_weights_path=str(inception_file()),
+                antialias=False,
+            )
+        self.network: Any = network.eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Return the features (N, 2048), float32, of pictures.
+
+        Args:
+            pictures: (N, 3, H, W), uint8, RGB.
+        """
+        network = self.network.to(pictures.device)
+        parts = [network(some) for some in pictures.split(PICTURES_AT_ONCE)]
+        return torch.cat(parts)
+
+
+def to_8_bit(frames: Tensor) -> Tensor:
+    """Round RGB (..., 3, H, W) in [0, 1], clamped, to the 8-bit frames (N, 3, H, W)."""
+    codes = frames.detach().float().clamp(0, 1).mul(255).round().byte()
+    return codes.reshape(-1, *codes.shape[-3:])
+
+
+def patches(frames: Tensor) -> Tensor:
+    """Cut frames into squares of 256 pixels.
+
+    Args:
+        frames: (N, 3, H, W).
+
+    Returns:
+        (N * (R * C + (R - 1) * (C - 1)), 3, 256, 256), frame by frame, where R is
+        H // 256 and C is W // 256.
+
+    Raises:
+        UnavailableMetricError: A side is below 256 pixels.
+
+    Source: arXiv 2006.09965, A.7.
+    """
+    height, width = frames.shape[-2:]
+    rows, columns = height // PATCH, width // PATCH
+    if not rows * columns:
+        raise UnavailableMetricError(
+            f"fid_256 and kid_256 need frames of at least {PATCH}x{PATCH} pixels, "
+            f"these have {width}x{height}"
+        )
+    places = [
+        (shift + PATCH * i, shift + PATCH * j)
+        for shift, fewer in ((0, 0), (PATCH // 2, 1))
+        for i in range(rows - fewer)
+        for j in range(columns - fewer)
+    ]
+    squares = [frames[..., y : y + PATCH, x : x + PATCH] for y, x in places]
+    return torch.stack(squares, dim=1).flatten(0, 1)
+
+
+SAMPLES: dict[str, Callable[[Tensor], Tensor]] = {
+    "frames": lambda frames: frames,
+    "patches": patches,
+}
+"""What is one sample: a whole frame, or each of its squares."""
+
+
+@dataclass
+class Moments:
+    """Sums over features, float64; enough for their mean and covariance.
+
+    Attributes:
+        count: Samples.
+        total: Their sum, (D,).
+        outer: Sum of their outer products, (D, D).
+    """
+
+    count: int
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def of(cls, features: Sequence[Features]) -> "Moments":
+        """Sum up matrices of features (N, D), in their order."""
+        size = features[0].shape[1]
+        total = torch.zeros(size, dtype=torch.float64)
+        outer = torch.zeros(size, size, dtype=torch.float64)
+        for rows in _blocks(features):
+            total += rows.sum(dim=0)
+            outer += rows.T @ rows
+        return cls(sum(map(len, features)), total, outer)
+
+    @property
+    def mean(self) -> Tensor:
+        """The samples' mean, (D,)."""
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """The unbiased estimate of their covariance, (D, D)."""
+        centred = self.outer - self.count * torch.outer(self.mean, self.mean)
+        return centred / (self.count - 1)
+
+    @cached_property
+    def root(self) -> Tensor:
+        """The covariance's symmetric root: seconds on a CPU, so only once."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def _blocks(features: Sequence[Features]) -> Iterator[Tensor]:
+    """Give features (n, D) as float64, a few rows at a time: files may be large."""
+    for matrix in features:
+        for start in range(0, len(matrix), ROWS_AT_ONCE):
+            rows = np.array(matrix[start : start + ROWS_AT_ONCE], np.float64)
+            yield torch.from_numpy(rows)
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """Return the FID between what two sums stand for, at least 0.
+
+    ``|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))``, the root by way
+    of the symmetric matrix that has the same eigenvalues as the product.
+
+    Raises:
+        UnavailableMetricError: One of them has fewer than 2 samples.
+
+    Source: arXiv 1706.08500, equation 6.
+    """
+    fewest = min(a.count, b.count)
+    if fewest < 2:
+        raise UnavailableMetricError(f"fid needs at least 2 samples, there is {fewest}")
+    values = torch.linalg.eigvalsh(a.root @ b.covariance @ a.root)
+    distance = (a.mean - b.mean).square().sum() + a.covariance.trace()
+    distance += b.covariance.trace() - 2 * values.clamp(min=0).sqrt().sum()
+    # What rounding leaves of two equal distributions may lie below 0.
+    return max(0.0, float(distance))
+
+
+def kernel_distance(
+    source: Sequence[Features],
+    decoded: Sequence[Features],
+    subset_size: int = KID_SUBSET_SIZE,
+) -> float:
+    """Return the KID: mean squared discrepancy of 100 random subsets.
+
+    The kernel is ``(x y / D + 1)^3``. The draw does not depend on the order of samples:
+    they are ordered by the sum of their features first.
+
+    Args:
+        source: Matrices of features (N, D).
+        decoded: The same of the decoded pictures.
+        subset_size: Samples of a subset.
+
+    Raises:
+        UnavailableMetricError: There are fewer samples than a subset has.
+
+    Source: arXiv 1801.01401, section 4.
+    """
+    fewest = min(sum(map(len, own)) for own in (source, decoded))
+    if fewest < subset_size:
+        raise UnavailableMetricError(
+            f"kid draws subsets of {subset_size} samples, there are {fewest}"
+        )
+    orders = [_ordered(own) for own in (source, decoded)]
+    numbers = np.random.default_rng(0)
+    total = 0.0
+    for _ in range(KID_SUBSETS):
+        x, y = (
+            _rows(own, order[numbers.permutation(len(order))[:subset_size]])
+            for own, order in zip((source, decoded), orders, strict=True)
+        )
+        total += _discrepancy(x, y)
+    return total / KID_SUBSETS
+
+
+def _ordered(features: Sequence[Features]) -> npt.NDArray[np.int64]:
+    """Return the numbers of all rows, by the sum of each."""
+    sums = torch.cat([rows.sum(dim=1) for rows in _blocks(features)])
+    return np.argsort(sums.numpy(), kind="stable")
+
+
+def _rows(features: Sequence[Features], numbers: npt.NDArray[np.int64]) -> Tensor:
+    """Return rows (n, D), float32, by their numbers over all matrices."""
+    ends = np.cumsum([len(matrix) for matrix in features])
+    rows = []
+    for n in numbers:
+        matrix = int(np.searchsorted(ends, n, side="right"))
+        rows.append(features[matrix][n - ends[matrix]])
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def _discrepancy(x: Tensor, y: Tensor) -> float:
+    """Return the unbiased estimate of the squared discrepancy of (N, D) and (N, D)."""
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        # The product takes all the time, the sums need the digits.
+        return ((a @ b.T).double() / a.shape[1] + 1) ** 3
+
+    count = len(x)
+    within = sum((k := kernel(v, v)).sum() - k.trace() for v in (x, y))
+    between = kernel(x, y).sum()
+    return float(within / (count * (count - 1)) - 2 * between / count**2)
+
+
+class Samples:
+    """The features of many pictures, in memory or in files.
+
+    Attributes:
+        matrices: (N, D) each.
+    """
+
+    def __init__(self, matrices: Sequence[Features]) -> None:
+        self.matrices = matrices
+
+    def __len__(self) -> int:
+        return sum(map(len, self.matrices))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Their sums, computed once."""
+        return Moments.of(self.matrices)
+
+
+class Pooled(Metric):
+    """A metric of all samples of all ranks; :meth:`update` takes features.
+
+    Args:
+        size: Features of a sample.
+
+    Attributes:
+        samples: Samples of one kind, of all ranks; known once it is computed.
+    """
+
+    full_state_update = False
+    source: list[Tensor]
+    decoded: list[Tensor]
+
+    def __init__(self, size: int = 2048) -> None:
+        super().__init__()
+        self.size = size
+        self.samples = 0
+        self.add_states()
+
+    def add_states(self) -> None:
+        """Keep all features, unless a metric needs less."""
+        self.add_state("source", [], dist_reduce_fx="cat")
+        self.add_state("decoded", [], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def distance(self, source: Samples, decoded: Samples) -> float:
+        """Return the metric of samples that are all there.
+
+        Raises:
+            UnavailableMetricError: There are too few.
+        """
+
+    def update(self, decoded: Tensor, source: Tensor) -> None:
+        """Add features (N, D) of both kinds, also none."""
+        self.source.append(source.float())
+        self.decoded.append(decoded.float())
+
+    def compute(self) -> Tensor:
+        """Return the distance, float64.
+
+        Raises:
+            UnavailableMetricError: There are too few samples.
+        """
+        kinds = [
+            torch.cat([v.reshape(-1, self.size) for v in _as_list(own)])
+            for own in (self.source, self.decoded)
+        ]
+        self.samples = min(map(len, kinds))
+        source, decoded = (Samples([kind.cpu().numpy()]) for kind in kinds)
+        distance = self.distance(source, decoded)
+        return torch.tensor(distance, dtype=torch.float64, device=kinds[0].device)
+
+
+class FID(Pooled):
+    """FID of all samples of all ranks; it keeps their sums only."""
+
+    counts: Tensor
+    totals: Tensor
+    outers: Tensor
+
+    def add_states(self) -> None:
+        """Keep sums over the source's and the decoded pictures' features."""
+        for name, shape in (
+            ("counts", (2,)),
+            ("totals", (2, self.size)),
+            ("outers", (2, self.size, self.size)),
+        ):
+            zeros = torch.zeros(shape, dtype=torch.float64)
+            self.add_state(name, zeros, dist_reduce_fx="sum")
+
+    def distance(self, source: Samples, decoded: Samples) -> float:
+        """Return the FID; see :func:`frechet_distance`."""
+        return frechet_distance(source.moments, decoded.moments)
+
+    def update(self, decoded: Tensor, source: Tensor) -> None:
+        """Add features (N, D) of both kinds, also none."""
+        for kind, features in enumerate((source.double(), decoded.double())):
+            self.counts[kind] += len(features)
+            self.totals[kind] += features.sum(dim=0)
+            self.outers[kind] += features.T @ features
+
+    def compute(self) -> Tensor:
+        """Return the distance, float64.
+
+        Raises:
+            UnavailableMetricError: There are fewer than 2 samples.
+        """
+        self.samples = int(self.counts.min())
+        source, decoded = (
+            Moments(int(count), total.cpu(), outer.cpu())
+            for count, total, outer in zip(
+                self.counts, self.totals, self.outers, strict=True
+            )
+        )
+        distance = frechet_distance(source, decoded)
+        return torch.tensor(distance, dtype=torch.float64, device=self.counts.device)
+
+
+class KID(Pooled):
+    """KID of all samples of all ranks.
+
+    Args:
+        size: Features of a sample.
+        subset_size: Samples of a subset.
+    """
+
+    def __init__(self, size: int = 2048, subset_size: int = KID_SUBSET_SIZE) -> None:
+        super().__init__(size)
+        self.subset_size = subset_size
+
+    def distance(self, source: Samples, decoded: Samples) -> float:
+        """Return the KID; see :func:`kernel_distance`."""
+        return kernel_distance(source.matrices, decoded.matrices, self.subset_size)
+
+
+def _as_list(state: Tensor | list[Tensor]) -> list[Tensor]:
+    """Return a state that torchmetrics concatenates when it syncs, and only then."""
+    return [state] if isinstance(state, Tensor) else state

@@ -1,0 +1,203 @@
+"""Quality of reconstructions on validation and test clips, averaged over all ranks."""
+
+from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torchmetrics import MeanMetric, Metric
+
+from callbacks.metrics.distribution import SAMPLES, Pooled, to_8_bit
+from callbacks.metrics.table import (
+    FAST_METRICS,
+    check_validation_names,
+    validation_metrics,
+)
+from lightning_modules.base import ValidationResult, bits_to_bpp
+from lightning_modules.perceptual import UnavailableMetricError, lpips_file
+
+
+class QualityMetrics(Callback):
+    """Measure reconstructions on validation and test clips, and log their means.
+
+    Logs ``<split>/<point>/<name>`` for each rate point and ``<split>/<name>``, the
+    mean over the points. Values do not depend on how clips are spread over ranks.
+
+    Args:
+        names: Which metrics of the table that have a function, by their names in
+            validation, or ``bpp``. ``fid`` and ``kid`` are of whole frames, their
+            namesakes with 256 of squares, of all clips of a point together. What
+            cannot be measured here is reported once and left out, never 0.
+        lpips_net: Backbone of ``lpips`` and ``tlp``.
+
+    Raises:
+        ValueError: A name or the backbone is unknown.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = FAST_METRICS,
+        lpips_net: Literal["alex", "vgg", "squeeze"] = "alex",
+    ) -> None:
+        check_validation_names(names)
+        lpips_file(lpips_net)
+        self.names = list(names)
+        self.unavailable: dict[str, str] = {}
+        self.cautions: dict[str, str] = {}
+        known = validation_metrics(lpips_net)
+        self._rows = {name: known[name] for name in names if name != "bpp"}
+        self._metrics: dict[str, Metric] = {}
+        self._networks: dict[tuple[str, str], Any] = {}
+        self._functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
+        self._pools: dict[str, list[str]] = {}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Load what is needed, or report what it lacks."""
+        self._functions, self._pools = {}, {}
+        for name, row in self._rows.items():
+            if reason := row.lacks():
+                self._report(name, reason)
+            elif row.pooled:
+                row.load_network(self._networks)
+                self._pools.setdefault(row.pooled, []).append(name)
+            else:
+                self._functions[name] = row.load_function(self._networks)
+
+    def on_validation_epoch_start(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Forget the previous clips."""
+        self._metrics = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add the clips of one batch."""
+        # All points of a clip are compared with the same source.
+        of_sources: dict[tuple[int, str], Tensor] = {}
+        for result in outputs:
+            if "bpp" in self.names:
+                bpp = bits_to_bpp(result.bits.float(), result.clip)
+                self._metric(f"{result.point}/bpp", pl_module.device).update(bpp)
+            for name in self._functions:
+                self._add(name, result, pl_module.device)
+            for kind, names in self._pools.items():
+                self._pool(kind, names, result, of_sources)
+
+    def on_validation_epoch_end(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Log the means over all ranks."""
+        split = "test" if trainer.testing else "val"
+        by_name: dict[str, list[Tensor]] = {}
+        for key in self._keys_of_all_ranks():
+            name = key.split("/")[-1]
+            metric = self._metric(key, pl_module.device)
+            if not metric.update_called:
+                metric.update(*self._nothing(metric, pl_module.device))
+            try:
+                value = metric.compute()
+            except UnavailableMetricError as error:
+                # On all ranks alike: they have gathered the same samples.
+                self._report(name, f"{key}: {error}")
+                continue
+            if isinstance(metric, Pooled):
+                self._caution(name, metric.samples)
+            by_name.setdefault(name, []).append(value)
+            # The ranks hold equal values; syncing them only silences Lightning.
+            pl_module.log(f"{split}/{key}", value.float(), sync_dist=True)
+        for name, values in by_name.items():
+            mean_of_points = torch.stack(values).mean().float()
+            pl_module.log(f"{split}/{name}", mean_of_points, sync_dist=True)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _add(self, name: str, result: ValidationResult, device: torch.device) -> None:
+        """Add a clip's values of one metric."""
+        if self._rows[name].pairs and result.clip.shape[1] < 2:
+            self._leave_out(name, f"{name} needs clips of at least two frames", result)
+            return
+        try:
+            values = self._functions[name](result.x_hat, result.clip)
+        except UnavailableMetricError as error:
+            self._leave_out(name, str(error), result)
+            return
+        self._metric(f"{result.point}/{name}", device).update(values)
+
+    def _pool(
+        self,
+        kind: str,
+        names: Sequence[str],
+        result: ValidationResult,
+        of_sources: dict[tuple[int, str], Tensor],
+    ) -> None:
+        """Add a clip to metrics that compare features of the same samples."""
+        extract = self._rows[names[0]].load_network(self._networks)
+        source = (id(result.clip), kind)
+        try:
+            decoded = extract(SAMPLES[kind](to_8_bit(result.x_hat)))
+            if source not in of_sources:
+                of_sources[source] = extract(SAMPLES[kind](to_8_bit(result.clip)))
+        except UnavailableMetricError as error:
+            for name in names:
+                self._leave_out(name, str(error), result)
+            return
+        for name in names:
+            metric = self._metric(f"{result.point}/{name}", decoded.device)
+            metric.update(decoded, of_sources[source])
+
+    def _metric(self, key: str, device: torch.device) -> Metric:
+        """Return the metric with this key, a new one if it has none yet."""
+        if key not in self._metrics:
+            row = self._rows.get(key.split("/")[-1])
+            if row and row.pooled:
+                size = row.load_network(self._networks).size
+                metric: Metric = resolve_name(row.function)(size)
+            else:
+                metric = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
+            self._metrics[key] = metric.to(device)
+        return self._metrics[key]
+
+    def _nothing(self, metric: Metric, device: torch.device) -> list[Tensor]:
+        """Return what a metric is updated with on a rank that has no clip."""
+        if isinstance(metric, Pooled):
+            return [torch.empty(0, metric.size, device=device)] * 2
+        return [torch.empty(0, device=device)]
+
+    def _leave_out(self, name: str, reason: str, result: ValidationResult) -> None:
+        self._report(name, f"{reason}; clips like {result.name} are left out")
+
+    def _report(self, name: str, reason: str) -> None:
+        if name not in self.unavailable:
+            self.unavailable[name] = reason
+            rank_zero_warn(f"metric unavailable: {reason}", category=UserWarning)
+
+    def _caution(self, name: str, samples: int) -> None:
+        """Say once if a metric is of so few samples that it is biased."""
+        fewest = self._rows[name].fewest_samples
+        if samples < fewest and name not in self.cautions:
+            self.cautions[name] = (
+                f"{name} is of {samples} samples, below {fewest} biased upwards"
+            )
+            rank_zero_warn(self.cautions[name], category=UserWarning)
+
+    def _keys_of_all_ranks(self) -> list[str]:
+        """Return one list of keys for all ranks: each key is a collective."""
+        keys = set(self._metrics)
+        if dist.is_available() and dist.is_initialized():
+            gathered: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, keys)
+            keys = set().union(*gathered)
+        return sorted(keys)

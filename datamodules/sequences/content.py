@@ -1,0 +1,184 @@
+"""What files and directories of images hold, and whether that can be measured on."""
+
+import re
+from collections.abc import Iterable
+from fractions import Fraction
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from datamodules.frames import open_video
+from datamodules.paths import IMAGE_SUFFIXES, find_images
+from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
+from datamodules.sources.pyav_reader import packet_stamps
+from datamodules.video_reader import VideoError
+from datamodules.y4m import Y4mHeader, read_y4m_header
+from datamodules.yuv import yuv420_frame_size
+
+# What copies of the sequences come in besides the table's own sizes.
+_OTHER_SIZES = ((3840, 2160), (1920, 1088), (1920, 1024))
+
+
+class Content(NamedTuple):
+    """What a file or directory of images holds; see :class:`VideoSequence`."""
+
+    width: int
+    height: int
+    fps: Fraction
+    frames: int | None
+
+
+def examine(path: Path) -> Content:
+    """Find out what a file or directory of images holds that no list describes.
+
+    A raw ``.yuv`` says it by its name only. Of a container, the pictures are counted.
+
+    Raises:
+        ValueError: It cannot be read, or not be measured on.
+    """
+    if path.is_dir():
+        _check_numbers(path)
+        with open_video(path) as video:
+            fps = parse_name(path.name).fps or video.fps
+            return Content(video.width, video.height, fps, video.frames)
+    suffix = path.suffix.lower()
+    if suffix == ".yuv":
+        return _examine_raw(path)
+    if suffix == ".y4m":
+        open_y4m_header(path)
+    with open_video(path) as video:
+        frames = video.frames
+        if suffix not in (".y4m", *IMAGE_SUFFIXES):
+            # Containers count packets that show nothing too, or do not count.
+            frames = len(packet_stamps(path)[0])
+        return Content(video.width, video.height, video.fps, frames)
+
+
+def _examine_raw(path: Path) -> Content:
+    size, fps, depth = parse_name(path.stem)
+    if size is None or fps is None:
+        raise VideoError(
+            f"raw file {path} must say its size and frames per second in its name, "
+            "like name_416x240_50.yuv"
+        )
+    if depth not in (None, 8):
+        raise VideoError(f"{path} has {depth} bits by its name, only 8 can be measured")
+    with open_video(path, size=size, fps=fps) as video:
+        if not video.frames:
+            raise VideoError(f"{path} holds no frame")
+        return Content(video.width, video.height, fps, video.frames)
+
+
+def check_content(
+    path: Path, width: int, height: int, frames: int, *, all_frames: bool
+) -> None:
+    """Compare a raw file or a directory of images with what a list says of it.
+
+    Args:
+        path: What to look at.
+        width: Columns.
+        height: Rows.
+        frames: Frames that are wanted.
+        all_frames: Whether it must not hold more than those.
+
+    Raises:
+        ValueError: It differs.
+    """
+    if path.is_dir():
+        found = examine(path)
+        _check_size(path, found.width, found.height, width, height)
+        has = found.frames or 0
+        if has < frames or (all_frames and has > frames):
+            raise VideoError(f"{path} holds {has} images, not {frames}")
+        return
+    if path.suffix.lower() not in (".yuv", ".y4m"):
+        raise VideoError(f"{path} is no .yuv, .y4m or directory of images")
+    head_bytes, frame_bytes = 0, yuv420_frame_size(height, width)
+    if path.suffix.lower() == ".y4m":
+        header = open_y4m_header(path)
+        _check_size(path, header.width, header.height, width, height)
+        head_bytes, frame_bytes = header.nbytes, header.frame_bytes
+    has = path.stat().st_size - head_bytes
+    whole, rest = divmod(has, frame_bytes)
+    if (whole, rest) == (frames, 0) or (whole > frames and not (rest or all_frames)):
+        return
+    if head_bytes:
+        meant = f"{whole} frames{' and a part of one' * bool(rest)}"
+    else:
+        meant = _explain_size(has, width, height, frames)
+    raise VideoError(
+        f"{path} has {head_bytes + has} bytes, {frames} frames of {width}x{height} "
+        f"8-bit 4:2:0 have {head_bytes + frames * frame_bytes}; it would be {meant}"
+    )
+
+
+def _check_size(
+    path: Path, width: int, height: int, wanted_width: int, wanted_height: int
+) -> None:
+    if (width, height) != (wanted_width, wanted_height):
+        raise VideoError(
+            f"{path} is {width}x{height}, not {wanted_width}x{wanted_height}"
+        )
+
+
+def open_y4m_header(path: Path) -> Y4mHeader:
+    """Read the header of a y4m file that can be measured on.
+
+    Raises:
+        VideoError: It is none, or has more than 8 bits.
+    """
+    try:
+        with path.open("rb") as file:
+            header = read_y4m_header(file)
+    except ValueError as error:
+        raise VideoError(f"{path} is no y4m that can be read: {error}") from error
+    if header.depth != 8:
+        raise VideoError(f"{path} has {header.depth} bits, only 8 can be measured")
+    return header
+
+
+def _check_numbers(directory: Path) -> None:
+    """Refuse images that are not numbered one by one: a frame is missing, or extra."""
+    for image, following in pairwise(find_images(directory)):
+        number = image_number(image)
+        if number is None or image_number(following) != number + 1:
+            raise VideoError(
+                f"{directory}: {image.name} is followed by {following.name}, but "
+                "frames must be numbered one by one"
+            )
+
+
+def image_number(image: Path) -> int | None:
+    """Return the number that an image's name ends with, if it does."""
+    match = re.search(r"\d+$", image.stem)
+    return int(match[0]) if match else None
+
+
+def _explain_size(nbytes: int, width: int, height: int, frames: int) -> str:
+    """Say what raw 4:2:0 video a file of an unexpected size could be.
+
+    Args:
+        nbytes: The file's bytes.
+        width: Columns that it should have.
+        height: Rows that it should have.
+        frames: Frames that it should have.
+    """
+    frame_bytes = yuv420_frame_size(height, width)
+    whole, rest = divmod(nbytes, frame_bytes)
+    guesses = []
+    if not rest:
+        guesses.append(f"{whole} frames of {width}x{height}")
+    if nbytes == 2 * frames * frame_bytes:
+        guesses.append(f"{frames} frames of more than 8 bits")
+    for other_width, other_height in _sizes():
+        if nbytes == frames * yuv420_frame_size(other_height, other_width):
+            guesses.append(f"{frames} frames of {other_width}x{other_height}")
+    part = f"{whole} frames of {width}x{height} and a part of one"
+    return " or ".join(guesses) or part
+
+
+def _sizes() -> Iterable[tuple[int, int]]:
+    """Return (width, height) of everything that a test sequence may be, each once."""
+    sequences = chain.from_iterable(STANDARD_SETS.values())
+    table = [(sequence.width, sequence.height) for sequence in sequences]
+    return dict.fromkeys([*table, *_OTHER_SIZES])

@@ -1,0 +1,1 @@
+"""What clips are read from: every source is a list of videos."""

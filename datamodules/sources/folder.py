@@ -1,0 +1,141 @@
+"""Any tree of video files and of directories of PNG frames."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.paths import check_root, find_images, found_in
+from datamodules.sources.index import PNG, index_videos
+from datamodules.sources.pyav_reader import PyAvReader
+from datamodules.sources.readers import ReaderCache, has_decord
+from datamodules.sources.source import (
+    ClipSource,
+    Frames,
+    Rng,
+    check_size,
+    cut,
+    read_pngs,
+    window,
+)
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".y4m")
+HOLDS = f"videos ({' '.join(VIDEO_SUFFIXES)}) or directories of PNG frames"
+
+
+class FileSource(ClipSource):
+    """Videos by path: indexed once, read with a bounded number of open readers.
+
+    Args:
+        name: Name of the source, for messages.
+        root: The tree that holds the index.
+        names: Videos and PNG directories, relative to ``root``.
+        readers: Videos kept open per process.
+
+    Raises:
+        ValueError: No video can be used.
+    """
+
+    def __init__(
+        self, name: str, root: Path, names: Sequence[str], readers: int = 8
+    ) -> None:
+        super().__init__()
+        self._name = name
+        self._root = root
+        index = index_videos(root, names)
+        self.skipped = {name: info.error for name, info in index.items() if info.error}
+        self._videos = [(name, info) for name, info in index.items() if not info.error]
+        if not self._videos:
+            first = "; ".join(f"{k}: {v}" for k, v in list(self.skipped.items())[:3])
+            raise ValueError(
+                f"source {name!r}: none of the {len(names)} videos under {root} can "
+                f"be used: {first}"
+            )
+        self._readers = ReaderCache(readers)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def label(self, item: int) -> str:
+        """Return the video's path below the root."""
+        return self._videos[item][0]
+
+    def read(
+        self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int
+    ) -> Frames:
+        """Read one clip (see :meth:`ClipSource.read`)."""
+        name, info = self._videos[item]
+        if crop is not None and rng is not None:
+            check_size(info.height, info.width, crop)
+        numbers = window(info.frames, frames, stride, rng)
+        distinct = sorted(set(numbers))
+        path = self._root / name
+        if path.is_dir():
+            pngs = find_images(path, PNG)
+            pictures = read_pngs([pngs[number] for number in distinct])
+        elif rng is None:
+            pictures = PyAvReader(path, exact=True).read(distinct)
+        else:
+            pictures = self._readers.read(path, info.frames, distinct)
+        place = {number: at for at, number in enumerate(distinct)}
+        return cut(pictures, crop, rng)[[place[number] for number in numbers]]
+
+    def describe(self) -> str:
+        """Say root, videos, frames, hours and reader in one line."""
+        frames = sum(info.frames for _, info in self._videos)
+        seconds = sum(info.frames / info.fps for _, info in self._videos if info.fps)
+        reader = "decord" if has_decord() else "PyAV, decord is not installed"
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return (
+            f"{self._name} {self._root}: {len(self)} videos, {frames:,} frames, "
+            f"{seconds / 3600:.2f} hours{skipped} (read with {reader})"
+        )
+
+
+class FolderSource(FileSource):
+    """Every video file and every directory of PNG frames below a root.
+
+    A directory that directly holds PNG files is one video, its frames in natural
+    order (``im2.png`` before ``im10.png``). Hidden files and directories are left out.
+    The first opening of a large tree examines every video; opening it once by hand
+    before a run on many devices keeps those from waiting.
+
+    Args:
+        root: The tree.
+        readers: Videos kept open per process.
+
+    Raises:
+        ValueError: There is no such directory, or no video in it.
+    """
+
+    def __init__(self, root: str | Path | None, readers: int = 8) -> None:
+        path = check_root("folder", root, HOLDS)
+        names = find_videos(path)
+        if not names:
+            raise ValueError(
+                f"source 'folder': looked in {path.absolute()} and below for {HOLDS}; "
+                f"found {found_in(path)}"
+            )
+        super().__init__("folder", path, names, readers)
+
+
+def find_videos(root: Path) -> list[str]:
+    """Return videos and PNG directories below a root, sorted, relative to it."""
+    names: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for directory, below, files in os.walk(root, followlinks=True):
+        status = os.stat(directory)
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        here = Path(directory).relative_to(root)
+        visible = [name for name in files if not name.startswith(".")]
+        names += [
+            (here / name).as_posix()
+            for name in visible
+            if name.lower().endswith(VIDEO_SUFFIXES)
+        ]
+        if any(name.lower().endswith(".png") for name in visible):
+            names.append(here.as_posix())
+    return sorted(names)

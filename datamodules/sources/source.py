@@ -1,0 +1,177 @@
+"""What every source shares: its interface, cutting a clip out, reading PNG frames."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Frames: TypeAlias = npt.NDArray[np.uint8]
+Rng: TypeAlias = np.random.Generator
+
+# A fixed clip is decoded from the first frame on, so it must not start late.
+LATEST_FIXED_START = 240
+
+
+class ClipError(ValueError):
+    """A video that cannot give the clip asked for: skipped, counted and reported."""
+
+
+class ClipSource(ABC):
+    """A list of videos that clips are read from.
+
+    Sources are pickled into loader workers; what must not travel (open files) is
+    opened there.
+
+    Attributes:
+        default_stride: Distance between the frames of a clip if the user names none.
+        skipped: Videos left out when the source was opened: label -> reason.
+    """
+
+    default_stride: ClassVar[int] = 1
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, str] = {}
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of videos."""
+
+    @abstractmethod
+    def label(self, item: int) -> str:
+        """Return a name for reports of video ``item``, from 0."""
+
+    @abstractmethod
+    def read(
+        self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int
+    ) -> Frames:
+        """Read one clip.
+
+        A video with too few frames is played back and forth (see :func:`window`).
+
+        Args:
+            item: Number of the video, from 0.
+            rng: Draws the window and the crop. ``None`` asks for the fixed clip:
+                always the same frames, decoded frame-exactly, and the largest
+                centred crop that fits.
+            frames: Length of the clip.
+            crop: Side of the square crop in pixels; ``None`` for whole frames.
+            stride: Distance between neighbouring frames of the clip, at least 1.
+
+        Returns:
+            (frames, H, W, 3), RGB, 0..255.
+
+        Raises:
+            ClipError: The video is broken, or too small for the crop.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Say in one line what this source holds."""
+
+    def test_part(self) -> "ClipSource | None":
+        """Return what the data set keeps apart for tests, ``None`` if it does not."""
+        return None
+
+
+def window(length: int, frames: int, stride: int, rng: Rng | None) -> list[int]:
+    """Choose the frames of a clip.
+
+    Where the video is shorter than the clip, it is played back and forth: 0 ... n-1,
+    n-2 ... 1, 0 ...
+
+    Args:
+        length: Frames of the video, at least 1.
+        frames: Frames of the clip.
+        stride: Distance between neighbouring frames of the clip.
+        rng: Draws the start; ``None`` takes the middle, or frame 240 if that is later.
+
+    Returns:
+        Frame numbers in playing order, each from 0 to ``length - 1``.
+
+    Raises:
+        ClipError: The video has one frame only, and a clip of several was asked for.
+    """
+    if length < 1 or (length == 1 and frames > 1):
+        raise ClipError(f"too short: {length} frame(s)")
+    last_start = max(0, length - 1 - (frames - 1) * stride)
+    if rng is None:
+        start = min(last_start // 2, LATEST_FIXED_START)
+    else:
+        start = int(rng.integers(last_start + 1))
+    period = max(1, 2 * length - 2)
+    steps = [(start + i * stride) % period for i in range(frames)]
+    return [min(step, period - step) if step else 0 for step in steps]
+
+
+def cut(frames: Frames, crop: int | None, rng: Rng | None) -> Frames:
+    """Crop all frames of a clip alike.
+
+    Args:
+        frames: (T, H, W, 3).
+        crop: Side of the square; ``None`` for whole frames.
+        rng: Draws the place; ``None`` takes the largest centred crop that fits.
+
+    Raises:
+        ClipError: The frames are smaller than a random crop.
+    """
+    height, width = frames.shape[1:3]
+    if crop is None:
+        return frames
+    if rng is None:
+        rows, columns = min(crop, height), min(crop, width)
+        top, left = (height - rows) // 2, (width - columns) // 2
+    else:
+        check_size(height, width, crop)
+        rows = columns = crop
+        top = int(rng.integers(height - crop + 1))
+        left = int(rng.integers(width - crop + 1))
+    # A copy, so that the whole frames can be freed.
+    return frames[:, top : top + rows, left : left + columns].copy()
+
+
+def check_size(height: int, width: int, crop: int) -> None:
+    """Raise :class:`ClipError` if a crop of side ``crop`` does not fit."""
+    if min(height, width) < crop:
+        raise ClipError(f"too small: {width}x{height}, the crop is {crop}x{crop}")
+
+
+@cache
+def opencv() -> Any:
+    """Import OpenCV with its threads off: workers are the parallelism.
+
+    A thread pool would also not survive the fork that starts a worker.
+    """
+    import cv2
+
+    cv2.setNumThreads(0)
+    return cv2
+
+
+def read_pngs(paths: Sequence[Path]) -> Frames:
+    """Return PNG files as frames (len(paths), H, W, 3), RGB, 0..255.
+
+    Raises:
+        ClipError: A file is missing, does not decode or differs in size.
+    """
+    cv2 = opencv()
+    frames: list[Frames] = []
+    for path in paths:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            what = "does not decode" if path.is_file() else "is missing"
+            raise ClipError(f"frame {path.name} {what}")
+        if frames and image.shape != frames[0].shape:
+            raise ClipError(
+                f"frames differ in size: {paths[0].name} is {_size(frames[0])}, "
+                f"{path.name} is {_size(image)}"
+            )
+        frames.append(image)
+    return np.stack(frames)[..., ::-1]
+
+
+def _size(image: Frames) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

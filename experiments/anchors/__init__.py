@@ -1,7 +1,0 @@
-"""Classical codecs as anchors, coded and measured like the learned ones.
-
-Each YAML file beside this module describes one codec: which encoder runs it, what sets
-its rate, how pictures are given to it, and its presets, with the source of each. A
-further preset is a few lines of YAML. ``python -m experiments.anchor --list`` prints
-them; :func:`experiments.anchors.coders.make_coder` makes the coder of one.
-"""

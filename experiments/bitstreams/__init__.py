@@ -1,0 +1,1 @@
+"""Between frames and bitstream files."""

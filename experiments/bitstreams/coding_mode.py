@@ -1,0 +1,105 @@
+"""How a codec runs: which device, the same numbers every time, and what it costs."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def choose_device(name: str) -> "torch.device":
+    """Return the device called ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: CUDA was asked for and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if available else "cpu"
+    if name == "cuda" and not available:
+        raise ValueError("there is no CUDA device here: use --device cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def coding_mode(device: "torch.device") -> Iterator[None]:
+    """Compute without gradients and the same way every time, then restore.
+
+    A decoder must arrive at the encoder's numbers bit by bit: no kernels chosen by
+    timing, no TF32, deterministic algorithms wherever torch has them.
+
+    Args:
+        device: Where it computes. Convolutions on a CPU are deterministic as they are,
+            and asking for it costs two seconds of imports.
+    """
+    import torch
+
+    if device.type == "cpu":
+        with torch.inference_mode():
+            yield
+        return
+    # cuBLAS reads it when it is first used; other values are not deterministic.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    cudnn = torch.backends.cudnn
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    precision = torch.get_float32_matmul_precision()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            ),
+            torch.inference_mode(),
+        ):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
+        torch.set_float32_matmul_precision(precision)
+
+
+def frame_bytes(frame: "Tensor") -> bytes:
+    """Return a frame's float32 values as bytes, for hashing."""
+    return frame.float().cpu().contiguous().numpy().tobytes()
+
+
+def costs_of(
+    frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
+) -> dict[str, float]:
+    """Return ``bpp`` and ``kbps`` of a bitstream: all its bytes, original pixels.
+
+    Args:
+        frames: Frames shown.
+        size: (height, width) before any padding.
+        fps: Frames per second when played.
+        nbytes: Size of the bitstream with its header.
+    """
+    bits = 8 * nbytes
+    return {
+        "bpp": bits / (frames * size[0] * size[1]),
+        "kbps": float(bits * fps / frames) / 1000,
+    }
+
+
+def summary(
+    path: Path, frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
+) -> str:
+    """Say what was written to a path and what it costs; see :func:`costs_of`."""
+    costs = costs_of(frames, size, fps, nbytes)
+    return (
+        f"{path}: {frames} frames of {size[1]}x{size[0]}, {nbytes} bytes, "
+        f"{costs['bpp']:.4f} bpp, {costs['kbps']:.1f} kbps"
+    )
+
+
+def speed(frames: int, seconds: float) -> str:
+    """Say how fast frames were coded, without reading and writing them."""
+    return f"{frames / seconds:.2f} frames/s, {seconds:.1f} s"

@@ -1,0 +1,271 @@
+"""Between frames and bitstream files: what ``encode``, ``decode`` and others share.
+
+Everything runs under :func:`.coding_mode.coding_mode`, which callers enter.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.bitstreams.coding_mode import frame_bytes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from lightning_modules.bitstream import BitstreamReader, StreamHeader
+    from lightning_modules.clock import CodingClock
+    from lightning_modules.codec import VideoCodec
+    from lightning_modules.packets import Packet
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What coding a video took.
+
+    Attributes:
+        nbytes: The whole file.
+        frame_bits: For each frame its share of its unit, payload and framing; the
+            file's header and end are in ``nbytes`` only.
+        scale_bits: The parts of ``frame_bits`` by packet of a unit, the coarsest scale
+            first; one part where a unit is one packet.
+        estimated_bits: Entropy of all symbols under the model, if it reconstructed.
+        seconds: ``encode``, and its parts ``encode_network`` and ``encode_entropy``;
+            without reading frames, writing bytes, the sink and the digest. If it
+            reconstructed, that is part of the network's.
+        digest: SHA-256 of the reconstruction (float32 RGB), if it reconstructed;
+            :attr:`StreamDecoder.digest` must be the same.
+    """
+
+    nbytes: int
+    frame_bits: list[float]
+    scale_bits: list[list[float]]
+    estimated_bits: float | None
+    seconds: dict[str, float]
+    digest: str | None
+
+
+def code_video(
+    codec: "VideoCodec",
+    header: "StreamHeader",
+    frames: Iterable["Tensor"],
+    path: Path,
+    *,
+    intra_period: int = -1,
+    reconstruct: bool = False,
+    sink: "Callable[[Tensor], None] | None" = None,
+) -> Coded:
+    """Code frames at the header's rate into a bitstream file.
+
+    Args:
+        codec: On the header's device and in its dtype.
+        header: Of the file.
+        frames: Each (3, H, W), RGB in [0, 1]; taken as the codec needs them.
+        path: File to write; it is left unfinished if anything raises.
+        intra_period: Frames between starts without a reference; -1 for one only.
+        reconstruct: Whether to estimate bits and hash the reconstruction.
+        sink: Takes each frame of the reconstruction, in order; it implies
+            ``reconstruct``.
+
+    Raises:
+        ValueError: The codec cannot code at this rate, intra period or frame size, or
+            its reconstruction is not finite.
+    """
+    # Compiled when it is imported, which no measured time should hold.
+    from lightning_modules.bitstream import BitstreamWriter
+    from lightning_modules.clock import CodingClock
+    from lightning_modules.entropy import rans  # noqa: F401
+    from lightning_modules.packets import check_finite
+
+    reconstruct = reconstruct or sink is not None
+    clock = CodingClock(_device_of(codec))
+    unit_bits: list[int] = []
+    shares: list[list[float]] = []
+    estimates: list[float | None] = []
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        writer = BitstreamWriter(file, header)
+        packets: Iterator[Packet] = codec.compress(
+            clock.pause(frames),
+            header.rate,
+            intra_period=intra_period,
+            reconstruct=reconstruct,
+        )
+        for packet in clock.watch(packets):
+            before = writer.nbytes
+            writer.write(packet)
+            unit_bits.append(8 * (writer.nbytes - before))
+            if packet.frames:
+                shares += [[b / packet.frames for b in unit_bits]] * packet.frames
+                unit_bits = []
+            if reconstruct:
+                estimates.append(packet.estimated_bits)
+                assert packet.x_hat is not None, "reconstruct=True gives x_hat"
+                first = len(shares) - packet.frames
+                for number, frame in enumerate(packet.x_hat, first):
+                    check_finite(frame, number, header.rate)
+                    digest.update(frame_bytes(frame))
+                    if sink:
+                        sink(frame)
+        writer.close()
+    known = [bits for bits in estimates if bits is not None]
+    return Coded(
+        nbytes=writer.nbytes,
+        frame_bits=[sum(parts) for parts in shares],
+        scale_bits=[list(parts) for parts in zip(*shares, strict=True)],
+        estimated_bits=sum(known) if known and len(known) == len(estimates) else None,
+        seconds=_parts("encode", clock),
+        digest=digest.hexdigest() if reconstruct else None,
+    )
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator["BitstreamReader"]:
+    """Open a bitstream file for one pass; see :class:`StreamDecoder`.
+
+    Raises:
+        ValueError: It is damaged, or cannot be decoded; also out of the block, always
+            with the file's name.
+    """
+    from lightning_modules.bitstream import BitstreamError, BitstreamReader
+    from lightning_modules.entropy.symbols import OverflowingError
+    from lightning_modules.packets import DesyncError
+
+    with path.open("rb") as file:
+        try:
+            yield BitstreamReader(file)
+        except (BitstreamError, DesyncError, OverflowingError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def load_decoder(
+    header: "StreamHeader", checkpoint: Path, device: "torch.device"
+) -> "VideoCodec":
+    """Load the codec as the encoder ran it.
+
+    Raises:
+        ValueError: It is not the one that the stream was encoded with.
+    """
+    import torch
+
+    from lightning_modules import load_codec
+
+    codec = load_codec(checkpoint, device=device, dtype=getattr(torch, header.dtype))
+    name, fingerprint = type(codec).__name__, codec.fingerprint()
+    if name != header.codec:
+        raise ValueError(
+            f"the stream was encoded with {header.codec}, but {checkpoint} is a {name}"
+        )
+    if fingerprint != header.fingerprint:
+        raise ValueError(
+            f"the stream was encoded with the weights {header.fingerprint.hex()}, but "
+            f"{checkpoint} has {fingerprint.hex()}: use the checkpoint that it was "
+            "encoded with"
+        )
+    return codec
+
+
+class StreamDecoder:
+    """One pass over the frames of a bitstream, which counts, times and hashes them.
+
+    Args:
+        codec: What :func:`load_decoder` gave for the stream.
+        reader: From :func:`open_stream`.
+        partial: Whether damage ends the frames instead of raising.
+        hashing: Whether to make :attr:`digest`.
+        scales: Decode only so many scales, coarsest first; None for all that there is.
+
+    Attributes:
+        frames: Number of frames so far.
+        stopped: Why the frames ended before the stream's end, if they did.
+
+    Raises:
+        ValueError: So many scales cannot be decoded alone; see ``codec.check_scales``.
+    """
+
+    def __init__(
+        self,
+        codec: "VideoCodec",
+        reader: "BitstreamReader",
+        *,
+        partial: bool = False,
+        hashing: bool = True,
+        scales: int | None = None,
+    ) -> None:
+        from lightning_modules.clock import CodingClock
+
+        if scales is not None:
+            codec.check_scales(scales)
+        self.frames = 0
+        self.stopped: str | None = None
+        self._codec = codec
+        self._reader = reader
+        self._partial = partial
+        self._hashing = hashing
+        self._scales = scales
+        self._digest = hashlib.sha256()
+        self._clock = CodingClock(_device_of(codec))
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        """Give frames (3, H, W), RGB in [0, 1].
+
+        Raises:
+            BitstreamError: The stream is damaged.
+            DesyncError: The decoded symbols are not those that were coded.
+            OverflowingError: A frame is not finite.
+        """
+        from lightning_modules.bitstream import BitstreamError
+        from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
+        from lightning_modules.entropy.symbols import OverflowingError
+        from lightning_modules.packets import DesyncError, Packet, check_finite
+
+        header = self._reader.header
+        packets = (
+            Packet(unit.payload, unit.frames, unit.checksum)
+            for unit in self._clock.pause(self._reader)
+        )
+        size = (header.height, header.width)
+        decoded = self._codec.decompress(packets, *size, scales=self._scales)
+        try:
+            for frame in self._clock.watch(decoded):
+                check_finite(frame, self.frames, header.rate)
+                self.frames += 1
+                if self._hashing:
+                    self._digest.update(frame_bytes(frame))
+                yield frame
+        except (BitstreamError, DesyncError, OverflowingError) as error:
+            if not self._partial:
+                raise
+            self.stopped = str(error)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the frames so far (float32 RGB)."""
+        return self._digest.hexdigest()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """``decode`` so far, and its parts ``decode_network`` and ``decode_entropy``.
+
+        Without reading bytes, hashing, and whatever is done with the frames.
+        """
+        return _parts("decode", self._clock)
+
+
+def _parts(name: str, clock: "CodingClock") -> dict[str, float]:
+    return {
+        name: clock.seconds,
+        f"{name}_network": clock.seconds - clock.entropy_seconds,
+        f"{name}_entropy": clock.entropy_seconds,
+    }
+
+
+def _device_of(codec: "VideoCodec") -> "torch.device":
+    """Return where a codec's networks run."""
+    import torch
+
+    parameter = next(codec.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,0 +1,48 @@
+"""Options that the commands share which run a codec."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+from experiments.cli import option, parse_fps, parse_size
+from lightning_modules import coding_options
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where the networks of an encoder run, and in which precision.
+
+    Attributes:
+        device: Where the networks run (default: cuda if there is one).
+        dtype: Precision of the networks; decoders follow. float64 is slow, and
+            decodes with other threads and kernels too.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawVideoOptions:
+    """How raw video is read.
+
+    Attributes:
+        size: Frame size, for raw .yuv only.
+        fps: Frames per second, for raw .yuv (replaces the rate of other files).
+        depth: Bits per sample, for raw .yuv only.
+    """
+
+    size: tuple[int, int] | None = option(None, metavar="WxH", read=parse_size)
+    fps: Fraction | None = option(None, metavar="F", read=parse_fps)
+    depth: int = option(8, metavar="BITS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecOptions:
+    """What some codecs can be told when they code.
+
+    Attributes:
+        coding: For ``codec.configure``, which refuses what is another codec's.
+    """
+
+    coding: dict[str, Any] = option(also=coding_options)

@@ -1,0 +1,1 @@
+"""Results of several codecs against an anchor: BD-rates and a report."""

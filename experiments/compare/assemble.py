@@ -1,0 +1,290 @@
+"""Put results together to a comparison."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from callbacks.metrics.table import METRICS
+from experiments.compare.comparison import (
+    Comparison,
+    Method,
+    PaperNumber,
+    Row,
+    headline_kind,
+)
+from experiments.compare.fixed_rates import qualities_at
+from experiments.compare.papers.tables import published
+from experiments.compare.protocol_check import (
+    check_allowed,
+    explain_differences,
+    find_differences,
+    mismatch,
+    refused,
+    shared_sequences,
+)
+from experiments.compare.rows import curves_of, rows_of
+from experiments.results.result import Result
+
+SHOWN = 10
+"""How many left-out sequences a note lists by name."""
+
+
+def compare_results(
+    results: Sequence[Result],
+    anchor: str,
+    *,
+    method: Method = "pchip",
+    metrics: Sequence[str] | None = None,
+    sets: Sequence[str] | None = None,
+    allow: Sequence[str] = (),
+    explain: bool = False,
+    scales: int | None = None,
+    at_bpp: Sequence[float] = (),
+) -> Comparison:
+    """Compare results with one of them, over the sequences that all of them have.
+
+    Args:
+        results: At least two, with different names.
+        anchor: Name of one of them.
+        method: Interpolation between the points.
+        metrics: Keys of ``METRICS``; None for all that the anchor shares with another.
+        sets: Test sets; None for all.
+        allow: Fields that may differ; see ``protocol_check.refused``.
+        explain: Whether to print what the differences usually cost.
+        scales: Compare the points of which so many scales were decoded; ``None`` for
+            those with all of them.
+        at_bpp: Rates at which the sets' mean curves are read off.
+
+    Raises:
+        ValueError: The names, metrics or sets do not fit the results.
+        ProtocolMismatch: They were not measured alike.
+    """
+    check_allowed(allow)
+    results = [result.with_scales(scales) for result in results]
+    base, others = _split(results, anchor)
+    everywhere = shared_sequences([base, *others])
+    shared = _chosen(everywhere, sets)
+    cut = {r.name: _only(r, shared) for r in results}
+    by_codec = _metrics_by_codec(cut, anchor, metrics)
+    compared = [m for m in METRICS if any(m in own for own in by_codec.values())]
+    differences = [
+        difference
+        for r in others
+        for difference in find_differences(base, r, by_codec[r.name], shared)
+    ]
+    if explain:
+        print("\n".join(explain_differences(differences)))
+    if forbidden := refused(differences, allow):
+        raise mismatch(forbidden)
+    curves = {
+        (name, metric): curves_of(cut[name], metric, shared)
+        for name in (anchor, *by_codec)
+        for metric in (compared if name == anchor else by_codec[name])
+    }
+    rows = tuple(
+        row
+        for metric in compared
+        for r in others
+        if metric in by_codec[r.name]
+        for row in rows_of(
+            curves[anchor, metric], curves[r.name, metric], shared, method
+        )
+    )
+    return Comparison(
+        anchor=anchor,
+        codecs=tuple(r.name for r in others),
+        method=method,
+        metrics=tuple(compared),
+        headline=_headline(base, compared, metrics),
+        sets=shared,
+        curves=tuple(curve for own in curves.values() for curve in own),
+        rows=rows,
+        # Papers compare what all scales give.
+        papers=() if scales else tuple(_papers(rows, base, others, tuple(shared))),
+        differences=tuple(differences),
+        notes=tuple(_notes(results, everywhere, compared, by_codec, scales)),
+        scales=scales,
+        fixed=qualities_at((c for own in curves.values() for c in own), at_bpp),
+    )
+
+
+def _split(results: Sequence[Result], anchor: str) -> tuple[Result, list[Result]]:
+    names = [result.name for result in results]
+    for name in names:
+        if names.count(name) > 1:
+            files = ", ".join(str(r.path) for r in results if r.name == name)
+            raise ValueError(
+                f"more than one result is called {name!r} ({files}): change the name "
+                "in one of the files"
+            )
+    if anchor not in names:
+        raise ValueError(f"no result is called {anchor!r}; there are {names}")
+    if len(results) < 2:
+        raise ValueError(
+            f"there is nothing to compare {anchor!r} with: give more files"
+        )
+    base = results[names.index(anchor)]
+    return base, [result for result in results if result is not base]
+
+
+def _only(result: Result, sets: dict[str, tuple[str, ...]]) -> Result:
+    """Return a result with nothing but the compared sequences."""
+    keep = [s for s in result.sequences if s.name in sets.get(s.set, ())]
+    # A FID cannot be taken apart: it is of just these sequences, or of no use.
+    pools = [
+        p for p in result.pools if sorted(p.sequences) == sorted(sets.get(p.set, ()))
+    ]
+    return replace(result, sequences=keep, pools=pools)
+
+
+def _chosen(
+    sets: dict[str, tuple[str, ...]], wanted: Sequence[str] | None
+) -> dict[str, tuple[str, ...]]:
+    unknown = [name for name in wanted or () if name not in sets]
+    if unknown:
+        raise ValueError(
+            f"the files share no set {', '.join(unknown)}; they share {', '.join(sets)}"
+        )
+    return {name: sets[name] for name in sets if wanted is None or name in wanted}
+
+
+def _metrics_by_codec(
+    results: dict[str, Result], anchor: str, wanted: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """Return the metrics that each codec shares with the anchor, if they are wanted."""
+    names = {name: result.metric_names() for name, result in results.items()}
+    asked = [m for m in names[anchor] if wanted is None or m in wanted]
+    found = {
+        name: [m for m in asked if m in own]
+        for name, own in names.items()
+        if name != anchor
+    }
+    if not any(found.values()):
+        what = f"none of {', '.join(wanted)}" if wanted else "no metric"
+        listed = "; ".join(
+            f"{n}: {', '.join(own) or 'none'}" for n, own in names.items()
+        )
+        raise ValueError(f"the files share {what} ({listed})")
+    return found
+
+
+def _headline(
+    anchor: Result, compared: Sequence[str], wanted: Sequence[str] | None
+) -> str:
+    usual = "psnr_rgb" if anchor.protocol.colour == "rgb" else "psnr_yuv"
+    for name in (*(wanted or ()), usual, f"{usual}_unrounded"):
+        if name in compared:
+            return name
+    return compared[0]
+
+
+def _notes(
+    results: Sequence[Result],
+    sets: dict[str, tuple[str, ...]],
+    compared: Sequence[str],
+    by_codec: dict[str, list[str]],
+    scales: int | None,
+) -> list[str]:
+    """Say what a reader would otherwise have to guess."""
+    notes = []
+    if scales:
+        notes.append(f"Of every codec only the {scales} coarsest scales were decoded.")
+    for result in results:
+        rest = [
+            f"{s.set}/{s.name}"
+            for s in result.sequences
+            if s.name not in sets.get(s.set, ())
+        ]
+        if rest:
+            more = f" and {len(rest) - SHOWN} more" if len(rest) > SHOWN else ""
+            notes.append(
+                f"{result.name} also has {', '.join(rest[:SHOWN])}{more}, which not "
+                "every file has: left out."
+            )
+        missing = [m for m in compared if m not in by_codec.get(result.name, compared)]
+        if missing:
+            notes.append(f"{result.name} lacks {', '.join(missing)}.")
+        notes += _notes_on_pools(result, sets)
+        if result.protocol.rate == "estimate":
+            notes.append(f"{result.name}: bits are estimates, not bytes.")
+    imported: dict[str, list[str]] = {}
+    for result in results:
+        if result.codec.get("kind") == "imported" and "note" in result.codec:
+            imported.setdefault(str(result.codec["note"]), []).append(result.name)
+    notes += [f"{', '.join(names)}: {note}." for note, names in imported.items()]
+    return notes
+
+
+def _notes_on_pools(result: Result, sets: dict[str, tuple[str, ...]]) -> list[str]:
+    """Say which FIDs and KIDs are left out, and why others do not exist."""
+    notes = []
+    for pool in result.pools:
+        compared = sets.get(pool.set, ())
+        if compared and sorted(pool.sequences) != sorted(compared):
+            notes.append(
+                f"{result.name}: FID and KID of {pool.set} are of "
+                f"{len(pool.sequences)} sequences, of which not all are compared, or "
+                "more: left out."
+            )
+        elif compared:
+            notes += [
+                f"{result.name} has no {name} of {pool.set}: {reason}."
+                for name, reason in pool.unavailable.items()
+            ]
+    return list(dict.fromkeys(notes))
+
+
+def _papers(
+    rows: Sequence[Row],
+    anchor: Result,
+    others: Sequence[Result],
+    sets: tuple[str, ...],
+) -> list[PaperNumber]:
+    """Find what papers printed for the means that were computed."""
+    by_name = {result.name: result for result in others}
+    found: dict[tuple[str, str, str | None, str], PaperNumber] = {}
+    for row in rows:
+        if row.kind != headline_kind(row.metric, row.set):
+            continue
+        result = by_name[row.codec]
+        for codec in _names(result):
+            for base in _names(anchor):
+                for number in published(codec, base, row.set, row.metric):
+                    source = number.table.source
+                    differs = _conditions_that_differ(number.table.conditions, result)
+                    average = number.table.average_of
+                    if row.set is None and set(average) != set(sets):
+                        over = ", ".join(average) or "sets that it does not list"
+                        differs.append(f"the paper averages over {over}")
+                    found[row.codec, row.metric, row.set, source] = PaperNumber(
+                        number.codec,
+                        number.table.anchor or "",
+                        row.set,
+                        row.metric,
+                        number.bd_rate,
+                        source,
+                        number.table.conditions,
+                        (row.codec, row.metric, row.set),
+                        tuple(differs),
+                    )
+    return list(found.values())
+
+
+def _names(result: Result) -> list[str]:
+    """Return what a paper could call a result: its codec's name or its own."""
+    name = str(result.codec.get("name", ""))
+    # One codec of ours with two backbones is two rows of its paper.
+    if backbone := (result.codec.get("architecture") or {}).get("backbone"):
+        name = f"{name} {backbone}"
+    return list(dict.fromkeys([name, result.name]))
+
+
+def _conditions_that_differ(paper: dict[str, str], result: Result) -> list[str]:
+    differs = []
+    for field in ("colour", "max_frames", "intra_period", "rate"):
+        ours = getattr(result.protocol, field)
+        if field == "max_frames" and ours == 0:
+            ours = "all"
+        theirs = paper.get(field, "not stated")
+        if ours is not None and theirs != "not stated" and str(ours) != theirs:
+            differs.append(f"{field} is {theirs} in the paper and {ours} here")
+    return differs

@@ -1,0 +1,273 @@
+"""What a comparison of result files says: the data behind table, report and plots.
+
+``compare`` fills it, ``experiments.compare.report`` shows it; ``bd.json`` is its
+``dataclasses.asdict``. Everything is plain numbers and text.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from callbacks.metrics.table import METRICS
+
+Method = Literal["pchip", "akima", "cubic"]
+
+RowKind = Literal[
+    "sequence",
+    "set_mean",
+    "set_curve",
+    "overall_mean",
+    "overall_curve",
+    "set_pool",
+    "overall_pool",
+]
+
+ROW_KINDS: dict[RowKind, str] = {
+    "sequence": "one sequence",
+    "set_mean": "mean of the set's sequences (headline)",
+    "set_curve": "of the set's mean curve",
+    "overall_mean": "mean of the sets' means (headline)",
+    "overall_curve": "mean over the sets of their mean curves' numbers",
+    "set_pool": "of the set's sequences together (headline)",
+    "overall_pool": "mean of the sets' numbers (headline)",
+}
+"""How the number of a row came about, by the row's kind.
+
+Of FID and KID, which belong to a set's sequences together, there are the last two, of
+every other metric the others.
+"""
+
+
+def headline_kind(metric: str, set: str | None) -> RowKind:
+    """Return the kind of row that is a metric's headline.
+
+    Args:
+        metric: Key of ``METRICS``.
+        set: ``None`` for all sets.
+    """
+    if METRICS[metric].pooled:
+        return "overall_pool" if set is None else "set_pool"
+    return "overall_mean" if set is None else "set_mean"
+
+
+FLAGS: dict[str, str] = {
+    "not_computable": "there is no number, for the reason given",
+    "incomplete": "a mean that lacks sequences or sets without a number",
+    "not_monotone": "quality does not rise with bits; dominated points are left out",
+    "few_points": "a curve has no more points than the interpolation needs at least",
+    "low_overlap": "the curves share less than 75 % of the axis they span together",
+    "outlier": "far from the other sequences of its set",
+    "noise": "smaller than 1 %: other points of the same codecs differ by as much",
+    "package": "the interpolation package warned",
+    "few_samples": "a FID of fewer than 2048 pictures, which is biased upwards",
+}
+"""Every kind of flag and what it means."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A caveat of one number.
+
+    Attributes:
+        kind: Key of :data:`FLAGS`.
+        text: What is the case here, with its values; a clause without a full stop.
+    """
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Quality against rate of one codec, from few bits to many.
+
+    Attributes:
+        codec: The result's name.
+        metric: Key of ``METRICS``.
+        set: Test set.
+        sequence: ``None`` for the set's mean curve: at each rate point the mean over
+            its sequences of bpp and of quality, weighted by their frames.
+        rates: The codec's knob at each point.
+        bpp: Bits per pixel at each point, rising.
+        quality: Values of the metric, in its own direction.
+        left_out: Indices of points that BD numbers ignore, because another point has
+            no more bits and no less quality.
+        samples: Of FID and KID: the fewest pictures that a point compares.
+    """
+
+    codec: str
+    metric: str
+    set: str
+    sequence: str | None
+    rates: tuple[float, ...]
+    bpp: tuple[float, ...]
+    quality: tuple[float, ...]
+    left_out: tuple[int, ...] = ()
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A Bjøntegaard delta with its error bar.
+
+    Attributes:
+        value: ``None`` where it cannot be computed (never 0 for that).
+        low: Least value when one point of either curve is left out; for means the mean
+            of their members' ends. ``None`` if a curve has no point to spare.
+        high: Greatest value when one point is left out.
+        overlap: Shared part of the axis that is integrated over, in % of what both
+            curves span together (quality for BD-rate, log rate for BD-quality);
+            for means the smallest of their members.
+        interval: That shared part itself, from and to: of the metric for BD-rate, of
+            bits per pixel for BD-quality; ``None`` for means.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    overlap: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One codec against the anchor in one metric, over one sequence or a mean.
+
+    Attributes:
+        codec: The compared result's name.
+        metric: Key of ``METRICS``.
+        kind: Key of :data:`ROW_KINDS`.
+        set: ``None`` for the means over all sets.
+        sequence: Only of kind ``sequence``.
+        rate: BD-rate in %, negative if the codec needs fewer bits than the anchor.
+        quality: BD-quality in the metric's unit: the codec's value minus the anchor's
+            at equal bits, in the metric's own direction (negative is better where
+            lower is better).
+        flags: Caveats.
+    """
+
+    codec: str
+    metric: str
+    kind: RowKind
+    set: str | None
+    sequence: str | None
+    rate: Delta
+    quality: Delta
+    flags: tuple[Flag, ...] = ()
+
+
+@dataclass(frozen=True)
+class QualityAt:
+    """A set's mean curve at a fixed rate.
+
+    Attributes:
+        codec: The result's name.
+        metric: Key of ``METRICS``.
+        set: Test set.
+        bpp: Bits per pixel.
+        value: ``None`` where the curve has no such rate between its points.
+    """
+
+    codec: str
+    metric: str
+    set: str
+    bpp: float
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that two files must share and do not.
+
+    Attributes:
+        field: A field of ``Protocol``, ``definitions.<metric>``, or
+            ``size``/``source``/``fps``/``frames`` of a sequence.
+        files: The two results' names, the anchor first.
+        values: Their values as text; ``not stated`` where a file does not say.
+        where: ``<set>/<sequence>`` if it concerns one sequence, else empty.
+    """
+
+    field: str
+    files: tuple[str, str]
+    values: tuple[str, str]
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class PaperNumber:
+    """A number that a paper printed for what a row measures.
+
+    Attributes:
+        codec: As the paper calls it.
+        anchor: As the paper calls it.
+        set: Our name of the test set, ``None`` for the paper's average.
+        metric: Key of ``METRICS``; ``None`` if the paper does not say.
+        bd_rate: In %.
+        source: ``arXiv 2510.14431, Table 1``.
+        conditions: What the paper says about the measurement, by name.
+        row: Codec, metric and set (``None``: overall) of the row it stands beside,
+            with our names.
+        differs: How its conditions differ from those of the row, as far as both are
+            stated; one clause each.
+    """
+
+    codec: str
+    anchor: str
+    set: str | None
+    metric: str | None
+    bd_rate: float
+    source: str
+    conditions: dict[str, str]
+    row: tuple[str, str, str | None]
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that is known about a set of result files after comparing them.
+
+    Attributes:
+        anchor: Name of the result that the others are compared with.
+        codecs: Names of the others, in the order of the files.
+        method: Interpolation.
+        metrics: Every metric compared, in the order of ``METRICS``.
+        headline: The metric of the terminal table.
+        sets: Sets in order, each with its compared sequences.
+        curves: Of the anchor and the codecs, every metric, sequences and mean curves.
+        rows: BD numbers, by metric, then codec; of each first the sequences, then the
+            sets' means and mean curves, then the means over all sets.
+        papers: Published numbers beside them.
+        differences: What differs in the protocol and was allowed to; a report must
+            show them before any number.
+        notes: What the reader must know besides, as sentences.
+        scales: How many of the coarsest scales were decoded; ``None`` for all.
+        fixed: Quality at fixed rates, if asked for: by curve, then rate.
+    """
+
+    anchor: str
+    codecs: tuple[str, ...]
+    method: Method
+    metrics: tuple[str, ...]
+    headline: str
+    sets: dict[str, tuple[str, ...]]
+    curves: tuple[Curve, ...]
+    rows: tuple[Row, ...]
+    papers: tuple[PaperNumber, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+    scales: int | None = None
+    fixed: tuple[QualityAt, ...] = ()
+
+    def row(
+        self,
+        codec: str,
+        metric: str,
+        kind: RowKind,
+        set: str | None,
+        sequence: str = "",
+    ) -> Row | None:
+        """Return the row with these keys, or ``None``."""
+        wanted = (codec, metric, kind, set, sequence or None)
+        for row in self.rows:
+            if (row.codec, row.metric, row.kind, row.set, row.sequence) == wanted:
+                return row
+        return None

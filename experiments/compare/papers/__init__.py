@@ -1,0 +1,1 @@
+"""Tables that papers printed, as data, with the conditions they state."""

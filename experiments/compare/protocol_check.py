@@ -1,0 +1,223 @@
+"""Refuse to compare what was not measured alike, and say what it would cost."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import fields
+
+from experiments.compare.comparison import Difference
+from experiments.results.result import Protocol, Result, SequenceResult
+
+NOT_STATED = "not stated"
+
+ALL_UNSTATED = "unstated"
+"""For ``--allow``: go on wherever a file does not say."""
+
+_RERUN = "Measure one of them again with the other's {option}"
+
+EXPLANATIONS: dict[str, str] = {
+    "colour": "other planes are compared, so no number carries over; DCVC's test "
+    "conditions speak of 22 % of the bits for a classical codec. "
+    + _RERUN.format(option="--colour"),
+    "max_frames": "the first frame costs many times the bits of the others: the fewer "
+    "frames, the more its share, and error accumulation shows in long runs only (the "
+    "size depends on the codec; not measured). " + _RERUN.format(option="--max_frames"),
+    "intra_period": "every start without a reference costs a frame of many times the "
+    "bits, at 32 three of them in 96 frames instead of one (the size depends on the "
+    "codec; not measured). " + _RERUN.format(option="--intra_period"),
+    "rate": "estimates leave out headers and the coder's rounding: about 1 % on a "
+    "trained codec, more at 416x240 and few bits, where headers weigh. Measure the "
+    "estimated one again without --estimate",
+    "matrix": "more than 1 dB between ffmpeg's default and BT.709 full range, and a "
+    "codec trained on one collapses on the other; papers report up to 32 % of the "
+    "bits. Convert the sources again",
+    "chroma_up": "what the codec sees as chroma differs (not measured). Measure one of "
+    "them again with the other's filter",
+    "chroma_down": "the decoded chroma planes differ: PSNR U and V, a quarter of PSNR "
+    "YUV, and not PSNR Y (not measured). Measure one of them again with the other's "
+    "filter",
+    "crop": "other pixels are compared: 1080 lines cropped to 1024 lose 5 % of the "
+    "picture (not measured). Measure the cropped one again, padded",
+    "definitions": "PSNR on unrounded instead of 8-bit output reads as 0.5 % (HEVC D) "
+    "to 2.6 % (MCL-JCV) of the bits, up to 0.17 dB at QP 22; PSNR YUV weighted 4:1:1 "
+    "instead of 6:1:1 as 0.14 to 0.69 dB; MS-SSIM implementations differ slightly. "
+    "Compare a metric that both define alike (--metric), or measure again",
+    "size": "the sources are not the same files (a crop, or another class with the "
+    "same name): no number carries over. Measure again from one source",
+    "source": "other planes are coded and compared, though they show the same: 4:2:0 "
+    "planes that went to 8-bit RGB and back are within 46.5 dB of the stored ones, and "
+    "a range that is stretched changes every error. Measure both from one file",
+    "fps": "bits per pixel do not depend on it, but anchors' rate control and kbps do. "
+    "Correct the rate that one source was read with",
+    "frames": "see max_frames: " + _RERUN.format(option="--max_frames"),
+}
+"""For each field that can differ: how large that usually is, and what to run again.
+
+Sizes are measured on VTM 17's published curves, or as their papers state them.
+"""
+
+
+class ProtocolMismatch(ValueError):
+    """Files were not measured alike."""
+
+
+def shared_sequences(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Return the sequences that all results have, by set, in the first one's order.
+
+    Raises:
+        ValueError: A result lists a sequence twice, or they share none.
+    """
+    for result in results:
+        keys = [sequence.key for sequence in result.sequences]
+        twice = {"/".join(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise ValueError(
+                f"{result.name} lists {', '.join(sorted(twice))} more than once: "
+                "remove one of them from the file"
+            )
+    keys_of_all = [{s.key for s in result.sequences} for result in results]
+    shared = set.intersection(*keys_of_all)
+    sets: dict[str, list[str]] = {}
+    for sequence in results[0].sequences:
+        if sequence.key in shared:
+            sets.setdefault(sequence.set, []).append(sequence.name)
+    if not sets:
+        listed = "; ".join(
+            f"{r.name}: {', '.join(f'{s.set}/{s.name}' for s in r.sequences) or 'none'}"
+            for r in results
+        )
+        raise ValueError(f"the files have no sequence in common ({listed})")
+    return {name: tuple(members) for name, members in sets.items()}
+
+
+def find_differences(
+    anchor: Result,
+    other: Result,
+    metrics: Sequence[str],
+    sets: dict[str, tuple[str, ...]],
+) -> list[Difference]:
+    """List everything that two results must share and do not.
+
+    What a file does not state counts as different, even where neither does; but not
+    the limit on frames, as the frames of each sequence are compared too.
+
+    Args:
+        anchor: One.
+        other: The other.
+        metrics: Those that are compared.
+        sets: The sequences that are compared.
+    """
+    names = (anchor.name, other.name)
+    found = []
+
+    def note(field: str, a: object, b: object, where: str = "") -> None:
+        if a != b or a is None or b is None:
+            values = tuple(NOT_STATED if v is None else str(v) for v in (a, b))
+            found.append(Difference(field, names, (values[0], values[1]), where))
+
+    for name in _protocol_fields():
+        a, b = (getattr(result.protocol, name) for result in (anchor, other))
+        if name == "max_frames" and (a is None or b is None):
+            continue
+        note(name, a, b)
+    for metric in metrics:
+        a, b = (r.protocol.definitions.get(metric) for r in (anchor, other))
+        note(f"definitions.{metric}", a, b)
+    for a, b in _pairs(anchor, other, sets):
+        where = f"{a.set}/{a.name}"
+        note("size", _size(a), _size(b), where)
+        note("source", a.source, b.source, where)
+        note("fps", a.fps or None, b.fps or None, where)
+        note("frames", a.frames or None, b.frames or None, where)
+    return found
+
+
+def check_allowed(allow: Collection[str]) -> None:
+    """Raise ``ValueError`` if something is no field that can be allowed to differ."""
+    known = [*EXPLANATIONS, ALL_UNSTATED]
+    for name in allow:
+        if name.partition(".")[0] not in known:
+            raise ValueError(
+                f"--allow {name}: no such field; there are {', '.join(known)}"
+            )
+
+
+def refused(
+    differences: Sequence[Difference], allow: Collection[str]
+) -> list[Difference]:
+    """Return the differences that nobody allowed.
+
+    Args:
+        differences: All.
+        allow: Names of fields; ``definitions`` for those of all metrics, ``unstated``
+            for whatever a file does not say.
+    """
+    return [
+        d
+        for d in differences
+        if not (
+            d.field in allow
+            or d.field.partition(".")[0] in allow
+            or (ALL_UNSTATED in allow and NOT_STATED in d.values)
+        )
+    ]
+
+
+def describe(differences: Sequence[Difference]) -> list[str]:
+    """Say differences in one clause each: field, both values, the files.
+
+    The same difference to several files, or of several sequences, is one clause.
+    """
+    groups: dict[tuple[str, str, tuple[str, str]], list[Difference]] = {}
+    for difference in differences:
+        key = (difference.field, difference.files[0], difference.values)
+        groups.setdefault(key, []).append(difference)
+    clauses = []
+    for (name, anchor, (a, b)), group in groups.items():
+        places = list(dict.fromkeys(d.where for d in group if d.where))
+        where = f" of {places[0]}" if places else ""
+        if len(places) > 1:
+            where += f" and {len(places) - 1} more"
+        others = ", ".join(dict.fromkeys(d.files[1] for d in group))
+        clauses.append(f"{name}{where} is {a} in {anchor} and {b} in {others}")
+    return clauses
+
+
+def explain_differences(differences: Sequence[Difference]) -> list[str]:
+    """Return each difference, then for each field what it usually costs, as lines."""
+    if not differences:
+        return ["the files were measured alike"]
+    fields_that_differ = dict.fromkeys(d.field.partition(".")[0] for d in differences)
+    return [
+        *(f"- {text}" for text in describe(differences)),
+        *(f"{name}: {EXPLANATIONS[name]}." for name in fields_that_differ),
+    ]
+
+
+def mismatch(differences: Sequence[Difference]) -> ProtocolMismatch:
+    """Return the error that names every difference and what to do."""
+    names = dict.fromkeys(
+        ALL_UNSTATED if NOT_STATED in d.values else d.field.partition(".")[0]
+        for d in differences
+    )
+    listed = "; ".join(describe(differences))
+    return ProtocolMismatch(
+        f"the files were not measured alike: {listed}. --explain says how large each "
+        f"difference usually is, --allow {','.join(names)} compares them regardless"
+    )
+
+
+def _protocol_fields() -> list[str]:
+    return [f.name for f in fields(Protocol) if f.name != "definitions"]
+
+
+def _pairs(
+    a: Result, b: Result, sets: dict[str, tuple[str, ...]]
+) -> list[tuple[SequenceResult, SequenceResult]]:
+    found_a, found_b = ({s.key: s for s in result.sequences} for result in (a, b))
+    keys = [(name, member) for name, members in sets.items() for member in members]
+    return [(found_a[key], found_b[key]) for key in keys]
+
+
+def _size(sequence: SequenceResult) -> str | None:
+    if not (sequence.width and sequence.height):
+        return None
+    return f"{sequence.width}x{sequence.height}"

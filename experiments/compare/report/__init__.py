@@ -1,0 +1,1 @@
+"""A comparison as a report: Markdown, figures, one page, and tables in W&B."""

@@ -1,0 +1,187 @@
+"""``report.html``: one file that needs nothing else and asks no server for anything."""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any, TypeAlias
+
+from experiments.compare.comparison import Comparison
+from experiments.compare.report.bd_tables import (
+    fixed_rates_table,
+    headline_table,
+    papers_table,
+    pools_table,
+)
+from experiments.compare.report.condition_tables import (
+    bits_table,
+    codec_table,
+    cost_table,
+    definitions_table,
+    differences_table,
+    protocol_table,
+)
+from experiments.compare.report.markdown import WARNING
+from experiments.compare.report.page_data import make_page_data
+from experiments.drawing.looks import Look
+from experiments.drawing.tables import Table
+from experiments.results.result import Result
+
+SCRIPTS = ("charts.js", "report.js")
+
+
+SCALES_LIMIT = 8_000_000
+"""Characters of all figures of scales together."""
+
+ScaleFigures: TypeAlias = Mapping[tuple[str, str], Mapping[str, Path]]
+
+
+def make_page(
+    comparison: Comparison,
+    results: Sequence[Result],
+    looks: Mapping[str, Look],
+    scales: ScaleFigures | None = None,
+) -> str:
+    """Return the page.
+
+    Its policy allows the style and the script it carries, by their hashes, pictures
+    inside of it, and nothing else.
+
+    Args:
+        comparison: What was compared.
+        results: All results, the anchor's too.
+        looks: Line and marker of each codec.
+        scales: Stems of the figures of scales by set and sequence, then by what they
+            show.
+    """
+    style = _read("report.css") + _codec_colours(results, looks)
+    script = "\n".join(map(_read, SCRIPTS))
+    warning = ""
+    if comparison.differences:
+        table = render_table(differences_table(comparison))
+        warning = f'<section class="warning"><p>{WARNING}</p>{table}</section>'
+    tables = [
+        fixed_rates_table(comparison, comparison.headline),
+        pools_table(comparison),
+        papers_table(comparison),
+        bits_table(results),
+        cost_table(results),
+        protocol_table(results),
+        definitions_table(comparison),
+    ]
+    codecs = "".join(
+        f"<details><summary>{html.escape(result.name)}</summary>"
+        f"{render_table(codec_table(result), heading='')}</details>"
+        for result in results
+    )
+    return Template(_read("template.html")).substitute(
+        title=html.escape(f"Comparison with {comparison.anchor}"),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        style=style,
+        script=script,
+        warning=warning,
+        notes="".join(f"<p>{html.escape(note)}</p>" for note in comparison.notes),
+        headline=render_table(headline_table(comparison)),
+        tables=show_scales(scales or {})
+        + "".join(map(render_table, tables))
+        + f"<h2>Codecs</h2>{codecs}",
+        data=to_script_json(make_page_data(comparison, results, looks)),
+    )
+
+
+def render_table(table: Table, heading: str = "h2") -> str:
+    """Return a table as HTML; nothing if it has no row.
+
+    Args:
+        table: The table.
+        heading: Element of its title; empty for no title.
+    """
+    if not table.rows:
+        return ""
+    title = html.escape(table.title)
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+    return (
+        "<section>"
+        + (f"<{heading}>{title}</{heading}>" if heading else "")
+        + f'<div class="wide"><table><thead>{_row(table.header, "th", table.texts)}'
+        + "</thead><tbody>"
+        + "".join(_row(row, "td", table.texts) for row in table.rows)
+        + "</tbody></table></div>"
+        + (f'<ul class="notes">{notes}</ul>' if notes else "")
+        + "</section>"
+    )
+
+
+def show_scales(scales: ScaleFigures, limit: int = SCALES_LIMIT) -> str:
+    """Return a section with the figures of scales; nothing if there are none.
+
+    Args:
+        scales: Stems by set and sequence, then by what they show.
+        limit: Characters of all figures together; the others are only named.
+    """
+    parts: list[str] = []
+    left_out = 0
+    for (name, sequence), stems in scales.items():
+        figures = {
+            f"{name}/{sequence}: {what}": base64.b64encode(
+                stem.with_name(f"{stem.name}.png").read_bytes()
+            ).decode()
+            for what, stem in stems.items()
+        }
+        limit -= sum(map(len, figures.values()))
+        if limit < 0:
+            left_out += len(figures)
+            continue
+        images = "".join(
+            f'<p><img class="figure" alt="{html.escape(text)}" '
+            f'src="data:image/png;base64,{image}"></p>'
+            for text, image in figures.items()
+        )
+        summary = html.escape(f"{name}/{sequence}")
+        is_open = "" if parts else " open"
+        parts.append(
+            f"<details{is_open}><summary>{summary}</summary>{images}</details>"
+        )
+    if left_out:
+        parts.append(
+            f'<p class="hint">{left_out} more figures are beside this page, in '
+            "scales/.</p>"
+        )
+    return f"<section><h2>Scales</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _row(cells: Sequence[str], element: str, texts: int) -> str:
+    parts = []
+    for number, cell in enumerate(cells):
+        kind = "words" if number < texts else "number"
+        parts.append(f'<{element} class="{kind}">{html.escape(cell)}</{element}>')
+    return f"<tr>{''.join(parts)}</tr>"
+
+
+def to_script_json(value: Any) -> str:
+    """Write JSON that cannot end the element of the page that holds it."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _codec_colours(results: Sequence[Result], looks: Mapping[str, Look]) -> str:
+    def block(colours: Sequence[str]) -> str:
+        pairs = "".join(f"--codec-{n}: {c}; " for n, c in enumerate(colours))
+        return f":root {{ {pairs}}}"
+
+    light = block([looks[result.name].colour for result in results])
+    dark = block([looks[result.name].dark_colour for result in results])
+    return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n"
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,178 @@
+"""A comparison in W&B: BD table, RD points, plots, and BD-rates in the summary."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import yaml
+
+from callbacks.metrics.table import METRICS
+from experiments.compare.comparison import ROW_KINDS, Comparison, headline_kind
+from experiments.compare.report.plots import draw_set, mean_curves, plotted_metrics
+from experiments.drawing.figures import figure_style
+from experiments.drawing.looks import choose_looks
+from experiments.drawing.names import safe_name
+from experiments.fit.tracking import (
+    StageWandbLogger,
+    close_loggers,
+    make_loggers,
+    read_metrics,
+    sync_hint,
+)
+from experiments.results.result import Result
+
+if TYPE_CHECKING:
+    import wandb
+
+RUNS = Path("runs")
+
+Rows: TypeAlias = tuple[list[str | int], list[list[Any]]]
+"""Names of columns, and rows."""
+
+
+def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) -> None:
+    """Log everything and say where it went; see ``log_to_wandb``."""
+    folder = run_folder(run)
+    loggers = make_loggers(folder, **_identity(folder))
+    wandb_loggers = [x for x in loggers if isinstance(x, StageWandbLogger)]
+    if not wandb_loggers:
+        print("W&B is switched off by WANDB_MODE: nothing was logged")
+        return
+    try:
+        for logger in wandb_loggers:
+            # Beside what the run logged last.
+            logger.offset = _last_step(folder)
+            logger.log_metrics(make_media(comparison, results))
+            logger.experiment.summary.update(bd_rates(comparison))
+    finally:
+        close_loggers(loggers)
+    hint = sync_hint(folder)
+    print(f"logged to the W&B run of {folder}" + (f"; send it: {hint}" if hint else ""))
+
+
+def run_folder(run: str) -> Path:
+    """Return the folder of a run.
+
+    Args:
+        run: A folder, a name below ``runs/``, or a new name.
+
+    Raises:
+        ValueError: It is a path where no run lies.
+    """
+    for folder in (Path(run), RUNS / run):
+        if any((folder / name).is_file() for name in ("config.yaml", "wandb_id.txt")):
+            return folder
+    if safe_name(run) != run:
+        raise ValueError(
+            f"{run!r} is no folder of a run (with config.yaml or wandb_id.txt); give "
+            "one, or a new name of letters, digits, '.', '_' and '-'"
+        )
+    return RUNS / run
+
+
+def _identity(folder: Path) -> dict[str, Any]:
+    """Return what the run's W&B run is called, the same as when ``fit`` opened it."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        project = "learned-video-codecs"
+        return {"project": project, "name": folder.name, "tags": ["comparison"]}
+    config = yaml.safe_load(path.read_text())
+    tracking = config["tracking"]
+    begun = [s["name"] for s in config["stages"] if (folder / s["name"]).is_dir()]
+    codec = config["model"]["class_path"].rpartition(".")[2]
+    return {
+        "project": tracking["project"],
+        "name": config["run"],
+        "group": tracking["group"],
+        "tags": [codec, *tracking["tags"], *begun],
+        "config": config,
+    }
+
+
+def _last_step(folder: Path) -> int:
+    path = folder / "metrics.csv"
+    return (
+        max((row[0] for row in read_metrics(path)), default=0) if path.exists() else 0
+    )
+
+
+def bd_rates(comparison: Comparison) -> dict[str, float]:
+    """Return the BD-rates of sets in %, by summary key."""
+    rates = {}
+    for row in comparison.rows:
+        is_headline = row.kind == headline_kind(row.metric, row.set)
+        if is_headline and row.rate.value is not None:
+            place = [safe_name(row.set) if row.set else "all"]
+            if len(comparison.codecs) > 1:
+                place.append(safe_name(row.codec))
+            name = f"bdrate_{row.metric}_vs_{safe_name(comparison.anchor)}"
+            rates["/".join(["eval", *place, name])] = row.rate.value
+    return rates
+
+
+def make_media(
+    comparison: Comparison, results: Sequence[Result]
+) -> "dict[str, wandb.Table | wandb.Image | wandb.plot.CustomChart]":
+    """Return tables, an image of each RD plot and lines of the headline's, by key."""
+    import numpy as np
+    import wandb
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    media: dict[str, Any] = {
+        "eval/bd": wandb.Table(*bd_table(comparison)),
+        "eval/points": wandb.Table(*points_table(comparison, results)),
+    }
+    looks = choose_looks([result.name for result in results], comparison.anchor)
+    for name, sequences in comparison.sets.items():
+        for metric in plotted_metrics(comparison.metrics):
+            curves = mean_curves(comparison, name, metric)
+            if not curves:
+                continue
+            with figure_style():
+                canvas = FigureCanvasAgg(draw_set(curves, name, len(sequences), looks))
+                canvas.draw()
+            key = f"eval/{safe_name(name)}/rd_{metric}"
+            media[key] = wandb.Image(np.asarray(canvas.buffer_rgba()))
+            if metric == comparison.headline:
+                media[f"{key}_lines"] = wandb.plot.line_series(
+                    [list(curve.bpp) for curve in curves],
+                    [list(curve.quality) for curve in curves],
+                    keys=[curve.codec for curve in curves],
+                    title=f"{name}, {METRICS[metric].label}",
+                    xname="bpp",
+                )
+    return media
+
+
+def bd_table(comparison: Comparison) -> Rows:
+    """Return every BD number."""
+    parts = ("value", "low", "high", "overlap")
+    columns = ["codec", "anchor", "metric", "over", "set", "sequence"]
+    columns += [f"bd_{what}_{part}" for what in ("rate", "quality") for part in parts]
+    data = [
+        [
+            row.codec,
+            comparison.anchor,
+            row.metric,
+            ROW_KINDS[row.kind],
+            row.set,
+            row.sequence,
+            *(getattr(d, part) for d in (row.rate, row.quality) for part in parts),
+            "; ".join(f"{flag.kind}: {flag.text}" for flag in row.flags),
+        ]
+        for row in comparison.rows
+    ]
+    return [*columns, "flags"], data
+
+
+def points_table(comparison: Comparison, results: Sequence[Result]) -> Rows:
+    """Return every point of every sequence."""
+    metrics = list(comparison.metrics)
+    columns = ["codec", "set", "sequence", "rate", "bpp", "estimated_bpp", "kbps"]
+    data = []
+    for result in results:
+        for sequence, point in result.all_points():
+            rates = [point.rate, point.bpp, point.estimated_bpp, point.kbps]
+            values = [point.metrics.get(metric) for metric in metrics]
+            data.append([result.name, *sequence.key, *rates, *values])
+    return [*columns, *metrics], data

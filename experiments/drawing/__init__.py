@@ -1,0 +1,1 @@
+"""Figures and tables, as every report draws them."""

@@ -1,0 +1,1 @@
+"""Code sequences to real bytes, decode them elsewhere, and measure."""

@@ -1,0 +1,1 @@
+"""Train a codec through every stage of its schedule."""

@@ -1,0 +1,74 @@
+"""Train a codec, or go on where the run of that name stopped.
+
+``python -m experiments.fit`` alone rehearses UI2C on synthetic clips.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.cli import run_command
+from experiments.fit.options import CONFIGS, build_parser, plain
+
+REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
+
+DESCRIPTION = """Train a codec, or go on where the run of that name stopped.
+
+Without --config it rehearses UI2C on synthetic clips, in minutes on a CPU.
+On a cluster: python -m experiments.fit --config experiments/configs/ui2c.yaml
+--run NAME --data.root DIR --trainer.devices 8. The same command again goes on."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    0 after the whole schedule, 128 + signal number when a signal stopped it after
+    saving, 2 for an error of the user's, 1 when training diverged; each error is one
+    line on stderr.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Training saves on SIGTERM, in a handler of its own.
+    return run_command(lambda: fit(arguments), sigterm_ends=False)
+
+
+def fit(arguments: list[str]) -> int:
+    """Parse the options and train."""
+    asks_for_help = bool({"-h", "--help"} & set(arguments))
+    prog = "python -m experiments.fit"
+    parser = build_parser(prog, DESCRIPTION, describe_only=asks_for_help)
+    files = _config_files(arguments)
+    if not files:
+        files = list(REHEARSAL)
+        arguments = [f"--config={path}" for path in files] + arguments
+    config = parser.parse_args(arguments)
+    options = plain(parser, config)
+    name = "-".join(path.stem for path in files)
+    options["run"] = options["run"] or name
+    options["tracking"]["group"] = options["tracking"]["group"] or name
+
+    import torch
+
+    from callbacks.guards import NonFiniteGradientError
+    from experiments.fit.run import train
+
+    # Before the network draws its weights.
+    torch.manual_seed(config.seed)
+    try:
+        return train(options, parser.instantiate(config))
+    except NonFiniteGradientError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        # Before the first step, between two stages, or at the second Ctrl-C.
+        print("interrupted: the same command goes on where it saved", file=sys.stderr)
+        return 130
+
+
+def _config_files(arguments: list[str]) -> list[Path]:
+    files = []
+    for number, argument in enumerate(arguments):
+        if argument == "--config" and number + 1 < len(arguments):
+            files.append(Path(arguments[number + 1]))
+        elif argument.startswith("--config="):
+            files.append(Path(argument.removeprefix("--config=")))
+    return files

@@ -1,0 +1,221 @@
+"""What a run is made of, as typed options: the command line and the YAML files."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+import lightning_modules
+from callbacks.metrics.table import (
+    FAST_METRICS,
+    check_validation_names,
+    validation_names,
+)
+from datamodules.options import DataOptions
+from lightning_modules.stages import Shrink, Stage, check_least, check_precision
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+SEED = "Seed of everything, 0 .. 2**32 - 1."
+
+
+@dataclass
+class RunOptions:
+    """Which run it is, where it begins and ends, and where its numbers go.
+
+    Attributes:
+        run: Name of the run; the same again goes on. Default: from the file names.
+        runs_dir: Folder that holds the runs.
+        init_from: Checkpoint whose weights a new run starts from.
+        from_stage: Stage to begin with; the ones before it are left out.
+        to_stage: Stage to end with; without it the same command goes on to the others.
+        logger: auto: W&B online when logged in and the server answers, else offline;
+            online and offline insist; csv: only metrics.csv, which all but none write.
+    """
+
+    run: str | None = None
+    runs_dir: str = "runs"
+    init_from: str | None = None
+    from_stage: str | None = None
+    to_stage: str | None = None
+    logger: Literal["auto", "online", "offline", "csv", "none"] = "auto"
+
+
+@dataclass
+class TrainerOptions:
+    """How and where a run trains.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        devices: Processes per node; ``auto`` takes every GPU, or one CPU process.
+        num_nodes: Nodes (torchrun and SLURM start one process per device on each).
+        strategy: Lightning's strategy; ``auto`` is DDP for more than one process.
+        precision: Of stages that name none: ``32-true``, ``bf16-mixed``, ...
+        deterministic: Use only deterministic kernels (GPU; slower).
+        accumulate_grad_batches: Micro-batches per step; the batch size stays.
+        clip_norm: Largest gradient norm; larger ones are scaled down to it.
+        max_bad_steps: Steps in a row that may have a non-finite gradient.
+        skip_factor: Steps with a gradient norm above so many times the running median
+            are skipped; none if null.
+        ema_decay: Decay of averaged weights that validation and coding use; none if
+            null.
+        log_every_n_steps: Steps between logged training scalars.
+        val_every_n_steps: Steps between validations; each stage ends with one.
+        save_every_n_steps: Steps between checkpoints.
+        check_ranks_every_n_steps: Steps between checks that all ranks hold the same
+            weights.
+        threads: CPU threads of each process; 0 leaves torch's choice.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    devices: int | Literal["auto"] = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    deterministic: bool = False
+    accumulate_grad_batches: int = 1
+    clip_norm: float = 0.2
+    max_bad_steps: int = 20
+    skip_factor: float | None = None
+    ema_decay: float | None = None
+    log_every_n_steps: int = 50
+    val_every_n_steps: int = 5000
+    save_every_n_steps: int = 1000
+    check_ranks_every_n_steps: int = 500
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        check_precision("trainer", self.precision)
+        intervals = {
+            "log_every_n_steps": 1,
+            "val_every_n_steps": 1,
+            "save_every_n_steps": 1,
+            "check_ranks_every_n_steps": 1,
+        }
+        places = {"devices": 1, "num_nodes": 1, "threads": 0}
+        steps = {"accumulate_grad_batches": 1, "max_bad_steps": 0}
+        check_least("trainer", self, **intervals, **places, **steps)
+
+
+@dataclass
+class TrackingOptions:
+    """Where a run's numbers and pictures go.
+
+    Attributes:
+        project: W&B project.
+        group: W&B group; the names of the configuration files if null.
+        tags: W&B tags beside the codec's name and the stage's.
+        metrics: What validation measures.
+        lpips_net: Backbone of LPIPS.
+        strips_every_n_validations: Validations between pictures; 0 for none.
+        real_bits_every_n_validations: Validations between checks that real bytes
+            decode to the encoder's frames; 0 for none.
+
+    Raises:
+        ValueError: A value is out of range, or there is no such metric.
+    """
+
+    project: str = "learned-video-codecs"
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    metrics: list[str] = field(default_factory=lambda: list(FAST_METRICS))
+    lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
+    strips_every_n_validations: int = 1
+    real_bits_every_n_validations: int = 1
+
+    def __post_init__(self) -> None:
+        pictures, bits = "strips_every_n_validations", "real_bits_every_n_validations"
+        check_least("tracking", self, **{pictures: 0, bits: 0})
+        check_validation_names(self.metrics)
+
+
+def uint32(value: int | str) -> int:
+    """Return a number that NumPy, Python and torch all take as a seed."""
+    if str(value).isdecimal() and int(value) < 2**32:
+        return int(value)
+    raise ValueError(f"{value!r} is no whole number from 0 to {2**32 - 1}")
+
+
+def build_parser(
+    prog: str, description: str, *, describe_only: bool = False
+) -> "ArgumentParser":
+    """Return the parser of everything that defines a run.
+
+    ``experiments/configs/base.yaml`` is always read first, then every ``--config`` in
+    its order, then single options.
+
+    Args:
+        prog: The command.
+        description: Shown by ``--help``.
+        describe_only: Whether it only shows ``--help``, and so loads no codec.
+    """
+    from jsonargparse import ActionConfigFile, ArgumentParser
+
+    parser = ArgumentParser(
+        prog=prog,
+        usage="%(prog)s [--config FILE ...] [--run NAME] [--SECTION.OPTION VALUE ...]",
+        description=description,
+        default_config_files=[str(CONFIGS / "base.yaml")],
+    )
+    parser.add_argument(
+        "--config", action=ActionConfigFile, help="YAML file; later ones override."
+    )
+    parser.add_argument("--seed", type=uint32, default=0, help=SEED)
+    parser.add_class_arguments(RunOptions)
+    if describe_only:
+        _describe_model(parser)
+    else:
+        _add_model(parser)
+    parser.add_class_arguments(DataOptions, "data")
+    parser.add_argument(
+        "--stages", type=list[Stage], help="The schedule: one row, one Trainer.fit."
+    )
+    parser.add_argument(
+        "--shrink",
+        type=Shrink | None,
+        default=None,
+        help="Caps on every row, for a rehearsal.",
+    )
+    parser.link_arguments("seed", "data.seed")
+    parser.add_class_arguments(TrainerOptions, "trainer")
+    parser.add_class_arguments(TrackingOptions, "tracking")
+    for action in parser._actions:
+        if action.dest == "tracking.metrics":
+            # Docstrings cannot follow a table.
+            action.help = (
+                f"What validation measures, of {', '.join(validation_names())}."
+            )
+    return parser
+
+
+def _add_model(parser: "ArgumentParser") -> None:
+    from lightning_modules.base import CodecModule
+
+    # Short names in YAML resolve to classes that have been imported.
+    for name in lightning_modules.__all__:
+        getattr(lightning_modules, name)
+    parser.add_subclass_arguments(CodecModule, "model", required=True)
+
+
+def _describe_model(parser: "ArgumentParser") -> None:
+    """Say how the codec is chosen, without the seconds that loading codecs takes."""
+    names = ", ".join(lightning_modules.__all__)
+    parser.add_argument(
+        "--model",
+        metavar="NAME | .OPTION VALUE",
+        help=f"The codec ({names}) and its options, which --model.help NAME shows.",
+    )
+
+
+def plain(parser: "ArgumentParser", config: "Namespace") -> dict[str, Any]:
+    """Return parsed options as plain dicts and lists, for YAML, JSON and W&B."""
+    options: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
+    options.pop("config", None)
+    return options

@@ -1,0 +1,329 @@
+"""The stages of a run, one ``Trainer.fit`` each."""
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import (
+    MisconfigurationException,
+    SIGTERMException,
+)
+
+from callbacks.checkpoints import (
+    AtomicCheckpointIO,
+    FinalValidation,
+    StageCheckpoints,
+)
+from callbacks.clip_logger import ClipLogger
+from callbacks.ema import CodecEMA
+from callbacks.guards import (
+    RankDivergenceGuard,
+    RateCollapseGuard,
+    RealBitsGuard,
+    StepGuard,
+)
+from callbacks.interrupt import SaveOnSignal
+from callbacks.map_logger import MapLogger
+from callbacks.progress import StageProgress
+from callbacks.quality_metrics import QualityMetrics
+from datamodules.video import VideoDataModule
+from experiments.fit.options import TrackingOptions, TrainerOptions
+from experiments.fit.quiet import (
+    end_loaders,
+    loader_errors,
+    quieten_lightning,
+    show_notes_on_data,
+)
+from experiments.fit.run_folder import RunFolder, foreign
+from experiments.fit.summary import summary
+from experiments.fit.tracking import close_loggers, make_loggers, sync_hint
+from experiments.fit.weights import init_from
+from lightning_modules import codec_weights
+from lightning_modules.base import CodecModule
+from lightning_modules.stages import Stage, check_stages
+
+
+def train(options: dict[str, Any], config: Namespace) -> int:
+    """Run every stage that is not finished.
+
+    Args:
+        options: All options as plain values: what is stored and compared.
+        config: The same, with classes instantiated.
+
+    Returns:
+        0, or 128 + the number of the signal that stopped it.
+
+    Raises:
+        ValueError: The options do not fit together, or not with the run's folder.
+    """
+    quieten_lightning()
+    if _is_rank_zero():
+        show_notes_on_data()
+    stages, first = schedule(config)
+    folder = RunFolder(Path(options["runs_dir"]) / options["run"])
+    module: CodecModule = config.model
+    data = VideoDataModule(config.data)
+    done = folder.steps_done(stages)
+    for index, stage in enumerate(stages):
+        # All rows are checked before the first one has cost a day.
+        module.start_stage(stage, index, len(stages), 0)
+        # Those that still run: the data of finished ones may have gone.
+        if index >= first and (done[index] or 0) < stage.steps:
+            start_data(data, stage, index)
+    report = ""
+    if config.init_from and not any(steps is not None for steps in done):
+        report = init_from(module.codec, config.init_from)
+    with folder.lock() if _is_rank_zero() else nullcontext():
+        if _is_rank_zero():
+            folder.check(options)
+        # Again, for what another process has done before it gave up the lock.
+        done = folder.steps_done(stages)
+        if _is_rank_zero():
+            if report:
+                print(report)
+            folder.write_config(options)
+        run = Run(folder, module, data, config, options, stages)
+        try:
+            with loader_errors():
+                received = run.go_on(first, done)
+        finally:
+            end_loaders()
+            close_loggers(run.loggers)
+    # All ranks take part in it, one of them prints it.
+    skipped = data.failure_report()
+    if _is_rank_zero():
+        points = module.codec.rate_knob.points
+        rate = points[(len(points) - 1) // 2]
+        print(summary(folder, stages[first:], received, sync_hint(folder.path), rate))
+        if skipped:
+            print(skipped)
+    return 128 + received if received else 0
+
+
+def _is_rank_zero() -> bool:
+    # From the environment, so it holds before any Trainer exists.
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined,no-any-return]
+
+
+def schedule(config: Namespace) -> tuple[list[Stage], int]:
+    """Return the rows, capped in a rehearsal, and the number of the first that runs.
+
+    Rows keep their numbers, which their samples follow from: a run that forks from
+    another one's stage goes on as that one did.
+
+    Raises:
+        ValueError: There are none, two share a name, or ``--from_stage`` and
+            ``--to_stage`` name none.
+    """
+    stages: list[Stage] = list(config.stages or [])
+    check_stages(stages)
+    if config.shrink:
+        stages = config.shrink.apply(stages)
+    names = [stage.name for stage in stages]
+    ends = {"from_stage": config.from_stage, "to_stage": config.to_stage}
+    for option, name in ends.items():
+        if name and name not in names:
+            raise ValueError(f"--{option} {name!r} is no stage: choose from {names}")
+    first = names.index(config.from_stage) if config.from_stage else 0
+    stop = names.index(config.to_stage) + 1 if config.to_stage else len(names)
+    if stop <= first:
+        raise ValueError(
+            f"--to_stage {config.to_stage!r} comes before --from_stage "
+            f"{config.from_stage!r}: the order is {names}"
+        )
+    return stages[:stop], first
+
+
+def start_data(data: VideoDataModule, stage: Stage, index: int) -> None:
+    """Make the data ready for row ``index``.
+
+    Raises:
+        ValueError: The data cannot be as the row wants it.
+    """
+    shape = (stage.frames, stage.crop, stage.batch_size)
+    try:
+        data.start_stage(index, *shape, **stage.data)
+    except ValueError as error:
+        raise ValueError(f"stage {stage.name!r}: {error}") from error
+
+
+class Run:
+    """One run: its module, its data and its loggers go through all stages.
+
+    Args:
+        folder: Where it lies.
+        module: What trains.
+        data: What it trains on.
+        config: Instantiated options.
+        options: The same as plain values, for the loggers.
+        stages: The rows, in order.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        module: CodecModule,
+        data: VideoDataModule,
+        config: Namespace,
+        options: dict[str, Any],
+        stages: list[Stage],
+    ) -> None:
+        self.folder = folder
+        self.module = module
+        self.data = data
+        self.trainer_options: TrainerOptions = config.trainer
+        self.tracking: TrackingOptions = config.tracking
+        self.seed: int = config.seed
+        self.stages = stages
+        self.keeps_files = config.logger != "none"
+        if self.trainer_options.threads:
+            torch.set_num_threads(self.trainer_options.threads)
+        self.loggers = make_loggers(
+            folder.path,
+            config.logger,
+            project=self.tracking.project,
+            name=options["run"],
+            group=self.tracking.group,
+            tags=[type(module).__name__, *self.tracking.tags],
+            config=options,
+        )
+
+    def go_on(self, begin: int, done: Sequence[int | None]) -> int | None:
+        """Run what is not finished; return the signal that stopped it, if any.
+
+        Args:
+            begin: Number of the first row that belongs to the run.
+            done: Steps that each row's checkpoint holds, ``None`` without one.
+        """
+        first = begin
+        newest: Path | None = None
+        for index, (stage, steps) in enumerate(zip(self.stages, done, strict=True)):
+            if steps is None or index < begin:
+                continue
+            newest = self.folder.last(stage.name)
+            if steps >= stage.steps:
+                first = index + 1
+        if newest and first < len(self.stages):
+            # Those of a stage that goes on come again with its optimizer's state.
+            self._load_weights(newest)
+        offset = sum(stage.steps for stage in self.stages[begin:first])
+        for index in range(first, len(self.stages)):
+            received = self._fit(index, offset, done[index])
+            if received:
+                return received
+            offset += self.stages[index].steps
+        return None
+
+    def _load_weights(self, path: Path) -> None:
+        checkpoint = self.folder.load(path)
+        checkpoint.pop("ema", None)
+        try:
+            self.module.codec.load_state_dict(codec_weights(checkpoint))
+        except RuntimeError as error:
+            raise foreign(path, error) from error
+
+    def _fit(self, index: int, offset: int, done: int | None) -> int | None:
+        stage = self.stages[index]
+        seed_everything(self.seed, workers=True, verbose=False)
+        self.module.start_stage(stage, index, len(self.stages), offset)
+        start_data(self.data, stage, index)
+        for logger in self.loggers:
+            logger.start_stage(stage.name, offset, done or 0)
+        last = self.folder.last(stage.name)
+        interrupt = SaveOnSignal(last)
+        try:
+            trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
+        except MisconfigurationException as error:
+            raise ValueError(f"trainer: {error}") from error
+        self._check_batches(trainer)
+        try:
+            trainer.fit(
+                self.module,
+                datamodule=self.data,
+                ckpt_path=None if done is None else str(last),
+                weights_only=True,
+            )
+        except SIGTERMException:
+            # It came before the first step, when Lightning was listening.
+            return int(signal.SIGTERM)
+        except SystemExit as end:
+            # Lightning ends a fit with code 1 on Ctrl-C.
+            if isinstance(end.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from end
+            raise
+        return interrupt.received
+
+    def _check_batches(self, trainer: Trainer) -> None:
+        """Raise before other processes are started, and before any stage has run."""
+        shares = trainer.world_size * trainer.accumulate_grad_batches
+        for stage in self.stages:
+            if stage.batch_size % shares:
+                raise ValueError(
+                    f"stage {stage.name!r}: batch_size {stage.batch_size} (over all "
+                    f"devices) cannot be shared out to {trainer.world_size} devices x "
+                    f"{trainer.accumulate_grad_batches} accumulated micro-batches: "
+                    f"make it a multiple of {shares}"
+                )
+
+    def _val_interval(self, stage: Stage) -> int:
+        return min(self.trainer_options.val_every_n_steps, stage.steps)
+
+    def _callbacks(self, stage: Stage) -> list[Callback]:
+        options, tracking = self.trainer_options, self.tracking
+        callbacks: list[Callback] = [
+            StepGuard(options.clip_norm, options.max_bad_steps, options.skip_factor),
+            RankDivergenceGuard(options.check_ranks_every_n_steps),
+            RateCollapseGuard(),
+            QualityMetrics(tracking.metrics, tracking.lpips_net),
+        ]
+        if options.ema_decay is not None:
+            # First, so that every other callback sees the averaged weights.
+            callbacks.insert(0, CodecEMA(options.ema_decay))
+        if tracking.real_bits_every_n_validations:
+            callbacks.append(RealBitsGuard(tracking.real_bits_every_n_validations))
+        if tracking.strips_every_n_validations and self.keeps_files:
+            every = tracking.strips_every_n_validations
+            callbacks.append(ClipLogger(self.folder.path, every))
+            callbacks.append(MapLogger(self.folder.path, every))
+        directory = self.folder.path / stage.name
+        checkpoints = StageCheckpoints(directory, options.save_every_n_steps)
+        return [*callbacks, checkpoints, FinalValidation(), StageProgress()]
+
+    def _trainer(self, stage: Stage, callbacks: list[Callback]) -> Trainer:
+        options = self.trainer_options
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        if SLURMEnvironment.detect():
+            # Requeuing is the job script's; Lightning's own can die in mid-save.
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        return Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy=options.strategy,
+            precision=stage.precision or options.precision,  # type: ignore[arg-type]
+            deterministic=options.deterministic,
+            max_steps=stage.steps,
+            max_epochs=-1,
+            accumulate_grad_batches=options.accumulate_grad_batches,
+            log_every_n_steps=options.log_every_n_steps,
+            val_check_interval=(
+                self._val_interval(stage) * options.accumulate_grad_batches
+            ),
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            logger=self.loggers or False,
+            callbacks=callbacks,
+            plugins=plugins,
+            default_root_dir=os.fspath(self.folder.path),
+        )

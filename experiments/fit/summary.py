@@ -1,0 +1,62 @@
+"""What a run says at its end."""
+
+from experiments.fit.run_folder import RunFolder
+from experiments.fit.tracking import read_metrics
+from lightning_modules.stages import Stage
+
+SHOWN = (
+    ("val/psnr", "PSNR", "{:.2f} dB"),
+    ("val/bpp", "estimated bpp", "{:.4f}"),
+    ("val/real_bpp", "real bpp of a clip", "{:.4f}"),
+    ("val/real_to_estimated", "its real / estimated bits", "{:.4f}"),
+)
+
+
+def summary(
+    folder: RunFolder,
+    stages: list[Stage],
+    received: int | None = None,
+    sync: str | None = None,
+    rate: float | None = None,
+) -> str:
+    """Return the last lines of a run: stages, validation, folder, what to do next.
+
+    Args:
+        folder: The run's.
+        stages: Its rows.
+        received: The signal that stopped it, if one did.
+        sync: Command that sends an offline run to W&B, if it is one.
+        rate: A rate that the codec can code at, for the example.
+    """
+    done = folder.steps_done(stages)
+    rows = [
+        f"{stage.name} {steps or 0}/{stage.steps}"
+        for stage, steps in zip(stages, done, strict=True)
+    ]
+    lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
+    path = folder.path / "metrics.csv"
+    # Later rows overwrite earlier ones.
+    values = {row[2]: row[3] for row in read_metrics(path)} if path.exists() else {}
+    shown = [
+        f"{title} {form.format(values[name])}"
+        for name, title, form in SHOWN
+        if name in values
+    ]
+    if shown:
+        lines.append("validation (mean over clips and rates): " + ", ".join(shown))
+    lines.append(f"folder: {folder.path}")
+    if sync:
+        lines.append(f"send to W&B: {sync}")
+    latest = [s for s, steps in zip(stages, done, strict=True) if steps is not None]
+    if received:
+        lines.append("stopped by a signal after saving: the same command goes on")
+    elif latest:
+        checkpoint = folder.last(latest[-1].name)
+        lines += [
+            "next:",
+            f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
+            f"--rate {'R' if rate is None else f'{rate:g}'}",
+            f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",
+            f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
+        ]
+    return "\n".join(lines)

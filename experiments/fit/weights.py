@@ -1,0 +1,161 @@
+"""Starting a run from another run's weights, with a report of what matched."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.sources.pyav_reader import first_line
+from lightning_modules import codec_weights
+from lightning_modules.codec import Released, VideoCodec
+
+
+def init_from(codec: VideoCodec, path: str | Path) -> str:
+    """Copy what fits of a checkpoint's weights into ``codec``.
+
+    Args:
+        codec: Gets the weights.
+        path: A checkpoint of this suite (its averaged weights, if it has them), a
+            plain state dict (also a ``.safetensors`` file), or weights that the codec
+            knows to be published for it.
+
+    Returns:
+        A report: how many were loaded, which are missing, unexpected or of another
+        shape, and what of published weights was left out.
+
+    Raises:
+        ValueError: The file cannot be read, nothing in it matches, it holds something
+            else than tensors or numbers that are not finite, or published weights that
+            do not fit.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"--init_from {path}: is a directory; name a file in it, such as a stage's "
+            "last.ckpt"
+        )
+    if not path.is_file():
+        raise ValueError(f"--init_from {path}: there is no such file")
+    checkpoint = _read(path)
+    weights = checkpoint.get("state_dict", checkpoint)
+    _check_tensors(path, "state_dict" if "state_dict" in checkpoint else "", weights)
+    if "state_dict" in checkpoint:
+        _check_tensors(path, "ema", checkpoint.get("ema", {}))
+    wanted = codec.state_dict()
+    source = ""
+    try:
+        released = codec.find_released(weights)
+        if released is not None:
+            given = released.weights
+            source = f", released weights of {released.kind}"
+        elif "state_dict" in checkpoint:
+            given = codec_weights(checkpoint)
+        else:
+            given = weights
+    except ValueError as error:
+        raise ValueError(f"--init_from {path}: {error}") from error
+    both = given.keys() & wanted.keys()
+    fits = {key for key in both if given[key].shape == wanted[key].shape}
+    groups = {
+        "missing": sorted(wanted.keys() - given.keys()),
+        "unexpected": sorted(given.keys() - wanted.keys()),
+        "shape differs": [
+            f"{key} {tuple(given[key].shape)} instead of {tuple(wanted[key].shape)}"
+            for key in sorted(both - fits)
+        ],
+    }
+    report = [f"init_from {path}{source}: {len(fits)} of {len(wanted)} weights loaded"]
+    for name, entries in groups.items():
+        if entries:
+            more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
+            report.append(f"  {len(entries)} {name}: {', '.join(entries[:5])}{more}")
+    if released is not None:
+        report += _say_what_differs(released, sorted(both - fits))
+    if not fits:
+        raise ValueError("\n".join([*report, "nothing matches: is it another codec?"]))
+    for key in sorted(fits):
+        if not given[key].isfinite().all():
+            raise ValueError(
+                f"--init_from {path}: {key} holds numbers that are not finite, as "
+                "after a training that diverged: take an earlier checkpoint"
+            )
+    codec.load_state_dict({**wanted, **{key: given[key] for key in fits}})
+    return "\n".join(report)
+
+
+def _check_tensors(path: Path, name: str, weights: Any) -> None:
+    """Raise ``ValueError`` if an entry of a file is no mapping of names to tensors."""
+    where = f"--init_from {path}:{f' {name!r}' if name else ''}"
+    if not isinstance(weights, Mapping):
+        raise ValueError(
+            f"{where} is of type {type(weights).__name__}, not a state dict (names and "
+            "their tensors)"
+        )
+    for key, value in weights.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{where} has the key {key!r}, which is not a name (text)")
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"{where} has under {key!r} a value of type {type(value).__name__}, "
+                "not a tensor: a state dict has names and their tensors"
+            )
+
+
+def _say_what_differs(released: Released, fresh: list[str]) -> list[str]:
+    """Say what a network does not have from published weights, and the reverse."""
+    lines = []
+    if fresh:
+        lines.append(f"  newly initialised, by the latent's size: {', '.join(fresh)}")
+    if released.left_out:
+        parts = (f"{name} ({n})" for name, n in sorted(released.left_out.items()))
+        lines.append(f"  left out of the file: {', '.join(parts)}")
+    return lines
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    with path.open("rb") as file:
+        start = file.read(8)
+    # What torch.save writes is a ZIP archive, or was a pickle once.
+    if not start.startswith((b"PK", b"\x80")):
+        found = f"it begins with {start!r}" if start else "it is empty"
+        raise ValueError(
+            f"--init_from {path}: is not a checkpoint: {found}, so torch.save did not "
+            "write it (a file of safetensors must be called .safetensors)"
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        unsafe = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        if unsafe is None:
+            raise ValueError(
+                f"--init_from {path}: is a damaged checkpoint, or none "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
+        raise ValueError(
+            f"--init_from {path}: holds Python objects ({unsafe[1]}) besides tensors, "
+            "and reading those can run any program. If you trust the file, convert it "
+            "once: python -c \"import torch; torch.save(torch.load('IN', "
+            "weights_only=False)['state_dict'], 'OUT')\""
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(
+            f"--init_from {path}: holds a {type(checkpoint).__name__}, not a state dict"
+        )
+    return checkpoint
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"--init_from {path}: not a whole .safetensors file ({error})"
+        ) from error

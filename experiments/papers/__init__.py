@@ -1,5 +1,0 @@
-"""Tables that papers printed, as data, with the conditions they state."""
-
-from experiments.papers.tables import Column, Published, Table, load_tables, published
-
-__all__ = ["Column", "Published", "Table", "load_tables", "published"]

@@ -1,0 +1,1 @@
+"""Parameters, operations, memory and time of a codec."""

@@ -1,0 +1,240 @@
+"""What a pipeline of workers gains: measured, and what the costs of scales allow.
+
+Source: arXiv 2410.02598, section 6.2.2; Fig. 15 compares four devices with one.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_modules.codec import VideoCodec
+
+FRAMES_PER_WORKER = 8
+"""How many are timed; the pipeline fills and drains within them."""
+
+
+def check_pipeline(codec: "VideoCodec", workers: int) -> None:
+    """Refuse a codec that so many workers cannot code with.
+
+    Raises:
+        ValueError: They cannot, or there are none.
+    """
+    if not hasattr(codec.coding, "pipeline"):
+        name = type(codec).__name__.removesuffix("Codec")
+        raise ValueError(f"{name} has no parallel pipeline: leave out --pipeline")
+    with _workers(codec, workers):
+        pass
+
+
+@contextmanager
+def _workers(codec: "VideoCodec", count: int) -> Iterator[None]:
+    """Let so many workers code with the codec."""
+    codec.configure(pipeline=count)
+    try:
+        yield
+    finally:
+        codec.configure(pipeline=1)
+
+
+def measure_pipeline(
+    codec: "VideoCodec", workers: int, height: int, width: int, repeats: int
+) -> dict[str, Any]:
+    """Time one worker and several, coding and decoding real bytes.
+
+    Args:
+        codec: On its device. On CUDA worker i has GPU i modulo their number; on a CPU
+            every worker, and the one that they are compared with, has one thread.
+        workers: How many.
+        height: Of the frames in pixels.
+        width: Of the frames in pixels.
+        repeats: The fastest of so many runs counts.
+
+    Returns:
+        What they ran on, and for ``encode`` and ``decode`` what :func:`_measure` gives.
+
+    Raises:
+        ValueError: The packets or frames of several workers are not those of one.
+    """
+    import torch
+
+    from experiments.bitstreams.coding_mode import coding_mode
+
+    ramp = torch.linspace(0, 1, width).expand(3, height, width)
+    frames = [ramp.roll(4 * i, -1) for i in range(FRAMES_PER_WORKER * workers)]
+    rate = codec.rate_knob.points[len(codec.rate_knob.points) // 2]
+    with _workers(codec, workers):
+        devices = [str(device) for device in codec.devices]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with coding_mode(codec.devices[0]):
+            # The first run allocates and compiles.
+            packets = list(codec.compress(frames, rate))
+
+            def encode() -> list[Any]:
+                return list(codec.compress(frames, rate))
+
+            def decode() -> list[Any]:
+                return list(codec.decompress(packets, height, width))
+
+            return {
+                "workers": workers,
+                "devices": devices,
+                "cores": os.cpu_count(),
+                "frames": len(frames),
+                "encode": _measure(encode, codec, workers, len(frames), repeats),
+                "decode": _measure(decode, codec, workers, len(frames), repeats),
+            }
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measure(
+    run: Callable[[], list[Any]],
+    codec: "VideoCodec",
+    workers: int,
+    frames: int,
+    repeats: int,
+) -> dict[str, Any]:
+    """Return seconds per frame: whole on one and on several, and of each part on one.
+
+    ``model`` is what the parts allow; see :func:`bound`.
+    """
+    import torch
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        result = run()
+        taken = (time.perf_counter() - begun) / frames
+        for a, b in zip(expected, result, strict=True):
+            if not (torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b):
+                raise ValueError(
+                    f"{workers} workers do not compute what one does: their devices "
+                    "differ"
+                )
+        return taken
+
+    expected = run()
+    # In turns, so that whatever else the machine does hits all of them.
+    alone, together, apart = [], [], []
+    for _ in range(repeats):
+        alone.append(seconds())
+        with _workers(codec, workers):
+            together.append(seconds())
+        with _timed_parts(codec) as parts:
+            whole = seconds()
+        shares = {name: value / frames for name, value in parts.items()}
+        apart.append({**shares, "rest": whole - sum(shares.values())})
+    parts_s = min(apart, key=lambda shares: sum(shares.values()))
+    return {
+        "parts_s_per_frame": parts_s,
+        "one_worker_s_per_frame": min(alone),
+        "pipeline_s_per_frame": min(together),
+        "speedup": min(alone) / min(together),
+        "model": bound(parts_s, workers),
+    }
+
+
+@contextmanager
+def _timed_parts(codec: "VideoCodec") -> Iterator[dict[str, float]]:
+    """Add up the seconds of the network's parts, with the entropy decoding in them."""
+    import torch
+
+    device = codec.devices[0]
+    timed = {
+        name.rpartition(".")[2]: part
+        for name, part in codec.named_modules()
+        if name.count(".") == 1 and next(part.parameters(), None) is not None
+    }
+    seconds = dict.fromkeys(timed, 0.0)
+    hooks = []
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    for name, part in timed.items():
+
+        def before(*_: Any, name: str = name) -> None:
+            seconds[name] -= now()
+
+        def after(*_: Any, name: str = name) -> None:
+            seconds[name] += now()
+
+        hooks.append(part.register_forward_pre_hook(before))
+        hooks.append(part.register_forward_hook(after))
+    try:
+        yield seconds
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def bound(parts: Mapping[str, float], workers: int) -> dict[str, Any]:
+    """Return the least cost per frame that a pipeline can reach, and what sets it.
+
+    A scale waits for the same scale of the frame before, so no two frames are at it at
+    once; everything else can be spread over all workers.
+
+    Args:
+        parts: Costs in any unit, those of scales named ``scale...``.
+        workers: How many.
+    """
+    total = sum(parts.values())
+    scales = {name: cost for name, cost in parts.items() if name.startswith("scale")}
+    slowest, cost = max(scales.items(), key=lambda item: item[1])
+    period = max(total / workers, cost)
+    return {
+        "per_frame": period,
+        "speedup": total / period,
+        "set_by": slowest if cost > total / workers else "workers",
+    }
+
+
+def macs_bound(report: Mapping[str, Any], workers: int) -> dict[str, dict[str, Any]]:
+    """Return :func:`bound` from the counted kMACs per pixel, by pass.
+
+    Args:
+        report: What :func:`experiments.profile.command.count` gives.
+        workers: How many.
+    """
+    return {
+        name: bound(
+            {
+                entry["name"].rpartition(".")[2]: entry[f"{name}_kmacs_per_pixel"]
+                for entry in report["modules"]
+            },
+            workers,
+        )
+        for name in ("encode", "decode")
+    }
+
+
+def print_pipeline(figures: Mapping[str, Any]) -> None:
+    """Print what was measured beside what is possible."""
+    workers, cores = figures["workers"], figures["cores"]
+    print(
+        f"\npipeline of {workers} workers on {', '.join(figures['devices'])}; "
+        f"{cores} cores; {figures['frames']} frames, fill and drain included"
+    )
+    if set(figures["devices"]) == {"cpu"} and cores < workers:
+        print(f"{cores} cores cannot run {workers} workers at once")
+    names = figures["encode"]["parts_s_per_frame"]
+    print(f"{'ms per frame':14}" + "".join(f"{name:>10}" for name in names))
+    for key in ("encode", "decode"):
+        costs = figures[key]["parts_s_per_frame"].values()
+        print(f"{key:14}" + "".join(f"{1e3 * cost:10.1f}" for cost in costs))
+    for key in ("encode", "decode"):
+        measured, macs = figures[key], figures["macs_bound"][key]
+        model = measured["model"]
+        print(
+            f"{key}: {1e3 * measured['one_worker_s_per_frame']:.1f} ms on one worker, "
+            f"{1e3 * measured['pipeline_s_per_frame']:.1f} ms on {workers}: "
+            f"x{measured['speedup']:.2f}; bound by measured costs "
+            f"x{model['speedup']:.2f} ({model['set_by']}), by MACs "
+            f"x{macs['speedup']:.2f} ({macs['set_by']})"
+        )

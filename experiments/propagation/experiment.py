@@ -1,0 +1,271 @@
+"""Carries out what one ``propagation`` command asks, on one codec."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from datamodules.sequences.files import VideoSequence, read_codes, source_kind
+from datamodules.sequences.find import find_sequences
+from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.cli import take_given
+from experiments.propagation.bench import Bench, Grid, LeftOut
+from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
+from experiments.propagation.drift import (
+    choose_positions,
+    fluctuation,
+    low_reference,
+    position,
+    slope,
+)
+from experiments.propagation.findings import Finding, Report, mean_of
+from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.results.version import versions
+from lightning_modules import coding_options, load_codec
+from lightning_modules.codec import RateKnob, VideoCodec
+
+POSITIONS = (1, 2, 4, 8, 16, 32, 64, 96)
+
+SWEEP = 65
+"""Rates of a sweep where no number is given: steps of 1/64 of the knob."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done; all of it is in the file.
+
+    Attributes:
+        tests: Their names.
+        rates: Of the tests at one rate, in the unit of the codec's knob.
+        low_rate: Of the unit at a low rate, and where a sawtooth begins.
+        max_frames: Of each sequence, from the first on; fewer if it has not so many.
+        positions: Of the position test, the reference first; empty without it.
+        targets: Units that it looks at in each sequence, at most.
+        sweep: Rates of the sweep.
+        quality: What is compared.
+        bits: What is counted.
+    """
+
+    tests: tuple[str, ...]
+    rates: tuple[float, ...]
+    low_rate: float
+    max_frames: int
+    positions: tuple[int, ...]
+    targets: int
+    sweep: int
+    quality: str = "PSNR of RGB frames, rounded to 8 bits, decoded from the packets"
+    bits: str = "the packets' payloads, without the container's headers"
+
+
+class Experiment:
+    """One codec, some sequences and a plan.
+
+    Args:
+        options: Of ``experiments.propagation``, with a checkpoint.
+
+    Attributes:
+        name: Label of the curves.
+        plan: What is done.
+
+    Raises:
+        ValueError: An option is wrong.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._device = choose_device(options.device)
+        self._codec = _load(options, self._device)
+        self.name = options.name or _short_name(self._codec)
+        found = find_sequences(options.sequences)
+        grid = Grid.of(self._codec)
+        limit = options.max_frames
+        self._sequences = [(each, _count(each, limit)) for each in found]
+        self._left_out: dict[str, str] = {}
+        self.plan = self._make_plan(grid, limit)
+
+    def run(self) -> Report:
+        """Do everything that can be done.
+
+        Raises:
+            ValueError: That is nothing, or coding fails.
+        """
+        findings: list[Finding] = []
+        with coding_mode(self._device):
+            for sequence, frames in self._sequences:
+                bench = Bench(self._codec, sequence, frames)
+                where = f"{sequence.set}/{sequence.name}"
+                for test in self.plan.tests:
+                    at_one = test in AT_ONE_RATE
+                    for rate in self.plan.rates if at_one else (None,):
+                        found = self._try(bench, test, rate)
+                        if found is None:
+                            continue
+                        found.set, found.sequence = sequence.set, sequence.name
+                        findings.append(found)
+                        print(f"{where}, {_say(found)}", file=sys.stderr, flush=True)
+        if not findings:
+            reasons = "; ".join(f"{k}: {v}" for k, v in self._left_out.items())
+            raise ValueError(f"no test could be done: {reasons}")
+        return self._report(findings)
+
+    def _make_plan(self, grid: Grid, limit: int) -> Plan:
+        options, knob = self._options, self._codec.rate_knob
+        rates = options.rate or [knob.points[len(knob.points) // 2]]
+        for rate in rates:
+            knob.check(rate)
+        low = knob.low if options.low_rate is None else knob.check(options.low_rate)
+        shortest = min(frames for _, frames in self._sequences)
+        if options.positions:
+            _check_positions(options.positions, grid, shortest)
+        positions: list[int] = []
+        tests = list(dict.fromkeys(options.tests))
+        if options.sweep and "sweep" not in tests:
+            tests.append("sweep")
+        if "position" in tests:
+            try:
+                wanted = options.positions or POSITIONS
+                positions = choose_positions(grid, wanted, shortest)
+            except LeftOut as reason:
+                tests.remove("position")
+                self._leave_out("position", reason)
+        return Plan(
+            tuple(tests),
+            tuple(dict.fromkeys(rates)),
+            low,
+            limit,
+            tuple(positions),
+            options.targets,
+            options.sweep or SWEEP,
+        )
+
+    def _try(self, bench: Bench, test: str, rate: float | None) -> Finding | None:
+        plan = self.plan
+        of_rate: dict[str, Callable[[float], Finding]] = {
+            "position": lambda r: position(bench, r, plan.positions, plan.targets),
+            "slope": lambda r: slope(bench, r),
+            "low_reference": lambda r: low_reference(bench, r, plan.low_rate),
+            "fluctuation": lambda r: fluctuation(bench, r),
+            "sawtooth": lambda r: sawtooth(bench, r, plan.low_rate),
+        }
+        try:
+            if rate is not None:
+                return of_rate[test](rate)
+            return sweep(bench, plan.sweep) if test == "sweep" else target_rate(bench)
+        except LeftOut as reason:
+            what = test
+            if rate is not None and len(plan.rates) > 1:
+                what = f"{test} at {self._codec.rate_knob.name} {rate:g}"
+            if len(self._sequences) > 1:
+                what += f", {bench.sequence.set}/{bench.sequence.name}"
+            self._leave_out(what, reason)
+            return None
+
+    def _leave_out(self, what: str, reason: LeftOut) -> None:
+        self._left_out[what] = str(reason)
+        print(f"left out: {what}: {reason}", file=sys.stderr, flush=True)
+
+    def _report(self, findings: list[Finding]) -> Report:
+        groups: dict[tuple[str, float | None], list[Finding]] = {}
+        for found in findings:
+            groups.setdefault((found.test, found.rate), []).append(found)
+        means = [mean_of(group) for group in groups.values()]
+        for mean in means:
+            if mean.test == "sweep":
+                whole = of_sweep(mean.series["rate"], mean.series["bpp"])
+                mean.values["violations_of_mean"] = whole["violations"]
+        return Report(
+            self.name,
+            _describe(self._codec),
+            json.loads(json.dumps(asdict(self.plan))),
+            {
+                **versions(),
+                "checkpoint": str(self._options.checkpoint.absolute()),
+                "device": self._device.type,
+                "dtype": self._options.dtype,
+                "threads": torch.get_num_threads(),
+            },
+            [
+                {
+                    "set": sequence.set,
+                    "name": sequence.name,
+                    "width": sequence.width,
+                    "height": sequence.height,
+                    "fps": str(sequence.fps),
+                    "frames": frames,
+                    "source": source_kind(sequence),
+                }
+                for sequence, frames in self._sequences
+            ],
+            self._left_out,
+            findings,
+            means,
+            {
+                name: NUMBERS[name].definition
+                for test in self.plan.tests
+                for name in TESTS[test]
+            },
+        )
+
+
+def _load(options: argparse.Namespace, device: torch.device) -> VideoCodec:
+    codec = load_codec(
+        options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
+    )
+    codec.configure(**take_given(vars(options), coding_options()))
+    return codec
+
+
+def _count(sequence: VideoSequence, limit: int) -> int:
+    """Return how many frames of a sequence are coded."""
+    if sequence.frames is not None:
+        return min(limit, sequence.frames)
+    # A file that does not say it; there is no other way.
+    return sum(1 for _ in read_codes(sequence, "rgb", limit))
+
+
+def _check_positions(wanted: Sequence[int], grid: Grid, frames: int) -> None:
+    """Refuse positions beyond the end of a sequence.
+
+    Raises:
+        ValueError: There are some.
+    """
+    least = grid.position(max(wanted)) + grid.unit
+    if least > frames:
+        raise ValueError(
+            f"position {max(wanted)} of --positions needs {least} frames of this "
+            f"codec, and the shortest sequence gives {frames}: leave it out, or raise "
+            "--max_frames if there are more"
+        )
+
+
+def _describe(codec: VideoCodec) -> dict[str, Any]:
+    knob: RateKnob = codec.rate_knob
+    grid = Grid.of(codec)
+    return {
+        "name": _short_name(codec),
+        "fingerprint": codec.fingerprint().hex(),
+        # As a file gives it back: tuples are lists.
+        "architecture": json.loads(json.dumps(codec.architecture)),
+        "rate_unit": knob.name,
+        "rate_range": [knob.low, knob.high],
+        "unit": grid.unit,
+        "cycle": grid.cycle,
+    }
+
+
+def _short_name(codec: VideoCodec) -> str:
+    return type(codec).__name__.removesuffix("Codec")
+
+
+def _say(found: Finding) -> str:
+    at = "" if found.rate is None else f" at {found.rate:g}"
+    numbers = (
+        (NUMBERS[name].label, NUMBERS[name].text(value), NUMBERS[name].unit)
+        for name, value in found.values.items()
+    )
+    said = ", ".join(" ".join(parts).strip() for parts in numbers)
+    return f"{found.test}{at}: {said}"

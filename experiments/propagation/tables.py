@@ -1,0 +1,173 @@
+"""``propagation.md`` and what the terminal shows."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from experiments.compare.report.markdown import escape
+from experiments.drawing.tables import Table, as_text
+from experiments.propagation.findings import Report
+from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
+
+# Where output is no terminal nothing may be cut to fit one.
+WIDE = 240
+
+HOW_TO_READ = """\
+**EPI**, **slope** and **D** are 0 if what a frame looks like does not depend on how
+many frames came before it; above 0 (EPI, D) or below (slope) quality drifts away.
+**PD** is what the frames after a bad one lose, **RO** what they cost more: a codec
+without error propagation pays with bits only. Read them beside **bpp** and what is
+**saved** against all-intra coding: never referring to anything has no drift either.
+**std, content removed** and **jump at intra** are what a viewer may notice as flicker.
+Only exactly 0 is written as 0."""
+
+Row = tuple[list[str], Mapping[str, float]]
+"""What a row is about, and its numbers by name."""
+
+
+def differences(reports: Sequence[Report]) -> list[str]:
+    """Say what was not measured alike, of what should be.
+
+    Rates and positions are each codec's own.
+    """
+    said = []
+    first = reports[0]
+    for other in reports[1:]:
+        shared = ["max_frames", "quality", "bits"]
+        for test, name in (("position", "targets"), ("sweep", "sweep")):
+            if all(test in report.protocol["tests"] for report in (first, other)):
+                shared.append(name)
+        names = [n for n in shared if first.protocol.get(n) != other.protocol.get(n)]
+        if _frames(first) != _frames(other):
+            names.append("sequences or their number of frames")
+        if names:
+            said.append(f"{first.name} and {other.name} differ in {', '.join(names)}")
+    return said
+
+
+def _frames(report: Report) -> list[tuple[str, str, int]]:
+    return [(each["set"], each["name"], each["frames"]) for each in report.sequences]
+
+
+def mean_tables(reports: Sequence[Report]) -> list[Table]:
+    """Return the numbers over all sequences, one column per codec and rate."""
+    tables = []
+    for title, chosen in (
+        ("Error propagation", AT_ONE_RATE),
+        ("Rate control", tuple(test for test in TESTS if test not in AT_ONE_RATE)),
+    ):
+        rows: list[Row] = []
+        for report in reports:
+            rates: list[float | None] = [*report.rates]
+            for rate in rates if chosen == AT_ONE_RATE else [None]:
+                found = [report.mean(test, rate) for test in chosen]
+                values = {
+                    k: v for each in found if each for k, v in each.values.items()
+                }
+                if values:
+                    rows.append(([report.label(rate)], values))
+        if rows:
+            wide = _table(f"{title}, over all sequences", ["number"], rows)
+            columns = zip(wide.header, *wide.rows, strict=True)
+            header, *numbers = map(list, columns)
+            tables.append(Table(wide.title, header, numbers))
+    return tables
+
+
+def sequence_tables(reports: Sequence[Report]) -> list[Table]:
+    """Return what each test gave on each sequence."""
+    tables = []
+    for test in TESTS:
+        rows: list[Row] = [
+            ([report.label(each.rate), f"{each.set}/{each.sequence}"], each.values)
+            for report in reports
+            for each in report.findings
+            if each.test == test
+        ]
+        if rows:
+            tables.append(_table(test, ["codec", "sequence"], rows))
+    return tables
+
+
+def _table(title: str, columns: list[str], rows: Sequence[Row]) -> Table:
+    names = [
+        name
+        for test in TESTS.values()
+        for name in test
+        if any(name in values for _, values in rows)
+    ]
+    table = Table(
+        title, [*columns, *(NUMBERS[name].title for name in names)], texts=len(columns)
+    )
+    for labels, values in rows:
+        cells = [
+            NUMBERS[name].text(values[name]) if name in values else "" for name in names
+        ]
+        table.rows.append([*labels, *cells])
+    return table
+
+
+def make_markdown(reports: Sequence[Report], figures: Sequence[Path]) -> str:
+    """Return the text of ``propagation.md``.
+
+    Args:
+        reports: What is shown, one codec each.
+        figures: PNG files beside it.
+    """
+    names = ", ".join(report.name for report in reports)
+    blocks = [f"# {escape(f'How far errors reach: {names}')}"]
+    blocks += [f"> **Not measured alike: {escape(t)}**" for t in differences(reports)]
+    blocks += [HOW_TO_READ]
+    blocks += map(_section, mean_tables(reports))
+    blocks += [
+        f"* left out of {escape(report.name)}: {escape(what)}: {escape(reason)}"
+        for report in reports
+        for what, reason in report.left_out.items()
+    ]
+    blocks += [f"![{path.stem}]({path.name})" for path in figures]
+    blocks += map(_section, sequence_tables(reports))
+    definitions = {k: v for report in reports for k, v in report.definitions.items()}
+    rows = [[NUMBERS[name].title, text] for name, text in definitions.items()]
+    blocks.append(_section(Table("Numbers", ["number", "what it is"], rows, texts=2)))
+    for part in ("protocol", "codec", "environment"):
+        keys = dict.fromkeys(key for report in reports for key in getattr(report, part))
+        table = Table(part.capitalize(), ["", *(report.name for report in reports)])
+        table.texts = len(table.header)
+        for key in keys:
+            cells = [_text(getattr(report, part).get(key)) for report in reports]
+            table.rows.append([key, *cells])
+        blocks.append(_section(table))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {as_text(each)}" for key, each in value.items())
+    return as_text(value)
+
+
+def _section(table: Table) -> str:
+    rule = [":--" if i < table.texts else "--:" for i in range(len(table.header))]
+    rows = [list(map(escape, table.header)), rule]
+    rows += [list(map(escape, row)) for row in table.rows]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return f"## {escape(table.title)}\n\n" + "\n".join(lines)
+
+
+def print_reports(reports: Sequence[Report]) -> None:
+    """Print the numbers over all sequences."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Shown
+
+    width = None if sys.stdout.isatty() else WIDE
+    console = Console(width=width, highlight=False)
+    for text in differences(reports):
+        console.print(f"not measured alike: {text}", style="bold", markup=False)
+    for table in mean_tables(reports):
+        shown = Shown(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
+        for number, name in enumerate(table.header):
+            shown.add_column(name, justify="right" if number else "left")
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)

@@ -1,0 +1,1 @@
+"""Files of results: ours, and those of other suites."""

@@ -1,0 +1,244 @@
+"""Carries out a plan: every run of one ``stream`` command, on one codec and video."""
+
+import argparse
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.frames import open_video
+from datamodules.video_reader import VideoReader
+from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.cli import track
+from experiments.results.version import versions
+from experiments.stream.channel import Echoes, Losses
+from experiments.stream.link import Player, UdpLink, load_once
+from experiments.stream.plan import Plan, make_plan
+from experiments.stream.runs import Run
+from experiments.stream.session import (
+    SentUnit,
+    Shown,
+    deliver,
+    measure,
+    send_units,
+    show,
+)
+
+FORMAT_VERSION = 1
+
+
+class Experiment:
+    """All runs of one command.
+
+    Args:
+        options: Of ``experiments.stream``.
+
+    Attributes:
+        name: Of the codec.
+        plan: What is run.
+        height: Of the frames, in pixels.
+        width: Of the frames, in pixels.
+        notes: What the user should know of the runs so far.
+
+    Raises:
+        ValueError: An option or a file is wrong, or the codec does not survive losses.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._device = choose_device(options.device)
+        checkpoint = options.checkpoint.absolute()
+        self._codec = load_once(checkpoint, self._device.type, options.dtype)
+        self._codec.rate_knob.check(options.rate)
+        self.name = type(self._codec).__name__.removesuffix("Codec")
+        self._codec.check_losses()
+        self._scales = self._codec.scales
+        self.plan: Plan = make_plan(
+            options,
+            self.name,
+            self._scales,
+            can_resync=self._codec.can_resync,
+            units_apart=bool(self._codec.boundaries(2 * self._codec.frames_per_unit)),
+        )
+        self.notes = list(self.plan.notes)
+        with self._open() as video:
+            self.height, self.width, self.fps = video.height, video.width, video.fps
+
+    def run_all(self) -> list[Run]:
+        """Run everything: without loss, progressive, then losses with each echo.
+
+        Raises:
+            ValueError: A given loss is beyond the video's end, no unit lies where
+                losses are drawn, or a run fails.
+        """
+        with coding_mode(self._device), ExitStack() as stack:
+            # Nothing that is lost changes what an encoder without echo sends.
+            sent = list(self._encode("encoding", Echoes(None)))
+            self._check_losses(sent)
+            runs = [self._simulate(Run("no_loss", "no loss", []), sent)]
+            for scales in self.plan.progressive:
+                label = f"first {scales} scales only" if scales > 1 else "scale 1 only"
+                run = Run("progressive", label, [], scales)
+                runs.append(self._simulate(run, sent))
+            link = None
+            if self._options.udp:
+                folder = TemporaryDirectory(prefix=".", dir=self._options.output)
+                link = self._link(Path(stack.enter_context(folder)))
+                stack.enter_context(link)
+            for losses in self.plan.losses:
+                for delay in self.plan.delays:
+                    run = Run(
+                        "loss",
+                        "no echo" if delay is None else f"echo, {delay} frames later",
+                        [],
+                        echo_delay=delay,
+                        loss_rate=None if losses.given else losses.rate,
+                        seed=None if losses.given else losses.seed,
+                    )
+                    runs.append(
+                        self._transmit(run, losses, link)
+                        if link
+                        else self._simulate(run, sent, losses)
+                    )
+        return runs
+
+    def to_json(self, runs: list[Run]) -> dict[str, Any]:
+        """Return what ``stream.json`` holds."""
+        options = {
+            key: str(value) if isinstance(value, Path | Fraction) else value
+            for key, value in vars(self._options).items()
+        }
+        codec = self._codec
+        return {
+            "format": "stream",
+            "version": FORMAT_VERSION,
+            "options": options,
+            "codec": {
+                "name": self.name,
+                "fingerprint": codec.fingerprint().hex(),
+                "architecture": codec.architecture,
+                "rate_unit": codec.rate_knob.name,
+                "frames_per_unit": codec.frames_per_unit,
+                "scales": self._scales,
+            },
+            "video": {
+                "width": self.width,
+                "height": self.height,
+                "fps": str(self.fps),
+                "frames": len(runs[0].frames),
+            },
+            "environment": {
+                **versions(),
+                "device": self._device.type,
+                "threads": torch.get_num_threads(),
+            },
+            "notes": self.notes,
+            "runs": [run.to_json() for run in runs],
+        }
+
+    def _simulate(
+        self, run: Run, sent: list[SentUnit], losses: Losses | None = None
+    ) -> Run:
+        echoes = Echoes(run.echo_delay)
+        units: Iterable[SentUnit] = sent
+        if run.echo_delay is not None:
+            units = self._encode(_describe(run), echoes)
+        log: deque[tuple[SentUnit, frozenset[int]]] = deque()
+        arrivals = deliver(units, losses or Losses(), echoes, log)
+        size = self.height, self.width
+        return self._measured(run, show(self._codec, arrivals, *size, run.scales), log)
+
+    def _transmit(self, run: Run, losses: Losses, link: UdpLink) -> Run:
+        echoes = Echoes(run.echo_delay)
+        units = self._encode(_describe(run), echoes)
+        done = link.transmit(units, losses, echoes)
+        if done.link["lost_otherwise"]:
+            self.notes.append(
+                f"{_describe(run)}: {len(done.link['lost_otherwise'])} packets were "
+                "lost or late on the way besides those that the relay dropped"
+            )
+        shown = done.shown(self.height, self.width)
+        return replace(self._measured(run, shown, done.log), link=done.link)
+
+    def _measured(
+        self,
+        run: Run,
+        shown: Iterator[Shown],
+        log: deque[tuple[SentUnit, frozenset[int]]],
+    ) -> Run:
+        with self._open() as video:
+            return replace(run, frames=list(measure(video, shown, log, run.scales)))
+
+    def _encode(self, what: str, echoes: Echoes) -> Iterator[SentUnit]:
+        options = self._options
+        with self._open() as video:
+            frames: Iterable[Tensor] = track(video, what, video.frames)
+            yield from send_units(
+                self._codec, frames, options.rate, options.intra_period, echoes
+            )
+
+    def _open(self) -> VideoReader:
+        options = self._options
+        return open_video(
+            options.input,
+            size=options.size,
+            fps=options.fps,
+            depth=options.depth,
+            max_frames=options.max_frames,
+        )
+
+    def _link(self, folder: Path) -> UdpLink:
+        options = self._options
+        player = Player(
+            options.checkpoint.absolute(),
+            self._device.type,
+            options.dtype,
+            self.height,
+            self.width,
+            self._scales,
+        )
+        threads = torch.get_num_threads()
+        return UdpLink(player, folder, options.datagram, options.timeout, threads)
+
+    def _check_losses(self, sent: list[SentUnit]) -> None:
+        """Raise ``ValueError`` if what was asked for cannot be lost of these units."""
+        count = sum(unit.frames for unit in sent)
+        for losses in self.plan.losses:
+            if losses.rate and not any(
+                losses.reaches(unit.first, unit.frames) for unit in sent
+            ):
+                raise ValueError(
+                    f"--loss_rate {losses.rate:g} can lose nothing: of the video's "
+                    f"units (frames {_ranges(sent)}) none lies wholly in frames "
+                    f"{losses.first} to {losses.last} (--loss_first, --loss_last); "
+                    f"--loss_first 1 --loss_last {count} are all of them"
+                )
+            for frame, scale in sorted(losses.given):
+                if frame > count:
+                    raise ValueError(
+                        f"--lose {frame}:{scale} is beyond the end: there are {count} "
+                        "frames (--max_frames)"
+                    )
+
+
+def _ranges(sent: list[SentUnit]) -> str:
+    """Return the frames of units, as ``1 to 9, 10 to 17``: the first and the last."""
+    ranges = [
+        f"{unit.first} to {unit.first + unit.frames - 1}"
+        if unit.frames > 1
+        else str(unit.first)
+        for unit in sent
+    ]
+    return ", ".join(ranges if len(ranges) < 6 else [*ranges[:3], "...", ranges[-1]])
+
+
+def _describe(run: Run) -> str:
+    seed = "" if run.seed is None else f", loss rate {run.loss_rate:g}, seed {run.seed}"
+    return run.label + seed

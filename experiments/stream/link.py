@@ -1,0 +1,241 @@
+"""A receiver and a relay in processes of their own, and what went over the sockets."""
+
+import secrets
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.bitstreams.processes import WorkerProcess
+from experiments.stream.channel import Echoes, Losses
+from experiments.stream.datagrams import HEADER
+from experiments.stream.udp import Address, Endpoint, Receiver, Sender, relay
+
+if TYPE_CHECKING:
+    from experiments.stream.session import SentUnit, Shown
+    from lightning_modules.codec import VideoCodec
+
+
+@dataclass(frozen=True)
+class Player:
+    """What a receiver knows before the first datagram.
+
+    Attributes:
+        checkpoint: Of its own codec.
+        device: Type of device.
+        dtype: What its networks compute in.
+        height: Of the frames, in pixels.
+        width: Of the frames, in pixels.
+        scales: Packets of a unit.
+    """
+
+    checkpoint: Path
+    device: str
+    dtype: str
+    height: int
+    width: int
+    scales: int
+
+    def play(
+        self, end: Endpoint, sender: Address, path: Path
+    ) -> tuple[list[tuple[str, int | None]], int]:
+        """Receive and decode a stream.
+
+        Args:
+            end: Its socket.
+            sender: Where reports go.
+            path: File that takes all frames as 8-bit RGB, one after the other.
+
+        Returns:
+            Digest and decoded scales of each frame, and the fragments that came late.
+        """
+        import torch
+
+        from experiments.bitstreams.coding_mode import coding_mode
+        from experiments.stream.session import Arrival, show
+        from lightning_modules.packets import Packet
+
+        receiver = Receiver(end, sender, self.scales)
+
+        def arrivals() -> Iterator[Arrival]:
+            for frames, units in receiver.units():
+                packets = tuple(
+                    Packet(unit.payload, unit.frames, unit.checksum) if unit else None
+                    for unit in units
+                )
+                yield Arrival(frames, packets)
+
+        codec = load_once(self.checkpoint, self.device, self.dtype)
+        frames = []
+        with path.open("wb") as file, coding_mode(torch.device(self.device)):
+            for shown in show(codec, arrivals(), self.height, self.width):
+                file.write(shown.codes.numpy().tobytes())
+                frames.append((shown.digest, shown.scales))
+        return frames, receiver.late
+
+
+@lru_cache(maxsize=1)
+def load_once(checkpoint: Path, device: str, dtype: str) -> "VideoCodec":
+    """Load a codec, once in each process."""
+    import torch
+
+    from lightning_modules import load_codec
+
+    return load_codec(
+        checkpoint, device=torch.device(device), dtype=getattr(torch, dtype)
+    )
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """What went over sockets.
+
+    Attributes:
+        log: Units, each with the scales that the receiver had lost.
+        frames: Digest and decoded scales of each frame that it showed.
+        path: The frames, as 8-bit RGB.
+        link: What it took, for the record.
+    """
+
+    log: deque[tuple["SentUnit", frozenset[int]]]
+    frames: list[tuple[str, int | None]]
+    path: Path
+    link: dict[str, Any]
+
+    def shown(self, height: int, width: int) -> Iterator["Shown"]:
+        """Give the frames again."""
+        import torch
+
+        from experiments.stream.session import Shown
+
+        size = 3 * height * width
+        with self.path.open("rb") as file:
+            for digest, scales in self.frames:
+                codes = torch.frombuffer(bytearray(file.read(size)), dtype=torch.uint8)
+                yield Shown(codes.view(3, height, width), digest, scales)
+
+
+class UdpLink:
+    """A relay and a receiver in processes of their own, for one stream after the other.
+
+    Args:
+        player: What the receiver knows.
+        folder: For the frames that it shows.
+        limit: Bytes of a datagram.
+        timeout: Seconds of silence after which anyone gives up.
+        threads: Of torch in the receiver.
+    """
+
+    def __init__(
+        self, player: Player, folder: Path, limit: int, timeout: float, threads: int
+    ) -> None:
+        self.player = player
+        self.limit = limit
+        self.timeout = timeout
+        self._path = folder / "received.rgb"
+        self._threads = threads
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "UdpLink":
+        """Start both processes, and have the receiver load its codec."""
+        import torch
+
+        from experiments.evaluate.jobs import prepare_process
+
+        gpu = torch.cuda.current_device() if self.player.device == "cuda" else 0
+        with ExitStack() as stack:
+            # Entered first, so that what its threads wait for has ended before.
+            self._pool = stack.enter_context(ThreadPoolExecutor(2))
+            self._relay = stack.enter_context(WorkerProcess(_nothing, daemon=True))
+            self._receiver = stack.enter_context(
+                WorkerProcess(prepare_process, self._threads, gpu, daemon=True)
+            )
+            player = self.player
+            self._receiver.call(_load, player.checkpoint, player.device, player.dtype)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def transmit(
+        self,
+        units: Iterable["SentUnit"],
+        losses: Losses,
+        echoes: Echoes,
+    ) -> Transmission:
+        """Send units as they are coded, and return what the receiver made of them.
+
+        Args:
+            units: From an encoder that listens to the echoes.
+            losses: What the relay drops.
+            echoes: Take what the receiver reports.
+
+        Raises:
+            ValueError: Someone heard nothing for too long.
+            OSError: A process has ended, or a socket cannot be used.
+        """
+        session = secrets.randbits(32)
+        with ExitStack() as stack:
+            ends = []
+            for _ in range(3):
+                ends.append(Endpoint.open(session, self.timeout))
+                stack.enter_context(ends[-1].socket)
+            here, between, there = ends
+            dropped: Future[list[tuple[int, int]]] = self._pool.submit(
+                self._relay.call,
+                relay,
+                between,
+                there.address,
+                self.player.scales,
+                losses,
+            )
+            shown = self._pool.submit(
+                self._receiver.call,
+                Player.play,
+                self.player,
+                there,
+                here.address,
+                self._path,
+            )
+
+            def check() -> None:
+                for future in (shown, dropped):
+                    if future.done():
+                        future.result()
+
+            sender = Sender(here, between.address, echoes, self.limit, check)
+            sent = sender.send_all(units)
+            sender.finish(shown.done)
+            frames, late = shown.result()
+            sender.stop_relay(dropped.done)
+            places = set(dropped.result())
+        log = deque((unit, sender.lost[number]) for number, unit in enumerate(sent))
+        unplanned = [
+            (unit.first, scale)
+            for unit, lost in log
+            for scale in sorted(lost)
+            if (unit.first, scale) not in places
+        ]
+        link = {
+            "datagrams": sender.datagrams,
+            "nbytes": sender.nbytes,
+            "header_nbytes": sender.datagrams * HEADER.size,
+            "markers": sender.markers,
+            "dropped_by_relay": len(places),
+            "lost_otherwise": unplanned,
+            "late_fragments": late,
+        }
+        return Transmission(log, frames, self._path, link)
+
+
+def _load(checkpoint: Path, device: str, dtype: str) -> None:
+    load_once(checkpoint, device, dtype)
+
+
+def _nothing() -> None:
+    """Prepare nothing: a relay needs no torch."""

@@ -1,0 +1,241 @@
+"""Quality, bits and decoded scales over the frames, and quality over loss rates.
+
+Source: the figures follow arXiv 2410.02598, Figs 12, 13 and 22.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import IntEnum
+from itertools import cycle
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Any
+
+from experiments.drawing.figures import (
+    add_legend,
+    figure_style,
+    line_style,
+    make_figure,
+    save_figure,
+)
+from experiments.drawing.looks import ANCHOR_COLOUR, COLOURS, DASHES, Look
+from experiments.stream.runs import Curve, FrameResult, Run, curves_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOST = {"marker": "X", "markersize": 7, "markeredgecolor": "white"}
+"""How frames are marked that lost a packet."""
+
+ANEW = {"marker": "^", "markersize": 10, "markeredgecolor": "white"}
+"""How frames are marked that were coded anew; what they lost can be seen on top."""
+
+# Inches.
+FRAMES_HEIGHT = 6.4
+RATES_HEIGHT = 4.4
+
+# Of the panels: quality, bits, scales.
+RATIOS = (3.0, 2.0, 1.2)
+
+SPREAD_OPACITY = 0.18
+HEADROOM = 1.08
+
+Value = Callable[[FrameResult], float]
+
+PANELS: tuple[tuple[str, Value], ...] = (
+    ("PSNR RGB (dB)", lambda frame: frame.psnr_rgb),
+    ("bits per frame (kbit)", lambda frame: frame.bits / 1000),
+    ("scales\ndecoded", lambda frame: frame.scales),
+)
+
+
+def write_plots(runs: Sequence[Run], title: str, folder: Path) -> list[Path]:
+    """Write every figure as PNG and SVG.
+
+    Args:
+        runs: One without loss among them.
+        title: What was sent.
+        folder: Where figures go.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    curves = curves_of(runs)
+    looks = choose_curve_looks(curves)
+    always = [curve for curve in curves if curve.loss_rate is None]
+    rates = list(dict.fromkeys(c.loss_rate for c in curves if c.loss_rate is not None))
+    figures: dict[str, Figure] = {}
+    with figure_style():
+        if not rates:
+            figures["frames"] = draw_frames(always, title, looks)
+        for rate in rates:
+            own = [*always, *(curve for curve in curves if curve.loss_rate == rate)]
+            name, subtitle = f"frames_loss_{rate:g}", f"{title}, loss rate {rate:g}"
+            seeds = [
+                run.seed for curve in own for run in curve.runs if run.kind == "loss"
+            ]
+            if len(set(seeds)) > 1:
+                figures[name] = draw_frames(own, subtitle, looks)
+            single = [
+                replace(c, runs=[run for run in c.runs if run.seed in (None, seeds[0])])
+                for c in own
+            ]
+            figures[f"{name}_seed_{seeds[0]}"] = draw_frames(
+                single, f"{subtitle}, seed {seeds[0]}", looks
+            )
+        if len(rates) > 1:
+            figures["loss_rates"] = draw_rates(curves, title, looks)
+        return [
+            path
+            for name, figure in figures.items()
+            for path in save_figure(figure, folder / name)
+        ]
+
+
+def choose_curve_looks(curves: Sequence[Curve]) -> dict[str, Look]:
+    """Give each label a line; markers are left for what happened to a frame.
+
+    Curves lie on each other until something is lost: those on top have gaps.
+    """
+    kinds = {c.label: _layer(c) for c in sorted(curves, key=_layer)}
+    dashes = {Layer.NO_ECHO: DASHES[1], Layer.NO_LOSS: DASHES[2]}
+    colours = cycle(COLOURS)
+    return {
+        label: Look(
+            *(ANCHOR_COLOUR if layer is Layer.NO_LOSS else next(colours)),
+            marker="",
+            dashes=dashes.get(layer, DASHES[0]),
+        )
+        for label, layer in kinds.items()
+    }
+
+
+class Layer(IntEnum):
+    """What lies below what."""
+
+    PROGRESSIVE = 0
+    ECHO = 1
+    NO_ECHO = 2
+    NO_LOSS = 3
+
+
+def _layer(curve: Curve) -> Layer:
+    run = curve.runs[0]
+    if run.kind == "loss":
+        return Layer.NO_ECHO if run.echo_delay is None else Layer.ECHO
+    return Layer.NO_LOSS if run.kind == "no_loss" else Layer.PROGRESSIVE
+
+
+def draw_frames(
+    curves: Sequence[Curve], title: str, looks: dict[str, Look]
+) -> "Figure":
+    """Draw quality, bits and decoded scales of each frame.
+
+    Of several seeds the mean is drawn, and a band of one standard deviation to both
+    sides; of one seed the frames that lost a packet or were coded anew are marked.
+
+    Args:
+        curves: Of one loss rate, and those without loss.
+        title: Of the figure.
+        looks: Line of each label.
+    """
+    figure = make_figure(FRAMES_HEIGHT)
+    panels = list(figure.subplots(3, 1, sharex=True, height_ratios=RATIOS))
+    several = any(len(curve.runs) > 1 for curve in curves)
+    for curve in sorted(curves, key=_layer):
+        style = line_style(looks[curve.label])
+        for axes, (_, value) in zip(panels, PANELS, strict=True):
+            _draw_curve(axes, curve, value, style)
+    for axes, (label, _) in zip(panels, PANELS, strict=True):
+        axes.set_ylabel(label)
+    _start_at_zero(panels[1])
+    scales = max(len(run.frames[0].bits_per_scale) for c in curves for run in c.runs)
+    panels[2].set_ylim(-0.3, scales + 0.3)
+    panels[2].set_yticks(range(scales + 1))
+    panels[2].set_xlabel("frame")
+    count = max(len(curve.runs) for curve in curves)
+    panels[0].set_title(
+        f"{title}\n"
+        + (
+            f"mean of {count} seeds, band: one standard deviation to both sides"
+            if several
+            else "✖ packet lost   ▲ scales coded anew after an echo"
+        ),
+        fontsize="medium",
+    )
+    add_legend(figure, {curve.label: curve.label for curve in curves}, looks)
+    return figure
+
+
+def draw_rates(curves: Sequence[Curve], title: str, looks: dict[str, Look]) -> "Figure":
+    """Draw mean quality and bits over the loss rate.
+
+    Args:
+        curves: Of several loss rates, and those without loss.
+        title: Of the figure.
+        looks: Line of each label.
+    """
+    figure = make_figure(RATES_HEIGHT)
+    panels = list(figure.subplots(1, 2))
+    rates = [curve.loss_rate for curve in curves if curve.loss_rate is not None]
+    labels = list(dict.fromkeys(curve.label for curve in curves))
+    for label in labels:
+        own = [curve for curve in curves if curve.label == label]
+        for axes, (name, value) in zip(panels, PANELS[:2], strict=True):
+            means = [[fmean(map(value, run.frames)) for run in c.runs] for c in own]
+            x = [c.loss_rate for c in own if c.loss_rate is not None]
+            y, spread = list(map(fmean, means)), list(map(pstdev, means))
+            if not x:
+                x, y, spread = [min(rates), max(rates)], y * 2, [0.0, 0.0]
+            _draw_band(axes, x, y, spread, line_style(looks[label]))
+            axes.set_xlabel("loss rate")
+            axes.set_ylabel(name)
+    _start_at_zero(panels[1])
+    panels[0].set_title(f"{title}\nmeans over all frames and seeds", fontsize="medium")
+    add_legend(figure, {label: label for label in labels}, looks)
+    return figure
+
+
+def _draw_curve(
+    axes: "Axes", curve: Curve, value: Value, style: dict[str, Any]
+) -> None:
+    frames = [frame.frame for frame in curve.runs[0].frames]
+    values = list(zip(*(map(value, run.frames) for run in curve.runs), strict=True))
+    means = [fmean(each) for each in values]
+    _draw_band(axes, frames, means, [pstdev(each) for each in values], style)
+    if len(curve.runs) > 1:
+        return
+    (run,) = curve.runs
+    for mark, chosen in (
+        (ANEW, [frame for frame in run.frames if frame.resync]),
+        (LOST, [frame for frame in run.frames if frame.lost]),
+    ):
+        points = [frame.frame for frame in chosen], [value(frame) for frame in chosen]
+        axes.plot(*points, **{**style, **mark, "linestyle": ""})
+
+
+def _start_at_zero(axes: "Axes") -> None:
+    axes.set_ylim(0, HEADROOM * axes.dataLim.y1)
+
+
+def _draw_band(
+    axes: "Axes",
+    x: Sequence[float],
+    y: Sequence[float],
+    spread: Sequence[float],
+    style: dict[str, Any],
+) -> None:
+    if any(spread):
+        axes.fill_between(
+            x,
+            [value - each for value, each in zip(y, spread, strict=True)],
+            [value + each for value, each in zip(y, spread, strict=True)],
+            color=style["color"],
+            alpha=SPREAD_OPACITY,
+            linewidth=0,
+        )
+    axes.plot(x, y, **style)

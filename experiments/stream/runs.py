@@ -1,0 +1,181 @@
+"""What a receiver showed, frame by frame, and what it comes to."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+from typing import Any, Literal
+
+Kind = Literal["no_loss", "progressive", "loss"]
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """One frame as it was sent and shown.
+
+    Attributes:
+        frame: Its number, from 1.
+        bits: Of the payloads of its packets, sent or lost; its share where frames are
+            coded together.
+        bits_per_scale: The same for each scale, coarsest first.
+        lost: Scales whose packets were lost; where frames are coded together, at the
+            first of them.
+        resync: First scale that was coded anew because of an echo, 0 for none.
+        intra: Whether the encoder began anew by itself, as at the first frame; ``None``
+            if the codec does not say.
+        scales: Scales that were decoded. Codecs of one packet have one: it was decoded
+            if the frame is the encoder's own.
+        exact: Whether the frame is the encoder's own reconstruction, bit by bit.
+        digest: SHA-256 of what was shown, float32 RGB.
+        psnr_rgb: In dB, of 8-bit frames.
+        psnr_yuv: (6 Y + U + V) / 8 of 4:4:4 planes, in dB, of 8-bit frames.
+    """
+
+    frame: int
+    bits: float
+    bits_per_scale: list[float]
+    lost: list[int]
+    resync: int
+    intra: bool | None
+    scales: int
+    exact: bool
+    digest: str
+    psnr_rgb: float
+    psnr_yuv: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A video sent once.
+
+    Attributes:
+        kind: ``no_loss``; ``progressive``: nothing lost, but only the first scales
+            decoded; ``loss``.
+        label: Of its curve; runs of one label and loss rate differ in their seed.
+        frames: What was shown.
+        scales: How many were decoded, if progressive.
+        echo_delay: See :class:`~experiments.stream.channel.Echoes`; ``None`` without
+            echo.
+        loss_rate: Of drawn losses; ``None`` if they were given.
+        seed: Of drawn losses.
+        link: What real sockets carried, if it ran over them.
+    """
+
+    kind: Kind
+    label: str
+    frames: list[FrameResult]
+    scales: int | None = None
+    echo_delay: int | None = None
+    loss_rate: float | None = None
+    seed: int | None = None
+    link: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run with its means, for a JSON file."""
+        frames = [asdict(frame) for frame in self.frames]
+        own = {key: value for key, value in vars(self).items() if key != "frames"}
+        return {**own, "mean": vars(Means.of([self])), "frames": frames}
+
+
+@dataclass(frozen=True)
+class Means:
+    """What runs come to, each with equal weight.
+
+    Attributes:
+        psnr_rgb: Mean over frames, in dB.
+        psnr_yuv: Mean over frames, in dB.
+        worst_psnr_rgb: Of the worst frame, in dB.
+        bits: Per frame.
+        scales: Decoded, mean over frames.
+        exact: Share of frames that are the encoder's own.
+        lost: Packets.
+        resyncs: Frames that were coded anew because of an echo.
+        recovered: Share of runs whose last frame is the encoder's own.
+    """
+
+    psnr_rgb: float
+    psnr_yuv: float
+    worst_psnr_rgb: float
+    bits: float
+    scales: float
+    exact: float
+    lost: float
+    resyncs: float
+    recovered: float
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> "Means":
+        """Return the means of runs of one length."""
+        frames = [frame for run in runs for frame in run.frames]
+        return cls(
+            psnr_rgb=fmean(frame.psnr_rgb for frame in frames),
+            psnr_yuv=fmean(frame.psnr_yuv for frame in frames),
+            worst_psnr_rgb=fmean(
+                min(frame.psnr_rgb for frame in run.frames) for run in runs
+            ),
+            bits=fmean(frame.bits for frame in frames),
+            scales=fmean(frame.scales for frame in frames),
+            exact=fmean(frame.exact for frame in frames),
+            lost=sum(len(frame.lost) for frame in frames) / len(runs),
+            resyncs=sum(frame.resync > 0 for frame in frames) / len(runs),
+            recovered=fmean(run.frames[-1].exact for run in runs),
+        )
+
+
+@dataclass
+class Curve:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        label: Of the curve.
+        loss_rate: Of drawn losses; ``None`` if there are none.
+        runs: In the order of their seeds.
+    """
+
+    label: str
+    loss_rate: float | None
+    runs: list[Run] = field(default_factory=list)
+
+
+def curves_of(runs: Sequence[Run]) -> list[Curve]:
+    """Group runs by label and loss rate, in the order in which they come."""
+    curves: dict[tuple[str, float | None], Curve] = {}
+    for run in runs:
+        key = run.label, run.loss_rate
+        curves.setdefault(key, Curve(*key)).runs.append(run)
+    return list(curves.values())
+
+
+def table(curves: Sequence[Curve], pixels: int) -> str:
+    """Return a table of the curves' means, one line each.
+
+    Args:
+        curves: Its rows.
+        pixels: Of a frame.
+    """
+    rows = [
+        ("", "loss", "PSNR", "worst", "bpp", "scales", "exact", "lost", "re-sync"),
+        ("", "rate", "dB", "dB", "", "decoded", "frames", "packets", "frames"),
+    ]
+    for curve in curves:
+        means = Means.of(curve.runs)
+        rows.append(
+            (
+                curve.label,
+                "" if curve.loss_rate is None else f"{curve.loss_rate:g}",
+                f"{means.psnr_rgb:.2f}",
+                f"{means.worst_psnr_rgb:.2f}",
+                f"{means.bits / pixels:.4f}",
+                f"{means.scales:.2f}",
+                f"{means.exact:.0%}",
+                f"{means.lost:.4g}",
+                f"{means.resyncs:.4g}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,210 @@
+"""Guards: bad steps, ranks that differ, rates that collapse, bits that are not real."""
+
+import types
+import warnings
+
+import pytest
+import torch
+
+from callback_samples import Recorder, TinyModule, fit, weights
+from callbacks.guards import (
+    RankDivergenceGuard,
+    RateCollapseGuard,
+    RealBitsGuard,
+    StepGuard,
+)
+from lightning_modules.packets import Packet
+from lightning_modules.stages import Stage
+
+
+def train_with_peaks(guard, steps, peaks):
+    """Train with a loss that is a thousand times as large in the ``peaks``."""
+
+    class Peaks(TinyModule):
+        def training_step(self, batch, batch_idx):
+            peak = self.trainer.global_step in peaks
+            return (self.codec.scale * batch).sum() * (1e3 if peak else 1.0)
+
+    fit(Peaks(), guard, steps=steps)
+
+
+def test_a_norm_that_sticks_out_is_skipped_and_one_that_stays_is_not():
+    guard = StepGuard(1.0, skip_factor=10.0)
+    train_with_peaks(guard, 16, {12})
+    assert (guard.skipped, guard.bad_in_a_row) == (1, 0)
+    restored = StepGuard(1.0, skip_factor=10.0)
+    restored.load_state_dict(guard.state_dict())
+    assert restored.norms == guard.norms and len(guard.norms) == 16
+    train_with_peaks(restored, 3, {1})
+    assert restored.skipped == 2
+    guard = StepGuard(1.0, skip_factor=10.0)
+    train_with_peaks(guard, 40, range(15, 40))
+    # Half of all norms seen so far are large after 15 of them.
+    assert guard.skipped == 15
+    for tolerant in (StepGuard(1.0), StepGuard(1.0, skip_factor=1e4)):
+        train_with_peaks(tolerant, 16, {12})
+        assert tolerant.skipped == 0
+    with pytest.raises(ValueError, match="skip_factor is 1"):
+        StepGuard(1.0, skip_factor=1)
+
+
+def test_a_bad_step_is_skipped_counted_and_still_a_step():
+    guard, recorder = StepGuard(1.0), Recorder(weights)
+    module = TinyModule(bad_steps=(1, 2))
+    trainer = fit(module, guard, recorder)
+    first, second, third, fourth = recorder.seen
+    assert torch.equal(first, second)
+    assert torch.equal(second, third)
+    assert not torch.equal(third, fourth)
+    assert trainer.global_step == 4
+    assert trainer.callback_metrics["train/skipped_steps"] == 2
+    (state,) = trainer.optimizers[0].state.values()
+    assert state["step"] == 2
+    assert guard.state_dict() == {"skipped": 2, "bad_in_a_row": 0, "norms": []}
+
+
+def test_the_gradient_is_clipped_to_the_norm():
+    norms = []
+
+    class Norms(StepGuard):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+            super().on_before_optimizer_step(trainer, pl_module, optimizer)
+            norms.append(float(pl_module.codec.scale.grad.norm()))
+
+    trainer = fit(TinyModule(), Norms(1.0), steps=1, batch=3.0)
+    assert trainer.callback_metrics["train/grad_norm"] == pytest.approx(45**0.5)
+    assert norms == [pytest.approx(1.0, rel=1e-4)]
+    fit(TinyModule(), Norms(10.0), steps=1, batch=3.0)
+    assert norms[1] == pytest.approx(45**0.5)
+
+
+def test_too_many_bad_steps_in_a_row_abort():
+    guard = StepGuard(1.0, max_bad_steps=2)
+    fit(TinyModule(bad_steps=(0, 1, 3, 4)), guard, steps=6)
+    with pytest.raises(
+        RuntimeError, match=r"3 steps in a row.*lower the learning rate"
+    ):
+        fit(TinyModule(bad_steps=range(9)), StepGuard(1.0, max_bad_steps=2))
+
+
+def test_bad_steps_before_a_resume_count():
+    guard = StepGuard(1.0, max_bad_steps=2)
+    guard.load_state_dict({"skipped": 7, "bad_in_a_row": 2})
+    with pytest.raises(RuntimeError, match="3 steps in a row"):
+        fit(TinyModule(bad_steps=(0,)), guard)
+    assert guard.skipped == 8
+
+
+def test_a_norm_that_clips_everything_is_refused():
+    with pytest.raises(ValueError, match="clip_norm is 0"):
+        StepGuard(0)
+
+
+@pytest.mark.parametrize("change", [0.0, 1e-7])
+def test_one_different_bit_on_another_rank_is_found(change):
+    module = TinyModule()
+    other = TinyModule()
+    with torch.no_grad():
+        other.codec.scale[1] += change
+    guard = RankDivergenceGuard(1)
+
+    def all_gather(sums):
+        theirs = torch.stack([p.view(torch.int32).sum() for p in other.parameters()])
+        return torch.stack([sums, theirs])
+
+    trainer = types.SimpleNamespace(
+        world_size=2,
+        global_step=1,
+        strategy=types.SimpleNamespace(all_gather=all_gather),
+    )
+    if change:
+        with pytest.raises(
+            RuntimeError, match=r"in 1 of 1 parameters, first codec\.scale"
+        ):
+            guard.on_train_batch_end(trainer, module, None, None, 0)
+    else:
+        guard.on_train_batch_end(trainer, module, None, None, 0)
+
+
+def test_a_collapse_is_reported_once_per_stage():
+    guard, module = RateCollapseGuard(patience=1), TinyModule()
+    metrics = {"val/bpp": torch.tensor(0.2), "val/psnr": torch.tensor(30.0)}
+    trainer = types.SimpleNamespace(sanity_checking=False, callback_metrics=metrics)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard.on_validation_end(trainer, module)
+        metrics["val/bpp"] = torch.tensor(1e-6)
+        guard.on_validation_end(trainer, module)
+    with pytest.warns(UserWarning, match="'intra' has collapsed.*raise lmbda"):
+        guard.on_validation_end(trainer, module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard.on_validation_end(trainer, module)
+    module.stage = Stage("next", 1, 1)
+    metrics["val/bpp"], metrics["val/psnr"] = torch.tensor(0.2), torch.tensor(5.0)
+    with pytest.warns(UserWarning, match="'next' has collapsed"):
+        guard.on_validation_end(trainer, module)
+
+
+def test_a_stage_without_bits_neither_collapses_nor_codes():
+    module = TinyModule()
+    module.stage = Stage("vae", 4, 1, weights={"rate": 0.0})
+    metrics = {"val/bpp": torch.tensor(0.0), "val/psnr": torch.tensor(30.0)}
+    trainer = types.SimpleNamespace(sanity_checking=False, callback_metrics=metrics)
+    guard = RateCollapseGuard(patience=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guard.on_validation_end(trainer, module)
+    assert "val/real_bpp" not in fit(module, RealBitsGuard()).callback_metrics
+    module.stage = Stage("all", 4, 1)
+    with pytest.warns(UserWarning, match="'all' has collapsed"):
+        guard.on_validation_end(trainer, module)
+
+
+def test_real_bits_are_logged_and_the_codec_is_left_as_it_was():
+    module = TinyModule()
+    trainer = fit(module, RealBitsGuard(frames=2))
+    assert trainer.callback_metrics["val/real_bpp"] == 24
+    assert trainer.callback_metrics["val/real_to_estimated"] == 1
+    assert module.codec.training
+    assert module.codec._tables is None
+    assert module.codec.tables_built == 2  # Anew for each validation's weights.
+
+
+def test_a_decoder_that_differs_ends_the_run():
+    module = TinyModule()
+    module.codec.noise = 1e-3
+    with pytest.raises(RuntimeError, match=r"frame 0 decodes differently.*rate 21"):
+        fit(module, RealBitsGuard())
+    assert module.codec._tables is None
+
+
+def test_a_codec_that_overflows_is_a_warning_and_training_goes_on():
+    module = TinyModule()
+    clip = torch.rand(1, 5, 3, 8, 10)
+    clip[0, 2, 0, 0, 0] = torch.nan
+    with pytest.warns(UserWarning, match=r"not counted: frame 2 holds NaN.*rate 21"):
+        trainer = fit(module, RealBitsGuard(), clip=clip)
+    assert trainer.global_step == 4
+    assert "val/real_bpp" not in trainer.callback_metrics
+    assert module.codec._tables is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (0.5, r"2\.000 times the estimated.*will cost$"),
+        (2.0, r"0\.500 times the estimated.*does not fit the clip yet$"),
+    ],
+)
+def test_a_wrong_estimate_is_a_warning(monkeypatch, factor, said):
+    module = TinyModule()
+    real = module.codec.compress
+
+    def scaled(*args, **kwargs):
+        for p in real(*args, **kwargs):
+            yield Packet(p.payload, 1, p.checksum, p.x_hat, factor * p.estimated_bits)
+
+    monkeypatch.setattr(module.codec, "compress", scaled)
+    with pytest.warns(UserWarning, match=said):
+        fit(module, RealBitsGuard(), clip=torch.rand(1, 2, 3, 32, 32))

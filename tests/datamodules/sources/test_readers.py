@@ -1,0 +1,155 @@
+"""Readers of videos and PNGs: exact frames, decord and PyAV, the cache of readers."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_source_samples import numbers, rng, write_video
+from datamodules.sources import readers as readers_module
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.pyav_reader import PyAvReader
+from datamodules.sources.readers import DecordReader, ReaderCache, open_reader
+from datamodules.sources.source import window
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def decode(path):
+    """All frames of a video, decoded from the first to the last."""
+    with av.open(str(path)) as container:
+        frames = container.decode(video=0)
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+
+
+def test_a_count_of_packets_that_is_too_high_sends_the_video_to_pyav(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("decord")
+    path = write_video(tmp_path / "b.mp4")
+    assert isinstance(open_reader(path, 24), DecordReader)
+    monkeypatch.setattr(DecordReader, "__len__", lambda self: 29)
+    reader = open_reader(path, 24)
+    assert isinstance(reader, PyAvReader)
+    assert numbers(reader.read([3, 5, 23])) == [3, 5, 23]
+
+
+def test_hidden_frames_are_not_counted(tmp_path):
+    plain = write_video(tmp_path / "plain.mkv", 40, codec="libvpx")
+    with (
+        av.open(str(plain)) as source,
+        av.open(str(tmp_path / "b.webm"), "w") as container,
+    ):
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if not packet.size:
+                continue
+            data = bytes(packet)
+            if packet.is_keyframe:
+                # Bit 4 of a VP8 frame says that it is shown.
+                hidden = av.Packet(bytes([data[0] & ~0x10]) + data[1:])
+                hidden.pts, hidden.dts = packet.pts, packet.dts
+                hidden.time_base = packet.time_base
+                hidden.is_keyframe = True
+                hidden.stream = stream
+                container.mux(hidden)
+            packet.stream = stream
+            container.mux(packet)
+    plain.unlink()
+    with av.open(str(tmp_path / "b.webm")) as container:
+        assert sum(1 for packet in container.demux(video=0) if packet.size) == 45
+    source = FolderSource(tmp_path)
+    assert "1 videos, 40 frames" in source.describe()
+    shown = decode(tmp_path / "b.webm")
+    for seed in range(10):
+        frames = window(40, 8, 1, rng(seed))
+        assert (source.read(0, rng(seed), 8, None, 1) == shown[frames]).all()
+
+
+def test_what_av1_needs_is_read_too(tmp_path):
+    write_video(tmp_path / "b.mp4", size=(64, 64), codec="libsvtav1")
+    source = FolderSource(tmp_path)
+    for seed in range(3):
+        assert numbers(source.read(0, rng(seed), 5, 32, 2)) == window(
+            24, 5, 2, rng(seed)
+        )
+
+
+def test_pyav_is_exact_where_the_container_lies_about_keyframes(tmp_path):
+    path = write_video(tmp_path / "b.avi", codec="mpeg4", bf="2", q="2")
+    reader, shown = PyAvReader(path), decode(path)
+    for start in range(20):
+        frames = list(range(start, start + 4))
+        assert (reader.read(frames) == shown[frames]).all()
+
+
+def test_a_clip_does_not_depend_on_what_was_read_before(tmp_path):
+    pytest.importorskip("decord")
+    # An AVI with B-frames: decord is some frames off after a seek, but always alike.
+    path = write_video(tmp_path / "b.avi", 48, codec="mpeg4", bf="2", q="2")
+    kept = DecordReader(path)
+    for seed in range(60):
+        frames = window(48, 5, 1, rng(seed))
+        assert (kept.read(frames) == DecordReader(path).read(frames)).all()
+
+
+def test_the_cache_of_readers_is_bounded_and_keeps_the_latest(tmp_path, monkeypatch):
+    paths = [write_video(tmp_path / f"{name}.mp4", frames=2) for name in "abc"]
+    opened = []
+
+    def counted(path, frames):
+        opened.append(path.stem)
+        return open_reader(path, frames)
+
+    monkeypatch.setattr(readers_module, "open_reader", counted)
+    cache = ReaderCache(2)
+    for index in (0, 1, 0, 2, 0, 1):
+        cache.read(paths[index], 2, [0])
+        assert len(cache) <= 2
+    assert opened == ["a", "b", "c", "b"]
+    assert len(pickle.loads(pickle.dumps(cache))) == 0
+
+
+def test_readers_are_opened_anew_in_a_forked_process(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", frames=2)
+    cache = ReaderCache()
+    cache.read(path, 2, [0])
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    monkeypatch.setattr(readers_module, "open_reader", lambda *_: "opened here")
+    with pytest.raises(AttributeError, match="read"):
+        cache.read(path, 2, [0])
+
+
+WITH_DECORD = """
+import sys
+from pathlib import Path
+from datamodules.sources.readers import has_decord
+from datamodules.sources.source import read_pngs
+{first}
+assert has_decord()
+print(read_pngs([Path(sys.argv[1])]).shape)
+"""
+
+
+@pytest.mark.skipif(not readers_module.has_decord(), reason="needs decord")
+@pytest.mark.parametrize(("first", "works"), [("", True), ("import decord", False)])
+def test_pngs_of_every_writer_are_read_beside_decord(tmp_path, first, works):
+    path = tmp_path / "noise.png"
+    # Pillow's compression, which the zlib that decord brings does not understand.
+    noise = rng().integers(0, 256, (256, 256, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    program = WITH_DECORD.format(first=first)
+    command = [sys.executable, "-c", program, str(path)]
+    root = Path(readers_module.__file__).parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert (done.returncode == 0) == works, done.stderr
+    assert ("(1, 256, 256, 3)" in done.stdout) == works

@@ -1,0 +1,185 @@
+"""What is said of the data before anything trains, and of videos that fail."""
+
+import re
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from data_source_samples import write_video
+from datamodules.options import DataOptions
+from datamodules.sources import index as index_module
+from datamodules.sources.folder import FolderSource
+from datamodules.sources.source import ClipError
+from datamodules.video import VideoDataModule
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def start(crop=16, base=None, **row):
+    data = VideoDataModule(
+        DataOptions(**{"workers": 0, "val_clips": 1, **(base or {})})
+    )
+    data.start_stage(0, 3, crop, 4, **row)
+    return data
+
+
+# A row of the schedule
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"source": "foo"}, "no source 'foo': choose synthetic, folder"),
+        ({"source": ["folder"]}, r"source is \['folder'\], it must be a name"),
+        ({"source": None}, "source is None, it must be a name"),
+        ({"source": "folder"}, "'folder' needs `root`"),
+        ({"source": "folder", "root": "nope"}, "nope' does not exist"),
+        ({"source": "vimeo90k", "root": "nope"}, "nope' does not exist"),
+        ({"source": "openvid", "root": "nope"}, "nope' does not exist"),
+        ({"source": "folder", "root": __file__}, "is not a directory"),
+        ({"source": "vimeo90k", "root": ".", "list_file": "no"}, "list_file 'no' does"),
+        ({"source": "openvid", "root": ".", "list_file": "no"}, "list_file 'no' does"),
+        ({"source": "folder", "root": ".", "list_file": "no"}, "has no list_file"),
+        ({"root": "."}, "'synthetic' has no root"),
+        ({"val_source": "foo"}, "no source 'foo'"),
+        ({"val_source": "folder", "val_root": "nope"}, "nope' does not exist"),
+        ({"stride": "foo"}, "stride is 'foo', it must be a whole number, at least 1, "),
+        ({"stride": 1.5}, "stride is 1.5, it must be a whole number"),
+        ({"root": 5}, "root is 5, it must be a name .text., or null"),
+        ({"flip": "no"}, "flip is 'no', it must be true or false$"),
+        ({"workers": None}, "workers is None, it must be a whole number, at least 0$"),
+        ({"workers": True}, "workers is True, it must be a whole number"),
+        ({"val_crop": 3}, "val_crop is 3, it must be a whole number, at least 4, or "),
+    ],
+)
+def test_a_wrong_row_is_refused_before_anything_is_opened(row, message):
+    with pytest.raises(ValueError, match=message):
+        start(**row)
+
+
+def test_a_right_row_is_accepted_without_reading_videos(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4")
+    monkeypatch.setattr(index_module, "examine", None)
+    start(source="folder", root=str(tmp_path), stride=None, list_file=None)
+    start(val_source="folder", val_root=str(tmp_path))
+    # Nothing validates, so it does not matter where.
+    start(val_source="folder", val_root="nope", val_clips=0)
+
+
+def test_a_refused_row_changes_nothing():
+    data = start()
+    with pytest.raises(ValueError, match="nope"):
+        data.start_stage(1, 3, 16, 4, source="folder", root="nope")
+    assert "synthetic" in data.describe()
+
+
+def test_the_smallest_crop_is_the_smallest_that_can_be_drawn():
+    with pytest.raises(ValueError, match="crop is 3, it must be at least 4"):
+        start(crop=3)
+    source = start(crop=4, base={"val_crop": 4})._open().train
+    for item in range(20):
+        clip = source.read(item, np.random.default_rng(item), 2, 4, 1)
+        assert clip.shape == (2, 4, 4, 3)
+
+
+# Videos that fail
+
+
+def test_an_error_that_passes_is_not_held_against_a_video(tmp_path, monkeypatch):
+    for name in "abc":
+        write_video(tmp_path / f"{name}.mp4")
+    opened = av.open
+    failing = [str(tmp_path / "b.mp4")]
+
+    def fail_once(name, *arguments):
+        if name in failing:
+            failing.remove(name)
+            raise PermissionError(13, "Permission denied", name)
+        return opened(name, *arguments)
+
+    monkeypatch.setattr(av, "open", fail_once)
+    first = start(source="folder", root=str(tmp_path))
+    first.prepare_data()
+    assert "Permission denied" in first.failures()["b.mp4"]
+    # The other processes of the run take the first one's word for it.
+    other = start(source="folder", root=str(tmp_path))
+    other.setup("fit")
+    assert sorted(other.failures()) == ["b.mp4"]
+    again = start(source="folder", root=str(tmp_path))
+    again.prepare_data()
+    assert again.failures() == {}
+    assert "3 videos" in again.describe()
+
+
+def test_at_the_next_start_only_broken_videos_are_examined(tmp_path, monkeypatch):
+    write_video(tmp_path / "a.mp4")
+    (tmp_path / "broken.mp4").write_text("not a video")
+    examined = []
+    examine = index_module.examine
+    monkeypatch.setattr(
+        index_module,
+        "examine",
+        lambda path: examined.append(path.name) or examine(path),
+    )
+    start(source="folder", root=str(tmp_path)).prepare_data()
+    assert sorted(examined) == ["a.mp4", "broken.mp4"]
+    examined.clear()
+    again = start(val_source="folder", val_root=str(tmp_path))
+    again.prepare_data()
+    again.prepare_data()
+    assert examined == ["broken.mp4"]
+
+
+def test_the_index_that_was_written_last_counts(tmp_path, monkeypatch):
+    root = tmp_path / "root"
+    broken = write_video(root / "a.mp4").with_name("b.mp4")
+    broken.write_text("not a video")
+    replace = index_module.os.replace
+
+    def refuse(part, path):
+        if path.parent == root:
+            raise PermissionError("read-only")
+        replace(part, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_module.os, "replace", refuse)
+        FolderSource(root)
+    index_module.forget_errors(root)
+    examined = []
+    examine = index_module.examine
+    monkeypatch.setattr(
+        index_module,
+        "examine",
+        lambda path: examined.append(path.name) or examine(path),
+    )
+    FolderSource(root)
+    assert examined == ["b.mp4"]
+
+
+def test_a_link_that_points_nowhere_is_called_that(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").symlink_to("gone.mp4")
+    skipped = FolderSource(tmp_path).skipped
+    assert skipped == {"b.mp4": "the link points nowhere: there is no gone.mp4"}
+
+
+def test_only_validation_clips_are_named_where_none_can_be_read(tmp_path):
+    for video in range(6):
+        folder = tmp_path / f"video_{video}"
+        folder.mkdir()
+        for frame in range(3):
+            picture = np.zeros((32, 32, 3), np.uint8)
+            cv2.imwrite(str(folder / f"{frame}.png"), picture)
+    (tmp_path / "broken.mp4").write_text("not a video")
+    data = start(source="folder", root=str(tmp_path))
+    data.setup("fit")
+    (tmp_path / "video_5" / "1.png").write_text("damaged")
+    said = "none of the 1 validation clips can be read: video_5: frame 1.png does not "
+    with pytest.raises(ClipError, match=f"^{re.escape(said)}decode$"):
+        data.val_dataloader()
+    assert sorted(data.failures()) == ["broken.mp4", "video_5"]

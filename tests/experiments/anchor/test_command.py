@@ -1,0 +1,100 @@
+"""``python -m experiments.anchor``, and the presets that it lists."""
+
+import math
+
+import pytest
+
+from anchor_samples import PRESETS, scene
+from experiments.anchor.command import main
+from experiments.anchor.pictures import PIXEL_FORMATS
+from experiments.anchor.settings import load_preset
+from experiments.results.result import Result
+
+
+@pytest.mark.parametrize(("codec", "name"), PRESETS)
+def test_every_preset_says_what_it_is_and_leaves_no_placeholder(codec, name):
+    preset = load_preset(codec, name)
+    assert preset.structure in ("low_delay", "random_access")
+    assert preset.source and preset.note
+    assert set(preset.pixel_formats) == {"yuv420", "rgb"}
+    assert set(preset.pixel_formats.values()) <= set(PIXEL_FORMATS)
+    assert isinstance(preset.run["suffix"], str)
+    for knob, limits in preset.knobs.items():
+        options = preset.encoder_options(knob, limits.high, 12, 8)
+        assert not any("{" in value for value in options.values())
+        if preset.tool != "reference":
+            assert any(f"{limits.high:g}" == value for value in options.values())
+
+
+@pytest.mark.parametrize(
+    ("codec", "preset", "knob", "rate", "message"),
+    [
+        ("h265", None, "qp", 27, "no codec 'h265'.*x264, x265"),
+        ("x265", "fastest", "qp", 27, "no preset 'fastest'; it has ldp_veryslow"),
+        ("x265", None, "qp", 52, "whole number from 0 to 51, not 52"),
+        ("x265", None, "qp", -1, "whole number from 0 to 51, not -1"),
+        ("x265", None, "qp", 27.5, "whole number from 0 to 51, not 27.5"),
+        ("x265", "dvc_era", "qp", 27, "set by --crf, not by --qp"),
+        ("vvc", None, "crf", 27, "set by --qp, not by --crf"),
+        ("x264", None, "qp", math.nan, "not nan"),
+    ],
+)
+def test_what_there_is_not_is_refused_with_what_there_is(
+    codec, preset, knob, rate, message
+):
+    with pytest.raises(ValueError, match=message):
+        load_preset(codec, preset).check_rate(knob, rate)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip_64x48_25.y4m"
+    data = b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg XCOLORRANGE=FULL\n"
+    for frame in scene():
+        data += b"FRAME\n" + b"".join(plane.tobytes() for plane in frame)
+    path.write_bytes(data)
+    return path
+
+
+def test_the_command_measures_a_clip(tmp_path, clip):
+    output = tmp_path / "results" / "x264.json"
+    command = ["--codec", "x264", "--preset", "ldp_medium", "--qp", "22", "37"]
+    command += ["--sequences", str(clip), "--output", str(output), "--lpips", "none"]
+    assert main([*command, "--intra_period", "4", "--max_frames", "6"]) == 0
+    result = Result.load(output)
+    assert result.codec["preset"] == "ldp_medium"
+    assert result.codec["options"]["x264-params"] == "keyint=4:scenecut=0:open-gop=0"
+    assert (result.protocol.intra_period, result.protocol.max_frames) == (4, 6)
+    (measured,) = result.sequences
+    worse, better = measured.points
+    assert (worse.rate, better.rate) == (37, 22)
+    assert worse.bpp == 8 * worse.nbytes / (6 * 64 * 48)
+    assert better.metrics["psnr_y"] > worse.metrics["psnr_y"] + 6
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--codec", "x263", "--qp", "27"], "no codec 'x263'"),
+        (["--codec", "x264", "--preset", "best", "--qp", "27"], "no preset 'best'"),
+        (["--codec", "x264", "--qp", "27", "99"], "from 0 to 51, not 99"),
+        (["--codec", "hm", "--qp", "27"], "HM comes with no package"),
+    ],
+)
+def test_the_command_refuses_in_one_line(tmp_path, clip, capsys, options, message):
+    output = tmp_path / "results" / "x.json"
+    command = ["--sequences", str(clip), "--output", str(output), *options]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not output.parent.exists()
+
+
+def test_the_list_names_every_preset_and_its_source(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--list"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for codec, name in PRESETS:
+        assert f"{codec}: " in text and f"  {name}" in text
+    assert text.count("source: ") == len(PRESETS)

@@ -1,0 +1,127 @@
+"""A comparison in W&B, offline: its tables, plots and summary, in which run."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from experiments.compare.comparison import Delta, Row
+from experiments.compare.report.wandb_log import bd_rates
+from experiments.compare.report.write import log_to_wandb
+from report_samples import compare, make_results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return make_results(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture
+def comparison(results):
+    return compare(results)
+
+
+def wandb_records(folder):
+    """Read the newest part of a run: LevelDB log blocks of protobuf records."""
+    import wandb
+    from wandb.proto import wandb_internal_pb2
+
+    # Its process writes the last records after the run is finished.
+    wandb.teardown()
+    path = sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
+    data, position, record = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        length = int.from_bytes(data[position + 4 : position + 6], "little")
+        record += data[position + 7 : position + 7 + length]
+        if data[position + 6] in (1, 4):
+            yield wandb_internal_pb2.Record.FromString(record)
+            record = b""
+        position += 7 + length
+
+
+def wandb_content(folder):
+    values, run = {}, None
+    for record in wandb_records(folder):
+        items = [*record.history.item, *record.summary.update]
+        for item in items:
+            name = item.key or ".".join(item.nested_key)
+            values[name] = json.loads(item.value_json)
+        if record.HasField("run"):
+            run = record.run
+    return values, run
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()
+    yield tmp_path
+    wandb.teardown()
+
+
+def test_wandb_gets_tables_plots_and_summary_offline(results, offline, capsys):
+    few = [replace(r, sequences=r.sequences[2:]) for r in results[:2]]
+    comparison = compare(few)
+    log_to_wandb(comparison, few, "a_run")
+    folder = offline / "runs" / "a_run"
+    values, run = wandb_content(Path("runs/a_run"))
+    row = comparison.row("UI2C", "psnr_yuv", "set_mean", "hevc_e")
+    assert values["eval/hevc_e/bdrate_psnr_yuv_vs_x265"] == row.rate.value
+    assert run.run_id == (folder / "wandb_id.txt").read_text()
+    table = json.loads(next(folder.glob("wandb/*/files/**/bd_0*.json")).read_text())
+    assert len(table["data"]) == len(comparison.rows)
+    points = json.loads(next(folder.glob("wandb/*/files/**/points*.json")).read_text())
+    assert len(points["data"]) == 2 * 4
+    assert points["columns"][:4] == ["codec", "set", "sequence", "rate"]
+    assert values["eval/hevc_e/rd_psnr_yuv._type"] == "image-file"
+    assert values["eval/hevc_e/rd_psnr_yuv_lines_table.nrows"] == 8
+    assert "wandb sync runs/a_run/wandb/offline-run-" in capsys.readouterr().out
+
+
+def test_wandb_goes_on_with_a_run_of_fit(results, offline):
+    folder = offline / "elsewhere" / "trained"
+    (folder / "intra").mkdir(parents=True)
+    (folder / "wandb_id.txt").write_text("abcd1234\n")
+    (folder / "metrics.csv").write_text("step,stage,name,value\n70,intra,val/psnr,3\n")
+    (folder / "config.yaml").write_text(
+        "run: trained\nmodel: {class_path: lightning_modules.UI2C}\n"
+        "tracking: {project: mine, group: g, tags: [first]}\n"
+        "stages: [{name: intra}, {name: later}]\n"
+    )
+    few = [replace(r, sequences=r.sequences[2:]) for r in results]
+    comparison = replace(compare(few), metrics=("tof",))
+    log_to_wandb(comparison, few, str(folder))
+    values, run = wandb_content(folder)
+    assert (run.run_id, run.project, run.run_group) == ("abcd1234", "mine", "g")
+    assert set(run.tags) == {"UI2C", "first", "intra"}
+    assert values["step"] == 70
+    # Several codecs in one run need names of their own.
+    assert "eval/hevc_e/UI2C/bdrate_tof_vs_x265" in values
+    assert "eval/hevc_e/SVT-AV1/bdrate_tof_vs_x265" in values
+
+
+def test_a_run_that_is_no_run_is_refused(results, comparison, offline):
+    with pytest.raises(ValueError, match="no folder of a run"):
+        log_to_wandb(comparison, results, "missing/run")
+    assert not list(offline.iterdir())
+
+
+def test_wandb_that_is_switched_off_says_so(
+    results, comparison, offline, monkeypatch, capsys
+):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    log_to_wandb(comparison, results, "a_run")
+    assert "nothing was logged" in capsys.readouterr().out
+    assert not list(offline.iterdir())
+
+
+def test_rows_without_a_number_are_not_logged(comparison):
+    row = Row("UI2C", "psnr_yuv", "set_mean", "uvg", None, Delta(None), Delta(None))
+    assert bd_rates(replace(comparison, rows=(row,))) == {}

@@ -1,0 +1,380 @@
+"""Jobs of a measurement: which there are, who does them, and what is kept of them."""
+
+import argparse
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import dhvc_samples
+import lightning_modules
+import video_vae_samples
+from datamodules.sequences.content import examine
+from datamodules.sequences.files import VideoSequence, source_kind
+from experiments.evaluate import command as evaluate
+from experiments.evaluate import jobs as evaluation
+from experiments.evaluate.assessment import Gallery
+from experiments.evaluate.coder import Coder, Cost
+from experiments.evaluate.features import SampleFeatures
+from experiments.evaluate.jobs import (
+    add_shared_options,
+    measure_all,
+    rank_and_world,
+    settings_of,
+)
+from experiments.evaluate.parts import Job, Parts, Rate, check_sources
+from experiments.results.result import Protocol, Result, SequenceResult
+
+WIDTH, HEIGHT, FRAMES = 64, 48, 2
+
+
+class ToyCoder(Coder):
+    """Gives each frame back as it is."""
+
+    name = "toy"
+
+    def describe(self):
+        return {"name": "toy", "kind": "learned", "fingerprint": "0"}
+
+    def environment(self):
+        return {}
+
+    def code(self, sequence, codes, colour, rate, folder, sink):
+        frames = list(codes())
+        for frame in frames:
+            sink(tuple(torch.from_numpy(plane / 255).float() for plane in frame))
+        return Cost(round(1000 * rate), [1000.0] * len(frames))
+
+
+def write_clip(folder, name, seed=0, frames=FRAMES, size=(WIDTH, HEIGHT), fps=25):
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = np.random.default_rng(seed).integers(
+        0, 255, frames * size[0] * size[1] * 3 // 2, np.uint8
+    )
+    path = folder / f"{name}_{size[0]}x{size[1]}_{fps}.yuv"
+    path.write_bytes(raw.tobytes())
+    return path
+
+
+def measure(clips, output, *more, rates=(1.0,)):
+    parser = argparse.ArgumentParser()
+    add_shared_options(parser)
+    given = ["--sequences", str(clips), "--output", str(output)]
+    given += ["--lpips=none", "--threads=1", "--pictures=0"]
+    options = parser.parse_args([*given, *more])
+    found = [rate if isinstance(rate, Rate) else Rate(rate) for rate in rates]
+    return measure_all(ToyCoder(), found, settings_of(options), options)
+
+
+def job(own, name, rate=21.0):
+    sequence = VideoSequence(own, name, Path("x.yuv"), 64, 48, Fraction(25), 2)
+    return Job(sequence, Rate(rate))
+
+
+def test_ordinary_names_are_names_of_files():
+    assert job("uvg", "Beauty").file == "uvg.Beauty.rate21.0.json"
+    assert job("my-clips", "calm_64x48_25").stem == "my-clips.calm_64x48_25"
+
+
+def test_every_sequence_has_files_of_its_own():
+    names = [
+        ("s", "a b"),
+        ("s", "a_b"),
+        ("s", "a\u00a0b"),
+        ("s", "春天"),
+        ("s", "夏天"),
+        ("春天", "s"),
+        ("a.b", "c"),
+        ("a", "b.c"),
+        ("s", "\udcff"),
+    ]
+    stems = [job(*name).stem for name in names]
+    assert len(set(stems)) == len(names)
+    assert all(stem.isascii() and "/" not in stem for stem in stems)
+    # Nobody else is called like one whose name had to be changed.
+    own, name = job("s", "a b").stem.split(".")
+    assert job(own, name).stem != f"{own}.{name}"
+
+
+def test_no_point_and_no_picture_is_lost_to_a_similar_name(tmp_path):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    names = ("a b", "a_b", "春天", "夏天")
+    for seed, name in enumerate(names):
+        write_clip(clips, name, seed)
+    assert measure(clips, output) == 0
+    result = Result.load(output)
+    assert len(result.sequences) == len(names)
+    pictures = {
+        (tmp_path / place).read_bytes()
+        for sequence in result.sequences
+        for place in sequence.pictures.values()
+    }
+    assert len(pictures) == len(names)
+
+
+def test_features_of_similar_names_are_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr("callbacks.metrics.distribution.Inception", lambda: None)
+    monkeypatch.setattr("callbacks.metrics.distribution.check_inception", lambda: None)
+    settings = SimpleNamespace(colour="rgb", max_frames=None, metrics=["fid"])
+    paths = [
+        path
+        for name in ("a b", "a_b")
+        for path in SampleFeatures(tmp_path, job("s", name), settings, "cpu")._features
+    ]
+    assert len(set(paths)) == 4
+
+
+def test_close_rates_have_pictures_of_their_own(tmp_path):
+    settings = SimpleNamespace(colour="rgb", pictures=(0,))
+    codes = tuple(np.zeros((2, 2), np.uint8) for _ in range(3))
+    planes = tuple(torch.zeros(2, 2) for _ in range(3))
+    kept = []
+    for rate in (21.0, 0.12345678, 0.12345679):
+        gallery = Gallery(tmp_path / "a.json", job("s", "a", rate), settings)
+        gallery.add(0, codes, planes)
+        kept.append(gallery.decoded["0"])
+    assert kept[0] == "a.frames/s.a/00000.rate21.png"
+    assert len(set(kept)) == 3
+
+
+def test_one_process_never_waits_for_others(tmp_path, monkeypatch, capsys):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    write_clip(clips, "calm")
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "add", lambda self, job, result: None)
+        with pytest.raises(ValueError, match=r"clips/calm_64x48_25 at rate 1 was"):
+            measure(clips, output)
+    assert "other processes" not in capsys.readouterr().out
+    assert measure(clips, output) == 0
+
+
+def test_another_video_of_the_same_name_is_not_mixed_in(tmp_path):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    path = write_clip(clips, "calm")
+    assert measure(clips, output) == 0
+    before = output.read_bytes()
+    images = tmp_path / "images" / "clips" / path.stem
+    write_images(images, FRAMES)
+    longer = write_clip(tmp_path / "longer" / "clips", "calm", frames=3)
+    for other, named in (
+        (longer.parent, "was measured as 2 frames of 64x48 at 25 fps.* is 3 frames of"),
+        (images.parent, r"\(8-bit 4:2:0 planes as stored\), and .*\(RGB images\)"),
+    ):
+        with pytest.raises(ValueError, match=named) as caught:
+            measure(other, output, rates=(1.0, 2.0))
+        assert f"clips/{path.stem}" in str(caught.value)
+        assert "choose another --output, or --overwrite" in str(caught.value)
+        assert output.read_bytes() == before
+    assert measure(longer.parent, output, "--overwrite") == 0
+
+
+def write_images(folder, frames):
+    import cv2
+
+    folder.mkdir(parents=True)
+    for number in range(frames):
+        picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        assert cv2.imwrite(str(folder / f"{number:03d}.png"), picture)
+
+
+def looked_at(path):
+    return VideoSequence("clips", "calm", path, *examine(path))
+
+
+def stored(path):
+    """Return a result as if a video had been measured."""
+    sequence = looked_at(path)
+    values = (sequence.width, sequence.height, sequence.fps, sequence.frames, [])
+    entry = SequenceResult("clips", "calm", *values, source_kind(sequence))
+    return Result("x", {}, Protocol("rgb", 0, -1, "bitstream"), sequences=[entry])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"size": (48, 64)}, "3 frames of 48x64 at 25 fps"),
+        ({"fps": 50}, "3 frames of 64x48 at 50 fps"),
+        ({"frames": 5}, "5 frames of 64x48 at 25 fps"),
+    ],
+)
+def test_size_speed_and_length_make_another_video(tmp_path, change, named):
+    path = write_clip(tmp_path, "calm", frames=3)
+    other = write_clip(tmp_path, "other", **{"frames": 3, **change})
+    check_sources(stored(path), [looked_at(path)], None)
+    with pytest.raises(ValueError, match=named):
+        check_sources(stored(path), [looked_at(other)], None)
+
+
+def test_what_is_not_known_makes_no_other_video(tmp_path):
+    path = write_clip(tmp_path, "calm", frames=3)
+    longer = write_clip(tmp_path, "longer", frames=4)
+    check_sources(stored(path), [looked_at(longer)], 3)
+    for most in (None, 9):
+        check_sources(stored(path), [replace(looked_at(path), frames=None)], most)
+    result = stored(path)
+    result.sequences[0].source = None
+    check_sources(result, [looked_at(path)], None)
+    check_sources(result, [replace(looked_at(longer), name="other")], None)
+
+
+def set_environment(monkeypatch, values):
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS")
+    for name in (*names, "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3"}, (2, 3)),
+        # A batch script: its tasks are those that srun would start.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, (0, 1)),
+        # One process of a step, in a job that has room for more.
+        (
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"},
+            (0, 1),
+        ),
+    ],
+)
+def test_launchers_say_which_process_this_is(monkeypatch, values, expected):
+    set_environment(monkeypatch, values)
+    assert rank_and_world() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"RANK": "one", "WORLD_SIZE": "2"}, "variable RANK is 'one'"),
+        ({"RANK": "0", "WORLD_SIZE": ""}, "variable WORLD_SIZE is ''"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "variable RANK is '-1'"),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2(x2)"}, "TASKS is '2"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is 2, it must be below WORLD_SIZE"),
+        ({"LOCAL_RANK": "gpu1"}, "variable LOCAL_RANK is 'gpu1'"),
+    ],
+)
+def test_a_launcher_that_says_no_number_is_named(tmp_path, monkeypatch, values, named):
+    set_environment(monkeypatch, values)
+    write_clip(tmp_path / "clips", "calm")
+    with pytest.raises(ValueError) as caught:
+        measure(tmp_path / "clips", tmp_path / "a.json")
+    assert named in str(caught.value)
+
+
+def save_checkpoint(path, module):
+    saved = {"state_dict": module.state_dict(), "global_step": 0}
+    module.on_save_checkpoint(saved)
+    torch.save(saved, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    built = {
+        "ui2c": lightning_modules.UI2C(size="tiny"),
+        "vae": video_vae_samples.module(),
+    }
+    return {
+        name: save_checkpoint(folder / f"{name}.ckpt", module)
+        for name, module in built.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "named"),
+    [
+        ("ui2c", ["--target_bpp", "0.1", "0"], "a target of 0 bpp is not possible"),
+        ("ui2c", ["--target_bpp=-1"], "a target of -1 bpp is not possible"),
+        ("ui2c", ["--target_kbps", "inf"], "a target of inf kbps is not possible"),
+        ("ui2c", ["--target_kbps", "9", "nan"], "a target of nan kbps is not possible"),
+        ("ui2c", ["--rate=21", "--intra_period=3"], "intra_period is 3"),
+        ("vae", ["--target_bpp=0.1"], "this model has one rate, lmbda "),
+    ],
+)
+def test_what_no_point_can_do_is_refused_before_any_is_tried(
+    checkpoints, tmp_path, monkeypatch, capsys, codec, options, named
+):
+    tried = []
+    monkeypatch.setattr(evaluation, "measure", lambda *a: tried.append(a))
+    write_clip(tmp_path / "clips", "calm")
+    given = ["--checkpoint", str(checkpoints[codec]), "--device=cpu"]
+    given += ["--sequences", str(tmp_path / "clips")]
+    given += ["--output", str(tmp_path / "a.json"), "--lpips=none", "--threads=1"]
+    assert evaluate.main([*given, *options]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and named in error
+    assert not tried
+    assert not (tmp_path / "a.parts").exists()
+
+
+def codecs():
+    yield lightning_modules.UI2C(size="tiny").codec.eval()
+    yield lightning_modules.DualDomain(size="tiny").codec.eval()
+    yield video_vae_samples.lively()
+    dhvc = dhvc_samples.lively(10.0, auxiliary=False)
+    yield dhvc
+    dhvc.configure(pipeline=2)
+    yield dhvc
+
+
+def test_every_codec_refuses_an_intra_period_without_a_frame():
+    for codec in codecs():
+        rate = codec.rate_knob.low
+        assert list(codec.compress([], rate, intra_period=-1)) == []
+        assert list(codec.compress([], rate, intra_period=4)) == []
+        with pytest.raises(ValueError, match="intra_period is 0"):
+            list(codec.compress([], rate, intra_period=0))
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError("the disk is full"), "the same command tries these again"),
+        (ValueError("out of reach"), "leave that sequence or rate out"),
+    ],
+)
+def test_what_failed_is_not_advised_for_ever(tmp_path, monkeypatch, error, advice):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(evaluation, "measure", fails)
+    write_clip(tmp_path / "clips", "calm")
+    with pytest.raises(ValueError) as caught:
+        measure(tmp_path / "clips", tmp_path / "a.json")
+    assert str(caught.value).endswith(advice)
+    assert "goes on" not in str(caught.value)
+
+
+def test_a_run_that_ends_first_leaves_another_what_it_has(
+    tmp_path, monkeypatch, capsys
+):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    write_clip(clips, "calm")
+    real, seen = evaluation.measure, []
+
+    def other_run_ends_meanwhile(job, coder, settings, place):
+        if job.rate.value == 2.0 and not seen:
+            seen.append(job)
+            folder = output.with_suffix(".parts") / "coding-of-this-one"
+            folder.mkdir()
+            (folder / "stream").write_text("half")
+            assert measure(clips, output, rates=(3.0,)) == 0
+            assert "holds what other commands left" in capsys.readouterr().err
+            assert (folder / "stream").read_text() == "half"
+            shutil.rmtree(folder)
+        return real(job, coder, settings, place)
+
+    monkeypatch.setattr(evaluation, "measure", other_run_ends_meanwhile)
+    assert measure(clips, output, rates=(1.0, 2.0)) == 0
+    (sequence,) = Result.load(output).sequences
+    assert sorted(point.rate for point in sequence.points) == [1.0, 2.0, 3.0]
+    assert not output.with_suffix(".parts").exists()

@@ -1,0 +1,226 @@
+"""evaluate --scales: a point for each number of scales, with its bytes and error."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import lightning_modules
+from experiments.bitstreams.files import code_video
+from experiments.evaluate.learned import LearnedCoder, decode_stream
+from experiments.evaluate.parts import Job, Rate, merge
+from experiments.results.result import Point, Result
+from progressive_samples import (
+    FRAMES,
+    SIDE,
+    bits_of,
+    decoded,
+    framed,
+    make_checkpoint,
+    make_frames,
+    make_result,
+    run,
+    units_of,
+    write_clips,
+    write_stream,
+)
+
+RATE = "1024"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("progressive")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder):
+    return make_checkpoint(folder / "dhvc.ckpt", auxiliary=False)
+
+
+@pytest.fixture(scope="module")
+def codec(checkpoint):
+    return lightning_modules.load_codec(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return make_frames()
+
+
+@pytest.fixture(scope="module")
+def clips(folder, frames):
+    return write_clips(folder, frames)
+
+
+@pytest.fixture(scope="module")
+def stream(folder, codec, frames):
+    return write_stream(folder, codec, frames)
+
+
+class SameProcess:
+    """Stands for the decoding process where that is not what is tested."""
+
+    def __init__(self):
+        self.scales = []
+
+    def call(self, function, *arguments):
+        assert function is decode_stream
+        self.scales.append(arguments[3])
+        return function(*arguments)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    process = SameProcess()
+    monkeypatch.setattr(LearnedCoder, "_decoding_process", lambda self: process)
+    return process
+
+
+@pytest.fixture(scope="module")
+def measured(folder, checkpoint, clips):
+    """Two rates, all numbers of scales; another process decodes."""
+    output = folder / "results" / "DHVC.json"
+    more = ["--rate", "256", RATE, "--scales", "1,2,3,4", "--pictures", "1"]
+    assert run(checkpoint, clips, output, *more) == 0
+    return Result.load(output)
+
+
+def points_at(result, rate=float(RATE)):
+    (sequence,) = result.sequences
+    return {p.scales: p for p in sequence.points if p.rate == rate}
+
+
+def test_each_number_of_scales_is_a_point_with_its_own_bytes_and_error(
+    measured, codec, stream, frames, clips
+):
+    points = points_at(measured)
+    assert set(points) == {1, 2, 3, None}
+    # The stream of the other fixture has frames that were not rounded to 8 bits.
+    source = [
+        cv2.imread(str(p))[..., ::-1] for p in sorted((clips / "waves").iterdir())
+    ]
+    rounded = torch.stack(
+        [torch.from_numpy(s.copy()).permute(2, 0, 1) / 255 for s in source]
+    )
+    path = stream[0].with_name("rounded.lvc")
+    header, _ = units_of(stream[0])
+    coded = code_video(codec, header, rounded, path)
+    header, units = units_of(path)
+    for scales, point in points.items():
+        sent = [u for n, u in enumerate(units) if n % 4 < (scales or 4)]
+        nbytes = len(header.to_bytes()) + sum(map(framed, sent)) + 1 + 1 + 4
+        assert point.nbytes == nbytes
+        assert point.bpp == 8 * nbytes / (SIDE * SIDE * FRAMES)
+        assert point.kbps == pytest.approx(8 * nbytes / FRAMES * 25 / 1000)
+        bits = bits_of(coded, scales)
+        assert point.per_frame["bits"] == bits
+        shown, _ = decoded(codec, path, scales)
+        for number, frame in enumerate(shown):
+            codes = frame.permute(1, 2, 0).mul(255).round().double().numpy()
+            psnr = 10 * np.log10(255**2 / ((codes - source[number]) ** 2).mean())
+            got = point.per_frame["psnr_rgb"][number]
+            assert got == pytest.approx(psnr, abs=1e-5)
+    assert points[None].nbytes == coded.nbytes
+
+
+def test_the_whole_point_tells_the_bits_of_each_scale(measured):
+    points = points_at(measured)
+    whole = points[None]
+    assert len(whole.scale_bits) == 4
+    for scales in (1, 2, 3):
+        assert points[scales].scale_bits == []
+        parts = bits_of(whole, scales)
+        assert points[scales].per_frame["bits"] == parts
+    assert bits_of(whole) == whole.per_frame["bits"]
+    assert "encode" in whole.seconds and "encode" not in points[1].seconds
+    assert all(p.seconds["decode"] > 0 for p in points.values())
+
+
+def test_every_number_of_scales_has_its_own_pictures(measured):
+    points = points_at(measured)
+    paths = [measured.path.parent / p.pictures["1"] for p in points.values()]
+    assert len({path.read_bytes() for path in paths}) == len(points) == 4
+
+
+def test_the_table_names_the_scales(quick, checkpoint, clips, tmp_path, capsys):
+    more = [f"--rate={RATE}", "--scales", "1", "2"]
+    assert run(checkpoint, clips, tmp_path / "a.json", *more) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    scales = [row[5].strip() for row in rows if len(row) > 5 and "waves" in row[2]]
+    assert sorted(scales) == ["1", "2", "all"]
+    assert sorted(quick.scales, key=str) == [1, 2, None]
+
+
+def test_what_was_measured_without_scales_gets_them_later(
+    quick, checkpoint, clips, tmp_path, capsys
+):
+    output = tmp_path / "a.json"
+    assert run(checkpoint, clips, output, f"--rate={RATE}") == 0
+    (plain,) = Result.load(output).sequences[0].points
+    assert plain.scales is None and len(plain.scale_bits) == 4
+    assert run(checkpoint, clips, output, f"--rate={RATE}", "--scales=1") == 0
+    points = points_at(Result.load(output))
+    assert set(points) == {1, None}
+    assert points[None].per_frame == plain.per_frame
+    quick.scales.clear()
+    assert run(checkpoint, clips, output, f"--rate={RATE}", "--scales=1") == 0
+    assert run(checkpoint, clips, output, f"--rate={RATE}") == 0
+    assert "1 of 1 points are there already" in capsys.readouterr().err
+    assert quick.scales == []
+    assert set(points_at(Result.load(output))) == {1, None}
+
+
+class WrongPreview(SameProcess):
+    def call(self, function, path, checkpoint, device, scales, options):
+        digest, *rest = function(path, checkpoint, device, scales, options)
+        return ("0" * 64 if scales == 2 else digest, *rest)
+
+
+def test_another_preview_in_the_other_process_is_caught(
+    checkpoint, clips, tmp_path, monkeypatch, capsys
+):
+    process = WrongPreview()
+    monkeypatch.setattr(LearnedCoder, "_decoding_process", lambda self: process)
+    output = tmp_path / "a.json"
+    more = [f"--rate={RATE}", "--scales"]
+    assert run(checkpoint, clips, output, *more, "1") == 0
+    assert run(checkpoint, clips, tmp_path / "b.json", *more, "1,2") == 2
+    assert "decoded other frames than the encoder decoded" in capsys.readouterr().err
+    assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--scales", "1,x"], "--scales 1,x: give numbers"),
+        (["--scales", "1,5"], "5 scales: there are 1 to 4"),
+        (["--scales", "0"], "0 scales"),
+        (["--scales", "1", "--estimate"], "--scales needs real bitstreams"),
+    ],
+)
+def test_impossible_scales_are_one_clear_error(
+    checkpoint, clips, tmp_path, capsys, more, named
+):
+    assert run(checkpoint, clips, tmp_path / "a.json", *more) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_a_job_is_done_when_all_its_scales_are():
+    points = [Point(1.0, 0.1), Point(1.0, 0.05, scales=1), Point(2.0, 0.2)]
+    result = make_result("a", points)
+    sequence = result.sequences[0]
+    assert Job(sequence, Rate(1.0)).done_in(result)
+    assert Job(sequence, Rate(1.0), scales=(1,)).done_in(result)
+    assert not Job(sequence, Rate(1.0), scales=(1, 2)).done_in(result)
+    assert not Job(sequence, Rate(2.0), scales=(1,)).done_in(result)
+    alone = make_result("a", [points[1]])
+    assert not Job(sequence, Rate(1.0), scales=(1,)).done_in(alone)
+    merged = merge(replace(result, sequences=[]), [alone, result])
+    assert [p.key for p in merged.sequences[0].points] == [
+        (1.0, None, 1),
+        (1.0, None, None),
+        (2.0, None, None),
+    ]

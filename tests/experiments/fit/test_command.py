@@ -1,0 +1,459 @@
+"""``python -m experiments.fit``: every shipped configuration, and what can go wrong."""
+
+import csv
+import itertools
+import re
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from experiments.fit.command import main
+from experiments.fit.options import CONFIGS
+from experiments.fit.run_folder import RunFolder
+from experiments.fit.summary import summary
+from fit_samples import SCHEDULE, TINY, one_line, two_stages
+from lightning_modules import load_codec
+from lightning_modules.base import CodecModule
+from lightning_modules.stages import Stage
+from lightning_modules.ui2c.module import UI2C
+
+CODECS = sorted(
+    set(CONFIGS.glob("*.yaml")) - {CONFIGS / "base.yaml", CONFIGS / "rehearsal.yaml"}
+)
+SHIPPED = [[codec] for codec in CODECS] + [
+    [codec, ablation]
+    for codec in CODECS
+    for ablation in sorted((CONFIGS / "ablations" / codec.stem).glob("*.yaml"))
+]
+
+
+def rows(run):
+    with (run / "metrics.csv").open(newline="") as file:
+        return [
+            (int(row["step"]), row["stage"], row["name"], float(row["value"]))
+            for row in csv.DictReader(file)
+        ]
+
+
+def curve(run, name):
+    return [row[3] for row in rows(run) if row[2] == name]
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(
+        torch.equal(one[key], other[key]) for key in one
+    )
+
+
+# Every shipped configuration
+
+
+@pytest.mark.parametrize(
+    "files", SHIPPED, ids=lambda files: "-".join(path.stem for path in files)
+)
+def test_a_shipped_configuration_trains_through_all_its_rows(files, tmp_path, capsys):
+    ablation = len(files) > 1
+    layers = [f"--config={path}" for path in (*files, CONFIGS / "rehearsal.yaml")]
+    # The codec's own configuration validates; an ablation here only trains.
+    options = [*TINY, *(["--data.val_clips=0"] if ablation else [])]
+    if "lpips" in yaml.safe_load(files[0].read_text())["model"]["init_args"]:
+        options.append("--model.lpips=random")
+        if ablation and files[1].stem != "full_3d":
+            options.append("--model.backbone=lean_vae")
+    assert main([*layers, f"--runs_dir={tmp_path}", "--run=run", *options]) == 0
+    said = capsys.readouterr().out.split("\nrun run: ")[1]
+    run = tmp_path / "run"
+    schedules = [yaml.safe_load(path.read_text()).get("stages") for path in files]
+    names = [row["name"] for row in [rows for rows in schedules if rows][-1]]
+    for name in names:
+        assert (run / name / "last.ckpt").is_file()
+        assert re.search(rf"{name} (\d+)/\1\b", said)
+    codec = load_codec(run / names[-1] / "last.ckpt")
+    frames = torch.rand(3, 3, 40, 56)
+    packets = list(codec.compress(frames, codec.rate_knob.points[0]))
+    assert len(list(codec.decompress(packets, 40, 56))) == 3
+    assert f"folder: {run}" in said
+    if not ablation:
+        load_codec(run / name / "best.ckpt")
+        for word in ("PSNR", "estimated bpp", "real bpp"):
+            assert word in said
+    last = run / names[-1] / "last.ckpt"
+    for command in ("encode", "decode", "fit"):
+        assert re.search(rf"python -m experiments\.{command} .*{last}", said)
+
+
+def test_every_codec_has_a_configuration():
+    import lightning_modules
+
+    classes = {
+        yaml.safe_load(path.read_text())["model"]["class_path"] for path in CODECS
+    }
+    assert classes == set(lightning_modules.__all__)
+
+
+# The main job
+
+
+def test_without_arguments_it_rehearses_and_then_has_nothing_to_do(tmp_path, capsys):
+    arguments = [f"--runs_dir={tmp_path}", *TINY]
+    assert main(arguments) == 0
+    first = capsys.readouterr().out
+    run = tmp_path / "ui2c-rehearsal"
+    files = sorted(path for path in run.rglob("*") if path.suffix in (".ckpt", ".csv"))
+    before = [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in files]
+    assert main(arguments) == 0
+    again = capsys.readouterr().out
+    after = [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in files]
+    assert after == before
+    assert again.startswith("\nrun ui2c-rehearsal: ")
+    assert first.endswith(again)
+
+
+def test_only_the_suite_speaks(tmp_path, caplog, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr("experiments.fit.tracking.why_offline", lambda: "no key")
+    assert two_stages(tmp_path, "--logger=auto") == 0
+    said = [r.message for r in caplog.records if r.name.startswith("lightning")]
+    assert said == ["W&B logs offline: no key"]
+
+
+# What a run leaves
+
+
+TRACKED = [
+    "--run=run",
+    "--logger=offline",
+    "--tracking.metrics=[psnr,psnr_yuv,ms_ssim,bpp]",
+    "--tracking.strips_every_n_validations=1",
+    "--data.val_crop=96",
+]
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """A run with W&B and pictures that was stopped once and went on."""
+    folder = tmp_path_factory.mktemp("tracked")
+
+    def killed(module, *_):
+        raise RuntimeError("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setattr(CodecModule, "on_validation_epoch_end", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            two_stages(folder, *TRACKED, "--trainer.save_every_n_steps=1")
+        patch.undo()
+        patch.setenv("WANDB_MODE", "offline")
+        assert two_stages(folder, *TRACKED) == 0
+    return folder / "run"
+
+
+def test_all_scalars_lie_on_one_axis(tracked):
+    found = rows(tracked)
+    steps = [row[0] for row in found]
+    assert steps == sorted(steps)
+    assert {row[:2] for row in found} == {
+        *((step, "first") for step in (1, 2)),
+        *((step, "second") for step in (3, 4, 5)),
+    }
+    names = {row[2] for row in found}
+    every_step = ["loss", "rate", "distortion", "bpp", "psnr", "lr", "grad_norm"]
+    every_step += ["skipped_steps", "frames_per_second", "slot1/bpp", "slot2/psnr"]
+    for name in every_step:
+        assert [row[0] for row in found if row[2] == f"train/{name}"] == [1, 2, 3, 4, 5]
+    kinds = ("blank", "truth", "noisy")
+    assert {f"train/{kind}/bpp" for kind in kinds} & names
+    assert names <= {
+        *(f"train/{name}" for name in (*every_step, "slot1/psnr", "slot2/bpp")),
+        *(f"train/{kind}/{name}" for kind in kinds for name in ("bpp", "psnr")),
+        *(name for name in names if name.startswith("val/")),
+    }
+    points = ("qp0/", "qp21/", "qp42/", "qp63/", "")
+    metrics = ("psnr", "psnr_yuv", "ms_ssim", "bpp")
+    assert {name for name in names if name.startswith("val/")} == {
+        *(f"val/{p}{metric}" for p, metric in itertools.product(points, metrics)),
+        *("val/loss", "val/real_bpp", "val/real_to_estimated"),
+    }
+
+
+def test_a_step_logs_only_the_references_that_it_drew(tracked):
+    """The shares of blank, truth and noisy frames add up to the mean of all."""
+    for step in range(1, 6):
+        figures = {row[2]: row[3] for row in rows(tracked) if row[0] == step}
+        kinds = [k for k in ("blank", "truth", "noisy") if f"train/{k}/bpp" in figures]
+        values = [figures[f"train/{kind}/bpp"] for kind in kinds]
+        # Two samples per batch: each kind has half of them, or one has all.
+        assert len(kinds) in (1, 2)
+        assert sum(values) / len(values) == pytest.approx(
+            figures["train/bpp"], rel=1e-4
+        )
+
+
+def test_all_stages_and_parts_are_one_wandb_run(tracked, capsys):
+    parts = sorted((tracked / "wandb").glob("offline-run-*"))
+    identity = (tracked / "wandb_id.txt").read_text()
+    assert len(parts) in (1, 2)
+    for part in parts:
+        assert f"-{identity}" in part.name  # Then "-1" for a second one in a second.
+        data = next(part.glob("*.wandb")).read_bytes()
+        assert b"weight_decay" in data  # The resolved config, defaults and all.
+        assert b"UI2C" in data
+    folder = tracked.parent
+    assert two_stages(folder, *TRACKED) == 0
+    assert f"wandb sync {parts[0]}" in capsys.readouterr().out
+
+
+def test_each_validation_leaves_a_strip_and_a_clip(tracked):
+    names = sorted(path.name for path in (tracked / "media").iterdir())
+    stems = ("0000002_first", "0000005_second")
+    assert names == [f"{stem}.{kind}" for stem in stems for kind in ("mp4", "png")]
+
+
+# Forks
+
+
+def test_a_run_forks_from_anothers_stage_as_that_one_went_on(tmp_path, capsys):
+    assert two_stages(tmp_path, "--run=parent") == 0
+    first = tmp_path / "parent" / "first" / "last.ckpt"
+    fork = [f"--init_from={first}", "--from_stage=second"]
+    assert two_stages(tmp_path, "--run=fork", *fork) == 0
+    said = capsys.readouterr().out
+    total = len(weights(first))
+    assert f"init_from {first}: {total} of {total} weights loaded" in said
+    assert not (tmp_path / "fork" / "first").exists()
+    runs = [tmp_path / name / "second" / "last.ckpt" for name in ("parent", "fork")]
+    assert equal(*(weights(path) for path in runs))
+    assert [row[0] for row in rows(tmp_path / "fork") if row[2] == "train/loss"] == [
+        1,
+        2,
+        3,
+    ]
+    assert "run fork: second 3/3 steps" in said
+
+
+def test_weights_of_another_shape_are_reported_and_left_out(tmp_path, capsys):
+    assert two_stages(tmp_path, "--run=pairs") == 0
+    last = tmp_path / "pairs" / "second" / "last.ckpt"
+    single = ["--run=single", "--model.init_args.frames_per_unit=1"]
+    assert two_stages(tmp_path, *single, f"--init_from={last}") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"init_from .*: \d+ of \d+ weights loaded", said)
+    assert re.search(r"\d+ shape differs: network\.\S+ \(.*\) instead of \(", said)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {"codec.other": torch.ones(1)}}, "0 of .* nothing matches"),
+        ({"other": torch.ones(1)}, "1 unexpected: other nothing matches"),
+        (None, "there is no such file"),
+        ("not a checkpoint", "not a checkpoint"),
+    ],
+)
+def test_weights_that_do_not_match_at_all_are_refused(
+    tmp_path, capsys, content, message
+):
+    path = tmp_path / "other.ckpt"
+    if isinstance(content, str):
+        path.write_text(content)
+    elif content:
+        torch.save(content, path)
+    assert two_stages(tmp_path, f"--init_from={path}") == 2
+    assert re.search(f"^error: .*{message}", one_line(capsys))
+    assert not (tmp_path / "schedule").exists()
+
+
+# Options that change
+
+
+def test_a_run_that_has_begun_keeps_what_defines_it(tmp_path, capsys):
+    assert two_stages(tmp_path, "--run=run") == 0
+    capsys.readouterr()
+    other = ["--seed=1", "--model.init_args.weight_decay=0.5"]
+    assert two_stages(tmp_path, "--run=run", *other) == 2
+    line = one_line(capsys)
+    assert "model.init_args.weight_decay: 0.01 -> 0.5" in line
+    assert "seed: 0 -> 1" in line
+    assert "--init_from" in line
+    stages = [{**SCHEDULE["stages"][0], "lr": 1e-3}, SCHEDULE["stages"][1]]
+    assert two_stages(tmp_path, "--run=run", stages=stages) == 2
+    assert "stages[0].lr: 0.0001 -> 0.001" in one_line(capsys)
+
+
+def test_where_it_runs_may_change(tmp_path):
+    assert two_stages(tmp_path, "--run=run") == 0
+    shutil.rmtree(tmp_path / "run" / "second")
+    free = ["--data.workers=1", "--logger=none", "--trainer.devices=1"]
+    free += ["--trainer.log_every_n_steps=2", "--trainer.save_every_n_steps=1"]
+    assert two_stages(tmp_path, "--run=run", *free) == 0
+    assert (tmp_path / "run" / "second" / "last.ckpt").exists()
+
+
+def test_a_run_that_got_nowhere_may_begin_otherwise(tmp_path, capsys):
+    assert two_stages(tmp_path, "--run=run", "--data.root=nowhere") == 2
+    assert "'synthetic' has no root" in one_line(capsys)
+    assert two_stages(tmp_path, "--run=run", "--seed=1") == 0
+
+
+# Steps
+
+
+def test_steps_with_a_gradient_that_is_not_finite_are_skipped(tmp_path, monkeypatch):
+    original = UI2C.terms
+
+    def terms(self, draw, out):
+        scale = float("nan") if bad(self) else 1.0
+        return {name: term * scale for name, term in original(self, draw, out).items()}
+
+    def bad(module):
+        return module.training and module.run_step in (2, 3)
+
+    monkeypatch.setattr(UI2C, "terms", terms)
+    assert two_stages(tmp_path, "--run=run") == 0
+    assert curve(tmp_path / "run", "train/skipped_steps") == [0, 0, 1, 2, 2]
+    for stage in ("first", "second"):
+        for weight in weights(tmp_path / "run" / stage / "last.ckpt").values():
+            assert torch.isfinite(weight).all()
+
+
+def test_a_run_can_end_with_a_stage_and_go_on_later(tmp_path, capsys):
+    assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
+    said = capsys.readouterr()
+    assert "second" not in said.out
+    assert said.err.count("data: synthetic") == 1
+    assert not (tmp_path / "run" / "second").exists()
+    assert two_stages(tmp_path, "--run=run") == 0
+    assert two_stages(tmp_path, "--run=whole") == 0
+    parts = weights(tmp_path / "run" / "second" / "last.ckpt")
+    for name, weight in weights(tmp_path / "whole" / "second" / "last.ckpt").items():
+        assert torch.equal(weight, parts[name])
+    order = ["--run=other", "--from_stage=second", "--to_stage=first"]
+    assert two_stages(tmp_path, *order) == 2
+    assert "comes before" in capsys.readouterr().err
+
+
+def test_the_summary_takes_the_newest_rows_and_no_torn_one(tmp_path):
+    rows = "step,stage,name,value\n1,a,val/psnr,20.0\n2,a,val/psnr,21.5\n3,a,val/ps"
+    (tmp_path / "metrics.csv").write_text(rows)
+    text = summary(RunFolder(tmp_path), [Stage("a", 3, 1)])
+    assert "PSNR 21.50 dB" in text and "a 0/3" in text
+
+
+def test_too_many_of_them_end_the_run(tmp_path, monkeypatch, capsys):
+    original = UI2C.terms
+
+    def terms(self, draw, out):
+        return {
+            name: term * torch.nan for name, term in original(self, draw, out).items()
+        }
+
+    monkeypatch.setattr(UI2C, "terms", terms)
+    assert two_stages(tmp_path, "--run=run", "--trainer.max_bad_steps=1") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert any("2 steps in a row" in s and "not finite" in s for s in lines)
+
+
+def test_accumulated_batches_give_the_same_curve(tmp_path):
+    stages = [{**SCHEDULE["stages"][1], "batch_size": 4, "steps": 5, "lr": 1e-3}]
+    assert two_stages(tmp_path, "--run=whole", stages=stages) == 0
+    halves = "--trainer.accumulate_grad_batches=2"
+    assert two_stages(tmp_path, "--run=halves", halves, stages=stages) == 0
+    runs = [tmp_path / name for name in ("whole", "halves")]
+    for name in (
+        "train/loss",
+        "train/bpp",
+        "train/psnr",
+        "train/grad_norm",
+        "val/loss",
+    ):
+        ours, theirs = (curve(run, name) for run in runs)
+        assert len(ours) == (1 if name == "val/loss" else 5)
+        assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"weights": {"distorsion": 2.0}},
+            "'second' weighs .*'distorsion'.* there are",
+        ),
+        ({"trainable": ["network.encodr"]}, "'second' names .*'network.encodr'"),
+        ({"frozen": ["netwrk"]}, "'second' names .*'netwrk'.*network"),
+        ({"options": {"referenses": {}}}, "'referenses'.* unknown.*'references'"),
+        ({"data": {"sorce": "folder"}}, "cannot change sorce .*can change source"),
+        ({"data": {"root": "${NO_SUCH}"}}, "variable NO_SUCH is not set.*--data.root"),
+        ({"batch_size": 3}, "'second': batch_size 3 .* 1 devices x 2 .*multiple of 2"),
+    ],
+)
+def test_a_mistake_in_a_later_row_is_told_before_the_first(
+    tmp_path, capsys, row, message
+):
+    stages = [SCHEDULE["stages"][0], {**SCHEDULE["stages"][1], **row}]
+    options = ["--trainer.accumulate_grad_batches=2"] if "batch_size" in row else []
+    assert two_stages(tmp_path, "--run=run", *options, stages=stages) == 2
+    assert re.search(f"^error: .*{message}", one_line(capsys))
+    assert not (tmp_path / "run" / "first").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--trainer.clipnorm=1"], "trainer.clipnorm"),
+        (["--model.init_args.sise=tiny"], "sise"),
+        (["--model=UI3C"], "UI3C"),
+        (["--config=nowhere.yaml"], "nowhere.yaml"),
+        (["--logger=wandb"], "logger"),
+    ],
+)
+def test_a_misspelt_option_is_named(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit) as end:
+        two_stages(tmp_path, *options)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err.split("error:")[-1]
+
+
+def test_a_misspelt_field_of_a_row_is_named(tmp_path, capsys):
+    stages = [{**SCHEDULE["stages"][0], "stepz": 3}]
+    with pytest.raises(SystemExit) as end:
+        two_stages(tmp_path, stages=stages)
+    assert end.value.code == 2
+    assert "stepz" in capsys.readouterr().err.split("error:")[-1]
+
+
+def test_an_unknown_stage_lists_those_there_are(tmp_path, capsys):
+    assert two_stages(tmp_path, "--from_stage=third") == 2
+    line = one_line(capsys)
+    assert "--from_stage 'third' is no stage: choose from ['first', 'second']" in line
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        (None, "variable VIMEO90K is not set"),
+        (
+            "nowhere",
+            "nowhere' does not exist; it should be a directory with `sequences/`",
+        ),
+        ("empty", "looked for sequences/ in .*empty"),
+    ],
+)
+def test_missing_data_is_named(tmp_path, capsys, monkeypatch, root, message):
+    monkeypatch.delenv("VIMEO90K", raising=False)
+    monkeypatch.setenv("LONG_CLIPS", str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    if root:
+        monkeypatch.setenv("VIMEO90K", str(tmp_path / root))
+    config = [f"--config={CONFIGS / 'ui2c.yaml'}", "--model.init_args.size=tiny"]
+    arguments = [*config, f"--runs_dir={tmp_path}", "--logger=csv"]
+    assert main([*arguments, "--trainer.accelerator=cpu"]) == 2
+    assert re.search(message, one_line(capsys))

@@ -1,0 +1,140 @@
+"""A command line from a dataclass: names, kinds, defaults, groups and refusals."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+import experiments
+from experiments.cli import option, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Shared by several.
+
+    Attributes:
+        threads: Of each process.
+    """
+
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Shared):
+    """Do something, at 100 %.
+
+    Attributes:
+        input: Read this.
+        rate: Values of the knob.
+        target: Or this instead.
+        kinds: Which.
+        fast: In a hurry.
+        size: Of the picture.
+        list: Print all names and end.
+    """
+
+    input: Path = option(positional=True)
+    rate: tuple[float, ...] = option((), metavar="R", one_of="rate", needed=True)
+    target: float | None = option(None, one_of="rate")
+    kinds: tuple[Literal["a", "b"], ...] = ("a",)
+    fast: bool = False
+    size: tuple[int, ...] | None = option(
+        None, read=lambda text: tuple(map(int, text.split("x"))), nargs="?"
+    )
+    list: bool = option(False, shows=lambda: "all names")
+
+    def __post_init__(self):
+        if self.threads < 1:
+            raise ValueError(f"--threads is {self.threads}, it must be at least 1")
+
+
+def read(*argv):
+    return parse(Options, "thing", argv, "the end")
+
+
+def test_values_have_the_types_of_their_fields():
+    options = read("in", "--rate", "1", "2.5", "--kinds", "b", "a", "--size", "3x4")
+    assert options == Options(
+        input=Path("in"), rate=(1.0, 2.5), kinds=("b", "a"), size=(3, 4)
+    )
+
+
+def test_what_is_not_given_has_its_default():
+    options = read("in", "--target", "3", "--fast")
+    assert options == Options(input=Path("in"), target=3.0, fast=True)
+
+
+def test_help_is_in_the_docstrings_of_the_class_and_its_bases(capsys):
+    with pytest.raises(SystemExit) as exit:
+        read("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert exit.value.code == 0
+    assert "python -m experiments.thing [-h] (--rate R [R ...] | --target" in shown
+    for text in (
+        "Do something, at 100 %.",
+        "--threads THREADS Of each process (default: 1).",
+        "--kinds {a,b} [{a,b} ...] Which (default: a).",
+        "the end",
+    ):
+        assert text in shown
+    assert shown.index("--kinds") < shown.index("--threads")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["in"], "one of the arguments --rate --target is required"),
+        (["in", "--rate", "1", "--target", "2"], "not allowed with argument --rate"),
+        (["in", "--rate", "one"], "argument --rate: invalid float value: 'one'"),
+        (["in", "--rate", "1", "--kinds", "c"], "invalid choice: 'c'"),
+        (["--rate", "1"], "the following arguments are required: input"),
+    ],
+)
+def test_a_wrong_argument_is_named(argv, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        read(*argv)
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_the_dataclass_refuses_is_an_error_of_the_command():
+    with pytest.raises(ValueError, match="--threads is 0, it must be at least 1"):
+        read("in", "--target", "1", "--threads", "0")
+
+
+def test_an_option_that_shows_a_text_needs_no_other(capsys):
+    with pytest.raises(SystemExit) as exit:
+        read("--list")
+    assert (exit.value.code, capsys.readouterr().out) == (0, "all names\n")
+
+
+ROOT = Path(experiments.__path__[0])
+COMMANDS = [f"{p.parent.name}.command" for p in sorted(ROOT.glob("*/__main__.py"))]
+COMMANDS += [p.stem for p in sorted(ROOT.glob("*.py")) if "def main(" in p.read_text()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command):
+    program = (
+        f"import sys\nfrom experiments.{command} import main\n"
+        "try:\n main(['--help'])\nexcept SystemExit as end:\n assert not end.code\n"
+        "heavy = {'torch', 'lightning', 'numpy', 'scipy', 'matplotlib', 'av', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT.parent)
+    assert done.returncode == 0, done.stderr
+    assert "usage: python -m experiments." in done.stdout
+
+
+def test_help_of_fit_has_every_kind_of_option():
+    run = [sys.executable, "-m", "experiments.fit", "--help"]
+    shown = subprocess.run(run, cwd=ROOT.parent, capture_output=True, text=True).stdout
+    for name in ("run", "data.source", "trainer.devices", "model", "stages", "shrink"):
+        assert f"--{name} " in shown
+    for name in ("DHVC", "UI2C", "DualDomain", "VideoVAE", "vimeo90k"):
+        assert name in shown

@@ -1,0 +1,437 @@
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_modules.entropy import rans
+from lightning_modules.entropy.estimates import gaussian_bits
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder
+from lightning_modules.entropy.tables import CdfTables, gaussian_tables, tables_from_pmf
+
+SCALES = np.exp(np.linspace(math.log(0.11), math.log(16), 128))
+TABLES = gaussian_tables(SCALES, max_symbol=8)
+WIDE = gaussian_tables(SCALES)
+
+
+def draw(count, seed=0, spread=1.0, tables=TABLES):
+    """Return Gaussian symbols, wider than their tables say by ``spread``."""
+    generator = np.random.default_rng(seed)
+    indices = generator.integers(0, len(tables), count).astype(np.int32)
+    values = generator.normal(0, 1, count) * SCALES[indices] * spread
+    return np.rint(values).astype(np.int32), indices
+
+
+def encode(*pushes):
+    encoder = SymbolEncoder()
+    for push in pushes:
+        encoder.push(*push)
+    return encoder.finish(), encoder.checksum
+
+
+def information(values, indices, tables):
+    """Return the bytes that values within their tables are worth."""
+    number = values - tables.offset[indices]
+    frequency = tables.cdf[indices, number + 1] - tables.cdf[indices, number]
+    return -np.log2(frequency / 65536).sum() / 8
+
+
+def test_gaussian_tables_reach_as_far_as_the_paper_says():
+    for tables, cap in ((TABLES, 8), (WIDE, 10**9)):
+        for row, scale in enumerate(SCALES):
+            reach = 2
+            while 0.5 * math.erfc(reach / scale / math.sqrt(2)) >= 1e-4 and reach < cap:
+                reach += 1
+            assert tables.offset[row] == -reach
+            assert tables.length[row] == 2 * reach + 3
+
+
+def test_gaussian_tables_hold_the_probabilities():
+    for row in (0, 60, 127):
+        frequency = np.diff(WIDE.cdf[row, : WIDE.length[row]])
+        values = WIDE.offset[row] + np.arange(len(frequency) - 1)
+        edges = np.append(values - 0.5, values[-1] + 0.5) / SCALES[row] / math.sqrt(2)
+        below = np.array([0.5 * math.erfc(-edge) for edge in edges])
+        expected = np.append(np.diff(below), 1 - (below[-1] - below[0])) * 65536
+        assert np.abs(frequency - expected).max() < 5
+        assert (frequency[:-1] == frequency[:-1][::-1]).mean() > 0.9
+
+
+def test_frequencies_are_positive_whole_and_sum_to_65536():
+    generator = np.random.default_rng(1)
+    pmf = generator.random((500, 40)) ** generator.integers(1, 60, (500, 1))
+    pmf[0] = 0
+    pmf[0, 3] = 1
+    length = generator.integers(1, 41, 500)
+    length[0] = 40
+    tables = tables_from_pmf(pmf, length, np.zeros(500, int), generator.random(500))
+    for row in range(500):
+        frequency = np.diff(tables.cdf[row, : length[row] + 2])
+        assert frequency.min() >= 1
+        assert frequency.sum() == 65536
+    assert tables.cdf[0, 4] - tables.cdf[0, 3] > 65536 / 3
+
+
+def test_a_table_as_large_as_possible_is_uniform():
+    width = (1 << 15) - 2
+    tables = tables_from_pmf(np.ones((1, width)), [width], [0], 1.0)
+    assert set(np.diff(tables.cdf[0])) <= {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("pmf", "length", "tail"),
+    [
+        ([[0.5, -0.1]], [2], 0.1),
+        ([[0.5, math.nan]], [2], 0.1),
+        ([[0.0, 0.0]], [2], 0.0),
+        ([[0.5, 0.5]], [3], 0.1),
+        ([[0.5, 0.5]], [0], 0.1),
+        ([[0.5, 0.5]], [2, 2], 0.1),
+        ([[0.5, 0.5]], [2], -0.1),
+    ],
+)
+def test_what_is_no_probability_is_refused(pmf, length, tail):
+    with pytest.raises(ValueError):
+        tables_from_pmf(pmf, length, [0], tail)
+
+
+def test_broken_tables_are_refused():
+    good = tables_from_pmf([[0.5, 0.3, 0.1], [1, 0, 0]], [3, 2], [-1, 0], 0.1)
+    changes = [
+        ("cdf", (0, 0), 1),
+        ("cdf", (0, 2), int(good.cdf[0, 1])),
+        ("cdf", (0, 4), 65535),
+        ("cdf", (1, 4), 7),
+        ("length", 0, 4),
+        ("length", 1, 2),
+        ("length", 1, 6),
+        ("offset", 0, -(2**31)),
+    ]
+    for name, position, value in changes:
+        tensors = good.to_tensors()
+        tensors[name][position] = value
+        with pytest.raises(ValueError, match="table"):
+            CdfTables.from_tensors(tensors)
+    with pytest.raises(ValueError, match="offset"):
+        CdfTables.from_tensors({"cdf": torch.zeros(1, 3), "length": torch.zeros(1)})
+    with pytest.raises(ValueError, match="shape"):
+        CdfTables(good.cdf[0], good.length, good.offset)
+    with pytest.raises(ValueError, match="each of"):
+        CdfTables(good.cdf, good.length[:1], good.offset)
+
+
+def test_tables_survive_a_checkpoint_and_cannot_be_changed(tmp_path):
+    torch.save(TABLES.to_tensors(), tmp_path / "tables.pt")
+    loaded = torch.load(tmp_path / "tables.pt", weights_only=True)
+    again = CdfTables.from_tensors(loaded)
+    assert again.to_bytes() == TABLES.to_bytes() != WIDE.to_bytes()
+    with pytest.raises(ValueError):
+        again.cdf[0, 1] = 5
+
+
+def test_the_lookup_starts_at_or_before_the_symbol():
+    for row in (0, 64, 127):
+        for slot in range(0, 65536, 97):
+            number = np.searchsorted(WIDE.cdf[row], slot, side="right") - 1
+            first = WIDE.lookup[row, slot >> 8]
+            assert first == np.searchsorted(WIDE.cdf[row], slot & ~255, "right") - 1
+            assert first <= number < WIDE.length[row] - 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 1000, rans.MANY - 1, rans.MANY])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 100.0])
+def test_symbols_come_back(count, spread):
+    values, indices = draw(count, spread=spread)
+    data, checksum = encode((values, indices, TABLES))
+    decoder = SymbolDecoder(data)
+    assert np.array_equal(decoder.pull(indices, TABLES), values)
+    decoder.finish()
+    assert decoder.checksum == checksum
+
+
+def test_values_up_to_a_billion_come_back():
+    edges = np.array([0, 1, 2, 3, 8, 9, 2**15, 2**16, 2**29, 2**30 - 1, 2**30])
+    values = np.concatenate([edges, -edges])
+    for offset in (-(2**30), -3, 2**30):
+        tables = tables_from_pmf([[0.2] * 4], [4], [offset], 0.2)
+        indices = np.zeros(len(values), dtype=np.uint8)
+        data, _ = encode((values, indices, tables))
+        decoder = SymbolDecoder(data)
+        assert np.array_equal(decoder.pull(indices, tables), values)
+        decoder.finish()
+
+
+@pytest.mark.parametrize("count", [3000, rans.MANY])
+def test_pushes_with_other_tables_form_one_stream_that_is_read_step_by_step(count):
+    first, first_rows = draw(count // 3, seed=1)
+    second, second_rows = draw(count - count // 3, seed=2, tables=WIDE)
+    nothing = np.zeros(0, dtype=np.int32)
+    data, checksum = encode(
+        (first, first_rows, TABLES),
+        (nothing, nothing, WIDE),
+        (second, second_rows, WIDE),
+    )
+    decoder = SymbolDecoder(data)
+    parts = [decoder.pull(part, TABLES) for part in np.array_split(first_rows, 7)]
+    parts += [decoder.pull(part, WIDE) for part in np.array_split(second_rows, 5)]
+    decoder.finish()
+    assert np.array_equal(np.concatenate(parts), np.concatenate([first, second]))
+    assert decoder.checksum == checksum
+
+
+def test_the_encoder_keeps_no_view_of_its_callers_arrays():
+    values, indices = draw(100)
+    encoder = SymbolEncoder()
+    encoder.push(values, indices, TABLES)
+    expected = values.copy()
+    values[:] = 0
+    assert np.array_equal(
+        SymbolDecoder(encoder.finish()).pull(indices, TABLES), expected
+    )
+
+
+def test_the_checksum_covers_symbols_and_indices():
+    values, indices = draw(100)
+    checksum = encode((values, indices, TABLES))[1]
+    other_value, other_index = values.copy(), indices.copy()
+    other_value[50] += 1
+    other_index[50] ^= 1
+    assert encode((other_value, indices, TABLES))[1] != checksum
+    assert encode((values, other_index, TABLES))[1] != checksum
+    halves = [(values[:9], indices[:9], TABLES), (values[9:], indices[9:], TABLES)]
+    assert encode(*halves)[1] == checksum
+
+
+def test_a_flipped_index_desynchronises_and_is_noticed():
+    values, indices = draw(2000)
+    data, checksum = encode((values, indices, TABLES))
+    indices[1000] += 1 if indices[1000] < 127 else -1
+    decoder = SymbolDecoder(data)
+    read = decoder.pull(indices, TABLES)
+    assert (read[1100:] != values[1100:]).any()
+    assert decoder.checksum != checksum
+    with pytest.raises(ValueError, match="does not end"):
+        decoder.finish()
+
+
+def test_reading_too_little_or_too_much_is_noticed():
+    values, indices = draw(500)
+    data, _ = encode((values, indices, TABLES))
+    for rows in (indices[:-40], np.append(indices, indices)):
+        decoder = SymbolDecoder(data)
+        decoder.pull(rows, TABLES)
+        with pytest.raises(ValueError, match="does not end"):
+            decoder.finish()
+
+
+def test_a_stream_costs_what_its_symbols_are_worth_and_three_bytes():
+    for count in (0, 1, 10, 1000, 50_000):
+        values, indices = draw(count, tables=WIDE)
+        inside = np.abs(values) <= -WIDE.offset[indices]
+        values, indices = values[inside], indices[inside]
+        data, _ = encode((values, indices, WIDE))
+        worth = information(values, indices, WIDE)
+        assert len(data) <= 1.0001 * worth + 3.5
+    values, indices = draw(rans.MANY, tables=WIDE, spread=0.9)
+    inside = np.abs(values) <= -WIDE.offset[indices]
+    values = np.where(inside, values, 0)
+    data, _ = encode((values, indices, WIDE))
+    assert data[0] == 0
+    assert len(data) <= 1.0001 * information(values, indices, WIDE) + 40
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 2.0])
+def test_streams_are_no_longer_than_compressais(spread):
+    ans = pytest.importorskip("compressai.ans")
+    values, indices = draw(50_000, seed=3, spread=spread)
+    data, _ = encode((values, indices, TABLES))
+    theirs = ans.RansEncoder().encode_with_indexes(
+        values.tolist(),
+        indices.tolist(),
+        TABLES.cdf.tolist(),
+        TABLES.length.tolist(),
+        TABLES.offset.tolist(),
+    )
+    assert len(data) <= 1.005 * len(theirs) + 16
+
+
+def test_the_buffer_grows_when_every_symbol_is_the_worst():
+    values = np.full(4000, 2**30, dtype=np.int32)
+    indices = np.zeros(4000, dtype=np.int32)
+    data, _ = encode((values, indices, TABLES))
+    assert len(data) > 8 * 4000
+    decoder = SymbolDecoder(data)
+    assert np.array_equal(decoder.pull(indices, TABLES), values)
+    decoder.finish()
+
+
+def test_one_value_never_needs_more_words_than_the_margin():
+    # The longest code there is, from a state that is always about to overflow.
+    tables = tables_from_pmf([[1.0]], [1], [-(2**30)], 0.0)
+    arrays = (tables.cdf, tables.length, tables.offset)
+    values = np.full(2000, 2**30, dtype=np.int32)
+    rows = np.zeros(2000, dtype=np.int32)
+    states = np.full(1, 2**64 - 1, dtype=np.uint64)
+    words = np.empty(2000 * rans.MARGIN, dtype=np.uint32)
+    left, cursor = 2000, 0
+    while left:
+        before = cursor
+        limit = words[: cursor + rans.MARGIN]
+        now, cursor = rans._encode_block(
+            values[:left], rows[:left], *arrays, states, 0, left, limit, cursor
+        )
+        assert now < left
+        assert cursor - before <= rans.MARGIN
+        left = now
+
+
+def test_garbage_and_truncation_are_refused_and_harm_nothing():
+    generator = np.random.default_rng(5)
+    values, indices = draw(300, seed=4, spread=3.0)
+    data, _ = encode((values, indices, TABLES))
+    streams = [data[:length] for length in range(len(data))]
+    streams += [data + b"\0" * extra for extra in (1, 2, 3, 4, 8)]
+    streams += [generator.bytes(size) for size in range(400)]
+    streams += [b"\0" + generator.bytes(size) for size in range(400)]
+    streams += [bytes([byte]) * size for byte in (0, 255) for size in (1, 9, 33, 333)]
+    for stream in streams:
+        with pytest.raises(ValueError):
+            decoder = SymbolDecoder(stream)
+            decoder.pull(indices, TABLES)
+            decoder.finish()
+
+
+def test_words_behind_a_long_stream_are_noticed(monkeypatch):
+    monkeypatch.setattr(rans, "MANY", 1)
+    values, indices = draw(300)
+    data, _ = encode((values, indices, TABLES))
+    decoder = SymbolDecoder(data + bytes(8))
+    assert np.array_equal(decoder.pull(indices, TABLES), values)
+    with pytest.raises(ValueError, match="8 bytes are left"):
+        decoder.finish()
+
+
+def test_every_flipped_bit_is_noticed():
+    values, indices = draw(100, spread=3.0)
+    data, checksum = encode((values, indices, TABLES))
+    for position in range(8 * len(data)):
+        broken = bytearray(data)
+        broken[position // 8] ^= 1 << position % 8
+        try:
+            decoder = SymbolDecoder(bytes(broken))
+            decoder.pull(indices, TABLES)
+            decoder.finish()
+        except ValueError:
+            continue
+        assert decoder.checksum != checksum
+
+
+@pytest.mark.parametrize(
+    ("values", "indices"),
+    [
+        (np.array([2**30 + 1]), np.array([0])),
+        (np.array([0]), np.array([128])),
+        (np.array([0]), np.array([-1])),
+        (np.array([0.5]), np.array([0])),
+        (np.array([[0]]), np.array([[0]])),
+        (np.array([0, 1]), np.array([0])),
+    ],
+)
+def test_arrays_that_cannot_be_coded_are_refused(values, indices):
+    encoder = SymbolEncoder()
+    with pytest.raises(ValueError):
+        encoder.push(values, indices, TABLES)
+    data, _ = encode()
+    if indices.max() > 127 or indices.min() < 0:
+        with pytest.raises(ValueError, match=r"0\.\.127"):
+            SymbolDecoder(data).pull(indices, TABLES)
+
+
+def test_streams_keep_their_bytes():
+    # Files outlive programs: a change here needs a new version of the container.
+    cdf = np.array([[0, 100, 40000, 65000, 65536], [0, 65535, 65536, 65536, 65536]])
+    tables = CdfTables(cdf, np.array([5, 3]), np.array([-1, 7]))
+    values = np.array([0, 1, -1, 7, -40, 1000, 7, 0, 2**20])
+    indices = np.array([0, 0, 0, 1, 0, 0, 1, 0, 1])
+    assert (
+        encode((values, indices, tables))[0].hex()
+        == "1274cd488c5b5878586df3ff05f1ffffff"
+    )
+    assert encode()[0].hex() == "8000"
+
+
+def read_as_documented(data, indices, tables):
+    """Decode by the words of the module's docstring, with Python's own numbers."""
+    if data[0] == 0:
+        states = [int.from_bytes(data[i : i + 8], "little") for i in range(1, 33, 8)]
+        data = data[33:]
+    else:
+        head = len(data) if len(data) <= 8 else 5 + (len(data) - 5) % 4
+        states = [int.from_bytes(data[:head], "big")]
+        data = data[head:]
+    words = [int.from_bytes(data[i : i + 4], "little") for i in range(0, len(data), 4)]
+    words.reverse()
+
+    def drop(lane, start, frequency):
+        x = states[lane]
+        x = frequency * (x >> 16) + (x & 65535) - start
+        if x < 1 << 32 and words:
+            x = x << 32 | words.pop()
+        states[lane] = x
+
+    def bits(lane, count):
+        value = (states[lane] & 65535) >> (16 - count)
+        drop(lane, value << (16 - count), 1 << (16 - count))
+        return value
+
+    values = []
+    for i, row in enumerate(indices):
+        lane = i % len(states)
+        cdf = tables.cdf[row, : tables.length[row]].tolist()
+        number = sum(entry <= states[lane] & 65535 for entry in cdf) - 1
+        drop(lane, cdf[number], cdf[number + 1] - cdf[number])
+        if number == len(cdf) - 2:
+            size = 0
+            while bits(lane, 1):
+                size += 1
+            distance = 1 << size
+            for at in range(0, size, 16):
+                distance |= bits(lane, min(16, size - at)) << at
+            above = distance % 2 == 1
+            number = number + distance // 2 if above else -(distance // 2)
+        values.append(number + int(tables.offset[row]))
+    return values, set(states), words
+
+
+@pytest.mark.parametrize(("many", "start"), [(rans.MANY, 1 << 15), (1, 1 << 32)])
+def test_streams_are_as_documented(monkeypatch, many, start):
+    monkeypatch.setattr(rans, "MANY", many)
+    values, indices = draw(3000, seed=8, spread=3.0)
+    values[::100] *= 2**20
+    data, _ = encode((values, indices, TABLES))
+    read, states, left = read_as_documented(data, indices, TABLES)
+    assert read == values.tolist()
+    assert states == {start}
+    assert not left
+
+
+def test_importing_entropy_does_not_import_numba():
+    script = (
+        "import sys, lightning_modules.entropy.symbols; print('numba' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", script]
+    printed = subprocess.check_output(command, env=environment, text=True)
+    assert printed.strip() == "False"
+
+
+def test_estimated_bits_are_the_bytes_of_the_stream():
+    values, indices = draw(50_000, seed=6, tables=WIDE)
+    estimate = gaussian_bits(
+        torch.from_numpy(values).float(), torch.from_numpy(SCALES[indices]).float()
+    )
+    data, _ = encode((values, indices, WIDE))
+    assert 8 * len(data) == pytest.approx(estimate.sum().item(), rel=0.002, abs=64)

@@ -1,0 +1,139 @@
+"""VideoVAE's streams: what packets say, groups side by side, lost and damaged ones."""
+
+import pytest
+import torch
+
+from lightning_modules.packets import DesyncError, Packet
+from lightning_modules.video_vae.packets import Head
+from video_vae_samples import SIZE, coded, decoded, lively, scene
+
+
+@pytest.fixture
+def codec():
+    return lively()
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 14])
+def test_any_number_of_groups_side_by_side_gives_the_same_bits(codec, count):
+    frames = scene(count)
+    packets, own = coded(codec, frames)
+    for batch in (2, 4):
+        codec.configure(gop_batch=batch)
+        again, same = coded(codec, frames)
+        assert again == packets
+        assert torch.equal(same, own)
+        assert torch.equal(decoded(codec, packets), own)
+
+
+def test_a_stream_says_itself_whether_groups_overlap(codec):
+    packets, own = coded(codec, scene(9))
+    codec.configure(gop_overlap=False)
+    assert torch.equal(decoded(codec, packets), own)
+    packets, apart = coded(codec, scene(9))
+    codec.configure(gop_overlap=True)
+    assert torch.equal(decoded(codec, packets), apart)
+    assert not torch.equal(own, apart)
+
+
+def test_overlap_changes_the_shared_frame_alone():
+    """Both groups code the same frames here; only one shows a mean."""
+    codec = lively()
+    frames = scene(6)
+    _, own = coded(codec, frames)
+    copies = [coded(codec, part)[1] for part in (frames[:5], frames[4:])]
+    assert torch.equal(own[:4], copies[0][:4])
+    assert torch.equal(own[5:], copies[1][1:])
+    mean = (copies[0][4] + copies[1][0]) / 2
+    # The copies are clamped already, which the mean of what was decoded is not.
+    inside = ((copies[0][4] - 0.5).abs() < 0.5) & ((copies[1][0] - 0.5).abs() < 0.5)
+    torch.testing.assert_close(own[4][inside], mean[inside])
+    assert inside.any()
+
+
+def test_a_stream_says_itself_how_large_tiles_are(codec):
+    frames = scene(5, 64, 64)
+    whole = list(codec.compress(frames, 0.2))
+    codec.configure(tile=40)
+    packets = list(codec.compress(frames, 0.2, reconstruct=True))
+    assert [p.payload for p in packets] != [p.payload for p in whole]
+    codec.configure(tile=0)
+    shown = torch.stack(list(codec.decompress(packets, 64, 64)))
+    assert torch.equal(shown, packets[0].x_hat)
+
+
+def test_an_intra_period_changes_nothing(codec):
+    assert coded(codec, scene(9), intra_period=3)[0] == coded(codec, scene(9))[0]
+    with pytest.raises(ValueError, match="intra_period is 0"):
+        list(codec.compress(scene(1), 0.2, intra_period=0))
+
+
+def test_real_bytes_are_what_was_estimated(codec):
+    packets = list(codec.compress(scene(9), 0.2, reconstruct=True))
+    for packet in packets:
+        bits = 8 * len(packet.payload)
+        # The head's byte, 16 bits of the coder's state, rounding up to a byte or word.
+        assert abs(bits - packet.estimated_bits) < 0.02 * packet.estimated_bits + 56
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_lost_packet_spoils_its_group_and_the_shared_frames(codec, batch):
+    source = scene(17)
+    packets, own = coded(codec, source)
+    codec.configure(gop_batch=batch)
+    frames = decoded(codec, [packets[0], None, *packets[2:]])
+    assert len(frames) == 17
+    assert torch.equal(frames[:4], own[:4])
+    # The frame that the lost group shares with the one before was decoded there.
+    held = coded(codec, source[:5])[1][4]
+    assert all(torch.equal(frame, held) for frame in frames[4:8])
+    # The next group's own copy, and nothing of the lost one.
+    assert torch.equal(frames[8], coded(codec, source[8:13])[1][0])
+    assert torch.equal(frames[9:], own[9:])
+
+
+def test_a_lost_beginning_is_grey_and_a_lost_end_long_enough(codec):
+    packets, own = coded(codec, scene(9))
+    frames = decoded(codec, [None, packets[1]])
+    assert len(frames) == 9
+    assert (frames[:4] == 0.5).all()
+    assert torch.equal(frames[5:], own[5:])
+    assert len(decoded(codec, [packets[0], None])) == 9
+    codec.configure(gop_overlap=False)
+    packets, _ = coded(codec, scene(10))
+    assert len(decoded(codec, [packets[0], None])) == 10
+
+
+def test_frames_before_damage_are_shown_however_many_groups_run(codec):
+    packets, own = coded(codec, scene(17))
+    bad = Packet(packets[2].payload, packets[2].frames, packets[2].checksum ^ 1)
+    codec.configure(gop_batch=4)
+    frames = codec.decompress([*packets[:2], bad, packets[3]], *SIZE)
+    shown = []
+    with pytest.raises(DesyncError, match="checksum"):
+        for frame in frames:
+            shown.append(frame)
+    assert torch.equal(torch.stack(shown), own[:8])
+
+
+@pytest.mark.parametrize(
+    ("payload", "frames", "message"),
+    [
+        (b"", 1, "no whole head"),
+        (b"\x41\x00", 1, "no whole head"),
+        (b"\x01\x00", 6, "5 coded frames cannot complete 6"),
+        (b"\x01\x00", 0, "cannot complete 0"),
+        (b"\x01", 5, "cannot be read"),
+    ],
+)
+def test_a_packet_that_is_none_is_refused(codec, payload, frames, message):
+    with pytest.raises(DesyncError, match=message):
+        list(codec.decompress([Packet(payload, frames, 0)], *SIZE))
+
+
+def test_the_checksum_covers_the_head(codec):
+    packets, _ = coded(codec, scene(6))
+    payload = bytes([packets[1].payload[0] ^ 128, *packets[1].payload[1:]])
+    assert Head.read(packets[1]).blends
+    changed = Packet(payload, packets[1].frames, packets[1].checksum)
+    with pytest.raises(DesyncError, match="checksum"):
+        list(codec.decompress([packets[0], changed], *SIZE))
