@@ -5,6 +5,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from experiments.metric_table import METRICS
@@ -257,17 +258,21 @@ class Comparison:
     scales: int | None = None
     fixed: tuple[QualityAt, ...] = ()
 
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str, str, str | None, str | None], Row]:
+        return {(r.codec, r.metric, r.kind, r.set, r.sequence): r for r in self.rows}
+
     def row(
         self,
         codec: str,
         metric: str,
         kind: RowKind,
         set: str | None,
-        sequence: str = "",
+        sequence: str | None = None,
     ) -> Row | None:
         """Return the row with these keys, or ``None``."""
-        wanted = (codec, metric, kind, set, sequence or None)
-        for row in self.rows:
-            if (row.codec, row.metric, row.kind, row.set, row.sequence) == wanted:
-                return row
-        return None
+        return self._rows.get((codec, metric, kind, set, sequence))
+
+    def headline_row(self, codec: str, metric: str, set: str | None) -> Row | None:
+        """Return a metric's headline of a set, or of all sets if ``None``."""
+        return self.row(codec, metric, headline_kind(metric, set), set)
