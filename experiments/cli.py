@@ -75,6 +75,7 @@ def option(
     metavar: str | None = None,
     read: Callable[[str], Any] | None = None,
     nargs: str | None = None,
+    choices: Iterable[str] | None = None,
     positional: bool = False,
     one_of: str | None = None,
     needed: bool = False,
@@ -87,12 +88,13 @@ def option(
         metavar: Placeholder of its value in the help.
         read: Turns text into a value where the field's type does not.
         nargs: As argparse has it, where the field's type does not say it.
+        choices: The values that it can have, where the field's type does not say them.
         positional: Whether it is given by its place, without its name.
         one_of: Name of a group of options of which only one can be given.
         needed: Whether one of that group must be given.
         shows: Makes a text; giving the option prints it and ends the command.
     """
-    told = {"metavar": metavar, "type": read, "nargs": nargs}
+    told = {"metavar": metavar, "type": read, "nargs": nargs, "choices": choices}
     place = {"positional": positional, "one_of": one_of, "needed": needed}
     return field(default=default, metadata={"told": told, "shows": shows, **place})
 

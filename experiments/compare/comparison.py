@@ -128,6 +128,10 @@ class Delta:
     overlap: float | None = None
     interval: tuple[float, float] | None = None
 
+    def numbers(self) -> list[float | None]:
+        """Return every number but the interval."""
+        return [self.value, self.low, self.high, self.overlap]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -154,6 +158,22 @@ class Row:
     rate: Delta
     quality: Delta
     flags: tuple[Flag, ...] = ()
+
+    def numbers(self) -> list[float | None]:
+        """Return what :data:`BD_NUMBERS` names."""
+        return [*self.rate.numbers(), *self.quality.numbers()]
+
+    def caveats(self) -> str:
+        """Return all flags as one text."""
+        return "; ".join(f"{flag.kind}: {flag.text}" for flag in self.flags)
+
+
+BD_NUMBERS = [
+    f"bd_{what}_{part}"
+    for what in ("rate", "quality")
+    for part in ("value", "low", "high", "overlap")
+]
+"""Names of a row's numbers in tables for machines."""
 
 
 @dataclass(frozen=True)

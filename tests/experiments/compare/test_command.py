@@ -27,15 +27,13 @@ def run(capsys, *arguments):
 @pytest.fixture
 def report(monkeypatch):
     """Stand in for the report, which has tests of its own."""
-    import experiments.compare.report.write
-
     calls = []
 
     def write_report(comparison, results, output):
         calls.append((comparison, results, output))
         return [output / "report.md"]
 
-    monkeypatch.setattr(experiments.compare.report.write, "write_report", write_report)
+    monkeypatch.setattr("experiments.compare.command.write_report", write_report)
     return calls
 
 
