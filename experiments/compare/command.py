@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from callbacks.metrics.table import METRICS
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli import check_folder, option, parse, run_command
 from experiments.compare.assemble import compare_results
@@ -14,7 +15,6 @@ from experiments.compare.report.write import write_report
 from experiments.compare.terminal import print_comparison, print_tables
 from experiments.results.joining import join_results
 from experiments.results.load import load_any
-from experiments.results.result import METRICS
 
 EPILOG = """\
 examples:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import FLAGS, Comparison, Row, RowKind
 from experiments.compare.papers.tables import load_tables
 from experiments.compare.protocol_check import describe
@@ -13,7 +14,6 @@ from experiments.drawing.tables import (
     print_table,
     words,
 )
-from experiments.results.result import METRICS
 
 MARKS = dict(zip(FLAGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
 """The letter after a number that stands for each kind of flag."""

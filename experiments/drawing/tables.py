@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from experiments.results.result import METRICS
+from callbacks.metrics.table import METRICS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,8 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callbacks.metrics.table import METRICS
 from experiments.results.joining import merge
-from experiments.results.result import METRICS, Point, Pool, Result, ResultError
+from experiments.results.result import Point, Pool, Result, ResultError
 
 if TYPE_CHECKING:
     from datamodules.sequences.files import VideoSequence

@@ -48,7 +48,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
-from experiments.metric_table import METRICS as METRICS
+from callbacks.metrics.table import METRICS
 from experiments.results.typed_json import (
     STRICT,
     FileKind,

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Difference
 from experiments.compare.protocol_check import EXPLANATIONS, NOT_STATED, describe
 from experiments.drawing.tables import Table, metric_name, numbers, words
-from experiments.results.result import METRICS, Protocol, Result
+from experiments.results.result import Protocol, Result
 
 MIB = 1 << 20
 

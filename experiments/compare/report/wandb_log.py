@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import (
     BD_NUMBERS,
     ROW_KINDS,
@@ -23,7 +24,7 @@ from experiments.fit.tracking import (
     read_metrics,
     sync_hint,
 )
-from experiments.results.result import METRICS, Result
+from experiments.results.result import Result
 
 if TYPE_CHECKING:
     import wandb
