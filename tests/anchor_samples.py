@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from experiments.anchor.base import make_coder
+from experiments.anchor.coders import make_coder
 from experiments.anchor.settings import codec_names, load_preset, load_presets
 
 FRAMES = 8

@@ -9,8 +9,8 @@ from typing import Any
 
 from experiments.anchor.settings import codec_names, load_preset, load_presets
 from experiments.cli import run_command
+from experiments.evaluate.job import Rate
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
-from experiments.evaluate.parts import Rate
 
 EPILOG = """\
 examples:
@@ -117,7 +117,7 @@ def anchor(options: argparse.Namespace) -> int:
     Raises:
         ValueError: An option, a file or the encoder is wrong.
     """
-    from experiments.anchor.base import make_coder
+    from experiments.anchor.coders import make_coder
 
     preset = load_preset(options.codec, options.preset)
     knob = "qp" if options.qp else "crf"

@@ -86,6 +86,15 @@ class WorkerProcess:
         self.close()
 
 
+def prepare_process(threads: int, gpu: int) -> None:
+    """Set up a process that codes: threads, and which of several GPUs it takes."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(gpu % torch.cuda.device_count())
+
+
 def _serve(
     pipe: "Connection[Any, Any]", start: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:

@@ -10,9 +10,9 @@ from experiments.bitstreams.coding_mode import choose_device
 from experiments.bitstreams.files import add_unit_options, unit_options
 from experiments.bitstreams.rate_search import check_target
 from experiments.cli import add_device_options, run_command
+from experiments.evaluate.job import Rate
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
 from experiments.evaluate.learned import LearnedCoder
-from experiments.evaluate.parts import Rate
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec

@@ -21,7 +21,7 @@ from experiments.evaluate.coder import Settings
 from lightning_modules.perceptual import UnavailableMetricError
 
 if TYPE_CHECKING:
-    from experiments.evaluate.parts import Job
+    from experiments.evaluate.job import Job
 
 
 class SampleFeatures:

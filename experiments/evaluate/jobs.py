@@ -19,12 +19,14 @@ from callbacks.metrics.table import (
     pooled_names,
 )
 from datamodules.sequences import SEQUENCES
-from experiments.bitstreams.processes import WorkerProcess
+from experiments.bitstreams.processes import WorkerProcess, prepare_process
 from experiments.cli import check_folder
 from experiments.evaluate.assessment import measure
 from experiments.evaluate.coder import Coder, Settings
-from experiments.evaluate.parts import Job, Parts, Rate, check_sources
+from experiments.evaluate.job import Job, Rate
+from experiments.evaluate.parts import Parts, check_sources
 from experiments.evaluate.show import print_result
+from experiments.results.joining import merge
 from experiments.results.result import Result
 
 PICTURES = (0, 31)
@@ -228,7 +230,7 @@ def measure_all(
             file=sys.stderr,
         )
         return 130
-    result = parts.finish(jobs, alone=world == 1)
+    result = _finish(parts, jobs, alone=world == 1)
     if result is None:
         print("other processes still work; the last one writes the result")
         return 0
@@ -325,13 +327,38 @@ def _outcomes(
             process.close()
 
 
-def prepare_process(threads: int, gpu: int) -> None:
-    """Set up a process that codes: threads, and which of several GPUs it takes."""
-    import torch
+def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
+    """Write the whole file if every job is done; return it, or None.
 
-    torch.set_num_threads(threads)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(gpu % torch.cuda.device_count())
+    Args:
+        parts: Where the jobs' results are.
+        jobs: All of the command.
+        alone: Whether no other process does some of them.
+
+    Raises:
+        ValueError: A job is not done, and nobody else does it.
+    """
+    # It imports SciPy.
+    from experiments.evaluate.pools import make_pools
+
+    found = parts.read()
+    result = merge(parts.empty, list(found.values()))
+    undone = [job for job in jobs if not job.done_in(result)]
+    if undone and alone:
+        raise ValueError(
+            f"{undone[0].label} was measured, but what {parts.folder} holds lacks it "
+            f"({len(undone)} of {len(jobs)} points): another command has removed it; "
+            "the same command again measures what is missing"
+        )
+    if undone:
+        return None
+    try:
+        result.pools = make_pools(result, jobs, parts.folder)
+    except FileNotFoundError:
+        # Another process has just written the whole and removed the parts.
+        return _finish(parts, jobs, alone=alone)
+    parts.finish(result, found, jobs)
+    return result
 
 
 def _prepare_worker(threads: int, gpu: int) -> None:

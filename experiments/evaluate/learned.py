@@ -10,9 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
-from experiments.bitstreams.processes import WorkerProcess
+from experiments.bitstreams.processes import WorkerProcess, prepare_process
 from experiments.evaluate.coder import Coder, Cost
-from experiments.evaluate.jobs import prepare_process
 
 if TYPE_CHECKING:
     import torch

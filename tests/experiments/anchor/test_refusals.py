@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from anchor_samples import PYAV, code, coder_of
-from experiments.anchor.base import make_coder
+from experiments.anchor.coders import make_coder
 from experiments.anchor.command import main
 from experiments.anchor.settings import load_preset
 

@@ -18,16 +18,17 @@ from datamodules.sequences.content import examine
 from datamodules.sequences.files import VideoSequence, source_kind
 from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs as evaluation
-from experiments.evaluate.assessment import Gallery
 from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.features import SampleFeatures
+from experiments.evaluate.gallery import Gallery
+from experiments.evaluate.job import Job, Rate
 from experiments.evaluate.jobs import (
     add_shared_options,
     measure_all,
     rank_and_world,
     settings_of,
 )
-from experiments.evaluate.parts import Job, Parts, Rate, check_sources
+from experiments.evaluate.parts import Parts, check_sources
 from experiments.results.result import Protocol, Result, SequenceResult
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 2

@@ -15,8 +15,8 @@ from experiments.compare.command import main as compare
 from experiments.evaluate import assessment as measurement
 from experiments.evaluate import jobs as evaluation
 from experiments.evaluate.coder import Coder, Cost
+from experiments.evaluate.job import Job, Rate
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
-from experiments.evaluate.parts import Job, Rate
 from experiments.evaluate.pools import make_pools
 from experiments.results.result import Point, Protocol, Result, SequenceResult
 from lightning_modules.perceptual import UnavailableMetricError

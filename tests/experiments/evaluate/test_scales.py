@@ -9,8 +9,9 @@ import torch
 
 import lightning_modules
 from experiments.bitstreams.files import code_video
+from experiments.evaluate.job import Job, Rate
 from experiments.evaluate.learned import LearnedCoder, decode_stream
-from experiments.evaluate.parts import Job, Rate, merge
+from experiments.results.joining import merge
 from experiments.results.result import Point, Result
 from progressive_samples import (
     FRAMES,
