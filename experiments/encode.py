@@ -20,9 +20,8 @@ from experiments.bitstreams.coding_mode import (
 )
 from experiments.bitstreams.files import Coded, code_video
 from experiments.bitstreams.options import (
+    CodecOptions,
     DeviceOptions,
-    EncoderUnitOptions,
-    PipelineOption,
     RawVideoOptions,
 )
 from experiments.cli import check_paths, option, parse, run_command, track
@@ -50,7 +49,7 @@ threads and kernels.
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeOptions(RawVideoOptions, PipelineOption, EncoderUnitOptions, DeviceOptions):
+class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
     """Code a video with a trained codec into a bitstream file.
 
     Attributes:
@@ -121,7 +120,7 @@ def encode(options: EncodeOptions) -> None:
         codec = load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
         )
-        codec.configure(**options.coding())
+        codec.configure(**options.coding)
         header_at = partial(
             StreamHeader,
             codec=type(codec).__name__,

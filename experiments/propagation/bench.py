@@ -8,7 +8,8 @@ from torch import Tensor
 
 from datamodules.sequences.files import VideoSequence, read_codes
 from datamodules.yuv import dequantise, planes_to_rgb
-from lightning_modules.codec import Packet, RateKnob, VideoCodec
+from lightning_modules.codec import RateKnob, VideoCodec
+from lightning_modules.packets import Packet
 from lightning_modules.psnr import psnr_8_bit
 
 

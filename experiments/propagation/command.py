@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from datamodules.sequences import SEQUENCES
-from experiments.bitstreams.files import add_unit_options
-from experiments.cli import add_device_options, run_command
+from experiments.cli import add_device_options, add_given, run_command
 from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
+from lightning_modules import coding_options
 
 EPILOG = """\
 tests, each with real bitstreams that are decoded:
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="do the sweep, at so many rates (default: only if --tests says so, at 65)",
     )
-    add_unit_options(parser, encodes=True)
+    add_given(parser, coding_options())
     add_device_options(parser)
     return parser
 

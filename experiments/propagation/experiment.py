@@ -12,7 +12,7 @@ import torch
 from datamodules.sequences.files import VideoSequence, read_codes, source_kind
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
-from experiments.bitstreams.files import unit_options
+from experiments.cli import take_given
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
 from experiments.propagation.drift import (
@@ -25,7 +25,7 @@ from experiments.propagation.drift import (
 from experiments.propagation.findings import Finding, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.results.version import versions
-from lightning_modules import load_codec
+from lightning_modules import coding_options, load_codec
 from lightning_modules.codec import RateKnob, VideoCodec
 
 POSITIONS = (1, 2, 4, 8, 16, 32, 64, 96)
@@ -215,7 +215,7 @@ def _load(options: argparse.Namespace, device: torch.device) -> VideoCodec:
     codec = load_codec(
         options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
     )
-    codec.configure(**unit_options(options))
+    codec.configure(**take_given(vars(options), coding_options()))
     return codec
 
 

@@ -23,12 +23,10 @@ from experiments.stream.link import Player, UdpLink, load_once
 from experiments.stream.plan import Plan, make_plan
 from experiments.stream.runs import Run
 from experiments.stream.session import (
-    ScalableCodec,
     SentUnit,
     Shown,
     deliver,
     measure,
-    packets_per_unit,
     send_units,
     show,
 )
@@ -60,13 +58,13 @@ class Experiment:
         self._codec = load_once(checkpoint, self._device.type, options.dtype)
         self._codec.rate_knob.check(options.rate)
         self.name = type(self._codec).__name__.removesuffix("Codec")
-        self._scales = packets_per_unit(self._codec)
+        self._codec.check_losses()
+        self._scales = self._codec.scales
         self.plan: Plan = make_plan(
             options,
             self.name,
             self._scales,
-            self._codec.architecture,
-            can_resync=isinstance(self._codec, ScalableCodec),
+            can_resync=self._codec.can_resync,
             units_apart=bool(self._codec.boundaries(2 * self._codec.frames_per_unit)),
         )
         self.notes = list(self.plan.notes)

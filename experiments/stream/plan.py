@@ -1,14 +1,10 @@
 """The options of ``stream``, checked: what is lost, and what the encoder hears."""
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from experiments.stream.channel import Losses
 from experiments.stream.datagrams import check_limit
-
-SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
 
 LONGEST_TIMEOUT = 86400
 """Seconds: a day. Clocks and sockets know no infinity."""
@@ -38,7 +34,6 @@ def make_plan(
     options: argparse.Namespace,
     name: str,
     scales: int,
-    architecture: Mapping[str, Any],
     *,
     can_resync: bool,
     units_apart: bool,
@@ -49,19 +44,12 @@ def make_plan(
         options: Of ``experiments.stream``.
         name: Of the codec.
         scales: Packets that it makes of a unit.
-        architecture: Its arguments.
         can_resync: Whether it codes scales anew when it is told of a loss.
         units_apart: Whether no unit refers to another.
 
     Raises:
-        ValueError: An option is out of range, or the codec cannot survive a loss.
+        ValueError: An option is out of range.
     """
-    if architecture.get("auxiliary"):
-        raise ValueError(
-            f"this {name} has an auxiliary path: from the frame after a lost packet on "
-            "none of its scales can be decoded. Use a model trained without it "
-            f"(auxiliary: false, as in {SAFE_CONFIG})"
-        )
     protected = _protected(options.protect, scales)
     losses = _losses(options, scales, protected)
     delays: list[int | None] = list(dict.fromkeys(options.echo_delay))
