@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.evaluate.coder import Settings
 from experiments.evaluate.job import Job
+from experiments.evaluate.options import JobOptions
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes, Colour, Planes
@@ -14,9 +14,8 @@ class Gallery:
     """Keeps chosen frames as PNG, source and decoded.
 
     Args:
-        output: The result file.
         job: What is coded.
-        settings: Which frames are kept.
+        options: Which frames are kept, and beside which result file.
         scales: How many were decoded; None for all.
 
     Attributes:
@@ -25,14 +24,14 @@ class Gallery:
     """
 
     def __init__(
-        self, output: Path, job: Job, settings: Settings, scales: int | None = None
+        self, job: Job, options: JobOptions, scales: int | None = None
     ) -> None:
         self.source: dict[str, str] = {}
         self.decoded: dict[str, str] = {}
-        self._root = output.parent
-        self._colour = settings.colour
-        self._wanted = settings.pictures
-        self._folder = output.with_suffix(".frames") / job.stem
+        self._root = options.output.parent
+        self._colour = options.colour
+        self._wanted = options.pictures
+        self._folder = options.output.with_suffix(".frames") / job.stem
         value = job.rate.value
         # Short, unless that would be another rate.
         shown = f"{value:g}" if float(f"{value:g}") == value else repr(value)
