@@ -12,8 +12,8 @@ from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job
 from experiments.evaluate.options import JobOptions
+from experiments.results.origin import versions
 from experiments.results.result import Point, Result, SequenceResult
-from experiments.results.version import versions
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes, Planes

@@ -101,11 +101,13 @@ def _needed_metrics(options: JobOptions) -> tuple[str, ...]:
 
     A point that lacks one of them, because it was measured without, is measured again.
     """
-    kinds = {METRICS[name].pooled for name in options.metric_names} - {""}
     # Metrics of the same samples are pooled together, or not at all.
-    first = [pooled_names(kind)[0] for kind in kinds]
-    names = [n for n in options.metric_names if METRICS[n].per_frame or n in first]
-    return tuple(name for name in names if METRICS[name].lacks() is None)
+    return tuple(
+        name
+        for name in options.metric_names
+        if METRICS[name].per_frame or name in pooled_names(METRICS[name].pooled)[:1]
+        if METRICS[name].lacks() is None
+    )
 
 
 def _work(jobs: Sequence[Job], coder: Coder, options: JobOptions, parts: Parts) -> None:
