@@ -1,7 +1,9 @@
 """House rules on imports and files, read from the syntax trees."""
 
 import ast
+import re
 from pathlib import Path
+from tokenize import NAME, tokenize
 
 import pytest
 
@@ -75,6 +77,19 @@ def test_imports_go_the_right_way(path):
 )
 def test_a_wrong_import_is_seen(name, source):
     assert violations(name, source) != []
+
+
+def test_no_command_knows_a_codec():
+    """Help and docstrings may have examples; code has the contract."""
+    folders = [p.parent.name for p in ROOT.glob("lightning_modules/*/codec.py")]
+    names = "|".join([*folders, *(folder.replace("_", "") for folder in folders)])
+    named = {}
+    for path in FILES:
+        if path.is_relative_to(ROOT / "experiments"):
+            with path.open("rb") as file:
+                words = [t.string for t in tokenize(file.readline) if t.type == NAME]
+            named[path.name] = [w for w in words if re.search(names, w, re.IGNORECASE)]
+    assert {name: words for name, words in named.items() if words} == {}
 
 
 def test_no_file_is_longer_than_500_lines():

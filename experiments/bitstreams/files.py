@@ -81,7 +81,7 @@ def code_video(
     from lightning_modules.packets import check_finite
 
     reconstruct = reconstruct or sink is not None
-    clock = CodingClock(_device_of(codec))
+    clock = CodingClock(codec.devices[0])
     unit_bits: list[int] = []
     shares: list[list[float]] = []
     estimates: list[float | None] = []
@@ -207,7 +207,7 @@ class StreamDecoder:
         self._hashing = hashing
         self._scales = scales
         self._digest = hashlib.sha256()
-        self._clock = CodingClock(_device_of(codec))
+        self._clock = CodingClock(codec.devices[0])
 
     def __iter__(self) -> Iterator["Tensor"]:
         """Give frames (3, H, W), RGB in [0, 1].
@@ -261,11 +261,3 @@ def _parts(name: str, clock: "CodingClock") -> dict[str, float]:
         f"{name}_network": clock.seconds - clock.entropy_seconds,
         f"{name}_entropy": clock.entropy_seconds,
     }
-
-
-def _device_of(codec: "VideoCodec") -> "torch.device":
-    """Return where a codec's networks run."""
-    import torch
-
-    parameter = next(codec.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

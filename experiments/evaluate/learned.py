@@ -121,7 +121,7 @@ class LearnedCoder(Coder):
 
         path = folder / STREAM
         codec = self.codec
-        device = next(codec.parameters()).device
+        device = codec.devices[0]
         peak_memory(device)
         with coding_mode(device):
             coded = code_video(
@@ -168,7 +168,7 @@ class LearnedCoder(Coder):
 
         path = folder / STREAM
         codec = self.codec
-        device = next(codec.parameters()).device
+        device = codec.devices[0]
         with open_stream(path) as reader, coding_mode(device):
             decoder = StreamDecoder(codec, reader, scales=scales)
             for frame in decoder:
@@ -235,7 +235,7 @@ class LearnedCoder(Coder):
             )
             return 8 * coded.nbytes / (pixels * len(coded.frame_bits))
 
-        with coding_mode(next(codec.parameters()).device):
+        with coding_mode(codec.devices[0]):
             search = search_rate(encode, codec.rate_knob, target_bpp)
         if not search.met:
             print(
