@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from callbacks.metrics.table import METRICS
+from experiments.compare.bd import qualities_at
 from experiments.compare.comparison import (
     Comparison,
     Method,
@@ -10,7 +11,6 @@ from experiments.compare.comparison import (
     Row,
     headline_kind,
 )
-from experiments.compare.fixed_rates import qualities_at
 from experiments.compare.papers.tables import published
 from experiments.compare.protocol_check import (
     check_allowed,
