@@ -118,11 +118,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def build_codec(configs: Sequence[str]) -> "VideoCodec":
     """Return the network that the configuration files describe, untrained."""
-    from experiments.fit.options import build_parser
+    from experiments.fit.options import build_parser, instantiate
 
     parser = build_parser("python -m experiments.profile", "")
     config = parser.parse_args([f"--config={path}" for path in configs])
-    codec: VideoCodec = parser.instantiate(config).model.codec
+    codec: VideoCodec = instantiate(parser, config).model.codec
     return codec
 
 
