@@ -12,9 +12,9 @@ from torch import Tensor
 from lightning_modules.codec import RateKnob, Schedule, as_shown, pad_to_multiple
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.packets import Head, pack, round_lmbda, unpack
-from lightning_modules.dhvc.ports import EncodePort, EstimatePort, SilentPort
 from lightning_modules.dhvc.reception import Decodable, decodable_frames
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
+from lightning_modules.entropy.ports import EncodePort, EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import Packet, Received
@@ -29,11 +29,14 @@ class FrameCoder:
     Args:
         network: Its transforms.
         rate_knob: Which lambdas are possible.
-        tables: Of ``SIGMA_LEVELS``.
+        tables: The codec's.
     """
 
     def __init__(
-        self, network: DHVCNetwork, rate_knob: RateKnob, tables: CdfTables
+        self,
+        network: DHVCNetwork,
+        rate_knob: RateKnob,
+        tables: dict[str, CdfTables],
     ) -> None:
         self.network = network
         self.rate_knob = rate_knob
@@ -69,7 +72,7 @@ class FrameCoder:
         bits = []
         for scale, observed in enumerate(self.network.encoder(padded, embedding)):
             first = (number * self.scales + scale) * STREAMS_PER_SCALE
-            port = EstimatePort(seeds, first)
+            port = EstimatePort(seeds, first - 1)
             walk.step(observed, port)
             bits.append(torch.as_tensor(port.bits))
         pixels, state = walk.finish()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_modules.dhvc.ports import DecodePort, EncodePort
+from lightning_modules.entropy.ports import DecodePort, EncodePort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import DesyncError, Packet, read_symbols
 
@@ -88,7 +88,9 @@ def pack(head: Head, port: EncodePort, completes: int, x_hat: Tensor | None) -> 
 
 
 @contextmanager
-def unpack(packet: Packet, head: Head, tables: CdfTables) -> Iterator[DecodePort]:
+def unpack(
+    packet: Packet, head: Head, tables: dict[str, CdfTables]
+) -> Iterator[DecodePort]:
     """Give a port that reads a packet's symbols; check them when it is done.
 
     Args:

@@ -31,6 +31,7 @@ from lightning_modules.dual_domain.design import (
 )
 from lightning_modules.dual_domain.entropy_model import symbol_tables
 from lightning_modules.dual_domain.estimation import (
+    PARTS,
     Clip,
     Objective,
     code_frames,
@@ -50,7 +51,7 @@ from lightning_modules.dual_domain.options import (
     Numeric,
 )
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
-from lightning_modules.dual_domain.ports import PARTS, EstimatePort, SilentPort
+from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import Packet, Received
 
@@ -303,7 +304,7 @@ class DualDomainCodec(VideoCodec):
         content = network.transform(padded)
         if network.steps_by_hyper:
             target = network.analyse(padded, quality)
-            port = EstimatePort(self.options.quantiser)
+            port = EstimatePort(None)
             shape = latent_shape(padded)
             content = network.code(target, (), None, quality, shape, port).hyper
         steps = network.encoder_steps

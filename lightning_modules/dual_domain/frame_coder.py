@@ -154,7 +154,7 @@ class FrameCoder:
         state: State,
         estimate: bool,
     ) -> Attempt:
-        port = EncodePort(self.options.quantiser, self.tables, estimate)
+        port = EncodePort(self.tables, estimate)
         quality, shape = self._quality(value), latent_shape(frame)
         seen = state if mode else ()
         flow = self.exact.code_motion(mode, motion, quality, shape, port)
@@ -192,7 +192,7 @@ class FrameCoder:
         quality = self._quality(head.quality)
         seen = state if head.mode else ()
         with read_symbols(packet, size, packet.payload[:size]) as decoder:
-            port = DecodePort(self.options.quantiser, self.tables, decoder, head.doubts)
+            port = DecodePort(decoder, self.tables, head.doubts)
             flow = self.exact.code_motion(head.mode, None, quality, shape, port)
             coded = self.exact.code(None, seen, flow, quality, shape, port)
         pixels, left = self.exact.finish(coded, seen, flow, quality)

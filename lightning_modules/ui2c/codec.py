@@ -30,7 +30,13 @@ from lightning_modules.codec import (
     pad_frames,
     pad_to_multiple,
 )
-from lightning_modules.entropy.symbols import SymbolEncoder
+from lightning_modules.entropy.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    Port,
+    SilentPort,
+)
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
@@ -40,24 +46,16 @@ from lightning_modules.packets import (
     check_finite,
     read_symbols,
 )
-from lightning_modules.ui2c.entropy_model import y_tables
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
-    HYPER_STRIDE,
     QP_BIAS,
     QP_COUNT,
     SIZES,
+    Y_LEVELS,
     UI2CNetwork,
     Unit,
 )
 from lightning_modules.ui2c.options import CodingOptions
-from lightning_modules.ui2c.ports import (
-    DecodePort,
-    EncodePort,
-    EstimatePort,
-    Port,
-    SilentPort,
-)
 
 LATENT_STRIDE = 16
 STREAMS_PER_UNIT = 8
@@ -135,7 +133,6 @@ class UI2CCodec(VideoCodec):
         self.frames_per_unit = self.start_multiple = frames_per_unit
         self.configure(refresh=refresh)
         self.input_offset = input_offset
-        self.hyper_channels = widths.hyper
         self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
         self.intra = (
             # 368 and 256 at the paper's trunk of 256.
@@ -333,19 +330,13 @@ class UI2CCodec(VideoCodec):
         position = state.position if state is not None else 0
         side = position % len(QP_BIAS)
         side |= (START if state is None else 0) | (REFRESHED if refreshed else 0)
-        encoder = SymbolEncoder()
-        port = EncodePort(
-            encoder,
-            self.tables["y"],
-            self.tables["z_intra" if intra else "z"],
-            estimate=reconstruct,
-        )
+        port = EncodePort(self.tables, estimate=reconstruct)
         padded = frames.shape[-2:]
         state = self._code(frames, padded, qp, side, state, port, reconstruct)
         packet = Packet(
-            payload=bytes([qp, side]) + encoder.finish(),
+            payload=bytes([qp, side]) + port.encoder.finish(),
             frames=shown,
-            checksum=encoder.checksum,
+            checksum=port.encoder.checksum,
         )
         if reconstruct:
             assert state.frames is not None
@@ -413,24 +404,14 @@ class UI2CCodec(VideoCodec):
         elif state is None:
             raise DesyncError("the first unit refers to frames that are not there")
         padded = _padded(height, width)
-        intra = self.intra is not None and bool(side & START)
         with read_symbols(packet, skip=2) as decoder:
-            port = DecodePort(
-                decoder,
-                self.tables["y"],
-                self.tables["z_intra" if intra else "z"],
-                self._z_shape(*padded),
-            )
+            port = DecodePort(decoder, self.tables)
             state = self._code(None, padded, qp, side, state, port, True)
         assert state.frames is not None
         if not 1 <= packet.frames <= state.frames.shape[1]:
             raise DesyncError(f"a unit cannot complete {packet.frames} frames")
         rgb = self._to_rgb(state.frames, height, width)[0, : packet.frames]
         return state, rgb
-
-    def _z_shape(self, height: int, width: int) -> tuple[int, ...]:
-        stride = LATENT_STRIDE * HYPER_STRIDE
-        return 1, self.hyper_channels, -(-height // stride), -(-width // stride)
 
     @property
     def _like(self) -> Tensor:
@@ -443,7 +424,7 @@ class UI2CCodec(VideoCodec):
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""
-        tables = {"y": y_tables(), "z": self.network.z_prior.tables()}
+        tables = {"y": Y_LEVELS.tables(), "z": self.network.z_prior.tables()}
         if self.intra is not None:
             tables["z_intra"] = self.intra.z_prior.tables()
         return tables
@@ -462,7 +443,7 @@ class UI2CCodec(VideoCodec):
         )
         base = torch.zeros(1, dtype=torch.int64, device=self._like.device)
         qps = self._qps(base, base)
-        port = SilentPort(self._z_shape(rows, columns))
+        port = SilentPort()
 
         def encode() -> Unit:
             reference = self.network.refer_to_feature(feature)

@@ -29,12 +29,13 @@ from lightning_modules.codec import (
     pad_frames,
     pad_to_multiple,
 )
+from lightning_modules.entropy.ports import EncodePort, EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import Packet, Received
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.backbones import build_backbone
-from lightning_modules.video_vae.context import channel_groups
+from lightning_modules.video_vae.context import Y_LEVELS, channel_groups
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
 from lightning_modules.video_vae.latent_codec import HYPER_STRIDE, LatentCodec
 from lightning_modules.video_vae.options import CodingOptions
@@ -44,12 +45,6 @@ from lightning_modules.video_vae.packets import (
     Head,
     pack,
     unpack,
-)
-from lightning_modules.video_vae.ports import (
-    Y_LEVELS,
-    EncodePort,
-    EstimatePort,
-    SilentPort,
 )
 from lightning_modules.video_vae.released import released_weights
 from lightning_modules.video_vae.side_by_side import side_by_side
@@ -194,7 +189,7 @@ class VideoVAECodec(VideoCodec):
         for number, gop in enumerate(self._cut(range(count))):
             first = gop.frames[0]
             latent = self._latent(clip[:, first : gop.frames[-1] + 1])
-            port = EstimatePort(no_bits, seeds, number * STREAMS_PER_GOP)
+            port = EstimatePort(seeds, number * STREAMS_PER_GOP, samples=batch)
             if not uncoded:
                 latent = self.latent_codec(latent, port)
             decoded = self.backbone.decode(latent)[..., :height, :width]
@@ -202,7 +197,8 @@ class VideoVAECodec(VideoCodec):
                 at_least_float32(decoded), gop.shown, gop.blends, held
             )
             pixels.append(complete)
-            spent = torch.stack([port.y_bits, port.z_bits]) / gop.shown
+            by_part = [port.parts.get(part, no_bits) for part in ("y", "z")]
+            spent = torch.stack(by_part) / gop.shown
             bits.append(spent[..., None].expand(-1, -1, gop.shown))
         x_hat = torch.cat(pixels, dim=1)
         y_bits, z_bits = torch.cat(bits, dim=-1)

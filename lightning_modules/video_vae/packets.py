@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lightning_modules.entropy.ports import DecodePort, EncodePort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import DesyncError, Packet, read_symbols
 from lightning_modules.video_vae.backbone import TIME_STRIDE
-from lightning_modules.video_vae.ports import DecodePort, EncodePort
 
 STEPS, TILED, BLENDS = 63, 64, 128
 MAX_FRAMES = TIME_STRIDE * STEPS + 1
