@@ -348,9 +348,10 @@ class VideoCodec(nn.Module, ABC):
         return None
 
     @property
-    def devices(self) -> "list[torch.device]":
+    def devices(self) -> list[torch.device]:
         """Where it computes, one entry for each of its workers."""
-        return [next(self.parameters()).device]
+        parameter = next(self.parameters(), None)
+        return [torch.device("cpu") if parameter is None else parameter.device]
 
     @property
     def cycle(self) -> int:
