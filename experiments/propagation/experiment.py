@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
@@ -24,9 +23,9 @@ from experiments.propagation.drift import (
 )
 from experiments.propagation.findings import Finding, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
-from experiments.results.version import versions
+from experiments.results.origin import codec_name, describe, versions
 from lightning_modules import coding_options, load_codec
-from lightning_modules.codec import RateKnob, VideoCodec
+from lightning_modules.codec import VideoCodec
 
 POSITIONS = (1, 2, 4, 8, 16, 32, 64, 96)
 
@@ -79,7 +78,7 @@ class Experiment:
         self._options = options
         self._device = choose_device(options.device)
         self._codec = _load(options, self._device)
-        self.name = options.name or _short_name(self._codec)
+        self.name = options.name or codec_name(self._codec)
         found = find_sequences(options.sequences)
         grid = Grid.of(self._codec)
         limit = options.max_frames
@@ -177,9 +176,15 @@ class Experiment:
             if mean.test == "sweep":
                 whole = of_sweep(mean.series["rate"], mean.series["bpp"])
                 mean.values["violations_of_mean"] = whole["violations"]
+        grid = Grid.of(self._codec)
         return Report(
             self.name,
-            _describe(self._codec),
+            {
+                **describe(self._codec),
+                "rate_range": [self._codec.rate_knob.low, self._codec.rate_knob.high],
+                "unit": grid.unit,
+                "cycle": grid.cycle,
+            },
             json.loads(json.dumps(asdict(self.plan))),
             {
                 **versions(),
@@ -240,25 +245,6 @@ def _check_positions(wanted: Sequence[int], grid: Grid, frames: int) -> None:
             f"codec, and the shortest sequence gives {frames}: leave it out, or raise "
             "--max_frames if there are more"
         )
-
-
-def _describe(codec: VideoCodec) -> dict[str, Any]:
-    knob: RateKnob = codec.rate_knob
-    grid = Grid.of(codec)
-    return {
-        "name": _short_name(codec),
-        "fingerprint": codec.fingerprint().hex(),
-        # As a file gives it back: tuples are lists.
-        "architecture": json.loads(json.dumps(codec.architecture)),
-        "rate_unit": knob.name,
-        "rate_range": [knob.low, knob.high],
-        "unit": grid.unit,
-        "cycle": grid.cycle,
-    }
-
-
-def _short_name(codec: VideoCodec) -> str:
-    return type(codec).__name__.removesuffix("Codec")
 
 
 def _say(found: Finding) -> str:

@@ -1,7 +1,6 @@
 """Send a video over a lossy channel: ``python -m experiments.stream VIDEO ...``."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from experiments.cli import (
     parse_size,
     run_command,
 )
+from experiments.results.typed_json import FileKind
 from experiments.stream.channel import MODES
 from experiments.stream.plan import LONGEST_TIMEOUT, MOST_SEEDS
 from experiments.stream.runs import curves_of, table
@@ -223,7 +223,6 @@ def stream(options: argparse.Namespace) -> None:
         ValueError: An option is wrong, the codec does not survive losses, or sockets
             stay silent.
     """
-    from datamodules.whole_files import whole_or_nothing
     from experiments.stream.experiment import Experiment
     from experiments.stream.plots import write_plots
 
@@ -231,9 +230,9 @@ def stream(options: argparse.Namespace) -> None:
     with _own_directory(options.output):
         experiment = Experiment(options)
         runs = experiment.run_all()
-        with whole_or_nothing(options.output / "stream.json") as temporary:
-            text = json.dumps(experiment.to_json(runs), indent=1, allow_nan=False)
-            temporary.write_text(text + "\n")
+        FileKind("stream").save(
+            experiment.to_json(runs), options.output / "stream.json"
+        )
         title = f"{options.input.name}, {experiment.name}, rate {options.rate:g}"
         write_plots(runs, title, options.output)
     print(table(curves_of(runs), experiment.height * experiment.width))
