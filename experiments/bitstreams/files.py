@@ -60,7 +60,7 @@ class StreamEncoder:
         self._shares: list[list[float]] = []
         self._estimates: list[float | None] = []
         self._digest = hashlib.sha256()
-        self._clock = CodingClock(_device_of(codec))
+        self._clock = CodingClock(codec.devices[0])
 
     def run(self) -> Self:
         """Code all frames and return itself."""
@@ -231,7 +231,7 @@ class StreamDecoder:
         self._hashing = hashing
         self._scales = scales
         self._digest = hashlib.sha256()
-        self._clock = CodingClock(_device_of(codec))
+        self._clock = CodingClock(codec.devices[0])
 
     def __iter__(self) -> Iterator["Tensor"]:
         """Give frames (3, H, W), RGB in [0, 1].
@@ -285,11 +285,3 @@ def _parts(name: str, clock: "CodingClock") -> dict[str, float]:
         f"{name}_network": clock.seconds - clock.entropy_seconds,
         f"{name}_entropy": clock.entropy_seconds,
     }
-
-
-def _device_of(codec: "VideoCodec") -> "torch.device":
-    """Return where a codec's networks run."""
-    import torch
-
-    parameter = next(codec.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

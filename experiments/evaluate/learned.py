@@ -102,7 +102,7 @@ class LearnedCoder(Coder):
         Raises:
             ValueError: The codec fails.
         """
-        device = next(self.codec.parameters()).device
+        device = self.codec.devices[0]
         peak_memory(device)
         cost = _cost_of(self._encoder(task, reconstruct=True).run())
         cost.peak_memory["encode"] = peak_memory(device)
@@ -218,7 +218,7 @@ class EstimatedCoder(LearnedCoder):
         self, task: Task, cost: Cost, scales: int | None = None
     ) -> "Iterator[Planes]":
         """Give the encoder's reconstruction, and what encoding costs."""
-        device = next(self.codec.parameters()).device
+        device = self.codec.devices[0]
         peak_memory(device)
         encoder = self._encoder(task, reconstruct=True)
         for frame in encoder:

@@ -221,7 +221,7 @@ def timings(
 
     import torch
 
-    device = next(codec.parameters()).device
+    device = codec.devices[0]
     n = codec.frames_per_unit
 
     def synchronise() -> None:
