@@ -12,6 +12,7 @@ from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.bitstreams.files import (
     StreamDecoder,
     StreamEncoder,
+    header_of,
     load_decoder,
     open_stream,
 )
@@ -174,22 +175,10 @@ class LearnedCoder(Coder):
 
     def _encoder(self, task: Task, *, reconstruct: bool = False) -> StreamEncoder:
         from datamodules.yuv import dequantise, planes_to_rgb
-        from lightning_modules.bitstream import StreamHeader
 
-        codec, sequence = self.codec, task.sequence
-        header = StreamHeader(
-            codec=type(codec).__name__,
-            fingerprint=codec.fingerprint(),
-            width=sequence.width,
-            height=sequence.height,
-            fps=sequence.fps,
-            rate=task.rate,
-            dtype=self.dtype,
-            device=self.metric_device,
-        )
         return StreamEncoder(
-            codec,
-            header,
+            self.codec,
+            header_of(self.codec, task.sequence, task.rate, self.dtype),
             (planes_to_rgb(dequantise(c), task.colour) for c in task.codes()),
             task.folder / STREAM,
             intra_period=self.intra_period,
