@@ -11,6 +11,7 @@ what happens while it waits, or while it reads its source, is never counted::
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -73,6 +74,26 @@ class CodingClock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+@contextmanager
+def uncounted(unless: bool = False) -> Iterator[None]:
+    """Leave a block out of the time of the clock that runs, if one does.
+
+    For what an encoder computes only to show its reconstruction.
+
+    Args:
+        unless: Count it all the same.
+    """
+    clock = None if unless else _RUNNING.get()
+    if clock is None:
+        yield
+        return
+    start = clock.now()
+    try:
+        yield
+    finally:
+        clock.seconds -= clock.now() - start
 
 
 _RUNNING: ContextVar[CodingClock | None] = ContextVar("running_clock", default=None)

@@ -143,7 +143,7 @@ class StreamEncoder:
         """``encode``, and its parts ``encode_network`` and ``encode_entropy``.
 
         Without reading frames, writing bytes, hashing, and whatever is done with the
-        reconstruction. That itself is part of the network's.
+        reconstruction, and without that itself where only a viewer needs it.
         """
         return _parts("encode", self._clock)
 
