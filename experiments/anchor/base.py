@@ -90,12 +90,13 @@ class Stopwatch:
         self.seconds += time.perf_counter() - self._start
 
 
+@dataclass
 class AnchorCoder(Coder):
     """Codes with a classical encoder, and decodes the file that it wrote.
 
     Encoders run on one thread: their bytes do not depend on the machine.
 
-    Args:
+    Attributes:
         name: Label of the curve.
         preset: How the encoder is run.
         knob: What sets the rate.
@@ -105,11 +106,10 @@ class AnchorCoder(Coder):
         ValueError: The encoder is not there.
     """
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        self.name = name
-        self.preset = preset
-        self.knob = knob
-        self.intra_period = intra_period
+    name: str
+    preset: Preset
+    knob: str
+    intra_period: int
 
     @abstractmethod
     def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
@@ -140,14 +140,10 @@ class AnchorCoder(Coder):
             "rate_unit": self.knob,
             "pixel_formats": dict(preset.pixel_formats),
             "rate_offset_per_bit_above_8": preset.knobs[self.knob].per_bit,
-            "options": self.options("{rate}"),
+            "options": self._options("{rate}", depth=8),
             "restarts": preset.restarts,
             "padding": "right and bottom, repeated edge, 4:2:0 to even sides",
         }
-
-    def options(self, rate: float | str, depth: int = 8) -> dict[str, str]:
-        """Return the encoder's options at a rate, or at ``{rate}``."""
-        return self.preset.encoder_options(self.knob, rate, self.intra_period, depth)
 
     def encode(self, task: Task) -> Cost:
         """Write a file, and count all of its bytes; see :class:`Coder`.
@@ -209,6 +205,9 @@ class AnchorCoder(Coder):
             raise own.error(f"{given} frames were encoded and {frames} decoded")
         cost.seconds["decode"] = clock.seconds
 
+    def _options(self, rate: float | str, depth: int) -> dict[str, str]:
+        return self.preset.encoder_options(self.knob, rate, self.intra_period, depth)
+
     def _encoder_task(self, task: Task) -> EncoderTask:
         sequence, rate = task.sequence, task.rate
         pixel_format = PIXEL_FORMATS[self.preset.pixel_formats[task.colour]]
@@ -222,5 +221,5 @@ class AnchorCoder(Coder):
             width=width,
             fps=sequence.fps,
             rate=rate,
-            options=self.options(rate, pixel_format.depth),
+            options=self._options(rate, pixel_format.depth),
         )

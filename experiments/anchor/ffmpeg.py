@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,22 +13,21 @@ from datamodules.writing import write_picture
 from datamodules.yuv import Codes
 from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
 from experiments.anchor.pictures import PixelFormat, read_picture
-from experiments.anchor.settings import Preset
 
 COLOUR_TAGS = (
     "-color_range pc -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 ).split()
 
 
+@dataclass
 class FFmpegCoder(AnchorCoder):
     """Encodes and decodes in two FFmpeg processes, frames through a pipe.
 
     Seconds are those that the program lets us wait, so start and pipe are in them.
     """
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        super().__init__(name, preset, knob, intra_period)
-        encoder = preset.run["encoder"]
+    def __post_init__(self) -> None:
+        encoder = self.preset.run["encoder"]
         listed = _output(["-hide_banner", "-encoders"])
         if encoder not in listed.split():
             raise ValueError(f"{find_ffmpeg()} has no {encoder}: {INSTALL}")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +13,6 @@ import numpy.typing as npt
 from datamodules.yuv import Codes
 from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
 from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat
-from experiments.anchor.settings import Preset
 
 if TYPE_CHECKING:
     import av
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     VideoPacket: TypeAlias = Packet[VideoStream]
 
 
+@dataclass
 class PyAVCoder(AnchorCoder):
     """Encodes and decodes within this process; the decoder only sees the file."""
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        super().__init__(name, preset, knob, intra_period)
+    def __post_init__(self) -> None:
         import av
 
-        encoder = preset.run["encoder"]
+        encoder = self.preset.run["encoder"]
         try:
             known = av.Codec(encoder, "w").video_formats or []
         except av.codec.codec.UnknownCodecError:
@@ -37,7 +37,7 @@ class PyAVCoder(AnchorCoder):
                 f"this PyAV ({av.__version__}) was built without {encoder}: use the "
                 "wheel of PyPI, pip install --force-reinstall av"
             ) from None
-        missing = set(preset.pixel_formats.values()) - {f.name for f in known}
+        missing = set(self.preset.pixel_formats.values()) - {f.name for f in known}
         if missing:
             raise ValueError(
                 f"{encoder} of this PyAV ({av.__version__}) has no {sorted(missing)}"

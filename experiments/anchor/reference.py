@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +17,30 @@ from experiments.anchor.pictures import (
     PixelFormat,
     read_picture,
 )
-from experiments.anchor.settings import Preset
 
 
+@dataclass
 class ReferenceCoder(AnchorCoder):
     """Runs an encoder program on a raw file with the command line of its settings.
 
-    Args:
-        name: Label of the curve.
-        preset: How it is run.
-        knob: What sets the rate.
-        intra_period: Frames from one intra frame to the next, -1 for the first only.
+    Attributes:
         binary: The encoder.
         decoder: The decoder; without it the encoder's own reconstruction is measured,
             and the description says so.
         config: The encoder's configuration file.
 
     Raises:
-        ValueError: A program or the configuration is not named, or not there.
+        ValueError: A program cannot be run.
     """
 
-    def __init__(
-        self,
-        name: str,
-        preset: Preset,
-        knob: str,
-        intra_period: int,
-        *,
-        binary: Path | None,
-        decoder: Path | None,
-        config: Path | None,
-    ) -> None:
-        super().__init__(name, preset, knob, intra_period)
-        if binary is None:
-            raise ValueError(
-                f"{preset.title} comes with no package: build it, and name its encoder "
-                "with --binary (and its decoder with --decoder)"
-            )
-        papers = sorted(set(preset.run["paper_config"].values()))
-        if config is None or not config.is_file():
-            named = "was not named" if config is None else f"{config} is not there"
-            raise ValueError(
-                f"{preset.title} needs --config, which {named}: the papers' is "
-                f"{' or '.join(papers)} of its folder cfg"
-            )
-        self.binary = _program(binary)
-        self.decoder = _program(decoder) if decoder else None
-        self.config = config.absolute()
+    binary: Path
+    decoder: Path | None
+    config: Path
+
+    def __post_init__(self) -> None:
+        self.binary = _program(self.binary)
+        self.decoder = self.decoder and _program(self.decoder)
+        self.config = self.config.absolute()
 
     def describe(self) -> dict[str, Any]:
         """Return the preset, the command line, and what was measured."""
