@@ -31,7 +31,7 @@ class CodingClock:
             ends, so that each span has its own work; coding is a little slower then.
 
     Attributes:
-        seconds: Within :meth:`watch` and not within :meth:`pause`.
+        seconds: Within :meth:`watch` or :meth:`running`, not within :meth:`pause`.
         entropy_seconds: The part of them within :func:`entropy_coding`.
     """
 
@@ -40,20 +40,27 @@ class CodingClock:
         self.entropy_seconds = 0.0
         self._device = device
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of a block."""
+        token = _RUNNING.set(self)
+        start = self.now()
+        try:
+            yield
+        finally:
+            self.seconds += self.now() - start
+            _RUNNING.reset(token)
+
     def watch(self, items: Iterable[T]) -> Iterator[T]:
         """Pass items through; count the time that making each of them takes."""
         source = iter(items)
         while True:
-            # Set for the span only: a generator that waits must not leave it behind.
-            token = _RUNNING.set(self)
-            start = self.now()
-            try:
-                item = next(source)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += self.now() - start
-                _RUNNING.reset(token)
+            # For the span only: a generator that waits must not leave it running.
+            with self.running():
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
             yield item
 
     def pause(self, items: Iterable[T]) -> Iterator[T]:

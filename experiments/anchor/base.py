@@ -1,12 +1,10 @@
 """What the coders of all anchors share."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -62,32 +60,10 @@ class Coded:
         frame_bits: Bits of each frame, in order of display.
         intra_frames: Numbers of the frames that decoding can start at; None if the
             encoder does not say.
-        seconds: That the encoder took.
     """
 
     frame_bits: list[float]
     intra_frames: list[int] | None
-    seconds: float
-
-
-class Stopwatch:
-    """Adds up the seconds of the blocks that it guards."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._start = 0.0
-
-    def __enter__(self) -> "Stopwatch":
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.seconds += time.perf_counter() - self._start
 
 
 @dataclass
@@ -112,8 +88,15 @@ class AnchorCoder(Coder):
     intra_period: int
 
     @abstractmethod
-    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write the bitstream of pictures to ``task.path``.
+
+        Args:
+            task: What to code, and how.
+            pictures: Of the task's pixel format.
+            clock: Runs while the encoder works.
 
         Raises:
             ValueError: The encoder fails.
@@ -154,7 +137,6 @@ class AnchorCoder(Coder):
             ValueError: The encoder fails, or does not do what was asked: other intra
                 frames, another number of frames.
         """
-        self.preset.check_rate(self.knob, task.rate)
         own = self._encoder_task(task)
         given = 0
 
@@ -164,7 +146,8 @@ class AnchorCoder(Coder):
                 yield to_samples(frame, task.colour, own.pixel_format)
                 given += 1
 
-        coded = self.write(own, pictures())
+        clock = CodingClock(torch.device("cpu"))
+        coded = self.write(own, pictures(), clock)
         if not given or given != len(coded.frame_bits):
             raise own.error(
                 f"the encoder was given {given} frames and coded "
@@ -183,7 +166,7 @@ class AnchorCoder(Coder):
             raise own.error(
                 f"the file has {nbytes} bytes, fewer than the frames that were encoded"
             )
-        return Cost(nbytes, coded.frame_bits, seconds={"encode": coded.seconds})
+        return Cost(nbytes, coded.frame_bits, seconds={"encode": clock.seconds})
 
     def decode(
         self, task: Task, cost: Cost, scales: int | None = None

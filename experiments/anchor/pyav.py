@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.yuv import Codes
-from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat
+from lightning_modules.clock import CodingClock
 
 if TYPE_CHECKING:
     import av
@@ -50,14 +51,15 @@ class PyAVCoder(AnchorCoder):
         libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
         return {"av": av.__version__, "libavcodec": libavcodec}
 
-    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
         import av
 
         # SVT-AV1 greets on stderr otherwise.
         os.environ.setdefault("SVT_LOG", "1")
         run = self.preset.run
-        watch = Stopwatch()
         bits: dict[int, float] = {}
         intra_frames: list[int] = []
 
@@ -76,17 +78,15 @@ class PyAVCoder(AnchorCoder):
                 for number, samples in enumerate(pictures):
                     picture = _to_frame(samples, task)
                     picture.pts = number
-                    with watch:
+                    with clock.running():
                         put(stream.encode(picture))
-                with watch:
+                with clock.running():
                     put(stream.encode())
         except av.FFmpegError as error:
             raise task.error(f"the encoder failed: {error}") from error
         if sorted(bits) != list(range(len(bits))):
             raise task.error(f"the encoder gave packets of frames {sorted(bits)}")
-        return Coded(
-            [bits[n] for n in range(len(bits))], sorted(intra_frames), watch.seconds
-        )
+        return Coded([bits[n] for n in range(len(bits))], sorted(intra_frames))
 
     def _open_encoder(
         self, container: "av.container.OutputContainer", task: EncoderTask

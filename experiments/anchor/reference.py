@@ -11,12 +11,13 @@ from typing import Any
 
 from datamodules.writing import write_picture
 from datamodules.yuv import Codes
-from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import (
     PIXEL_FORMATS,
     PixelFormat,
     read_picture,
 )
+from lightning_modules.clock import CodingClock
 
 
 @dataclass
@@ -69,7 +70,9 @@ class ReferenceCoder(AnchorCoder):
         found = re.search(pattern, _run([str(self.binary)], check=False))
         return found["version"] if found else "unknown"
 
-    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write the source as a raw file and run the encoder on it."""
         source = task.path.with_name("source.yuv")
         frames = 0
@@ -79,8 +82,7 @@ class ReferenceCoder(AnchorCoder):
                 frames += 1
         run = self.preset.run
         arguments = [*run["encode"], *run["encode_colour"][task.colour]]
-        watch = Stopwatch()
-        with watch:
+        with clock.running():
             log = self._call(self.binary, arguments, task, frames=frames, input=source)
         source.unlink()
         if not task.path.is_file() or not task.path.stat().st_size:
@@ -88,9 +90,9 @@ class ReferenceCoder(AnchorCoder):
         lines = list(re.finditer(run["frame_line"], log))
         if len(lines) != frames:
             even = 8 * task.path.stat().st_size / max(1, frames)
-            return Coded([even] * frames, None, watch.seconds)
+            return Coded([even] * frames, None)
         intra = [n for n, line in enumerate(lines) if line["type"].upper() == "I"]
-        return Coded([float(line["bits"]) for line in lines], intra, watch.seconds)
+        return Coded([float(line["bits"]) for line in lines], intra)
 
     def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Run the decoder, or take the encoder's reconstruction."""
