@@ -5,16 +5,14 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import lightning_modules
-from datamodules.frames import open_video
 from datamodules.video_reader import VideoReader
 from datamodules.whole_files import whole_or_nothing
 from experiments.bitstreams.coding_mode import (
@@ -24,11 +22,10 @@ from experiments.bitstreams.coding_mode import (
     speed,
     summary,
 )
-from experiments.bitstreams.files import StreamEncoder
+from experiments.bitstreams.files import StreamEncoder, header_of
 from experiments.bitstreams.options import EncodeOptions
 from experiments.bitstreams.rate_search import deviation, search_rate
 from experiments.cli import check_paths, track
-from lightning_modules.bitstream import StreamHeader
 from lightning_modules.codec import RateKnob, VideoCodec
 from lightning_modules.psnr import psnr_8_bit
 
@@ -56,7 +53,7 @@ def encode(options: EncodeOptions) -> None:
     check_paths(options.input, options.output, options.checkpoint)
     device = choose_device(options.device)
     with (
-        _open(options) as video,
+        options.open(options.input, options.max_frames) as video,
         whole_or_nothing(options.output) as temporary,
         coding_mode(device),
     ):
@@ -64,42 +61,21 @@ def encode(options: EncodeOptions) -> None:
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
         )
         codec.configure(**options.coding)
-        header_at = partial(
-            StreamHeader,
-            codec=type(codec).__name__,
-            fingerprint=codec.fingerprint(),
-            width=video.width,
-            height=video.height,
-            fps=video.fps,
-            dtype=options.dtype,
-            device=device.type,
-        )
         if options.rate is None:
-            encoding = _search(options, codec, header_at, temporary)
+            encoding = _search(options, codec, temporary)
         else:
-            header = header_at(rate=codec.rate_knob.check(options.rate))
-            encoding = _encode_once(options, codec, header, video, temporary)
+            rate = codec.rate_knob.check(options.rate)
+            encoding = _encode_once(options, codec, rate, video, temporary)
         if encoding.coded.digest:
             digest = encoding.coded.digest
             _verify(temporary, options.checkpoint, device.type, digest)
     print(_report(options, codec.rate_knob, encoding))
 
 
-def _open(options: EncodeOptions) -> VideoReader:
-
-    return open_video(
-        options.input,
-        size=options.size,
-        fps=options.fps,
-        depth=options.depth,
-        max_frames=options.max_frames,
-    )
-
-
 def _encode_once(
     options: EncodeOptions,
     codec: VideoCodec,
-    header: StreamHeader,
+    rate: float,
     video: VideoReader,
     path: Path,
 ) -> Encoding:
@@ -116,7 +92,7 @@ def _encode_once(
 
     coded = StreamEncoder(
         codec,
-        header,
+        header_of(codec, video, rate, options.dtype),
         frames(),
         path,
         intra_period=options.intra_period,
@@ -128,12 +104,7 @@ def _encode_once(
     return Encoding(coded, mean)
 
 
-def _search(
-    options: EncodeOptions,
-    codec: VideoCodec,
-    header_at: Callable[..., StreamHeader],
-    path: Path,
-) -> Encoding:
+def _search(options: EncodeOptions, codec: VideoCodec, path: Path) -> Encoding:
     """Code at several rates and leave the file that is closest to the target.
 
     Raises:
@@ -154,12 +125,11 @@ def _search(
 
     def trial(rate: float) -> float:
         nonlocal closest, kept
-        header = header_at(rate=rate)
-        with _open(options) as video:
-            encoding = _encode_once(options, codec, header, video, attempt)
+        with options.open(options.input, options.max_frames) as video:
+            encoding = _encode_once(options, codec, rate, video, attempt)
+            size, fps = (video.height, video.width), video.fps
         frames, nbytes = len(encoding.coded.frame_bits), encoding.coded.nbytes
-        size = (header.height, header.width)
-        cost = costs_of(frames, size, header.fps, nbytes)[unit]
+        cost = costs_of(frames, size, fps, nbytes)[unit]
         off = deviation(cost, target)
         print(
             f"{codec.rate_knob.name} {rate:.6g}: {nbytes} bytes, {cost:.5g} {unit}, "

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.cli import option, parse_fps, parse_size
 from lightning_modules import coding_options
+
+if TYPE_CHECKING:
+    from datamodules.video_reader import VideoReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,19 @@ class RawVideoOptions:
     size: tuple[int, int] | None = option(None, metavar="WxH", read=parse_size)
     fps: Fraction | None = option(None, metavar="F", read=parse_fps)
     depth: int = option(8, metavar="BITS")
+
+    def open(self, path: Path, max_frames: int | None) -> "VideoReader":
+        """Open a video, raw or not.
+
+        Args:
+            path: Where it is.
+            max_frames: Frames after which it ends; all by default.
+        """
+        from datamodules.frames import open_video
+
+        return open_video(
+            path, size=self.size, fps=self.fps, depth=self.depth, max_frames=max_frames
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
