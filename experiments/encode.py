@@ -115,7 +115,7 @@ def encode(options: EncodeOptions) -> None:
     check_paths(options.input, options.output, options.checkpoint)
     device = choose_device(options.device)
     with (
-        _open(options) as video,
+        options.open(options.input, options.max_frames) as video,
         whole_or_nothing(options.output) as temporary,
         coding_mode(device),
     ):
@@ -142,18 +142,6 @@ def encode(options: EncodeOptions) -> None:
             digest = encoding.coded.digest
             _verify(temporary, options.checkpoint, device.type, digest)
     print(_report(options, codec.rate_knob, encoding))
-
-
-def _open(options: EncodeOptions) -> "VideoReader":
-    from datamodules.frames import open_video
-
-    return open_video(
-        options.input,
-        size=options.size,
-        fps=options.fps,
-        depth=options.depth,
-        max_frames=options.max_frames,
-    )
 
 
 def _encode_once(
@@ -218,7 +206,7 @@ def _search(
     def trial(rate: float) -> float:
         nonlocal closest, kept
         header = header_at(rate=rate)
-        with _open(options) as video:
+        with options.open(options.input, options.max_frames) as video:
             encoding = _encode_once(options, codec, header, video, attempt)
         frames, nbytes = len(encoding.coded.frame_bits), encoding.coded.nbytes
         size = (header.height, header.width)

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.cli import option, parse_fps, parse_size
+
+if TYPE_CHECKING:
+    from datamodules.video_reader import VideoReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,14 @@ class RawVideoOptions:
     size: tuple[int, int] | None = option(None, metavar="WxH", read=parse_size)
     fps: Fraction | None = option(None, metavar="F", read=parse_fps)
     depth: int = option(8, metavar="BITS")
+
+    def open(self, path: Path, max_frames: int | None) -> "VideoReader":
+        """Open a video for one pass; see :func:`~datamodules.frames.open_video`."""
+        from datamodules.frames import open_video
+
+        return open_video(
+            path, size=self.size, fps=self.fps, depth=self.depth, max_frames=max_frames
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Carries out what one ``propagation`` command asks, on one codec."""
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +11,6 @@ import torch
 from datamodules.sequences.files import VideoSequence, read_codes, source_kind
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
-from experiments.bitstreams.files import unit_options
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
 from experiments.propagation.drift import (
@@ -24,6 +22,7 @@ from experiments.propagation.drift import (
 )
 from experiments.propagation.findings import Finding, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.propagation.options import PropagationOptions
 from experiments.results.version import versions
 from lightning_modules import load_codec
 from lightning_modules.codec import RateKnob, VideoCodec
@@ -75,7 +74,7 @@ class Experiment:
         ValueError: An option is wrong.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: PropagationOptions) -> None:
         self._options = options
         self._device = choose_device(options.device)
         self._codec = _load(options, self._device)
@@ -211,11 +210,11 @@ class Experiment:
         )
 
 
-def _load(options: argparse.Namespace, device: torch.device) -> VideoCodec:
+def _load(options: PropagationOptions, device: torch.device) -> VideoCodec:
     codec = load_codec(
         options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
     )
-    codec.configure(**unit_options(options))
+    codec.configure(**options.coding())
     return codec
 
 

@@ -39,7 +39,17 @@ class Number:
         return rounded if float(rounded) else f"{value:.0e}"
 
 
-TESTS: dict[str, tuple[str, ...]] = {
+Test = Literal[
+    "position",
+    "slope",
+    "low_reference",
+    "fluctuation",
+    "sweep",
+    "target_rate",
+    "sawtooth",
+]
+
+TESTS: dict[Test, tuple[str, ...]] = {
     "position": ("epi", "epi_position"),
     "slope": ("slope", "drift", "bpp", "bpp_intra", "saving"),
     "low_reference": ("pd", "ro", "low_loss"),
@@ -58,9 +68,15 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 """Every test and the numbers that it gives."""
 
-DEFAULT_TESTS = ("position", "slope", "low_reference", "fluctuation")
+DEFAULT_TESTS: tuple[Test, ...] = ("position", "slope", "low_reference", "fluctuation")
 
-AT_ONE_RATE = ("position", "slope", "low_reference", "fluctuation", "sawtooth")
+AT_ONE_RATE: tuple[Test, ...] = (
+    "position",
+    "slope",
+    "low_reference",
+    "fluctuation",
+    "sawtooth",
+)
 """Tests that are done at each rate; the others need the codec's whole range."""
 
 TRIALS = 4

@@ -1,6 +1,5 @@
 """Carries out a plan: every run of one ``stream`` command, on one codec and video."""
 
-import argparse
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -13,21 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.frames import open_video
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.cli import track
 from experiments.results.version import versions
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.link import Player, UdpLink, load_once
+from experiments.stream.options import StreamOptions
 from experiments.stream.plan import Plan, make_plan
 from experiments.stream.runs import Run
 from experiments.stream.session import (
     ScalableCodec,
     SentUnit,
     Shown,
+    assess,
     deliver,
-    measure,
     packets_per_unit,
     send_units,
     show,
@@ -53,7 +52,7 @@ class Experiment:
         ValueError: An option or a file is wrong, or the codec does not survive losses.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: StreamOptions) -> None:
         self._options = options
         self._device = choose_device(options.device)
         checkpoint = options.checkpoint.absolute()
@@ -63,11 +62,10 @@ class Experiment:
         self._scales = packets_per_unit(self._codec)
         self.plan: Plan = make_plan(
             options,
+            self._codec,
             self.name,
             self._scales,
-            self._codec.architecture,
-            can_resync=isinstance(self._codec, ScalableCodec),
-            units_apart=bool(self._codec.boundaries(2 * self._codec.frames_per_unit)),
+            isinstance(self._codec, ScalableCodec),
         )
         self.notes = list(self.plan.notes)
         with self._open() as video:
@@ -155,7 +153,7 @@ class Experiment:
         log: deque[tuple[SentUnit, frozenset[int]]] = deque()
         arrivals = deliver(units, losses or Losses(), echoes, log)
         size = self.height, self.width
-        return self._measured(run, show(self._codec, arrivals, *size, run.scales), log)
+        return self._assessed(run, show(self._codec, arrivals, *size, run.scales), log)
 
     def _transmit(self, run: Run, losses: Losses, link: UdpLink) -> Run:
         echoes = Echoes(run.echo_delay)
@@ -167,16 +165,16 @@ class Experiment:
                 "lost or late on the way besides those that the relay dropped"
             )
         shown = done.shown(self.height, self.width)
-        return replace(self._measured(run, shown, done.log), link=done.link)
+        return replace(self._assessed(run, shown, done.log), link=done.link)
 
-    def _measured(
+    def _assessed(
         self,
         run: Run,
         shown: Iterator[Shown],
         log: deque[tuple[SentUnit, frozenset[int]]],
     ) -> Run:
         with self._open() as video:
-            return replace(run, frames=list(measure(video, shown, log, run.scales)))
+            return replace(run, frames=list(assess(video, shown, log, run.scales)))
 
     def _encode(self, what: str, echoes: Echoes) -> Iterator[SentUnit]:
         options = self._options
@@ -187,14 +185,7 @@ class Experiment:
             )
 
     def _open(self) -> VideoReader:
-        options = self._options
-        return open_video(
-            options.input,
-            size=options.size,
-            fps=options.fps,
-            depth=options.depth,
-            max_frames=options.max_frames,
-        )
+        return self._options.open(self._options.input, self._options.max_frames)
 
     def _link(self, folder: Path) -> UdpLink:
         options = self._options

@@ -224,7 +224,7 @@ def show(
             yield Shown(to_codes(frame), digest(frame), decoded_scales)
 
 
-def measure(
+def assess(
     source: Iterable[Tensor],
     shown: Iterable[Shown],
     log: deque[tuple[SentUnit, frozenset[int]]],

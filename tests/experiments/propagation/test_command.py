@@ -405,7 +405,9 @@ def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path
 
 def test_help_needs_no_torch():
     code = (
-        "import sys, experiments.propagation.command as p; p._parser().format_help(); "
+        "import sys; from experiments.cli import make_parser;"
+        "from experiments.propagation.command import PropagationOptions as options;"
+        "make_parser(options, 'propagation').format_help();"
         "print([m for m in ('torch', 'numpy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run(
