@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from callbacks.quality import psnr
 from datamodules.whole_files import whole_or_nothing
+from lightning_modules.psnr import psnr
 
 if TYPE_CHECKING:
     from lightning_modules.base import CodecModule

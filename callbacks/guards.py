@@ -11,8 +11,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_modules.codec import VideoCodec, check_finite
-from lightning_modules.layers import OverflowingError
+from lightning_modules.codec import VideoCodec
+from lightning_modules.entropy.symbols import OverflowingError
+from lightning_modules.packets import check_finite
 
 if TYPE_CHECKING:
     from lightning_modules.base import CodecModule

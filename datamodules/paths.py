@@ -13,7 +13,7 @@ def expand(what: str, text: str, remedy: str = "") -> str:
     Args:
         what: What the text names, for the message.
         text: What the user gave.
-        remedy: What to do about a variable that is not set, for the message.
+        remedy: What to do where a variable is not set, for the message.
 
     Raises:
         ValueError: A variable is not set.
@@ -22,9 +22,60 @@ def expand(what: str, text: str, remedy: str = "") -> str:
     if unset := re.search(r"\$(?:\{(\w+)\}|(\w+))", expanded):
         raise ValueError(
             f"{what} {text!r}: the environment variable {unset[1] or unset[2]} is not "
-            f"set{remedy}"
+            f"set{'; ' if remedy else ''}{remedy}"
         )
     return os.path.expanduser(expanded)
+
+
+def expand_root(root: str | Path) -> str:
+    """Expand ``~`` and ``${VARIABLES}`` of the environment in a root.
+
+    Raises:
+        ValueError: A variable is not set.
+    """
+    remedy = (
+        "set it to that directory, or give the directory itself (--data.root, or "
+        "`data: {root: ...}` in the stage's row)"
+    )
+    return expand("root", str(root), remedy)
+
+
+def check_root(source: str, root: str | Path | None, holds: str) -> Path:
+    """Return ``root`` as a path.
+
+    Args:
+        source: Name of the source, for the message.
+        root: What the user gave; ``~`` and ``${VARIABLES}`` are expanded.
+        holds: What the directory should hold, for the message.
+
+    Raises:
+        ValueError: It is missing or no directory, or names a variable that is not set.
+    """
+    if root is None:
+        raise ValueError(f"source {source!r} needs `root`: a directory with {holds}")
+    path = Path(expand_root(root))
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise ValueError(
+            f"source {source!r}: root {str(path.absolute())!r} {what}; "
+            f"it should be a directory with {holds}"
+        )
+    return path
+
+
+def check_list(source: str, root: Path, list_file: str | Path) -> Path:
+    """Return the list that the user names, absolute or relative to the root.
+
+    Raises:
+        ValueError: There is no such file.
+    """
+    path = root / Path(list_file).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"source {source!r}: list_file {str(path)!r} does not exist; "
+            f"{path.parent} holds {found_in(path.parent)}"
+        )
+    return path
 
 
 def find_images(

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from datamodules.options import SMALLEST_CROP, DataOptions
-from datamodules.paths import expand
+from datamodules.paths import expand_root
 from datamodules.sources.index import forget_errors
 from datamodules.sources.opening import OpenSources, check_source, open_sources
 from datamodules.sources.samples import (
@@ -101,7 +101,7 @@ class VideoDataModule(LightningDataModule):
         if self._opened is None or self._opened[0] != self._options:
             for root in (self._options.root, self._options.val_root):
                 if root is not None:
-                    forget_errors(Path(expand("root", root)))
+                    forget_errors(Path(expand_root(root)))
             logger.info("data: %s", self.describe())
 
     def setup(self, stage: str | None = None) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from argparse import (
+    SUPPRESS,
     Action,
     ArgumentParser,
     ArgumentTypeError,
@@ -79,6 +80,7 @@ def option(
     one_of: str | None = None,
     needed: bool = False,
     shows: Callable[[], str] | None = None,
+    also: Callable[[], Iterable[type]] | None = None,
 ) -> Any:
     """Return a field of an options dataclass; see :func:`parse`.
 
@@ -91,10 +93,13 @@ def option(
         one_of: Name of a group of options of which only one can be given.
         needed: Whether one of that group must be given.
         shows: Makes a text; giving the option prints it and ends the command.
+        also: Gives dataclasses whose fields are options too, in place of this one; its
+            value is a dict of those that were given.
     """
     told = {"metavar": metavar, "type": read, "nargs": nargs}
     place = {"positional": positional, "one_of": one_of, "needed": needed}
-    return field(default=default, metadata={"told": told, "shows": shows, **place})
+    other = {"told": told, "shows": shows, "also": also}
+    return field(default=default, metadata={**other, **place})
 
 
 def parse(
@@ -117,6 +122,9 @@ def parse(
         ValueError: The dataclass refuses a value.
     """
     given = vars(make_parser(options, command, epilog).parse_args(argv))
+    for each in fields(options):  # type: ignore[arg-type]
+        if also := each.metadata.get("also"):
+            given[each.name] = take_given(given, also())
     lists = {name: tuple(v) for name, v in given.items() if isinstance(v, list)}
     return options(**{**given, **lists})
 
@@ -139,6 +147,9 @@ def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser
     # Those of the command itself before those that it shares with others.
     own = [n for parent in options.__mro__[:-1] for n in parent.__annotations__]
     for each in sorted(fields(options), key=lambda each: own.index(each.name)):
+        if also := each.metadata.get("also"):
+            add_given(parser, also())
+            continue
         place: Any = parser
         if name := each.metadata.get("one_of"):
             if name not in groups:
@@ -148,6 +159,33 @@ def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser
         flag = each.name if each.metadata.get("positional") else f"--{each.name}"
         place.add_argument(flag, **_argument(each, hints[each.name], texts[each.name]))
     return parser
+
+
+def take_given(given: dict[str, Any], kinds: Iterable[type]) -> dict[str, Any]:
+    """Take what was given of the fields of dataclasses out of a parser's values."""
+    names = {each.name for kind in kinds for each in fields(kind)}
+    return {name: given.pop(name) for name in sorted(names & given.keys())}
+
+
+def add_given(parser: ArgumentParser, kinds: Iterable[type]) -> None:
+    """Add the fields of dataclasses that leave no trace where they are not given."""
+    added: set[str] = set()
+    for kind in kinds:
+        texts = {entry.arg_name: entry.description for entry in _docs(kind).params}
+        hints = get_type_hints(kind)
+        for each in fields(kind):
+            if each.name not in added:
+                told = _argument(each, hints[each.name], texts[each.name] or "")
+                if hints[each.name] is bool:
+                    told = {"help": told["help"], "type": _switch, "metavar": "on|off"}
+                parser.add_argument(f"--{each.name}", **{**told, "default": SUPPRESS})
+                added.add(each.name)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ArgumentTypeError(f"{text!r} is neither on nor off")
+    return text == "on"
 
 
 def _docs(documented: type) -> Docstring:
@@ -169,7 +207,7 @@ def _argument(each: "Field[Any]", hint: Any, text: str) -> dict[str, Any]:
         shown = [str(value) for value in values if not isinstance(value, bool | None)]
         if shown and "default" not in text:
             text = f"{text.removesuffix('.')} (default: {' '.join(shown)})."
-    told["help"] = text.replace("%", "%%")
+    told["help"] = " ".join(text.split()).replace("%", "%%")
     if shows := each.metadata.get("shows"):
         told |= {"action": _Show, "nargs": 0, "const": shows}
         return told

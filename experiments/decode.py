@@ -14,7 +14,7 @@ from experiments.bitstreams.coding_mode import (
     summary,
 )
 from experiments.bitstreams.files import StreamDecoder, load_decoder, open_stream
-from experiments.bitstreams.options import PipelineOption, UnitOptions
+from experiments.bitstreams.options import CodecOptions
 from experiments.cli import check_paths, option, parse, run_command, track
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ watching, not for measuring.
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeOptions(PipelineOption, UnitOptions):
+class DecodeOptions(CodecOptions):
     """Decode a bitstream file that experiments.encode wrote.
 
     Attributes:
@@ -93,7 +93,7 @@ def decode(options: DecodeOptions) -> None:
         device = _device(options, header)
         stack.enter_context(coding_mode(device))
         codec = load_decoder(header, options.checkpoint, device)
-        codec.configure(**options.coding())
+        codec.configure(**options.coding)
         decoder = StreamDecoder(
             codec,
             reader,

@@ -15,15 +15,13 @@ from experiments.bitstreams.coding_mode import (
     choose_device,
     coding_mode,
     costs_of,
-    psnr,
     speed,
     summary,
 )
 from experiments.bitstreams.files import Coded, code_video
 from experiments.bitstreams.options import (
+    CodecOptions,
     DeviceOptions,
-    EncoderUnitOptions,
-    PipelineOption,
     RawVideoOptions,
 )
 from experiments.cli import check_paths, option, parse, run_command, track
@@ -51,7 +49,7 @@ threads and kernels.
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeOptions(RawVideoOptions, PipelineOption, EncoderUnitOptions, DeviceOptions):
+class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
     """Code a video with a trained codec into a bitstream file.
 
     Attributes:
@@ -122,7 +120,7 @@ def encode(options: EncodeOptions) -> None:
         codec = load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
         )
-        codec.configure(**options.coding())
+        codec.configure(**options.coding)
         header_at = partial(
             StreamHeader,
             codec=type(codec).__name__,
@@ -151,6 +149,8 @@ def _encode_once(
     video: "VideoReader",
     path: Path,
 ) -> Encoding:
+    from lightning_modules.psnr import psnr_8_bit
+
     # Frames that the codec has taken and not yet given back, for the PSNR.
     taken: deque[Tensor] = deque()
     psnr_sum = 0.0
@@ -163,7 +163,7 @@ def _encode_once(
 
     def compare(frame: "Tensor") -> None:
         nonlocal psnr_sum
-        psnr_sum += psnr(frame, taken.popleft())
+        psnr_sum += psnr_8_bit(frame, taken.popleft())
 
     coded = code_video(
         codec,

@@ -5,6 +5,7 @@ importing Lightning.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,15 @@ _CODECS = {
     "VideoVAE": ("lightning_modules.video_vae", "VideoVAECodec"),
 }
 """By name: the folder, with ``module.py`` and ``codec.py``, and the network's class."""
+
+
+def coding_options() -> list[type]:
+    """Return the dataclasses of what codecs can be told when they code.
+
+    Each is the ``CodingOptions`` of a codec's ``options.py``; torch is not imported.
+    """
+    modules = [f"{folder}.options" for folder, _ in _CODECS.values()]
+    return [import_module(name).CodingOptions for name in modules if find_spec(name)]
 
 
 def __getattr__(name: str) -> Any:
@@ -47,7 +57,7 @@ def load_codec(
     """
     import torch
 
-    from lightning_modules.entropy import CdfTables
+    from lightning_modules.entropy.tables import CdfTables
 
     path = Path(path)
     if not path.is_file():

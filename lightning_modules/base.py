@@ -6,8 +6,10 @@ else, from the loss to the log keys, is here once.
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,7 +17,9 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from lightning_modules.codec import CodecOutput, VideoCodec
-from lightning_modules.losses import distortion
+from lightning_modules.losses import TERMS, Losses, find_term
+from lightning_modules.perceptual import LpipsNet
+from lightning_modules.psnr import psnr
 from lightning_modules.stages import Stage
 
 Batch = dict[str, Any]
@@ -75,24 +79,40 @@ def bits_to_bpp(bits: Tensor, clip: Tensor) -> Tensor:
 class CodecModule(LightningModule, ABC):
     """Trains a :class:`VideoCodec`; subclasses say what their training draws.
 
+    The loss is the sum of named terms, each with its weight. ``rate``, ``distortion``
+    and the codec's own terms have weight 1 unless the stage says otherwise; a row of
+    ``losses.TERMS`` counts where a stage names it, and is scaled as the distortion is.
+
     Args:
         codec: The network.
-        distortion: Name of a function in ``losses.py``.
+        distortion: Name of a row of ``losses.TERMS``: the term ``distortion``.
         weight_decay: Of AdamW.
+        lpips: Backbone of LPIPS, where it is weighed: ``alex``, ``vgg`` or ``squeeze``,
+            whose weights must be on this machine, or the stand-in ``random``.
+        factors: What the paper multiplies a row, or ``distortion``, with. A row that
+            has a factor counts in every stage.
 
     Attributes:
-        loss_terms: Names of what :meth:`terms` returns: what a stage can weigh. A
-            codec with ``terms`` of its own adds their names.
+        term_weights: Of this stage, by name; 0 for a term that does not count.
+
+    Raises:
+        ValueError: There is no such distortion.
     """
 
-    loss_terms: ClassVar[tuple[str, ...]] = ("rate", "distortion")
-
     def __init__(
-        self, codec: VideoCodec, distortion_name: str, weight_decay: float
+        self,
+        codec: VideoCodec,
+        distortion: str,
+        weight_decay: float,
+        lpips: LpipsNet = "alex",
+        factors: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
+        find_term(distortion)
         self.codec = codec
-        self.distortion = distortion(distortion_name)
+        self.distortion = distortion
+        self.losses = Losses(lpips)
+        self.factors = factors
         self.weight_decay = weight_decay
         self.start_stage(UNTRAINED, 0, 1, 0)
         self._clock = time.perf_counter()
@@ -140,7 +160,8 @@ class CodecModule(LightningModule, ABC):
 
         Raises:
             ValueError: It names a sub-module, an option or a loss term that does not
-                exist, or leaves nothing to train.
+                exist, needs a perceptual network whose weights are missing, or leaves
+                nothing to train.
         """
         self.stage, self.stage_index, self.stage_count = stage, index, count
         self.finished_steps = finished_steps
@@ -154,12 +175,13 @@ class CodecModule(LightningModule, ABC):
                 f"stage {stage.name!r} names sub-modules {wrong} that the codec does "
                 f"not have: it has {inner}"
             )
-        unknown = sorted(set(stage.weights) - set(self.loss_terms))
-        if unknown:
-            raise ValueError(
-                f"stage {stage.name!r} weighs loss terms {unknown} that do not exist: "
-                f"there are {sorted(self.loss_terms)}"
-            )
+        self.term_weights = self._term_weights(stage)
+        self.codec.weighed_terms = frozenset(
+            name for name in self.codec.loss_terms if self.term_weights[name]
+        )
+        if stage is not UNTRAINED:
+            for name in self._weighed_rows().values():
+                self.losses.check(name)
         self.codec.requires_grad_(not stage.trainable)
         for name in stage.trainable:
             parts[name].requires_grad_(True)
@@ -171,6 +193,32 @@ class CodecModule(LightningModule, ABC):
                 f"without frozen {stage.frozen} leaves no weight; name fewer in frozen"
             )
         self.codec.checkpoint_activations = stage.checkpoint_activations
+
+    def _term_weights(self, stage: Stage) -> dict[str, float]:
+        """Return the weight of each term that a stage logs."""
+        own = ("rate", "distortion", *self.factors, *self.codec.loss_terms)
+        assert TERMS.keys().isdisjoint(self.codec.loss_terms), "a name means one term"
+        unknown = sorted(set(stage.weights) - {*own, *TERMS})
+        if unknown:
+            raise ValueError(
+                f"stage {stage.name!r} weighs loss terms {unknown} that do not exist: "
+                f"there are {sorted({*own, *TERMS})}"
+            )
+        weights = {name: stage.weights.get(name, 1.0) for name in own}
+        weights |= {name: weight for name, weight in stage.weights.items() if weight}
+        for name, factor in self.factors.items():
+            weights[name] *= bool(factor)
+        if not any(weights.values()):
+            raise ValueError(
+                f"stage {stage.name!r} has no loss: it gives each of {list(weights)} "
+                "the weight 0"
+            )
+        return weights
+
+    def _weighed_rows(self) -> dict[str, str]:
+        """Return the rows of the table that count, by the name of their term."""
+        rows = {name: name for name in TERMS} | {"distortion": self.distortion}
+        return {n: rows[n] for n, w in self.term_weights.items() if w and n in rows}
 
     @property
     def run_step(self) -> int:
@@ -198,19 +246,23 @@ class CodecModule(LightningModule, ABC):
     # The step.
 
     def terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
-        """Return the named loss terms, each a scalar, before their weights."""
-        d = self.distortion(draw.clip, out.x_hat) * draw.frame_weights
-        return {
-            "rate": bits_to_bpp(out.bits, draw.clip).mean(),
-            "distortion": (draw.lmbda[:, None] * d).mean(),
-            **out.terms,
-        }
+        """Return the named loss terms, each a scalar, before their weights.
+
+        What has no weight is not computed, and 0.
+        """
+        terms = {name: out.bits.new_zeros(()) for name in self.term_weights}
+        terms["rate"] = bits_to_bpp(out.bits, draw.clip).mean()
+        for name, row in self._weighed_rows().items():
+            d = self.losses(row, draw.clip, out.x_hat) * draw.frame_weights
+            factor = self.factors.get(name, 1.0)
+            terms[name] = factor * (draw.lmbda[:, None] * d).mean()
+        return {**terms, **out.terms}
 
     def loss(self, terms: dict[str, Tensor]) -> Tensor:
         """Add up the terms with the stage's weights."""
-        assert set(terms) == set(self.loss_terms), "loss_terms must name all terms"
-        weights = self.stage.weights
-        return torch.stack([weights.get(n, 1.0) * t for n, t in terms.items()]).sum()
+        assert terms.keys() == self.term_weights.keys(), "loss_terms must name all"
+        weighed = [weight * terms[name] for name, weight in self.term_weights.items()]
+        return torch.stack(weighed).sum()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Let what layers draw from the global generator follow from the samples.
@@ -238,14 +290,13 @@ class CodecModule(LightningModule, ABC):
     ) -> None:
         """Add up a batch's figures; log those of the whole step with its last one."""
         x_hat = out.x_hat.detach().clamp(0.0, 1.0)
-        error = (draw.clip - x_hat).square().mean(dim=(-3, -2, -1))
-        psnr = -10.0 * torch.log10(error.clamp_min(1e-10))
+        quality = psnr(x_hat, draw.clip)
         bpp = bits_to_bpp(out.bits.detach(), draw.clip)
         everything = torch.ones_like(bpp, dtype=torch.bool)
         names = list(terms)
         sums = [torch.stack([t.float(), t.new_ones(())]) for t in terms.values()]
         for group, mask in {"": everything, **draw.groups}.items():
-            for name, values in (("bpp", bpp), ("psnr", psnr)):
+            for name, values in (("bpp", bpp), ("psnr", quality)):
                 names.append(f"{group}/{name}" if group else name)
                 chosen = values.float()[mask]
                 count = chosen.new_tensor(chosen.numel())

@@ -3,16 +3,15 @@
 A codec is a plain ``nn.Module``. Training calls :meth:`VideoCodec.forward`;
 ``encode`` and ``decode`` call :meth:`VideoCodec.compress` and
 :meth:`VideoCodec.decompress`, which exchange :class:`Packet` values and hold one
-unit at a time, so a sequence of any length needs the memory of one unit.
+unit at a time, so a sequence of any length needs the memory of one unit. Both check
+what they are asked for, once for all codecs, and ask the codec's own methods.
 """
 
 import hashlib
 import json
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,13 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.entropy import CdfTables, SymbolDecoder
-from lightning_modules.layers import OverflowingError
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import Packet, Received
 
-OTHER_PROBABILITIES = (
-    "this machine computes other probabilities than the encoder's did; decode with the "
-    "same device, dtype and threads, or encode in float64"
-)
 SHOWN_STEPS = 2**17
 """Levels of a sample that float64 networks show, far finer than 8 bits."""
 
@@ -68,7 +63,7 @@ class CodecOutput:
     Attributes:
         x_hat: Reconstruction, (B, T, 3, H, W), RGB in [0, 1].
         bits: Estimated bits, (B, T); a unit's bits are spread evenly over its frames.
-        terms: Extra scalar losses by name, for example ``{"load_balance": ...}``.
+        terms: Those of the codec's ``loss_terms`` that were computed, each a scalar.
         parts: What ``bits`` consist of, by name, each (B, T): logged beside them.
     """
 
@@ -79,78 +74,43 @@ class CodecOutput:
 
 
 @dataclass(frozen=True)
-class Packet:
-    """The smallest thing that can be lost alone: a unit, or one scale of it.
+class Schedule:
+    """At which rates frames are coded, and where units start without a reference.
 
     Attributes:
-        payload: Entropy-coded bytes, with the codec's own side information.
-        frames: Number of frames that it completes: 0 where more packets of the same
-            unit follow.
-        checksum: CRC32 of the coded symbols; a decoder that arrives at another
-            value has desynchronised.
-        x_hat: The encoder's own reconstruction of the frames that it completes,
-            (frames, 3, H, W), if asked for; never written to a file.
-        estimated_bits: Entropy of the symbols under the model, if asked for.
+        rate_at: Gives the rate of a unit, checked, by the number of its first frame
+            from 0.
+        intra_period: Frames between starts without a reference; -1 for one only.
+        resync: As :meth:`VideoCodec.compress` takes it.
     """
 
-    payload: bytes
-    frames: int
-    checksum: int
-    x_hat: Tensor | None = field(default=None, compare=False)
-    estimated_bits: float | None = field(default=None, compare=False)
+    rate_at: Callable[[int], float]
+    intra_period: int = -1
+    resync: Callable[[int], int] | None = None
+
+    def starts(self, frame: int) -> bool:
+        """Whether a unit that begins with this frame refers to no other."""
+        return frame == 0 or (self.intra_period > 0 and frame % self.intra_period == 0)
 
 
-class DesyncError(ValueError):
-    """The decoder's symbols are not the encoder's: frames would be noise."""
+@dataclass(frozen=True)
+class Released:
+    """Weights that somebody published, under the names of a network here.
 
-
-def check_finite(reconstruction: Tensor, frame: int, rate: float) -> None:
-    """Refuse what was made of a frame if it is no picture.
-
-    Args:
-        reconstruction: The frame, or what later frames see of it.
-        frame: Its number, from 0.
-        rate: That it was coded at.
-
-    Raises:
-        OverflowingError: It holds NaN or infinity.
+    Attributes:
+        kind: What they are of, for example ``CV-VAE``.
+        weights: By the names of the network's state dict.
+        left_out: What the network does not need, and how many tensors of each.
     """
-    if not bool(reconstruction.isfinite().all()):
-        raise OverflowingError(
-            f"frame {frame} holds NaN or infinity after coding at rate {rate:g}: the "
-            "networks overflow; encode at another rate, with a shorter --intra_period "
-            "or in another --dtype, or train on longer clips"
-        )
+
+    kind: str
+    weights: dict[str, Tensor]
+    left_out: dict[str, int]
 
 
-@contextmanager
-def read_symbols(
-    packet: Packet, skip: int, covered: bytes = b""
-) -> Iterator[SymbolDecoder]:
-    """Give what reads a packet's symbols; compare checksums when it is done.
-
-    Args:
-        packet: What was received.
-        skip: Bytes of its payload before the symbols.
-        covered: What its checksum covers besides the symbols.
-
-    Raises:
-        DesyncError: The symbols are not those that were coded.
-    """
-    try:
-        decoder = SymbolDecoder(packet.payload[skip:])
-        yield decoder
-        decoder.finish()
-    except ValueError as error:
-        raise DesyncError(
-            f"the symbols cannot be read ({error}): {OTHER_PROBABILITIES}"
-        ) from error
-    found = zlib.crc32(covered, decoder.checksum)
-    if found != packet.checksum:
-        raise DesyncError(
-            f"symbol checksum {found:08x} instead of {packet.checksum:08x}: "
-            f"{OTHER_PROBABILITIES}"
-        )
+@dataclass(frozen=True)
+class NoCodingOptions:
+    """Of a codec that can be told nothing about how it codes."""
 
 
 class VideoCodec(nn.Module, ABC):
@@ -162,9 +122,19 @@ class VideoCodec(nn.Module, ABC):
     Attributes:
         rate_knob: The codec's rate control.
         frames_per_unit: Frames coded together.
+        scales: Packets of a unit, coarsest first, of which the first ones can be
+            decoded without the others; 1 where a unit is one packet.
+        can_resync: Whether ``compress`` takes ``resync``.
+        start_multiple: Frames between starts without a reference divide by this.
         pad_multiple: Frames are padded right and bottom to a multiple of this.
+        loss_terms: Names of the scalar losses of its own that ``forward`` can give.
+        weighed_terms: Those of them that training weighs; others need not be computed.
         published: The paper's figures for this very architecture, if it is one of
             the paper's: ``parameters``, and kMACs per pixel by the name of a pass.
+        coding_options: Frozen dataclass of what :meth:`configure` sets. It lies in
+            the folder's ``options.py`` as ``CodingOptions``, which imports no torch,
+            so that commands can list it.
+        coding: How the codec codes, one of those.
         checkpoint_activations: Recompute each unit in the backward pass.
         architecture: The constructor's arguments.
     """
@@ -172,12 +142,20 @@ class VideoCodec(nn.Module, ABC):
     rate_knob: RateKnob
     frames_per_unit: int
     pad_multiple: int
+    scales: int = 1
+    can_resync: bool = False
+    start_multiple: int = 1
+    coding_options: type[Any] = NoCodingOptions
+    coding: Any
+    loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
         self.architecture = architecture
+        self.coding = self.coding_options()
         self.checkpoint_activations = False
+        self.weighed_terms = frozenset(self.loss_terms)
         self._tables: dict[str, CdfTables] | None = None
 
     @abstractmethod
@@ -190,7 +168,7 @@ class VideoCodec(nn.Module, ABC):
             conditions: What only this codec's training draws, each optional.
         """
 
-    @abstractmethod
+    @torch.inference_mode()
     def compress(
         self,
         frames: Iterable[Tensor],
@@ -199,6 +177,7 @@ class VideoCodec(nn.Module, ABC):
         intra_period: int = -1,
         reconstruct: bool = False,
         rate_at: Callable[[int], float] | None = None,
+        resync: Callable[[int], int] | None = None,
     ) -> Iterator[Packet]:
         """Code frames into real bytes, one packet per unit or per scale of it.
 
@@ -210,22 +189,99 @@ class VideoCodec(nn.Module, ABC):
             reconstruct: Whether packets carry ``x_hat`` and ``estimated_bits``.
             rate_at: The rate of each unit by the number of its first frame, from 0,
                 instead of ``rate``.
+            resync: Asked before each unit that does not start anyway, by the number of
+                its first frame: the first scale that it codes without earlier frames,
+                with all finer ones, or 0 for none.
+
+        Raises:
+            ValueError: A rate, the intra period or a scale to begin anew is not
+                possible, or a frame has another size than the first.
         """
+        self.rate_knob.check(rate)
+        self.check_intra_period(intra_period)
+        if resync and not self.can_resync:
+            raise ValueError(f"{type(self).__name__} cannot code scales anew")
+
+        def own_rate(frame: int) -> float:
+            return self.rate_knob.check(rate_at(frame)) if rate_at else rate
+
+        schedule = Schedule(own_rate, intra_period, resync)
+        yield from self._compress(_of_one_size(frames), schedule, reconstruct)
 
     @abstractmethod
+    def _compress(
+        self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
+    ) -> Iterator[Packet]:
+        """Code frames as :meth:`compress` says, which has checked what it was given."""
+
     def decompress(
-        self, packets: Iterable[Packet | None], height: int, width: int
+        self,
+        packets: Iterable[Packet | None],
+        height: int,
+        width: int,
+        *,
+        scales: int | None = None,
     ) -> Iterator[Tensor]:
         """Decode packets into frames (3, H, W), RGB in [0, 1].
+
+        The arguments, and what is raised, are those of :meth:`receive`.
+        """
+        for received in self.receive(packets, height, width, scales=scales):
+            yield received.frame
+
+    @torch.inference_mode()
+    def receive(
+        self,
+        packets: Iterable[Packet | None],
+        height: int,
+        width: int,
+        *,
+        scales: int | None = None,
+    ) -> Iterator[Received]:
+        """Decode packets and say how much of each frame could be decoded.
 
         Args:
             packets: In coding order, none left out; ``None`` stands for a lost one.
             height: Height of the frames in pixels.
             width: Width of the frames in pixels.
+            scales: Decode only so many scales, coarsest first (progressive decoding);
+                all by default.
 
         Raises:
+            ValueError: So many scales cannot be decoded alone.
             DesyncError: The decoded symbols are not those that were coded.
         """
+        if scales is not None:
+            self.check_scales(scales)
+        yield from self._receive(packets, height, width, scales or self.scales)
+
+    @abstractmethod
+    def _receive(
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
+    ) -> Iterator[Received]:
+        """Decode packets as :meth:`receive` says, which has checked the scales."""
+
+    def check_intra_period(self, intra_period: int) -> None:
+        """Raise ``ValueError`` if units cannot start at every so many frames."""
+        each = self.start_multiple
+        if intra_period != -1 and (intra_period < 1 or intra_period % each):
+            what = f"a multiple of the {each} frames of a unit" if each > 1 else ">= 1"
+            raise ValueError(
+                f"intra_period is {intra_period}: it must be -1 (start once) or {what}"
+            )
+
+    def check_scales(self, scales: int) -> None:
+        """Raise ``ValueError`` if so many scales cannot be decoded without the rest."""
+        if self.scales == 1:
+            raise ValueError(
+                f"{type(self).__name__} has no scales that could be decoded alone: its "
+                "units are decoded whole"
+            )
+        if not 1 <= scales <= self.scales:
+            raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
+
+    def check_losses(self) -> None:
+        """Raise ``ValueError`` if one lost packet spoils all that comes after it."""
 
     @abstractmethod
     def build_tables(self) -> dict[str, CdfTables]:
@@ -255,16 +311,46 @@ class VideoCodec(nn.Module, ABC):
         """Set how the codec codes from now on; what it is does not change.
 
         Args:
-            options: By name, each codec's own; this one has none.
+            options: Fields of :attr:`coding_options`; those left out stay as they are.
 
         Raises:
-            ValueError: The codec has no such option.
+            ValueError: The codec has no such option, or not with such a value.
         """
-        if options:
+        known = {each.name for each in fields(self.coding_options)}
+        if unknown := sorted(options.keys() - known):
             raise ValueError(
-                f"{type(self).__name__} cannot set {', '.join(sorted(options))}: leave "
-                "it out, other codecs have it"
+                f"{type(self).__name__} cannot set {', '.join(unknown)}: leave it out, "
+                "other codecs have it"
             )
+        coding = replace(self.coding, **options)
+        self.check_coding(coding)
+        self.coding = coding
+
+    def check_coding(self, coding: Any) -> None:
+        """Raise ``ValueError`` if this very network cannot code so.
+
+        Args:
+            coding: One of :attr:`coding_options`.
+        """
+
+    def find_released(self, weights: Mapping[str, Tensor]) -> Released | None:
+        """Return published weights under this network's names; here there are none.
+
+        Args:
+            weights: A state dict, as it was published.
+
+        Returns:
+            ``None`` if they are none that were published for such a network.
+
+        Raises:
+            ValueError: They are, but do not fit this one.
+        """
+        return None
+
+    @property
+    def devices(self) -> "list[torch.device]":
+        """Where it computes, one entry for each of its workers."""
+        return [next(self.parameters()).device]
 
     @property
     def cycle(self) -> int:
@@ -342,23 +428,22 @@ def pad_frames(frames: Tensor, length: int) -> Tensor:
     return torch.cat([frames, tail], dim=1)
 
 
-def check_size(frame: Tensor, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Return the (height, width) of a frame (..., H, W).
-
-    Args:
-        frame: The next one.
-        size: Of the frames before it; ``None`` before the first.
+def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Give frames (..., H, W).
 
     Raises:
-        ValueError: The frame has another size than those before it.
+        ValueError: A frame has another size than those before it.
     """
-    found = (frame.shape[-2], frame.shape[-1])
-    if size is not None and found != size:
-        raise ValueError(
-            f"a frame has {found[1]}x{found[0]} pixels, the ones before it had "
-            f"{size[1]}x{size[0]}: all frames of a video must have one size"
-        )
-    return found
+    size: torch.Size | None = None
+    for frame in frames:
+        found = frame.shape[-2:]
+        size = size or found
+        if found != size:
+            raise ValueError(
+                f"a frame has {found[1]}x{found[0]} pixels, the ones before it had "
+                f"{size[1]}x{size[0]}: all frames of a video must have one size"
+            )
+        yield frame
 
 
 def as_shown(pixels: Tensor) -> Tensor:

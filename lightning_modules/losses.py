@@ -1,18 +1,26 @@
-"""Distortions, per frame, so that a step can weigh each frame by itself.
+"""Losses of reconstructions by name, for every codec.
 
-Every function maps a clip (B, T, 3, H, W) and its reconstruction, RGB in [0, 1], to
-(B, T). A loss ablation is a name here and a number in a stage's ``weights``.
+Each maps a clip (B, T, 3, H, W) and its reconstruction, RGB in [0, 1], to (B, T), so
+that a step can weigh each frame by itself. A codec's ``distortion`` is one of them; the
+``weights`` of a stage add others. A new one is a function and its row in :data:`TERMS`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv
-
-Distortion = Callable[[Tensor, Tensor], Tensor]
+from lightning_modules.perceptual import (
+    Lpips,
+    LpipsNet,
+    UnavailableMetricError,
+    check_lpips,
+)
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity"."""
@@ -76,6 +84,11 @@ def ms_ssim(clip: Tensor, x_hat: Tensor) -> Tensor:
     Five scales, or as many as leave room for the window of 11 pixels, with the weights
     of the first ones scaled to a sum of 1.
 
+    The metric ``callbacks.metrics.quality.ms_ssim`` is another function: it follows the
+    DCVC family, which takes four scales with weights of their own below 176 pixels,
+    none below 88, and repeats odd edges. Those rules would leave small crops without a
+    loss. And the metric counts a negative similarity as 0, which has no gradient.
+
     Raises:
         ValueError: A side is below 11 pixels.
     """
@@ -117,25 +130,82 @@ def _ssim(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return luminance, (2.0 * covariance + c2) / (variances + c2)
 
 
-DISTORTIONS: dict[str, Distortion] = {
-    "mse": mse,
-    "mse_255": mse_255,
-    "sse": sse,
-    "yuv": yuv,
-    "yuv_rgb": yuv_rgb,
-    "uf": uf,
-    "ms_ssim": ms_ssim,
+def lpips(clip: Tensor, x_hat: Tensor, network: Lpips) -> Tensor:
+    """Return LPIPS, the learned perceptual distance of ``network``."""
+    return network(x_hat, clip)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A row of the table.
+
+    Attributes:
+        function: Maps a clip (B, T, 3, H, W) and its reconstruction, RGB in [0, 1], to
+            (B, T); it gets what it ``needs`` after them.
+        needs: The perceptual network without which it cannot be computed.
+    """
+
+    function: Callable[..., Tensor]
+    needs: Literal["lpips"] | None = None
+
+
+TERMS: dict[str, Term] = {
+    "mse": Term(mse),
+    "mse_255": Term(mse_255),
+    "sse": Term(sse),
+    "yuv": Term(yuv),
+    "yuv_rgb": Term(yuv_rgb),
+    "uf": Term(uf),
+    "ms_ssim": Term(ms_ssim),
+    "lpips": Term(lpips, needs="lpips"),
 }
 
 
-def distortion(name: str) -> Distortion:
-    """Return the distortion called ``name``.
+class Losses:
+    """Computes rows of the table, and holds the networks that some need.
+
+    It is no ``nn.Module``: a model that registered those networks would train and save
+    them.
+
+    Args:
+        net: Backbone of LPIPS, or its stand-in ``random``.
+    """
+
+    def __init__(self, net: LpipsNet = "alex") -> None:
+        self.net = net
+
+    def check(self, name: str) -> None:
+        """Make sure that a row can be computed, without loading any network.
+
+        Raises:
+            UnavailableMetricError: The weights that it needs are not on this machine.
+            ValueError: There is no such row.
+        """
+        if find_term(name).needs:
+            try:
+                check_lpips(self.net)
+            except UnavailableMetricError as error:
+                raise UnavailableMetricError(
+                    f"{error}; for a rehearsal, --model.lpips random does without"
+                ) from error
+
+    def __call__(self, name: str, clip: Tensor, x_hat: Tensor) -> Tensor:
+        """Return a row's loss of each frame, (B, T)."""
+        term = find_term(name)
+        return term.function(clip, x_hat, *([self.lpips] if term.needs else []))
+
+    @cached_property
+    def lpips(self) -> Lpips:
+        """The perceptual distance, loaded when it is first needed."""
+        return Lpips(self.net)
+
+
+def find_term(name: str) -> Term:
+    """Return the row called ``name``.
 
     Raises:
         ValueError: There is none of that name.
     """
-    if name not in DISTORTIONS:
-        raise ValueError(
-            f"distortion {name!r} is unknown: choose from {list(DISTORTIONS)}"
-        )
-    return DISTORTIONS[name]
+    if name not in TERMS:
+        raise ValueError(f"distortion {name!r} is unknown: choose from {list(TERMS)}")
+    return TERMS[name]

@@ -53,8 +53,9 @@ class Stage:
         lr: Learning rate (at its peak, if the schedule varies it).
         schedule: ``constant`` or ``cosine`` (down to 1 % of ``lr``).
         warmup: Steps in which the learning rate rises linearly from 0.
-        weights: Weight of each named loss term; a term that is not named has
-            weight 1.
+        weights: Of loss terms, by name. What it does not name has weight 1 if it is a
+            term of the codec, as ``rate`` and ``distortion`` are, and 0 otherwise. A
+            term of weight 0 is not computed.
         trainable: Sub-modules of the codec that train; empty means all.
         frozen: Sub-modules that do not, for example because no frame of this stage
             reaches them.

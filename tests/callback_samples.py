@@ -7,7 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.progress import StageProgress
 from lightning_modules.base import ValidationResult
-from lightning_modules.codec import CodecOutput, Packet, RateKnob, VideoCodec
+from lightning_modules.codec import CodecOutput, RateKnob, VideoCodec
+from lightning_modules.packets import Packet, Received
 from lightning_modules.stages import Stage
 
 
@@ -29,7 +30,7 @@ class TinyCodec(VideoCodec):
         bits = clip.new_full(clip.shape[:2], 8.0)
         return CodecOutput(clip * self.scale.mean(), bits)
 
-    def compress(self, frames, rate, *, intra_period=-1, reconstruct=False):
+    def _compress(self, frames, schedule, reconstruct):
         assert not self.training
         assert self.tables == {}
         for frame in frames:
@@ -38,10 +39,10 @@ class TinyCodec(VideoCodec):
                 payload, 1, zlib.crc32(payload), frame[None], 8.0 * len(payload)
             )
 
-    def decompress(self, packets, height, width):
+    def _receive(self, packets, height, width, scales):
         for packet in packets:
             frame = packet.x_hat[0]
-            yield frame + self.noise
+            yield Received(frame + self.noise)
 
     def build_tables(self):
         self.tables_built += 1

@@ -3,8 +3,9 @@
 from dataclasses import replace
 from fractions import Fraction
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.assemble import compare_results
-from experiments.results.result import METRICS, Point, Protocol, Result, SequenceResult
+from experiments.results.result import Point, Protocol, Result, SequenceResult
 
 SETS = {"uvg": ("Beauty", "Jockey"), "hevc_d": ("BQSquare",)}
 RATES = (0.0, 21.0, 42.0, 63.0)

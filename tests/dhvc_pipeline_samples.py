@@ -1,6 +1,7 @@
 """A DHVC for several workers, what one worker makes of a scene, and comparisons."""
 
 import threading
+from copy import copy
 from functools import cache
 
 import torch
@@ -30,8 +31,13 @@ def worker():
     return int(threading.current_thread().name.split()[-1])
 
 
-def pipelined(codec, number=2):
-    return PipelinedDHVC(codec, [CPU] * number)
+def pipelined(codec, number=2, devices=None):
+    """Return the codec on workers, of which even one is a pipeline."""
+    pipeline = PipelinedDHVC(codec.coder, devices or [CPU] * number)
+    on_workers = copy(codec)
+    on_workers._pipeline = lambda: pipeline
+    on_workers.coders, on_workers.ahead = pipeline.coders, pipeline.ahead
+    return on_workers
 
 
 def scene(frames):

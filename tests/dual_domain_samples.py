@@ -25,7 +25,7 @@ def moving_clip(frames, height=HEIGHT, width=WIDTH):
 @torch.inference_mode()
 def coded_after(codec, frames, quality=0.67):
     """Code frames; return the coder, and what they leave to the next."""
-    coder = codec.frame_coder(codec.numeric)
+    coder = codec.frame_coder(codec.coding.numeric)
     state = ()
     for frame in frames:
         _, state = coder.encode(frame, quality, state)

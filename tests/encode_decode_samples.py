@@ -11,7 +11,8 @@ import lightning_modules
 from datamodules.frames import open_video
 from datamodules.writing import create_video
 from experiments import decode, encode
-from lightning_modules.codec import DesyncError, Packet, RateKnob, VideoCodec
+from lightning_modules.codec import RateKnob, VideoCodec
+from lightning_modules.packets import DesyncError, Packet, Received
 
 SIZE = (5, 7)
 
@@ -38,10 +39,9 @@ class ZipCodec(VideoCodec):
     def passes(self, height, width):
         return {}
 
-    def compress(self, frames, rate, *, intra_period=-1, reconstruct=False):
-        source = iter(frames)
+    def _compress(self, frames, schedule, reconstruct):
         for unit in count():
-            if not (group := list(islice(source, 2))):
+            if not (group := list(islice(frames, 2))):
                 return
             codes = (torch.stack(group) * 255).round().to(torch.uint8)
             raw = codes.numpy().tobytes()
@@ -50,13 +50,14 @@ class ZipCodec(VideoCodec):
             if self.interrupt:
                 raise KeyboardInterrupt
 
-    def decompress(self, packets, height, width):
+    def _receive(self, packets, height, width, scales):
         for number, packet in enumerate(packets):
             raw = zlib.decompress(packet.payload)
             if zlib.crc32(raw) != packet.checksum or (self.drift and number):
                 raise DesyncError(f"unit {number} has desynchronised")
             codes = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-            yield from self.shown(codes.reshape(-1, 3, height, width), number)
+            codes = codes.reshape(-1, 3, height, width)
+            yield from map(Received, self.shown(codes, number))
 
     def shown(self, codes, unit):
         frames = codes.float() / 255

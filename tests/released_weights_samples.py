@@ -1,11 +1,24 @@
 """State dicts with the names and shapes of the published ones."""
 
 import torch
+from torch import nn
 
+from lightning_modules.video_vae.codec import VideoVAECodec
 from lightning_modules.video_vae.lean_vae import LeanVAEWidths
 
 WIDTH = 16
 LEAN = LeanVAEWidths(low=8, high=24, separate=2, fused=3, iterations=2, recovery=2)
+
+
+class Codec(nn.Module):
+    """A VideoVAE as far as weights are concerned."""
+
+    find_released = VideoVAECodec.find_released
+
+    def __init__(self, backbone, latent_codec=None):
+        super().__init__()
+        self.backbone = backbone
+        self.latent_codec = latent_codec
 
 
 def convolution(inputs, outputs, *kernel):

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import (
     Comparison,
     Curve,
@@ -14,7 +15,7 @@ from experiments.compare.comparison import (
     PaperNumber,
     Row,
 )
-from experiments.results.result import METRICS, Point, Protocol, Result, SequenceResult
+from experiments.results.result import Point, Protocol, Result, SequenceResult
 
 SETS = {"uvg": ("Beauty", "Jockey"), "hevc_e": ("Johnny",)}
 CODECS = {"x265": (1.0, (37, 32, 27, 22)), "UI2C": (0.74, (0, 21, 42, 63))}

@@ -5,7 +5,7 @@ import re
 import torch
 
 from lightning_modules import VideoVAE
-from lightning_modules.codec import Packet
+from lightning_modules.packets import Packet
 from lightning_modules.video_vae.codec import VideoVAECodec
 
 SIZE = (32, 40)

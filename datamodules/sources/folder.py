@@ -4,17 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.paths import find_images, found_in
+from datamodules.paths import check_root, find_images, found_in
 from datamodules.sources.index import PNG, index_videos
 from datamodules.sources.pyav_reader import PyAvReader
-from datamodules.sources.readers import ReaderCache, has_decord, read_pngs
+from datamodules.sources.readers import ReaderCache, has_decord
 from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,
-    check_root,
     check_size,
     cut,
+    read_pngs,
     window,
 )
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datamodules.options import DataOptions, SourceName
+from datamodules.paths import check_root, expand_root
 from datamodules.sources import folder, openvid, vimeo90k
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.openvid import OpenVidSource, find_tables
-from datamodules.sources.source import ClipSource, check_root
+from datamodules.sources.source import ClipSource
 from datamodules.sources.synthetic import SyntheticSource
 from datamodules.sources.vimeo90k import Split, Vimeo90KSource, find_list
 
@@ -114,6 +115,8 @@ def check_source(source: SourceName, root: str | None, list_file: str | None) ->
             f"there is no source {source!r}: choose synthetic, folder, vimeo90k or "
             "openvid"
         )
+    if root is not None:
+        root = expand_root(root)
     if source == "synthetic" and root is not None:
         raise ValueError(
             f"source 'synthetic' has no root, but got {root!r}: to read videos from "

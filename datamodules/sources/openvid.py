@@ -8,9 +8,8 @@ import logging
 from pathlib import Path
 from typing import ClassVar
 
-from datamodules.paths import found_in
+from datamodules.paths import check_list, check_root, found_in
 from datamodules.sources.folder import VIDEO_SUFFIXES, FileSource
-from datamodules.sources.source import check_list, check_root
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Frames out of video files and PNG files, by number.
+"""Frames out of video files, by number.
 
 decord reads training clips. It counts packets, not pictures: a VP8 file with hidden
 frames or an MP4 with an edit list has fewer frames than decord says, and beyond the
@@ -20,10 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from datamodules.sources.pyav_reader import PyAvReader
-from datamodules.sources.source import ClipError, Frames
+from datamodules.sources.source import ClipError, Frames, opencv
 
 
 class Reader(Protocol):
@@ -38,44 +36,6 @@ class Reader(Protocol):
         Raises:
             ClipError: A frame cannot be read.
         """
-
-
-@cache
-def opencv() -> Any:
-    """Import OpenCV with its threads off: workers are the parallelism.
-
-    A thread pool would also not survive the fork that starts a worker.
-    """
-    import cv2
-
-    cv2.setNumThreads(0)
-    return cv2
-
-
-def read_pngs(paths: Sequence[Path]) -> Frames:
-    """Return PNG files as frames (len(paths), H, W, 3), RGB, 0..255.
-
-    Raises:
-        ClipError: A file is missing, does not decode or differs in size.
-    """
-    cv2 = opencv()
-    frames: list[Frames] = []
-    for path in paths:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            what = "does not decode" if path.is_file() else "is missing"
-            raise ClipError(f"frame {path.name} {what}")
-        if frames and image.shape != frames[0].shape:
-            raise ClipError(
-                f"frames differ in size: {paths[0].name} is {_size(frames[0])}, "
-                f"{path.name} is {_size(image)}"
-            )
-        frames.append(image)
-    return np.stack(frames)[..., ::-1]
-
-
-def _size(image: Frames) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 class DecordReader:

@@ -1,21 +1,16 @@
-"""Where clips come from: the interface of every source, and how a clip is cut out."""
+"""What every source shares: its interface, cutting a clip out, reading PNG frames."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.paths import expand, found_in
-
 Frames: TypeAlias = npt.NDArray[np.uint8]
 Rng: TypeAlias = np.random.Generator
-
-VARIABLE_REMEDY = (
-    "; set it to that directory, or give the directory itself (--data.root, or "
-    "`data: {root: ...}` in the stage's row)"
-)
 
 # A fixed clip is decoded from the first frame on, so it must not start late.
 LATEST_FIXED_START = 240
@@ -144,39 +139,39 @@ def check_size(height: int, width: int, crop: int) -> None:
         raise ClipError(f"too small: {width}x{height}, the crop is {crop}x{crop}")
 
 
-def check_root(source: str, root: str | Path | None, holds: str) -> Path:
-    """Return ``root`` as a path.
+@cache
+def opencv() -> Any:
+    """Import OpenCV with its threads off: workers are the parallelism.
 
-    Args:
-        source: Name of the source, for the message.
-        root: What the user gave; ``~`` and ``${VARIABLES}`` are expanded.
-        holds: What the directory should hold, for the message.
+    A thread pool would also not survive the fork that starts a worker.
+    """
+    import cv2
+
+    cv2.setNumThreads(0)
+    return cv2
+
+
+def read_pngs(paths: Sequence[Path]) -> Frames:
+    """Return PNG files as frames (len(paths), H, W, 3), RGB, 0..255.
 
     Raises:
-        ValueError: It is missing or no directory, or names a variable that is not set.
+        ClipError: A file is missing, does not decode or differs in size.
     """
-    if root is None:
-        raise ValueError(f"source {source!r} needs `root`: a directory with {holds}")
-    path = Path(expand("root", str(root), VARIABLE_REMEDY))
-    if not path.is_dir():
-        what = "is not a directory" if path.exists() else "does not exist"
-        raise ValueError(
-            f"source {source!r}: root {str(path.absolute())!r} {what}; "
-            f"it should be a directory with {holds}"
-        )
-    return path
+    cv2 = opencv()
+    frames: list[Frames] = []
+    for path in paths:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            what = "does not decode" if path.is_file() else "is missing"
+            raise ClipError(f"frame {path.name} {what}")
+        if frames and image.shape != frames[0].shape:
+            raise ClipError(
+                f"frames differ in size: {paths[0].name} is {_size(frames[0])}, "
+                f"{path.name} is {_size(image)}"
+            )
+        frames.append(image)
+    return np.stack(frames)[..., ::-1]
 
 
-def check_list(source: str, root: Path, list_file: str | Path) -> Path:
-    """Return the list that the user names, absolute or relative to the root.
-
-    Raises:
-        ValueError: There is no such file.
-    """
-    path = root / Path(list_file).expanduser()
-    if not path.is_file():
-        raise ValueError(
-            f"source {source!r}: list_file {str(path)!r} does not exist; "
-            f"{path.parent} holds {found_in(path.parent)}"
-        )
-    return path
+def _size(image: Frames) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

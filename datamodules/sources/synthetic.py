@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.sources.readers import opencv
-from datamodules.sources.source import ClipSource, Frames, Rng
+from datamodules.sources.source import ClipSource, Frames, Rng, opencv
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,17 +7,8 @@ CompressAI reads them, and as one line per frame (the DVC re-implementation).
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from datamodules.paths import found_in
-from datamodules.sources.readers import read_pngs
-from datamodules.sources.source import (
-    ClipSource,
-    Frames,
-    Rng,
-    check_list,
-    check_root,
-    cut,
-    window,
-)
+from datamodules.paths import check_list, check_root, found_in
+from datamodules.sources.source import ClipSource, Frames, Rng, cut, read_pngs, window
 
 Split: TypeAlias = Literal["train", "test"]
 

@@ -1,6 +1,5 @@
 """How a codec runs: which device, the same numbers every time, and what it costs."""
 
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-# Of 8-bit frames that are identical the PSNR is infinite; means need a number.
-MAX_PSNR = 99.9
 
 
 def choose_device(name: str) -> "torch.device":
@@ -73,20 +69,6 @@ def coding_mode(device: "torch.device") -> Iterator[None]:
 def frame_bytes(frame: "Tensor") -> bytes:
     """Return a frame's float32 values as bytes, for hashing."""
     return frame.float().cpu().contiguous().numpy().tobytes()
-
-
-def psnr(frame: "Tensor", reference: "Tensor") -> float:
-    """Return the RGB PSNR in dB of two frames (3, H, W) as 8-bit files hold them."""
-    import torch
-
-    a, b = (
-        x.float().cpu().clamp(0, 1).mul(255).round().to(torch.float64)
-        for x in (frame, reference)
-    )
-    error = (a - b).square().mean().item() / 255**2
-    if error == 0:
-        return MAX_PSNR
-    return min(MAX_PSNR, -10 * math.log10(error))
 
 
 def costs_of(

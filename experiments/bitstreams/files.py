@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.bitstreams.coding_mode import frame_bytes
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
     import torch
     from torch import Tensor
 
     from lightning_modules.bitstream import BitstreamReader, StreamHeader
     from lightning_modules.clock import CodingClock
-    from lightning_modules.codec import Packet, VideoCodec
+    from lightning_modules.codec import VideoCodec
+    from lightning_modules.packets import Packet
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,10 @@ def code_video(
             its reconstruction is not finite.
     """
     # Compiled when it is imported, which no measured time should hold.
-    from lightning_modules import rans  # noqa: F401
     from lightning_modules.bitstream import BitstreamWriter
     from lightning_modules.clock import CodingClock
-    from lightning_modules.codec import check_finite
+    from lightning_modules.entropy import rans  # noqa: F401
+    from lightning_modules.packets import check_finite
 
     reconstruct = reconstruct or sink is not None
     clock = CodingClock(_device_of(codec))
@@ -132,8 +131,8 @@ def open_stream(path: Path) -> Iterator["BitstreamReader"]:
             with the file's name.
     """
     from lightning_modules.bitstream import BitstreamError, BitstreamReader
-    from lightning_modules.codec import DesyncError
-    from lightning_modules.layers import OverflowingError
+    from lightning_modules.entropy.symbols import OverflowingError
+    from lightning_modules.packets import DesyncError
 
     with path.open("rb") as file:
         try:
@@ -169,88 +168,6 @@ def load_decoder(
     return codec
 
 
-def add_pipeline_option(parser: "ArgumentParser") -> None:
-    """Add how many frames are worked on at once; see :func:`unit_options`."""
-    parser.add_argument(
-        "--pipeline",
-        metavar="P",
-        type=int,
-        help="work on P frames at once, on as many GPUs as there are, for codecs that "
-        "can (DHVC without its auxiliary path); not one bit changes. On a CPU set "
-        "OMP_NUM_THREADS to its cores over P, for encoder and decoder alike",
-    )
-
-
-def add_unit_options(parser: "ArgumentParser", *, encodes: bool) -> None:
-    """Add what only codecs of large units can be told; see :func:`unit_options`."""
-    parser.add_argument(
-        "--gop_batch",
-        metavar="N",
-        type=int,
-        help="groups of pictures that are coded side by side, for codecs that have "
-        "them (default: 1); faster on a GPU, and not one bit changes",
-    )
-    if encodes:
-        parser.add_argument(
-            "--gop_overlap",
-            choices=["on", "off"],
-            help="whether groups of pictures share their outer frames, for codecs that "
-            "have them (default: as trained); decoders see it in the stream",
-        )
-        parser.add_argument(
-            "--tile",
-            metavar="SIDE",
-            type=int,
-            help="work in tiles of SIDE pixels, as 576, where memory is too small for "
-            "whole frames, for codecs that can; seams change the frames a little",
-        )
-
-
-def unit_options(options: "Namespace") -> dict[str, Any]:
-    """Return what was given of the options above, for ``codec.configure``."""
-    given: dict[str, Any] = {}
-    if options.gop_batch is not None:
-        given["gop_batch"] = options.gop_batch
-    if getattr(options, "pipeline", None) is not None:
-        given["pipeline"] = options.pipeline
-    if getattr(options, "gop_overlap", None):
-        given["overlap"] = options.gop_overlap == "on"
-    if getattr(options, "tile", None) is not None:
-        given["tile"] = options.tile
-    return given
-
-
-def check_scales(codec: "VideoCodec", scales: int) -> None:
-    """Refuse a number of scales that cannot be decoded without the finer ones.
-
-    Raises:
-        ValueError: The codec has no scales, not so many, or they need each other.
-    """
-    if not isinstance(getattr(codec, "scales", None), int):
-        raise ValueError(
-            f"{type(codec).__name__} has no scales that could be decoded alone: its "
-            "units are decoded whole"
-        )
-    # It says so itself, before it looks at any packet.
-    for _ in _decompress(codec, [], 1, 1, scales):
-        pass
-
-
-def _decompress(
-    codec: "VideoCodec",
-    packets: "Iterable[Packet]",
-    height: int,
-    width: int,
-    scales: int | None,
-) -> Iterator["Tensor"]:
-    if scales is None:
-        return codec.decompress(packets, height, width)
-    # Not every codec's: no part of the contract.
-    decompress: Any = codec.decompress
-    frames: Iterator[Tensor] = decompress(packets, height, width, scales=scales)
-    return frames
-
-
 class StreamDecoder:
     """One pass over the frames of a bitstream, which counts, times and hashes them.
 
@@ -266,7 +183,7 @@ class StreamDecoder:
         stopped: Why the frames ended before the stream's end, if they did.
 
     Raises:
-        ValueError: So many scales cannot be decoded alone; see :func:`check_scales`.
+        ValueError: So many scales cannot be decoded alone; see ``codec.check_scales``.
     """
 
     def __init__(
@@ -281,7 +198,7 @@ class StreamDecoder:
         from lightning_modules.clock import CodingClock
 
         if scales is not None:
-            check_scales(codec, scales)
+            codec.check_scales(scales)
         self.frames = 0
         self.stopped: str | None = None
         self._codec = codec
@@ -300,10 +217,10 @@ class StreamDecoder:
             DesyncError: The decoded symbols are not those that were coded.
             OverflowingError: A frame is not finite.
         """
-        from lightning_modules import rans  # noqa: F401 (compiled before it is timed)
         from lightning_modules.bitstream import BitstreamError
-        from lightning_modules.codec import DesyncError, Packet, check_finite
-        from lightning_modules.layers import OverflowingError
+        from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
+        from lightning_modules.entropy.symbols import OverflowingError
+        from lightning_modules.packets import DesyncError, Packet, check_finite
 
         header = self._reader.header
         packets = (
@@ -311,7 +228,7 @@ class StreamDecoder:
             for unit in self._clock.pause(self._reader)
         )
         size = (header.height, header.width)
-        decoded = _decompress(self._codec, packets, *size, self._scales)
+        decoded = self._codec.decompress(packets, *size, scales=self._scales)
         try:
             for frame in self._clock.watch(decoded):
                 check_finite(frame, self.frames, header.rate)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.cli import option, parse_fps, parse_size
+from lightning_modules import coding_options
 
 if TYPE_CHECKING:
     from datamodules.video_reader import VideoReader
@@ -49,52 +50,11 @@ class RawVideoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitOptions:
-    """What only codecs of large units can be told; no bit changes.
+class CodecOptions:
+    """What some codecs can be told when they code.
 
     Attributes:
-        gop_batch: Groups of pictures that are coded side by side, for codecs that have
-            them (default: 1); faster on a GPU.
+        coding: For ``codec.configure``, which refuses what is another codec's.
     """
 
-    gop_batch: int | None = option(None, metavar="N")
-
-    def coding(self) -> dict[str, Any]:
-        """Return the options that were given, for ``codec.configure``."""
-        given = {
-            "gop_batch": self.gop_batch,
-            "pipeline": getattr(self, "pipeline", None),
-            "overlap": getattr(self, "gop_overlap", None),
-            "tile": getattr(self, "tile", None),
-        }
-        if given["overlap"]:
-            given["overlap"] = given["overlap"] == "on"
-        return {name: value for name, value in given.items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderUnitOptions(UnitOptions):
-    """What only encoders of large units can be told.
-
-    Attributes:
-        gop_overlap: Whether groups of pictures share their outer frames, for codecs
-            that have them (default: as trained); decoders see it in the stream.
-        tile: Work in tiles of SIDE pixels, as 576, where memory is too small for whole
-            frames, for codecs that can; seams change the frames a little.
-    """
-
-    gop_overlap: Literal["on", "off"] | None = None
-    tile: int | None = option(None, metavar="SIDE")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineOption:
-    """How many frames are worked on at once.
-
-    Attributes:
-        pipeline: Work on P frames at once, on as many GPUs as there are, for codecs
-            that can (DHVC without its auxiliary path); not one bit changes. On a CPU
-            set OMP_NUM_THREADS to its cores over P, for encoder and decoder alike.
-    """
-
-    pipeline: int | None = option(None, metavar="P")
+    coding: dict[str, Any] = option(also=coding_options)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import (
     Comparison,
     Method,
@@ -21,7 +22,7 @@ from experiments.compare.protocol_check import (
     shared_sequences,
 )
 from experiments.compare.rows import curves_of, rows_of
-from experiments.results.result import METRICS, Result
+from experiments.results.result import Result
 
 SHOWN = 10
 """How many left-out sequences a note lists by name."""

@@ -14,8 +14,8 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Curve, Delta, Flag, Method
-from experiments.metric_table import FEWEST_SAMPLES, METRICS
 
 MIN_POINTS: dict[Method, int] = {"pchip": 3, "akima": 4, "cubic": 4}
 """Fewest points of a curve that a number is computed from.
@@ -153,10 +153,10 @@ def _curve_flags(curve: Curve, method: Method) -> list[Flag]:
     if count == MIN_POINTS[method]:
         text = f"{curve.codec} has {count} points, the least that {method} takes"
         flags.append(Flag("few_points", text))
-    few = curve.samples is not None and curve.samples < FEWEST_SAMPLES
-    # KID has no bias to speak of.
-    if few and curve.metric.startswith("fid"):
-        text = f"{curve.codec}: FID of {curve.samples} pictures is biased upwards"
+    metric = METRICS[curve.metric]
+    if curve.samples is not None and curve.samples < metric.fewest_samples:
+        text = f"{curve.codec}: {metric.label} of {curve.samples} pictures is biased "
+        text += "upwards"
         flags.append(Flag("few_samples", text))
     return flags
 

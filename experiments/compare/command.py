@@ -8,9 +8,9 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from callbacks.metrics.table import METRICS
 from experiments.cli import check_folder, run_command
 from experiments.compare.comparison import Comparison, Row
-from experiments.results.result import METRICS
 
 EPILOG = """\
 examples:

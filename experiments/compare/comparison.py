@@ -7,7 +7,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.metric_table import METRICS
+from callbacks.metrics.table import METRICS
 
 Method = Literal["pchip", "akima", "cubic"]
 
@@ -41,7 +41,7 @@ def headline_kind(metric: str, set: str | None) -> RowKind:
     """Return the kind of row that is a metric's headline.
 
     Args:
-        metric: Key of ``results.METRICS``.
+        metric: Key of ``METRICS``.
         set: ``None`` for all sets.
     """
     if METRICS[metric].pooled:
@@ -82,7 +82,7 @@ class Curve:
 
     Attributes:
         codec: The result's name.
-        metric: Key of ``results.METRICS``.
+        metric: Key of ``METRICS``.
         set: Test set.
         sequence: ``None`` for the set's mean curve: at each rate point the mean over
             its sequences of bpp and of quality, weighted by their frames.
@@ -134,7 +134,7 @@ class Row:
 
     Attributes:
         codec: The compared result's name.
-        metric: Key of ``results.METRICS``.
+        metric: Key of ``METRICS``.
         kind: Key of :data:`ROW_KINDS`.
         set: ``None`` for the means over all sets.
         sequence: Only of kind ``sequence``.
@@ -161,7 +161,7 @@ class QualityAt:
 
     Attributes:
         codec: The result's name.
-        metric: Key of ``results.METRICS``.
+        metric: Key of ``METRICS``.
         set: Test set.
         bpp: Bits per pixel.
         value: ``None`` where the curve has no such rate between its points.
@@ -200,7 +200,7 @@ class PaperNumber:
         codec: As the paper calls it.
         anchor: As the paper calls it.
         set: Our name of the test set, ``None`` for the paper's average.
-        metric: Key of ``results.METRICS``; ``None`` if the paper does not say.
+        metric: Key of ``METRICS``; ``None`` if the paper does not say.
         bd_rate: In %.
         source: ``arXiv 2510.14431, Table 1``.
         conditions: What the paper says about the measurement, by name.
@@ -229,7 +229,7 @@ class Comparison:
         anchor: Name of the result that the others are compared with.
         codecs: Names of the others, in the order of the files.
         method: Interpolation.
-        metrics: Every metric compared, in the order of ``results.METRICS``.
+        metrics: Every metric compared, in the order of ``METRICS``.
         headline: The metric of the terminal table.
         sets: Sets in order, each with its compared sequences.
         curves: Of the anchor and the codecs, every metric, sequences and mean curves.

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.bd import NOISE, compare_curves, make_curve
 from experiments.compare.comparison import Curve, Delta, Flag, Method, Row, RowKind
-from experiments.results.result import METRICS, Point, Pool, Result, SequenceResult
+from experiments.results.result import Point, Pool, Result, SequenceResult
 
 MIN_FOR_OUTLIERS = 4
 """Sequences of a set below which none can be called an outlier."""

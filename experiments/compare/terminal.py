@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import (
     FLAGS,
     Comparison,
@@ -12,7 +13,6 @@ from experiments.compare.comparison import (
     headline_kind,
 )
 from experiments.compare.report.bd_tables import fixed_rates_table
-from experiments.results.result import METRICS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,9 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from callbacks.metrics.table import METRICS
 from experiments.evaluate.coder import Coder, Cost, Settings
 from experiments.evaluate.parts import Job
-from experiments.results.result import METRICS, Point, Result, SequenceResult
+from experiments.results.result import Point, Result, SequenceResult
 from experiments.results.version import versions
 
 if TYPE_CHECKING:
@@ -97,9 +98,8 @@ class Assessment:
         gallery: "Gallery",
         samples: "SampleFeatures",
     ) -> None:
+        from callbacks.metrics.meter import Meter
         from datamodules.sequences.files import read_codes
-        from experiments.anchors.vmaf import Vmaf
-        from experiments.measure import Meter
 
         sequence = job.sequence
         self.gallery = gallery
@@ -112,13 +112,10 @@ class Assessment:
             settings.colour,
             sequence.height,
             sequence.width,
-            lpips_net=settings.lpips_net,
-            device=coder.metric_device,
-            flows=settings.flows,
-            with_brisque=settings.brisque,
+            settings.metrics,
+            coder.metric_device,
         )
         self._samples = samples
-        self._vmaf = Vmaf(sequence.height, sequence.width) if settings.vmaf else None
 
     def add(self, planes: "Planes") -> None:
         """Take the next decoded frame.
@@ -134,10 +131,7 @@ class Assessment:
                 f"more frames were decoded than the {self.count} of the source"
             )
         self._meter.add(frame, planes)
-        decoded = quantise(planes)
-        self._samples.add(frame, decoded)
-        if self._vmaf:
-            self._vmaf.add(frame, decoded)
+        self._samples.add(frame, quantise(planes))
         self.gallery.add(self.count, frame, planes)
         self.count += 1
 
@@ -151,7 +145,7 @@ class Assessment:
         Raises:
             ValueError: Frames are missing, or the codec estimates no bits.
         """
-        from experiments.measure import at_boundaries, means
+        from callbacks.metrics.meter import at_boundaries, means
 
         count = self.count
         if next(self._source, None) is not None or count != len(cost.frame_bits):
@@ -160,8 +154,6 @@ class Assessment:
                 "is not the number of the source"
             )
         qualities = self._meter.close()
-        if self._vmaf:
-            qualities["vmaf"] = self._vmaf.close()
         sequence, is_estimate = self._job.sequence, self._settings.rate == "estimate"
         pixels = sequence.width * sequence.height * count
         bits: float = 8 * cost.nbytes

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from experiments.results.result import Protocol
 
@@ -130,11 +130,7 @@ class Settings:
         max_frames: Of each sequence; None for all.
         intra_period: For the record; the coder knows it too.
         rate: ``bitstream`` or ``estimate``.
-        lpips_net: Backbone of LPIPS, or None to leave it out.
-        flows: Estimators of tOF: ``dis``, ``teco``.
-        brisque: Whether BRISQUE is measured.
-        samples: What FID and KID are of: ``frames``, ``patches``.
-        vmaf: Whether VMAF is measured, of 4:2:0 only.
+        metrics: Keys of ``METRICS`` that are measured.
         pictures: Numbers of the frames that are kept as PNG.
         threads: Of torch, in each process.
     """
@@ -143,11 +139,7 @@ class Settings:
     max_frames: int | None
     intra_period: int
     rate: str = "bitstream"
-    lpips_net: str | None = None
-    flows: tuple[Literal["dis", "teco"], ...] = ("dis",)
-    brisque: bool = False
-    samples: tuple[str, ...] = ()
-    vmaf: bool = False
+    metrics: tuple[str, ...] = ()
     pictures: tuple[int, ...] = ()
     threads: int = 1
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.bitstreams.coding_mode import choose_device
-from experiments.bitstreams.files import add_unit_options, unit_options
 from experiments.bitstreams.rate_search import check_target
-from experiments.cli import add_device_options, run_command
+from experiments.cli import add_device_options, add_given, run_command, take_given
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
 from experiments.evaluate.learned import LearnedCoder
 from experiments.evaluate.parts import Rate
+from lightning_modules import coding_options
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also measure what only the K coarsest scales give, one point for each "
         "number, of a codec that has scales",
     )
-    add_unit_options(parser, encodes=True)
+    add_given(parser, coding_options())
     add_device_options(parser)
     return parser
 
@@ -99,12 +99,11 @@ def evaluate(options: argparse.Namespace) -> int:
         intra_period=options.intra_period,
         estimate=options.estimate,
         threads=settings.threads,
-        options=unit_options(options),
+        options=take_given(vars(options), coding_options()),
     )
     coder.scales = _scales(options.scales, coder.codec)
     knob = coder.codec.rate_knob
-    # All codecs check it before they ask for the first frame.
-    list(coder.codec.compress([], knob.low, intra_period=options.intra_period))
+    coder.codec.check_intra_period(options.intra_period)
     for unit in ("bpp", "kbps"):
         for target in getattr(options, f"target_{unit}") or ():
             check_target(knob, target, unit)
@@ -119,14 +118,12 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _scales(texts: Sequence[str], codec: "VideoCodec") -> tuple[int, ...]:
     """Return the numbers of scales to decode besides all, from ``1 2`` or ``1,2``."""
-    from experiments.bitstreams.files import check_scales
-
     try:
         numbers = {int(number) for text in texts for number in text.split(",")}
     except ValueError:
         listed = " ".join(texts)
         raise ValueError(f"--scales {listed}: give numbers, like 1,2,3") from None
     for number in sorted(numbers):
-        check_scales(codec, number)
+        codec.check_scales(number)
     # What all scales give is a point anyway.
-    return tuple(sorted(numbers - {getattr(codec, "scales", None)}))
+    return tuple(sorted(numbers - {codec.scales}))

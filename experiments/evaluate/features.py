@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from callbacks import distribution_metrics
-from callbacks.distribution_metrics import POOLED_NAMES, SAMPLES, to_8_bit
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.distribution import SAMPLES, to_8_bit
+from callbacks.metrics.table import METRICS, pooled_names
 from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import Codes, Colour, dequantise, planes_to_rgb
 from experiments.evaluate.coder import Settings
+from lightning_modules.perceptual import UnavailableMetricError
 
 if TYPE_CHECKING:
     from experiments.evaluate.parts import Job
@@ -62,19 +62,21 @@ class SampleFeatures:
                 folder / f"{of_job}.{kind}.npy",
                 folder / f"{of_source}.source.{kind}.npy",
             ]
-            for kind in settings.samples
+            for kind in SAMPLES
+            if any(METRICS[name].pooled == kind for name in settings.metrics)
         }
         self._features: dict[Path, list[Tensor]] = {}
         if self._paths:
             self._load()
 
     def _load(self) -> None:
-        try:
-            self._extract = distribution_metrics.Inception()
-        except UnavailableMetricError as error:
+        metric = METRICS[pooled_names(next(iter(self._paths)))[0]]
+        if reason := metric.lacks():
             for kind in self._paths:
-                self.missing |= dict.fromkeys(POOLED_NAMES[kind], str(error))
+                self.missing |= dict.fromkeys(pooled_names(kind), reason)
             self._paths.clear()
+            return
+        self._extract = metric.load_network({})
         for decoded, source in self._paths.values():
             self._features[decoded] = []
             if not source.is_file():
@@ -90,7 +92,7 @@ class SampleFeatures:
                 try:
                     samples = SAMPLES[kind](to_8_bit(rgb).to(self._device))
                 except UnavailableMetricError as error:
-                    self.undefined |= dict.fromkeys(POOLED_NAMES[kind], str(error))
+                    self.undefined |= dict.fromkeys(pooled_names(kind), str(error))
                     del self._paths[kind]
                     break
                 self._features[path].append(self._extract(samples).cpu())
@@ -121,6 +123,6 @@ class SampleFeatures:
                     f"{counts[0]} were decoded: the source has changed; remove it"
                 )
         return {
-            POOLED_NAMES[kind][0]: [path.name for path in paths]
+            pooled_names(kind)[0]: [path.name for path in paths]
             for kind, paths in self._paths.items()
         }

@@ -12,6 +12,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from callbacks.metrics.table import (
+    LPIPS_NETS,
+    METRICS,
+    describe_metrics,
+    pooled_names,
+)
 from datamodules.sequences import SEQUENCES
 from experiments.bitstreams.processes import WorkerProcess
 from experiments.cli import check_folder
@@ -19,8 +25,7 @@ from experiments.evaluate.assessment import measure
 from experiments.evaluate.coder import Coder, Settings
 from experiments.evaluate.parts import Job, Parts, Rate, check_sources
 from experiments.evaluate.show import print_result
-from experiments.metric_table import LPIPS_NETS
-from experiments.results.result import METRICS, Result
+from experiments.results.result import Result
 
 PICTURES = (0, 31)
 
@@ -106,8 +111,6 @@ class _ListMetrics(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        from experiments.metric_list import describe_metrics
-
         print(describe_metrics())
         parser.exit()
 
@@ -140,14 +143,19 @@ def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Setting
         max_frames=options.max_frames,
         intra_period=options.intra_period,
         rate=rate,
-        lpips_net=None if options.lpips == "none" else options.lpips,
-        flows=tuple(dict.fromkeys(options.tof)),
-        brisque=options.brisque,
-        samples=tuple(dict.fromkeys(options.fid)),
-        vmaf=options.vmaf,
+        metrics=chosen_metrics(options),
         pictures=tuple(sorted(set(options.pictures))),
         threads=threads_of(options),
     )
+
+
+def chosen_metrics(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the metrics that the options ask for, and those that need no option."""
+    chosen = {"", f"--lpips {options.lpips}"}
+    chosen |= {f"--tof {flow}" for flow in options.tof}
+    chosen |= {f"--fid {kind}" for kind in options.fid}
+    chosen |= {f"--{name}" for name in ("brisque", "vmaf") if getattr(options, name)}
+    return tuple(name for name, metric in METRICS.items() if metric.option in chosen)
 
 
 def threads_of(options: argparse.Namespace) -> int:
@@ -239,16 +247,11 @@ def needed_metrics(settings: Settings) -> tuple[str, ...]:
 
     A point that lacks one of them, because it was measured without, is measured again.
     """
-    from callbacks.distribution_metrics import POOLED_NAMES
-    from callbacks.temporal_metrics import TOF_NAMES
-    from experiments.metric_list import reason_of
-
-    names = [TOF_NAMES[flow] for flow in settings.flows]
-    names += [f"lpips_{settings.lpips_net}"] if settings.lpips_net else []
-    names += ["brisque"] if settings.brisque else []
-    names += [POOLED_NAMES[kind][0] for kind in settings.samples]
-    names += ["vmaf"] if settings.vmaf else []
-    return tuple(name for name in names if reason_of(name) is None)
+    kinds = {METRICS[name].pooled for name in settings.metrics} - {""}
+    # Metrics of the same samples are pooled together, or not at all.
+    first = [pooled_names(kind)[0] for kind in kinds]
+    names = [n for n in settings.metrics if METRICS[n].per_frame or n in first]
+    return tuple(name for name in names if METRICS[name].lacks() is None)
 
 
 def _work(

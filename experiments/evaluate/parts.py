@@ -15,8 +15,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callbacks.metrics.table import METRICS
 from experiments.results.result import (
-    METRICS,
     Point,
     Pool,
     Result,

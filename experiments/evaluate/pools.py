@@ -3,22 +3,15 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from pkgutil import resolve_name
 
 import numpy as np
 
-from callbacks.distribution_metrics import (
-    POOLED_NAMES,
-    Moments,
-    frechet_distance,
-    kernel_distance,
-)
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.distribution import SAMPLES, Samples
+from callbacks.metrics.table import METRICS, pooled_names
 from experiments.evaluate.parts import Job, Rate
 from experiments.results.result import Point, Pool, Result
-
-if TYPE_CHECKING:
-    from callbacks.distribution_metrics import Features
+from lightning_modules.perceptual import UnavailableMetricError
 
 
 def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:
@@ -40,7 +33,7 @@ def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:
     for job in sorted(jobs, key=lambda job: job.sequence.name):
         for scales in (None, *job.scales):
             groups.setdefault((job.sequence.set, job.rate, scales), []).append(job)
-    of_sources: dict[tuple[Path, ...], Moments] = {}
+    of_sources: dict[tuple[Path, ...], Samples] = {}
     for (_, rate, scales), members in groups.items():
         found = [_point(result, job, scales) for job in members]
         points = [point for _, point in found]
@@ -53,7 +46,7 @@ def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:
             scales,
         )
         pool = pools.setdefault(empty.key, empty)
-        for names in POOLED_NAMES.values():
+        for names in map(pooled_names, SAMPLES):
             pairs = [p.features[names[0]] for p in points if names[0] in p.features]
             # Otherwise another process has pooled some of them with the rest.
             whole = all(names[0] in {**p.features, **p.unavailable} for p in points)
@@ -91,38 +84,32 @@ def _mean(found: Sequence[tuple[int, Point]], values: Sequence[float]) -> float:
 
 def _measure(
     pool: Pool,
-    names: tuple[str, str],
+    names: Sequence[str],
     decoded: tuple[Path, ...],
     source: tuple[Path, ...],
-    of_sources: dict[tuple[Path, ...], Moments],
+    of_sources: dict[tuple[Path, ...], Samples],
 ) -> None:
-    """Add FID and KID to a pool, or why it has none.
+    """Add metrics of the same samples to a pool, or why it has none.
 
     Args:
         pool: Takes them.
-        names: Of FID and KID.
+        names: Of the metrics.
         decoded: Files of features.
         source: The same of the source.
-        of_sources: Sums of the sources so far, which all rates share.
+        of_sources: Those of the sources so far, which all rates share.
     """
-    features, of_source = (
-        [_open(path) for path in paths] for paths in (decoded, source)
-    )
     if source not in of_sources:
-        of_sources[source] = Moments.of(of_source)
-    distances = (
-        lambda: frechet_distance(of_sources[source], Moments.of(features)),
-        lambda: kernel_distance(of_source, features),
-    )
-    for name, distance in zip(names, distances, strict=True):
+        of_sources[source] = _open(source)
+    samples = _open(decoded)
+    for name in names:
+        metric = resolve_name(METRICS[name].function)()
         try:
-            pool.metrics[name] = distance()
+            pool.metrics[name] = metric.distance(of_sources[source], samples)
         except UnavailableMetricError as error:
             pool.unavailable[name] = str(error)
             continue
-        pool.samples[name] = sum(map(len, features))
+        pool.samples[name] = len(samples)
 
 
-def _open(path: Path) -> "Features":
-    matrix: Features = np.load(path, mmap_mode="r")
-    return matrix
+def _open(paths: Sequence[Path]) -> Samples:
+    return Samples([np.load(path, mmap_mode="r") for path in paths])

@@ -5,27 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.metric_list import reason_of
-from experiments.metric_table import FEWEST_SAMPLES, LPIPS_NETS
-from experiments.results.result import METRICS, Pool, Result
+from callbacks.metrics.table import METRICS
+from experiments.results.result import Pool, Result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHOWN = (
-    *("psnr_yuv", "psnr_rgb", "ms_ssim_rgb"),
-    *(f"lpips_{net}" for net in LPIPS_NETS),
-    *("tof", "tof_teco", "tof_boundary", "brisque", "vmaf"),
-)
-"""Metrics of the table that is printed; the file holds all of them."""
-
 
 def print_result(result: Result, path: Path) -> None:
-    """Print every point of a result, one line each."""
+    """Print every point of a result, one line each; the file holds more metrics."""
     from rich.console import Console
     from rich.table import Table
 
-    shown = [n for n in SHOWN if n in result.metric_names()]
+    shown = [
+        name
+        for name in result.metric_names()
+        if METRICS[name].column and not METRICS[name].pooled
+    ]
     headings = [METRICS[n].label for n in shown]
     table = Table(title=f"{result.name}: {path}", title_justify="left")
     columns = ["set", "sequence", "frames", "rate", "bpp", "estimated", *headings]
@@ -54,7 +50,7 @@ def print_result(result: Result, path: Path) -> None:
     _print_pools(result, Console(width=width))
     for metric, reason in result.environment.get("unavailable", {}).items():
         # What is missing may be something else than when it was measured.
-        print(f"not measured: {metric}: {reason_of(metric) or reason}")
+        print(f"not measured: {metric}: {METRICS[metric].lacks() or reason}")
 
 
 def _print_pools(result: Result, console: "Console") -> None:
@@ -92,8 +88,9 @@ def pool_caveats(pools: Sequence[Pool]) -> list[str]:
         ]
         found += [
             f"caution: {name} of {pool.set} is of {count} samples, below "
-            f"{FEWEST_SAMPLES} biased upwards: compare it with values of as many only"
+            f"{METRICS[name].fewest_samples} biased upwards: compare it with values of "
+            "as many only"
             for name, count in pool.samples.items()
-            if name.startswith("fid") and count < FEWEST_SAMPLES
+            if count < METRICS[name].fewest_samples
         ]
     return list(dict.fromkeys(found))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.cli import run_command
 from experiments.fit.options import CONFIGS, build_parser, plain
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
@@ -25,8 +26,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     saving, 2 for an error of the user's, 1 when training diverged; each error is one
     line on stderr.
     """
-    from experiments.cli import run_command
-
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Training saves on SIGTERM, in a handler of its own.
     return run_command(lambda: fit(arguments), sigterm_ends=False)
@@ -34,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fit(arguments: list[str]) -> int:
     """Parse the options and train."""
-    parser = build_parser("python -m experiments.fit", DESCRIPTION)
+    asks_for_help = bool({"-h", "--help"} & set(arguments))
+    prog = "python -m experiments.fit"
+    parser = build_parser(prog, DESCRIPTION, describe_only=asks_for_help)
     files = _config_files(arguments)
     if not files:
         files = list(REHEARSAL)

@@ -6,12 +6,43 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from lightning_modules.stages import check_least, check_precision
+import lightning_modules
+from callbacks.metrics.table import (
+    FAST_METRICS,
+    check_validation_names,
+    validation_names,
+)
+from datamodules.options import DataOptions
+from lightning_modules.stages import Shrink, Stage, check_least, check_precision
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+
+SEED = "Seed of everything, 0 .. 2**32 - 1."
+
+
+@dataclass
+class RunOptions:
+    """Which run it is, where it begins and ends, and where its numbers go.
+
+    Attributes:
+        run: Name of the run; the same again goes on. Default: from the file names.
+        runs_dir: Folder that holds the runs.
+        init_from: Checkpoint whose weights a new run starts from.
+        from_stage: Stage to begin with; the ones before it are left out.
+        to_stage: Stage to end with; without it the same command goes on to the others.
+        logger: auto: W&B online when logged in and the server answers, else offline;
+            online and offline insist; csv: only metrics.csv, which all but none write.
+    """
+
+    run: str | None = None
+    runs_dir: str = "runs"
+    init_from: str | None = None
+    from_stage: str | None = None
+    to_stage: str | None = None
+    logger: Literal["auto", "online", "offline", "csv", "none"] = "auto"
 
 
 @dataclass
@@ -81,22 +112,20 @@ class TrackingOptions:
         project: W&B project.
         group: W&B group; the names of the configuration files if null.
         tags: W&B tags beside the codec's name and the stage's.
-        metrics: Quality metrics of validation.
+        metrics: What validation measures.
         lpips_net: Backbone of LPIPS.
         strips_every_n_validations: Validations between pictures; 0 for none.
         real_bits_every_n_validations: Validations between checks that real bytes
             decode to the encoder's frames; 0 for none.
 
     Raises:
-        ValueError: A value is out of range.
+        ValueError: A value is out of range, or there is no such metric.
     """
 
     project: str = "learned-video-codecs"
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    metrics: list[str] = field(
-        default_factory=lambda: ["psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips"]
-    )
+    metrics: list[str] = field(default_factory=lambda: list(FAST_METRICS))
     lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
     strips_every_n_validations: int = 1
     real_bits_every_n_validations: int = 1
@@ -104,24 +133,31 @@ class TrackingOptions:
     def __post_init__(self) -> None:
         pictures, bits = "strips_every_n_validations", "real_bits_every_n_validations"
         check_least("tracking", self, **{pictures: 0, bits: 0})
+        check_validation_names(self.metrics)
 
 
-def build_parser(prog: str, description: str) -> "ArgumentParser":
+def uint32(value: int | str) -> int:
+    """Return a number that NumPy, Python and torch all take as a seed."""
+    if str(value).isdecimal() and int(value) < 2**32:
+        return int(value)
+    raise ValueError(f"{value!r} is no whole number from 0 to {2**32 - 1}")
+
+
+def build_parser(
+    prog: str, description: str, *, describe_only: bool = False
+) -> "ArgumentParser":
     """Return the parser of everything that defines a run.
 
     ``experiments/configs/base.yaml`` is always read first, then every ``--config`` in
     its order, then single options.
+
+    Args:
+        prog: The command.
+        description: Shown by ``--help``.
+        describe_only: Whether it only shows ``--help``, and so loads no codec.
     """
     from jsonargparse import ActionConfigFile, ArgumentParser
 
-    import lightning_modules
-    from datamodules.options import DataOptions
-    from lightning_modules.base import CodecModule
-    from lightning_modules.stages import Shrink, Stage
-
-    # Short names in YAML resolve to classes that have been imported.
-    for name in lightning_modules.__all__:
-        getattr(lightning_modules, name)
     parser = ArgumentParser(
         prog=prog,
         usage="%(prog)s [--config FILE ...] [--run NAME] [--SECTION.OPTION VALUE ...]",
@@ -131,47 +167,12 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     parser.add_argument(
         "--config", action=ActionConfigFile, help="YAML file; later ones override."
     )
-    parser.add_argument(
-        "--run",
-        type=str | None,
-        default=None,
-        help="Name of the run; the same again goes on. Default: from the file names.",
-    )
-    parser.add_argument(
-        "--runs_dir", type=str, default="runs", help="Folder that holds the runs."
-    )
-    parser.add_argument(
-        "--seed",
-        type=uint32,
-        default=0,
-        help="Seed of everything, 0 .. 2**32 - 1.",
-    )
-    parser.add_argument(
-        "--init_from",
-        type=str | None,
-        default=None,
-        help="Checkpoint whose weights a new run starts from.",
-    )
-    parser.add_argument(
-        "--from_stage",
-        type=str | None,
-        default=None,
-        help="Stage to begin with; the ones before it are left out.",
-    )
-    parser.add_argument(
-        "--to_stage",
-        type=str | None,
-        default=None,
-        help="Stage to end with; without it the same command goes on to the others.",
-    )
-    parser.add_argument(
-        "--logger",
-        type=Literal["auto", "online", "offline", "csv", "none"],
-        default="auto",
-        help="auto: W&B online when logged in and the server answers, else offline; "
-        "online and offline insist; csv: only metrics.csv, which all but none write.",
-    )
-    parser.add_subclass_arguments(CodecModule, "model", required=True)
+    parser.add_argument("--seed", type=uint32, default=0, help=SEED)
+    parser.add_class_arguments(RunOptions)
+    if describe_only:
+        _describe_model(parser)
+    else:
+        _add_model(parser)
     parser.add_class_arguments(DataOptions, "data")
     parser.add_argument(
         "--stages", type=list[Stage], help="The schedule: one row, one Trainer.fit."
@@ -185,14 +186,32 @@ def build_parser(prog: str, description: str) -> "ArgumentParser":
     parser.link_arguments("seed", "data.seed")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_class_arguments(TrackingOptions, "tracking")
+    for action in parser._actions:
+        if action.dest == "tracking.metrics":
+            # Docstrings cannot follow a table.
+            action.help = (
+                f"What validation measures, of {', '.join(validation_names())}."
+            )
     return parser
 
 
-def uint32(value: int | str) -> int:
-    """Return what NumPy, Python and torch all take as a seed."""
-    if str(value).isdecimal() and int(value) < 2**32:
-        return int(value)
-    raise ValueError(f"{value!r} is no whole number from 0 to {2**32 - 1}")
+def _add_model(parser: "ArgumentParser") -> None:
+    from lightning_modules.base import CodecModule
+
+    # Short names in YAML resolve to classes that have been imported.
+    for name in lightning_modules.__all__:
+        getattr(lightning_modules, name)
+    parser.add_subclass_arguments(CodecModule, "model", required=True)
+
+
+def _describe_model(parser: "ArgumentParser") -> None:
+    """Say how the codec is chosen, without the seconds that loading codecs takes."""
+    names = ", ".join(lightning_modules.__all__)
+    parser.add_argument(
+        "--model",
+        metavar="NAME | .OPTION VALUE",
+        help=f"The codec ({names}) and its options, which --model.help NAME shows.",
+    )
 
 
 def plain(parser: "ArgumentParser", config: "Namespace") -> dict[str, Any]:

@@ -1,16 +1,12 @@
 """The stages of a run, one ``Trainer.fit`` each."""
 
-import logging
-import multiprocessing
 import os
 import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
@@ -36,11 +32,16 @@ from callbacks.guards import (
 )
 from callbacks.interrupt import SaveOnSignal
 from callbacks.map_logger import MapLogger
-from callbacks.metrics import QualityMetrics
 from callbacks.progress import StageProgress
-from datamodules.sources.source import ClipError
+from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
 from experiments.fit.options import TrackingOptions, TrainerOptions
+from experiments.fit.quiet import (
+    end_loaders,
+    loader_errors,
+    quieten_lightning,
+    show_notes_on_data,
+)
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
 from experiments.fit.tracking import close_loggers, make_loggers, sync_hint
@@ -48,21 +49,6 @@ from experiments.fit.weights import init_from
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
 from lightning_modules.stages import Stage, check_stages
-
-CHATTER = (
-    "lightning.pytorch.utilities.rank_zero",
-    "lightning.fabric.utilities.distributed",
-)
-"""Where Lightning says what nobody asked for; the suite's own notes go there too."""
-
-NEEDLESS = (
-    # Old torch functions that Lightning itself uses.
-    r"`isinstance\(treespec, LeafSpec\)",
-    r"torch\.distributed\.nn\.functional\.all_gather is deprecated",
-    # What is logged is equal on all ranks, or of rank 0 by intention.
-    r"It is recommended to use `self\.log\('val/.*sync_dist=True",
-)
-"""Warnings about nothing that a user could mend."""
 
 
 def train(options: dict[str, Any], config: Namespace) -> int:
@@ -122,58 +108,9 @@ def train(options: dict[str, Any], config: Namespace) -> int:
     return 128 + received if received else 0
 
 
-@contextmanager
-def loader_errors() -> Iterator[None]:
-    """Tell what a loader process says about the data without its traceback."""
-    try:
-        yield
-    except ClipError as error:
-        name = f"{ClipError.__module__}.{ClipError.__qualname__}"
-        raise ClipError(str(error).rpartition(f"\n{name}: ")[2]) from error
-
-
-def end_loaders() -> None:
-    """Kill the loader processes that a fit has left.
-
-    They ignore SIGTERM, with which Python ends what is left before it waits for it:
-    after an error, which keeps their loader alive, it would wait for ever.
-    """
-    # Torch's handler, where it comes before the join, raises that a worker was killed.
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for process in multiprocessing.active_children():
-        process.kill()
-        process.join()
-    signal.signal(signal.SIGCHLD, handler)
-
-
 def _is_rank_zero() -> bool:
     # From the environment, so it holds before any Trainer exists.
     return rank_zero_only.rank == 0  # type: ignore[attr-defined,no-any-return]
-
-
-def quieten_lightning() -> None:
-    """Drop Lightning's notes on hardware, tips and limits; warnings stay."""
-    warnings.formatwarning = _only_message
-    for message in NEEDLESS:
-        warnings.filterwarnings("ignore", message=message)
-    for name in CHATTER:
-        logging.getLogger(name).addFilter(_no_chatter)
-
-
-def show_notes_on_data() -> None:
-    """Let the data say what it found, and how far the index of a large tree is."""
-    notes = logging.getLogger("datamodules")
-    notes.handlers = [logging.StreamHandler()]
-    notes.setLevel(logging.INFO)
-
-
-def _only_message(message: Warning | str, *_: object, **__: object) -> str:
-    return f"warning: {message}\n"
-
-
-def _no_chatter(record: logging.LogRecord) -> bool:
-    within = Path(record.pathname).is_relative_to(Path(lightning.__file__).parent)
-    return record.levelno > logging.INFO or not within
 
 
 def schedule(config: Namespace) -> tuple[list[Stage], int]:

@@ -1,38 +1,26 @@
 """Starting a run from another run's weights, with a report of what matched."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.sources.pyav_reader import first_line
 from lightning_modules import codec_weights
-from lightning_modules.video_vae.released import Released, find_released
-
-SAFETENSORS_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+from lightning_modules.codec import Released, VideoCodec
 
 
-def init_from(codec: nn.Module, path: str | Path) -> str:
+def init_from(codec: VideoCodec, path: str | Path) -> str:
     """Copy what fits of a checkpoint's weights into ``codec``.
 
     Args:
         codec: Gets the weights.
         path: A checkpoint of this suite (its averaged weights, if it has them), a
-            plain state dict (also a ``.safetensors`` file), or the published weights
-            of CV-VAE or LeanVAE.
+            plain state dict (also a ``.safetensors`` file), or weights that the codec
+            knows to be published for it.
 
     Returns:
         A report: how many were loaded, which are missing, unexpected or of another
@@ -40,8 +28,8 @@ def init_from(codec: nn.Module, path: str | Path) -> str:
 
     Raises:
         ValueError: The file cannot be read, nothing in it matches, it holds something
-            else than tensors or numbers that are not finite, or published weights of
-            another backbone or size.
+            else than tensors or numbers that are not finite, or published weights that
+            do not fit.
     """
     path = Path(path)
     if path.is_dir():
@@ -59,9 +47,9 @@ def init_from(codec: nn.Module, path: str | Path) -> str:
     wanted = codec.state_dict()
     source = ""
     try:
-        released = find_released(weights)
+        released = codec.find_released(weights)
         if released is not None:
-            given = released.for_network(wanted)
+            given = released.weights
             source = f", released weights of {released.kind}"
         elif "state_dict" in checkpoint:
             given = codec_weights(checkpoint)
@@ -162,28 +150,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read the format of published models: a JSON header, then raw little-endian data.
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-    Raises:
-        ValueError: The file is damaged, or has a type that weights do not have.
-    """
-    content = bytearray(path.read_bytes())
-    size = int.from_bytes(content[:8], "little")
-    weights = {}
     try:
-        header: dict[str, Any] = json.loads(content[8 : 8 + size])
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            dtype = SAFETENSORS_TYPES[entry["dtype"]]
-            begin, end = (8 + size + offset for offset in entry["data_offsets"])
-            data = memoryview(content)[begin:end]
-            flat = (
-                torch.frombuffer(data, dtype=dtype) if end > begin else torch.empty(0)
-            )
-            weights[name] = flat.to(dtype).view(entry["shape"])
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        return load_file(path)
+    except SafetensorError as error:
         raise ValueError(
-            f"--init_from {path}: not a whole .safetensors file "
-            f"({type(error).__name__}: {error})"
+            f"--init_from {path}: not a whole .safetensors file ({error})"
         ) from error
-    return weights

@@ -108,9 +108,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for name, value in report["time"].items():
             print(f"{name:32} {value}")
     if workers:
-        dhvc = check_pipeline(codec, workers)
         report["pipeline"] = {
-            **measure_pipeline(dhvc, workers, height, width, arguments.repeats),
+            **measure_pipeline(codec, workers, height, width, arguments.repeats),
             "macs_bound": macs_bound(report, workers),
         }
         print_pipeline(report["pipeline"])

@@ -10,34 +10,37 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_modules.codec import Packet, VideoCodec
-    from lightning_modules.dhvc.codec import DHVCCodec
-    from lightning_modules.dhvc.pipeline import PipelinedDHVC
-
-    Run = Callable[[DHVCCodec | PipelinedDHVC], list[Any]]
+    from lightning_modules.codec import VideoCodec
 
 FRAMES_PER_WORKER = 8
 """How many are timed; the pipeline fills and drains within them."""
 
 
-def check_pipeline(codec: "VideoCodec", workers: int) -> "DHVCCodec":
-    """Return the codec if so many workers can code with it.
+def check_pipeline(codec: "VideoCodec", workers: int) -> None:
+    """Refuse a codec that so many workers cannot code with.
 
     Raises:
         ValueError: They cannot, or there are none.
     """
-    from lightning_modules.dhvc.codec import DHVCCodec
-    from lightning_modules.dhvc.pipeline import PipelinedDHVC
-
-    if not isinstance(codec, DHVCCodec):
+    if not hasattr(codec.coding, "pipeline"):
         name = type(codec).__name__.removesuffix("Codec")
-        raise ValueError(f"{name} has no parallel pipeline: only DHVC has one")
-    PipelinedDHVC(codec, [next(codec.parameters()).device] * workers)
-    return codec
+        raise ValueError(f"{name} has no parallel pipeline: leave out --pipeline")
+    with _workers(codec, workers):
+        pass
+
+
+@contextmanager
+def _workers(codec: "VideoCodec", count: int) -> Iterator[None]:
+    """Let so many workers code with the codec."""
+    codec.configure(pipeline=count)
+    try:
+        yield
+    finally:
+        codec.configure(pipeline=1)
 
 
 def measure_pipeline(
-    codec: "DHVCCodec", workers: int, height: int, width: int, repeats: int
+    codec: "VideoCodec", workers: int, height: int, width: int, repeats: int
 ) -> dict[str, Any]:
     """Time one worker and several, coding and decoding real bytes.
 
@@ -58,43 +61,41 @@ def measure_pipeline(
     import torch
 
     from experiments.bitstreams.coding_mode import coding_mode
-    from lightning_modules.dhvc.pipeline import spread
 
-    device = next(codec.parameters()).device
-    pipeline = spread(codec, workers)
     ramp = torch.linspace(0, 1, width).expand(3, height, width)
     frames = [ramp.roll(4 * i, -1) for i in range(FRAMES_PER_WORKER * workers)]
     rate = codec.rate_knob.points[len(codec.rate_knob.points) // 2]
-    packets: list[Packet] = []
-
-    def encode(coder: "DHVCCodec | PipelinedDHVC") -> list[Any]:
-        return list(coder.compress(frames, rate))
-
-    def decode(coder: "DHVCCodec | PipelinedDHVC") -> list[Any]:
-        return list(coder.decompress(packets, height, width))
-
+    with _workers(codec, workers):
+        devices = [str(device) for device in codec.devices]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with coding_mode(device):
+        with coding_mode(codec.devices[0]):
             # The first run allocates and compiles.
-            packets += encode(codec)
+            packets = list(codec.compress(frames, rate))
+
+            def encode() -> list[Any]:
+                return list(codec.compress(frames, rate))
+
+            def decode() -> list[Any]:
+                return list(codec.decompress(packets, height, width))
+
             return {
                 "workers": workers,
-                "devices": [str(device) for device in pipeline.devices],
+                "devices": devices,
                 "cores": os.cpu_count(),
                 "frames": len(frames),
-                "encode": _measure(encode, codec, pipeline, len(frames), repeats),
-                "decode": _measure(decode, codec, pipeline, len(frames), repeats),
+                "encode": _measure(encode, codec, workers, len(frames), repeats),
+                "decode": _measure(decode, codec, workers, len(frames), repeats),
             }
     finally:
         torch.set_num_threads(threads)
 
 
 def _measure(
-    run: "Run",
-    codec: "DHVCCodec",
-    pipeline: "PipelinedDHVC",
+    run: Callable[[], list[Any]],
+    codec: "VideoCodec",
+    workers: int,
     frames: int,
     repeats: int,
 ) -> dict[str, Any]:
@@ -104,26 +105,27 @@ def _measure(
     """
     import torch
 
-    def seconds(coder: "DHVCCodec | PipelinedDHVC") -> float:
+    def seconds() -> float:
         begun = time.perf_counter()
-        result = run(coder)
+        result = run()
         taken = (time.perf_counter() - begun) / frames
         for a, b in zip(expected, result, strict=True):
             if not (torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b):
                 raise ValueError(
-                    f"{len(pipeline.codecs)} workers do not compute what one does: "
-                    "their devices differ"
+                    f"{workers} workers do not compute what one does: their devices "
+                    "differ"
                 )
         return taken
 
-    expected = run(codec)
+    expected = run()
     # In turns, so that whatever else the machine does hits all of them.
     alone, together, apart = [], [], []
     for _ in range(repeats):
-        alone.append(seconds(codec))
-        together.append(seconds(pipeline))
+        alone.append(seconds())
+        with _workers(codec, workers):
+            together.append(seconds())
         with _timed_parts(codec) as parts:
-            whole = seconds(codec)
+            whole = seconds()
         shares = {name: value / frames for name, value in parts.items()}
         apart.append({**shares, "rest": whole - sum(shares.values())})
     parts_s = min(apart, key=lambda shares: sum(shares.values()))
@@ -132,20 +134,20 @@ def _measure(
         "one_worker_s_per_frame": min(alone),
         "pipeline_s_per_frame": min(together),
         "speedup": min(alone) / min(together),
-        "model": bound(parts_s, len(pipeline.codecs)),
+        "model": bound(parts_s, workers),
     }
 
 
 @contextmanager
-def _timed_parts(codec: "DHVCCodec") -> Iterator[dict[str, float]]:
+def _timed_parts(codec: "VideoCodec") -> Iterator[dict[str, float]]:
     """Add up the seconds of the network's parts, with the entropy decoding in them."""
     import torch
 
-    device = next(codec.parameters()).device
+    device = codec.devices[0]
     timed = {
-        name: part
-        for name, part in codec.network.named_children()
-        if next(part.parameters(), None) is not None
+        name.rpartition(".")[2]: part
+        for name, part in codec.named_modules()
+        if name.count(".") == 1 and next(part.parameters(), None) is not None
     }
     seconds = dict.fromkeys(timed, 0.0)
     hooks = []
@@ -203,7 +205,7 @@ def macs_bound(report: Mapping[str, Any], workers: int) -> dict[str, dict[str, A
     return {
         name: bound(
             {
-                entry["name"].removeprefix("network."): entry[f"{name}_kmacs_per_pixel"]
+                entry["name"].rpartition(".")[2]: entry[f"{name}_kmacs_per_pixel"]
                 for entry in report["modules"]
             },
             workers,

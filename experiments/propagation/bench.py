@@ -8,8 +8,9 @@ from torch import Tensor
 
 from datamodules.sequences.files import VideoSequence, read_codes
 from datamodules.yuv import dequantise, planes_to_rgb
-from experiments.bitstreams.coding_mode import psnr
-from lightning_modules.codec import Packet, RateKnob, VideoCodec
+from lightning_modules.codec import RateKnob, VideoCodec
+from lightning_modules.packets import Packet
+from lightning_modules.psnr import psnr_8_bit
 
 
 class LeftOut(ValueError):
@@ -155,7 +156,7 @@ class Bench:
         size = self.sequence.height, self.sequence.width
         decoded = self.codec.decompress(packets(), *size)
         qualities = [
-            psnr(frame, source)
+            psnr_8_bit(frame, source)
             for frame, source in zip(decoded, self._read(first, end), strict=True)
         ]
         return Trace(frame_bits, qualities)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.bitstreams.options import DeviceOptions, EncoderUnitOptions
+from experiments.bitstreams.options import CodecOptions, DeviceOptions
 from experiments.cli import option
 from experiments.propagation.numbers import DEFAULT_TESTS, Test
 
@@ -21,7 +21,7 @@ def parse_positions(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PropagationOptions(EncoderUnitOptions, DeviceOptions):
+class PropagationOptions(CodecOptions, DeviceOptions):
     """Find how far one frame's errors reach, and how well a codec's rate obeys.
 
     Attributes:

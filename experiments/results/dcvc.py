@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from callbacks.metrics.table import METRICS
 from experiments.results.result import (
-    METRICS,
     Point,
     Protocol,
     Result,

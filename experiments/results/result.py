@@ -49,7 +49,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
-from experiments.metric_table import METRICS as METRICS
+from callbacks.metrics.table import METRICS
 from experiments.results.typed_json import ResultError as ResultError
 from experiments.results.typed_json import damaged, read_json, read_typed
 

@@ -22,12 +22,10 @@ from experiments.stream.options import StreamOptions
 from experiments.stream.plan import Plan, make_plan
 from experiments.stream.runs import Run
 from experiments.stream.session import (
-    ScalableCodec,
     SentUnit,
     Shown,
     assess,
     deliver,
-    packets_per_unit,
     send_units,
     show,
 )
@@ -59,14 +57,7 @@ class Experiment:
         self._codec = load_once(checkpoint, self._device.type, options.dtype)
         self._codec.rate_knob.check(options.rate)
         self.name = type(self._codec).__name__.removesuffix("Codec")
-        self._scales = packets_per_unit(self._codec)
-        self.plan: Plan = make_plan(
-            options,
-            self._codec,
-            self.name,
-            self._scales,
-            isinstance(self._codec, ScalableCodec),
-        )
+        self.plan: Plan = make_plan(options, self._codec)
         self.notes = list(self.plan.notes)
         with self._open() as video:
             self.height, self.width, self.fps = video.height, video.width, video.fps
@@ -126,7 +117,7 @@ class Experiment:
                 "architecture": codec.architecture,
                 "rate_unit": codec.rate_knob.name,
                 "frames_per_unit": codec.frames_per_unit,
-                "scales": self._scales,
+                "scales": self._codec.scales,
             },
             "video": {
                 "width": self.width,
@@ -195,7 +186,7 @@ class Experiment:
             options.dtype,
             self.height,
             self.width,
-            self._scales,
+            self._codec.scales,
         )
         threads = torch.get_num_threads()
         return UdpLink(player, folder, options.datagram, options.timeout, threads)

@@ -57,7 +57,7 @@ class Player:
 
         from experiments.bitstreams.coding_mode import coding_mode
         from experiments.stream.session import Arrival, show
-        from lightning_modules.codec import Packet
+        from lightning_modules.packets import Packet
 
         receiver = Receiver(end, sender, self.scales)
 

@@ -9,8 +9,6 @@ from experiments.stream.options import StreamOptions
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
 
-SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,32 +27,19 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(
-    options: StreamOptions, codec: "VideoCodec", name: str, scales: int, resyncs: bool
-) -> Plan:
+def make_plan(options: StreamOptions, codec: "VideoCodec") -> Plan:
     """Turn options into runs.
 
-    Args:
-        options: Of ``experiments.stream``.
-        codec: That is used.
-        name: Of the codec.
-        scales: Packets that it makes of a unit.
-        resyncs: Whether it codes scales anew when it is told of a loss.
-
     Raises:
-        ValueError: An option is out of range, or the codec cannot survive a loss.
+        ValueError: The codec cannot do what is asked, or survives no loss.
     """
-    if codec.architecture.get("auxiliary"):
-        raise ValueError(
-            f"this {name} has an auxiliary path: from the frame after a lost packet on "
-            "none of its scales can be decoded. Use a model trained without it "
-            f"(auxiliary: false, as in {SAFE_CONFIG})"
-        )
+    codec.check_losses()
+    name, scales = type(codec).__name__.removesuffix("Codec"), codec.scales
     protected = _protected(options.protect, scales)
     losses = _losses(options, scales, protected)
     delays = list(dict.fromkeys(options.echo_delay))
     notes = []
-    if not resyncs and delays != [None]:
+    if not codec.can_resync and delays != [None]:
         delays = [None]
         end = _end_of_a_loss(codec, options.intra_period)
         notes.append(

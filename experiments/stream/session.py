@@ -8,54 +8,17 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from callbacks.quality import psnr, psnr_yuv
+from callbacks.metrics.quality import psnr_yuv
 from experiments.bitstreams.coding_mode import frame_bytes
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.runs import FrameResult
-from lightning_modules.codec import Packet, VideoCodec
-
-
-class ReceivedFrame(Protocol):
-    """A frame, and how many of its scales were decoded."""
-
-    @property
-    def frame(self) -> Tensor:
-        """(3, H, W), RGB in [0, 1]."""
-
-    @property
-    def scales(self) -> int:
-        """Scales decoded from bits, coarsest first."""
-
-
-@runtime_checkable
-class ScalableCodec(Protocol):
-    """A codec that decodes what it has of a frame, and codes scales anew on request.
-
-    Its ``compress`` takes ``resync``: asked before each frame but those that begin
-    anew anyway, by the frame's number from 0, for the first scale to code anew.
-    """
-
-    scales: int
-
-    def receive(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
-    ) -> Iterator[ReceivedFrame]:
-        """Decode packets, one for each scale of each frame, ``None`` if it was lost."""
-
-
-def packets_per_unit(codec: VideoCodec) -> int:
-    """Return how many packets a unit has: one for each scale."""
-    return codec.scales if isinstance(codec, ScalableCodec) else 1
+from lightning_modules.codec import VideoCodec
+from lightning_modules.packets import Packet
+from lightning_modules.psnr import psnr
 
 
 @dataclass(frozen=True)
@@ -125,13 +88,15 @@ def send_units(
         resync = echoes.first_scale(number + 1)
         return resync
 
-    can_resync = isinstance(codec, ScalableCodec)
-    options: dict[str, Any] = {"resync": ask} if can_resync else {}
     first = 1
     packets: list[Packet] = []
     digests: list[str] = []
     for packet in codec.compress(
-        frames, rate, intra_period=intra_period, reconstruct=True, **options
+        frames,
+        rate,
+        intra_period=intra_period,
+        reconstruct=True,
+        resync=ask if codec.can_resync else None,
     ):
         assert packet.x_hat is not None, "reconstruct=True gives x_hat"
         digests += [digest(frame) for frame in packet.x_hat]
@@ -139,7 +104,7 @@ def send_units(
         if not packet.frames:
             continue
         # Of frames that begin anew anyway it does not ask.
-        intra = resync is None if can_resync else None
+        intra = resync is None if codec.can_resync else None
         echoes.note(first, 1 if intra else resync or 0)
         count = packet.frames
         yield SentUnit(first, count, tuple(packets), resync or 0, intra, tuple(digests))
@@ -209,19 +174,13 @@ def show(
             missing = arrival.frames
             yield from arrival.packets
 
-    pictures: Iterable[tuple[Tensor, int | None]]
-    if isinstance(codec, ScalableCodec):
-        received = codec.receive(packets(), height, width, scales=scales)
-        pictures = ((each.frame, each.scales) for each in received)
-    else:
-        decoded = codec.decompress(packets(), height, width)
-        pictures = ((frame, None) for frame in decoded)
-    for frame, decoded_scales in pictures:
+    for received in codec.receive(packets(), height, width, scales=scales):
         # For a lost unit codecs show as many frames as most units have; this one, the
         # first or the last, may have had fewer.
         if missing:
             missing -= 1
-            yield Shown(to_codes(frame), digest(frame), decoded_scales)
+            frame = received.frame
+            yield Shown(to_codes(frame), digest(frame), received.scales)
 
 
 def assess(

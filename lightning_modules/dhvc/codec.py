@@ -12,57 +12,56 @@ Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightning_modules.codec import (
-    CodecOutput,
-    Packet,
-    RateKnob,
-    VideoCodec,
-    as_shown,
-    check_size,
-    pad_to_multiple,
-)
+from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
 from lightning_modules.dhvc.design import PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
+from lightning_modules.dhvc.frame_coder import FrameCoder
 from lightning_modules.dhvc.network import DHVCNetwork
-from lightning_modules.dhvc.packets import Head, pack, round_lmbda, unpack
+from lightning_modules.dhvc.options import CodingOptions
 from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
-from lightning_modules.dhvc.ports import EncodePort, EstimatePort, SilentPort
-from lightning_modules.dhvc.reception import Decodable, Received, decodable_frames
-from lightning_modules.dhvc.walk import FrameWalk, State, Steps, complete
-from lightning_modules.entropy import CdfTables
-from lightning_modules.layers import at_least_float32
+from lightning_modules.dhvc.ports import SilentPort
+from lightning_modules.dhvc.walk import FrameWalk, State, complete
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import Packet, Received
 
-STREAMS_PER_SCALE = 2
-"""Noise streams kept for a scale: one for each of its latents."""
+SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
+"""Of a model that survives losses."""
 
 
 class DHVCCodec(VideoCodec):
     """Hierarchical predictive coding, with one packet per scale.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny``.
-        lmbda_range: Smallest and largest lambda.
+        size: Widths: ``paper`` (108 M parameters), ``small`` or ``tiny`` (CPU
+            rehearsals).
+        lmbda_range: Smallest and largest lambda, both above 0: what training draws
+            from and what coding allows.
         strides: Of the scales, coarsest first, each half the one before.
         structure: ``dhvc2``, or the base network of ``dhvc1`` (ablation).
-        variable_rate: Whether one model serves all lambdas (layer norms follow it).
+        variable_rate: Whether one model serves all lambdas (layer norms follow it);
+            otherwise the range must be one number (ablation).
         predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
         reference: What later frames see of a scale: its ``decoded`` feature, or its
             ``spatial`` one as in 1.0 (ablation).
-        reference_frames: Frames that a frame refers to.
+        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
         auxiliary: Whether it also sees features of the last reconstruction. Then one
-            lost packet spoils every scale, until a frame without a reference.
+            lost packet spoils every scale, until a frame without a reference. Without
+            them it is DHVC 2.0 (Parallel).
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.
     """
 
     frames_per_unit = 1
+    can_resync = True
+    coding_options = CodingOptions
+    coding: CodingOptions
 
     def __init__(
         self,
@@ -97,25 +96,6 @@ class DHVCCodec(VideoCodec):
         network = DHVCNetwork(SIZES[size], options)
         # A tenth faster on a CPU; layer norms and MLPs want channels last.
         self.network = network.to(memory_format=torch.channels_last)
-        self.workers = 1
-
-    def configure(self, **options: Any) -> None:
-        """Set how it codes; see :meth:`VideoCodec.configure`.
-
-        Args:
-            options: ``pipeline``: frames that are worked on at once, at least 1; it
-                changes no bit of streams and frames. See :class:`PipelinedDHVC`.
-
-        Raises:
-            ValueError: An option is unknown, or frames cannot overlap.
-        """
-        workers = options.pop("pipeline", self.workers)
-        super().configure(**options)
-        if workers < 1:
-            raise ValueError(f"pipeline is {workers}: it must be >= 1")
-        if workers > 1:
-            PipelinedDHVC(self, [self._like.device] * workers)
-        self.workers = workers
 
     # Training and estimates.
 
@@ -132,299 +112,110 @@ class DHVCCodec(VideoCodec):
             ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
             how far it overshoots. ``parts`` has the bits of each scale.
         """
-        batch, count, _, height, width = clip.shape
+        batch, count = clip.shape[:2]
         seeds = conditions.get("seeds")
         if seeds is None and self.training:
             seeds = torch.randint(0, 2**62, (batch,), device=clip.device)
         embedding = self.network.embed(rate)
-        state = self.start
+        coder = self.coder
+        state = coder.start
         pixels: list[Tensor] = []
         bits: list[Tensor] = []
         for number in range(count):
-            frame = self._to_network(clip[:, number])
-            run = partial(self._estimate, frame, state, embedding, seeds, number)
+            frame = clip[:, number]
+            run = partial(coder.estimate, frame, state, embedding, seeds, number)
             if self.checkpoint_activations and self.training:
                 shown, spent, state = checkpoint(run, use_reentrant=False)
             else:
                 shown, spent, state = run()
-            pixels.append(self._to_rgb(shown, height, width))
+            pixels.append(shown)
             bits.append(spent)
         by_scale = torch.stack(bits, dim=1)
         parts = {f"scale{i + 1}": by_scale[..., i] for i in range(self.scales)}
         return CodecOutput(torch.stack(pixels, dim=1), by_scale.sum(-1), parts=parts)
 
-    def _estimate(
-        self,
-        frame: Tensor,
-        state: State,
-        embedding: Tensor | None,
-        seeds: Tensor | None,
-        number: int,
-    ) -> tuple[Tensor, Tensor, State]:
-        """Return pixels, bits (B, scales) and state of one frame."""
-        walk = FrameWalk(self.network, state, embedding, _shape(frame))
-        bits = []
-        for scale, observed in enumerate(self.network.encoder(frame, embedding)):
-            first = (number * self.scales + scale) * STREAMS_PER_SCALE
-            port = EstimatePort(seeds, first)
-            walk.step(observed, port)
-            bits.append(torch.as_tensor(port.bits))
-        pixels, state = walk.finish()
-        assert pixels is not None
-        return pixels, torch.stack(bits, dim=1), state
-
     @property
-    def start(self) -> State:
-        """The state before the first frame."""
-        return State(((),) * self.scales)
-
-    def _to_network(self, frame: Tensor) -> Tensor:
-        """Pad (B, 3, H, W) and map RGB in [0, 1] to [-1, 1]."""
-        padded = pad_to_multiple(frame.to(self._like), self.pad_multiple)
-        return (2.0 * padded - 1.0).contiguous(memory_format=torch.channels_last)
-
-    def _to_rgb(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        rgb = (at_least_float32(pixels[..., :height, :width]) + 1.0) / 2.0
-        return rgb if self.training else as_shown(rgb)
+    def coder(self) -> FrameCoder:
+        """What codes a frame, with the weights and tables as they are now."""
+        return FrameCoder(self.network, self.rate_knob, self.tables["z"])
 
     # Packets.
 
-    @torch.inference_mode()
-    def compress(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        *,
-        intra_period: int = -1,
-        reconstruct: bool = False,
-        rate_at: Callable[[int], float] | None = None,
-        resync: Callable[[int], int] | None = None,
-    ) -> Iterator[Packet]:
-        """Code frames into packets; see :meth:`VideoCodec.compress`.
+    def _pipeline(self) -> PipelinedDHVC | None:
+        """Return what works on several frames at once, if it shall."""
+        workers = self.devices
+        return PipelinedDHVC(self.coder, workers) if len(workers) > 1 else None
 
-        Args:
-            frames: As there.
-            rate: Lambda.
-            intra_period: As there.
-            reconstruct: As there.
-            rate_at: As there, lambdas.
-            resync: Asked before each frame that is no intra frame anyway, by its number
-                from 0: the first scale that this frame codes with spatial references
-                only, with all finer ones, or 0 for none. 1 is an intra frame, and all
-                that the auxiliary path allows.
+    def _compress(
+        self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
+    ) -> Iterator[Packet]:
+        """Code frames; see :meth:`VideoCodec.compress`.
+
+        A frame that ``resync`` asks to begin anew at scale 1 is an intra frame, and
+        that is all that the auxiliary path allows.
 
         Raises:
-            ValueError: The rate is not possible, the intra period below 1, the scale
-                not one that can begin anew, or a frame has another size than the first.
+            ValueError: A scale is not one that can begin anew.
         """
-        if self.workers > 1:
-            yield from spread(self, self.workers).compress(
-                frames,
-                rate,
-                intra_period=intra_period,
-                reconstruct=reconstruct,
-                rate_at=rate_at,
-                resync=resync,
-            )
+        if pipeline := self._pipeline():
+            yield from pipeline.compress(frames, schedule, reconstruct)
             return
-        state = self.start
-        schedule = self.schedule(frames, rate, intra_period, rate_at, resync)
-        for frame, lmbda, first in schedule:
+        coder = self.coder
+        state = coder.start
+        for frame, lmbda, first in coder.plan(frames, schedule):
             if first:
                 state = state.without(first)
-            steps = self.encode_steps(frame, lmbda, state, first, reconstruct)
+            steps = coder.encode_steps(frame, lmbda, state, first, reconstruct)
             packets, state = complete(steps)
             yield from packets
 
-    def schedule(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        intra_period: int,
-        rate_at: Callable[[int], float] | None,
-        resync: Callable[[int], int] | None,
-    ) -> Iterator[tuple[Tensor, float, int]]:
-        """Give each frame, its lambda, and its first scale that begins anew, or 0.
-
-        The arguments, and what is raised, are those of :meth:`compress`.
-        """
-        self.rate_knob.check(rate)
-        if intra_period != -1 and intra_period < 1:
-            raise ValueError(
-                f"intra_period is {intra_period}: it must be -1 (start once) or at "
-                "least 1"
-            )
-        size: tuple[int, int] | None = None
-        for number, frame in enumerate(frames):
-            size = check_size(frame, size)
-            first = 0
-            if number == 0 or (intra_period > 0 and number % intra_period == 0):
-                first = 1
-            elif resync is not None:
-                first = self._check_resync(resync(number))
-            own = self.rate_knob.check(rate_at(number)) if rate_at else rate
-            yield frame, round_lmbda(own), first
-
-    def _check_resync(self, first: int) -> int:
-        allowed = (0, 1) if self.options.auxiliary else range(self.scales + 1)
-        if first not in allowed:
-            why = (
-                "the auxiliary path carries what was lost into every scale"
-                if self.options.auxiliary
-                else f"there are {self.scales}"
-            )
-            raise ValueError(
-                f"scale {first} cannot begin anew, possible are {list(allowed)}: {why}"
-            )
-        return first
-
-    def encode_steps(
-        self, frame: Tensor, lmbda: float, state: State, first: int, reconstruct: bool
-    ) -> Steps[tuple[list[Packet], State]]:
-        """Code one frame.
-
-        Args:
-            frame: (3, H, W), RGB in [0, 1].
-            lmbda: As packets hold it.
-            state: What it refers to.
-            first: Its first scale with spatial references only, or 0.
-            reconstruct: As in :meth:`compress`.
-        """
-        height, width = frame.shape[-2:]
-        padded = self._to_network(frame[None])
-        embedding = self._embed(lmbda)
-        shown = reconstruct or self.options.auxiliary
-        walk = FrameWalk(
-            self.network,
-            state,
-            embedding,
-            _shape(padded),
-            decode=shown or self.options.reference == "decoded",
-        )
-        ports: list[EncodePort] = []
-        for observed in self.network.encoder(padded, embedding):
-            ports.append(EncodePort(self.tables["z"], reconstruct))
-            yield walk
-            walk.step(observed, ports[-1])
-        yield walk
-        pixels, state = walk.finish(shown)
-        x_hat = None
-        if reconstruct:
-            assert pixels is not None
-            x_hat = self._to_rgb(pixels, height, width)
-        packets = []
-        for number, port in enumerate(ports, start=1):
-            spatial = 0 < first <= number
-            head = Head(number, spatial, lmbda if number == 1 else None)
-            packets.append(pack(head, port, int(number == self.scales), x_hat))
-        return packets, state
-
-    @torch.inference_mode()
-    def decompress(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
-    ) -> Iterator[Tensor]:
-        """Decode packets; see :meth:`VideoCodec.decompress` and :meth:`receive`."""
-        for received in self.receive(packets, height, width, scales=scales):
-            yield received.frame
-
-    @torch.inference_mode()
-    def receive(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
+    def _receive(
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
     ) -> Iterator[Received]:
-        """Decode packets and say how much of each frame could be decoded.
-
-        Args:
-            packets: One for each scale of each frame, in coding order; ``None`` stands
-                for a lost one.
-            height: Height of the frames in pixels.
-            width: Width of the frames in pixels.
-            scales: Decode only so many scales, coarsest first (progressive decoding);
-                all by default.
+        """Decode packets; see :meth:`VideoCodec.receive`.
 
         Raises:
-            ValueError: There are no so many scales, or the codec has an auxiliary path
-                and some were left out.
             DesyncError: The decoded symbols are not those that were coded, or packets
                 are out of order.
         """
-        if self.workers > 1:
-            pipeline = spread(self, self.workers)
-            yield from pipeline.receive(packets, height, width, scales=scales)
+        if pipeline := self._pipeline():
+            yield from pipeline.receive(packets, height, width, scales)
             return
-        state = self.start
-        for frame in self.decodable(packets, scales):
-            steps = self.decode_steps(frame, state, height, width)
+        coder = self.coder
+        state = coder.start
+        for frame in coder.decodable(packets, scales):
+            steps = coder.decode_steps(frame, state, height, width)
             received, state = complete(steps)
             yield received
 
-    def decodable(
-        self, packets: Iterable[Packet | None], scales: int | None
-    ) -> Iterator[Decodable]:
-        """Say of each frame what can be decoded.
-
-        The arguments, and what is raised, are those of :meth:`receive`.
-        """
-        scales = self.scales if scales is None else scales
-        if not 1 <= scales <= self.scales:
-            raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
+    def check_scales(self, scales: int) -> None:
+        """Refuse scales that there are not, or that need each other."""
+        super().check_scales(scales)
         if scales < self.scales and self.options.auxiliary:
             raise ValueError(
                 f"{scales} of {self.scales} scales cannot be decoded alone: with an "
                 "auxiliary path every scale depends on the whole previous frame; use a "
                 "model without it (auxiliary: false)"
             )
-        yield from decodable_frames(
-            packets, self.scales, scales, self.rate_knob, self.options.auxiliary
-        )
 
-    def decode_steps(
-        self, frame: Decodable, state: State, height: int, width: int
-    ) -> Steps[tuple[Received, State]]:
-        """Decode one frame.
+    def check_losses(self) -> None:
+        """Refuse the auxiliary path, through which a loss reaches every scale."""
+        if self.options.auxiliary:
+            raise ValueError(
+                "this DHVC has an auxiliary path: from the frame after a lost packet "
+                "on none of its scales can be decoded. Use a model trained without it "
+                f"(auxiliary: false, as in {SAFE_CONFIG})"
+            )
 
-        Args:
-            frame: What can be decoded of it.
-            state: What it refers to.
-            height: In pixels.
-            width: In pixels.
-        """
-        if frame.intra:
-            state = state.without(1)
-        shape = self._padded(height, width)
-        walk = FrameWalk(self.network, state, self._embed(frame.lmbda), shape)
-        for packet, head in frame.packets:
-            yield walk
-            with unpack(packet, head, self.tables["z"]) as port:
-                walk.step(None, port, fresh=head.spatial)
-        for _ in range(len(frame.packets), self.scales):
-            yield walk
-            walk.step(None, SilentPort())
-        yield walk
-        pixels, state = walk.finish()
-        assert pixels is not None
-        shown = self._to_rgb(pixels, height, width)[0]
-        return Received(shown, len(frame.packets)), state
-
-    def _padded(self, height: int, width: int) -> tuple[int, int, int]:
-        side = self.pad_multiple
-        return 1, -(-height // side) * side, -(-width // side) * side
-
-    def _embed(self, lmbda: float) -> Tensor | None:
-        return self.network.embed(torch.tensor([lmbda], device=self._like.device))
+    def check_coding(self, coding: CodingOptions) -> None:
+        """Refuse several workers if frames cannot overlap."""
+        if coding.pipeline > 1:
+            PipelinedDHVC(self.coder, [self.network.like.device] * coding.pipeline)
 
     @property
-    def _like(self) -> Tensor:
-        return self.network.spatial_constant
+    def devices(self) -> list[torch.device]:
+        """Those of the pipeline: its own, or all GPUs in turn if it is one."""
+        return spread(self.network.like.device, self.coding.pipeline)
 
     # The rest of the contract.
 
@@ -438,15 +229,16 @@ class DHVCCodec(VideoCodec):
         ``encode`` ends with what the next frame refers to, ``decode`` leaves out the
         encoder and posteriors. ``forward`` is what the paper counts: all of it once.
         """
-        shape = self._padded(height, width)
-        pixels = self._like.new_zeros(1, 3, *shape[1:])
+        coder, like = self.coder, self.network.like
+        shape = coder.padded(height, width)
+        pixels = like.new_zeros(1, 3, *shape[1:])
         past = tuple(
             (feature,) * self.options.reference_frames for feature in self._blank(shape)
         )
         state = State(past, pixels if self.options.auxiliary else None)
 
         def walk(encode: bool, decode: bool, reconstruct: bool) -> State:
-            embedding = self._embed(self.rate_knob.points[0])
+            embedding = coder.embed(self.rate_knob.points[0])
             frame = FrameWalk(self.network, state, embedding, shape, decode)
             observed = [None] * self.scales
             if encode:
@@ -467,11 +259,7 @@ class DHVCCodec(VideoCodec):
         for number, stride in enumerate(self.options.strides, start=1):
             scale = self.network.scale(number)
             sides = (shape[1] // stride, shape[2] // stride)
-            yield (self._like.new_zeros(1, scale.channels, *sides),) * len(scale)
-
-
-def _shape(frame: Tensor) -> tuple[int, int, int]:
-    return frame.shape[0], frame.shape[2], frame.shape[3]
+            yield (self.network.like.new_zeros(1, scale.channels, *sides),) * len(scale)
 
 
 def _knob(low: float, high: float, variable: bool) -> RateKnob:

@@ -9,8 +9,10 @@ from math import log
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.entropy import CdfTables, lower_bound
-from lightning_modules.layers import ScaleLevels, at_least_float32
+from lightning_modules.entropy.estimates import lower_bound
+from lightning_modules.entropy.priors import ScaleLevels
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.layers import at_least_float32
 
 SIGMA_LEVELS = ScaleLevels(0.11, 256.0, 95)
 """QARV has 64 levels from 0.11 to 20, but networks may say more (up to e^10 in DHVC

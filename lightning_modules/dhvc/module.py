@@ -11,63 +11,33 @@ from torch import Tensor
 from lightning_modules.base import CodecModule, Draw
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.design import SIZES
+from lightning_modules.perceptual import LpipsNet
 
 
 class DHVC(CodecModule):
     """DHVC 2.0 (arXiv 2410.02598): hierarchical predictive coding in four scales.
 
     Args:
-        size: Widths of the network: ``paper`` (108 M parameters), ``small`` or
-            ``tiny`` (CPU rehearsals).
-        lmbda_range: Smallest and largest lambda, both above 0: what training draws
-            from and what coding allows.
         lmbda_sampling: ``log``: its logarithm is uniform; ``cube_root``: its cube root
             is (QARV's; more large ones).
-        distortion: ``mse`` on RGB in [0, 1], or ``ms_ssim`` (1 - MS-SSIM; with lambda
-            from 4 to 32).
-        strides: Of the scales, coarsest first, each half the one before.
-        structure: ``dhvc2``, or ``dhvc1``: the base network of DHVC 1.0 (ablation).
-        variable_rate: Whether layer norms follow lambda; otherwise the range must be
-            one number (ablation).
-        predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
-        reference: What later frames see of a scale: its ``decoded`` feature, or its
-            ``spatial`` one as in 1.0 (ablation).
-        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
-        auxiliary: Whether a frame also sees features of the last reconstruction;
-            without them it is DHVC 2.0 (Parallel), which alone survives lost packets.
+        distortion: ``mse`` on RGB in [0, 1], ``ms_ssim`` (1 - MS-SSIM; with lambda from
+            4 to 32), or another row of ``losses.TERMS``.
+        lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW; 0 makes it Adam.
+        architecture: Arguments of :class:`DHVCCodec`.
     """
 
     codec: DHVCCodec
 
     def __init__(
         self,
-        size: Literal["paper", "small", "tiny"] = "paper",
-        lmbda_range: tuple[float, float] = (256.0, 2048.0),
         lmbda_sampling: Literal["log", "cube_root"] = "log",
-        distortion: Literal["mse", "ms_ssim"] = "mse",
-        strides: tuple[int, ...] = (64, 32, 16, 8),
-        structure: Literal["dhvc1", "dhvc2"] = "dhvc2",
-        variable_rate: bool = True,
-        predictor: Literal["attention", "unet"] = "attention",
-        reference: Literal["decoded", "spatial"] = "decoded",
-        reference_frames: int = 2,
-        auxiliary: bool = True,
+        distortion: str = "mse",
+        lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
+        **architecture: Any,
     ) -> None:
-        codec = DHVCCodec(
-            size,
-            lmbda_range,
-            strides,
-            structure,
-            variable_rate,
-            predictor,
-            reference,
-            reference_frames,
-            auxiliary,
-        )
-        super().__init__(codec, distortion, weight_decay)
-        self.size = size
+        super().__init__(DHVCCodec(**architecture), distortion, weight_decay, lpips)
         self.lmbda_sampling = lmbda_sampling
 
     def weight_groups(self) -> list[dict[str, Any]]:
@@ -79,7 +49,8 @@ class DHVC(CodecModule):
             {"params": [p for p in trained if p not in embedding]}
         ]
         if slower:
-            lr = SIZES[self.size].embedding_rate * self.stage.lr
+            widths = SIZES[self.codec.architecture["size"]]
+            lr = widths.embedding_rate * self.stage.lr
             groups.append({"params": slower, "lr": lr})
         return groups
 

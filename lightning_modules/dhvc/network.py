@@ -344,6 +344,11 @@ class DHVCNetwork(nn.Module):
         finest = Stack(w.tail, w.decoder[0], KERNELS[0], PATH_RATIOS[0], style)
         self.tail = Tail(w.decoder[1], w.decoder[0], stem, finest)
 
+    @property
+    def like(self) -> Tensor:
+        """A parameter: says device and dtype."""
+        return self.spatial_constant
+
     def embed(self, lmbda: Tensor) -> Tensor | None:
         """Return the embedding (B, E) of each sample's lambda (B,)."""
         return self.embedding(lmbda) if self.options.variable_rate else None

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_modules.codec import DesyncError, Packet, read_symbols
 from lightning_modules.dhvc.ports import DecodePort, EncodePort
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import DesyncError, Packet, read_symbols
 
 SPATIAL = 8
 LMBDA = struct.Struct("<f")

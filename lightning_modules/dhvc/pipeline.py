@@ -22,82 +22,72 @@ Source: arXiv 2410.02598, section 6.2.2, Fig. 8 and supplement, "Parallel Accele
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
 from dataclasses import replace
 from itertools import cycle
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import Packet
-from lightning_modules.dhvc.reception import Received
+from lightning_modules.codec import Schedule
+from lightning_modules.dhvc.frame_coder import FrameCoder
 from lightning_modules.dhvc.walk import Steps
 from lightning_modules.dhvc.workers import Workers
-
-if TYPE_CHECKING:
-    from lightning_modules.dhvc.codec import DHVCCodec
+from lightning_modules.packets import Packet, Received
 
 R = TypeVar("R")
 
 
 class PipelinedDHVC:
-    """Codes and decodes as its codec does, on several workers.
+    """Codes and decodes as one frame coder does, on several workers.
 
     Up to :attr:`ahead` frames are taken before the first of them is given back.
 
     Args:
-        codec: Without an auxiliary path, in eval mode. Devices other than its own get
-            a copy of it, as it is now.
+        coder: Without an auxiliary path, in eval mode. Devices other than its own get
+            a copy of its network, as it is now.
         devices: One for each worker, all of one kind; frame t goes to worker t modulo
             their number. On a CPU each worker uses ``torch.get_num_threads()`` threads:
             set them to the number of cores over that of workers, or fewer.
 
     Raises:
-        ValueError: There are no devices, or the codec has an auxiliary path.
+        ValueError: There are no devices, or the network has an auxiliary path.
     """
 
-    def __init__(self, codec: "DHVCCodec", devices: Sequence[torch.device]) -> None:
-        if codec.options.auxiliary:
+    def __init__(self, coder: FrameCoder, devices: Sequence[torch.device]) -> None:
+        if coder.options.auxiliary:
             raise ValueError(
                 "frames cannot overlap: with an auxiliary path every scale needs the "
                 "whole previous frame; use a model without it (auxiliary: false)"
             )
         if not devices:
             raise ValueError("a pipeline needs at least one device: got none")
-        self.codec = codec
-        self.device = _device_of(codec)
+        self.coder = coder
+        self.device = coder.network.like.device
         self.devices = list(devices)
-        copies = {self.device: codec}
+        copies = {self.device: coder}
         for device in devices:
             if device not in copies:
-                copies[device] = deepcopy(codec).to(device)
-                copies[device].tables = codec.tables
-        self.codecs = [copies[device] for device in devices]
-        self.ahead = len(devices) + codec.options.reference_frames
+                network = deepcopy(coder.network).to(device)
+                copies[device] = FrameCoder(network, coder.rate_knob, coder.tables)
+        self.coders = [copies[device] for device in devices]
+        self.ahead = len(devices) + coder.options.reference_frames
 
     def compress(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        *,
-        intra_period: int = -1,
-        reconstruct: bool = False,
-        rate_at: Callable[[int], float] | None = None,
-        resync: Callable[[int], int] | None = None,
+        self, frames: Iterable[Tensor], schedule: Schedule, reconstruct: bool
     ) -> Iterator[Packet]:
         """Code frames into packets; see :meth:`DHVCCodec.compress`.
 
-        ``rate_at`` and ``resync`` are asked when a frame is taken: up to :attr:`ahead`
+        What the schedule asks is asked when a frame is taken: up to :attr:`ahead`
         frames before its packets come out.
         """
-        schedule = self.codec.schedule(frames, rate, intra_period, rate_at, resync)
         work = (
-            (codec.encode_steps(frame, lmbda, codec.start, first, reconstruct), first)
-            for codec, (frame, lmbda, first) in zip(
-                cycle(self.codecs), schedule, strict=False
+            (coder.encode_steps(frame, lmbda, coder.start, first, reconstruct), first)
+            for coder, (frame, lmbda, first) in zip(
+                cycle(self.coders), self.coder.plan(frames, schedule), strict=False
             )
         )
         for packets, _ in self._run(work):
@@ -107,32 +97,15 @@ class PipelinedDHVC:
                 else:
                     yield replace(packet, x_hat=packet.x_hat.to(self.device))
 
-    def decompress(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
-    ) -> Iterator[Tensor]:
-        """Decode packets; see :meth:`DHVCCodec.decompress`."""
-        for received in self.receive(packets, height, width, scales=scales):
-            yield received.frame
-
     def receive(
-        self,
-        packets: Iterable[Packet | None],
-        height: int,
-        width: int,
-        *,
-        scales: int | None = None,
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
     ) -> Iterator[Received]:
         """Decode packets; see :meth:`DHVCCodec.receive`."""
         work = (
-            (codec.decode_steps(frame, codec.start, height, width), int(frame.intra))
-            for codec, frame in zip(
-                cycle(self.codecs),
-                self.codec.decodable(packets, scales),
+            (coder.decode_steps(frame, coder.start, height, width), int(frame.intra))
+            for coder, frame in zip(
+                cycle(self.coders),
+                self.coder.decodable(packets, scales),
                 strict=False,
             )
         )
@@ -143,7 +116,7 @@ class PipelinedDHVC:
         """Give what each frame's steps return, in order.
 
         Args:
-            work: Steps on the codec of the frame's worker, and the first scale that
+            work: Steps of the frame's worker, and the first scale that
                 refers to no earlier frame, or 0.
         """
         failure: Exception | None = None
@@ -168,20 +141,9 @@ class PipelinedDHVC:
             raise failure
 
 
-def spread(codec: "DHVCCodec", workers: int) -> PipelinedDHVC:
-    """Return a pipeline on the codec's device, or on all GPUs in turn if it is one.
-
-    Args:
-        codec: As :class:`PipelinedDHVC` takes it.
-        workers: How many, at least 1.
-    """
-    device = _device_of(codec)
+def spread(device: torch.device, workers: int) -> list[torch.device]:
+    """Return a device for each worker: this one, or all GPUs in turn if it is one."""
     if device.type != "cuda":
-        return PipelinedDHVC(codec, [device] * workers)
+        return [device] * workers
     first, count = device.index or 0, torch.cuda.device_count()
-    devices = [torch.device("cuda", (first + i) % count) for i in range(workers)]
-    return PipelinedDHVC(codec, devices)
-
-
-def _device_of(codec: "DHVCCodec") -> torch.device:
-    return next(codec.parameters()).device
+    return [torch.device("cuda", (first + i) % count) for i in range(workers)]

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from lightning_modules.dhvc.entropy_model import SIGMA_LEVELS
-from lightning_modules.entropy import (
-    CdfTables,
-    SymbolDecoder,
-    SymbolEncoder,
+from lightning_modules.entropy.estimates import (
     gaussian_bits,
     ste_round,
+    training_bits,
     uniform_noise,
 )
-from lightning_modules.layers import to_symbols, training_bits
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, to_symbols
+from lightning_modules.entropy.tables import CdfTables
 
 
 class Port(Protocol):

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from torch import Tensor
-
-from lightning_modules.codec import DesyncError, Packet, RateKnob
+from lightning_modules.codec import RateKnob
 from lightning_modules.dhvc.packets import Head, round_lmbda
+from lightning_modules.packets import DesyncError, Packet
 
 
 @dataclass(frozen=True)
@@ -27,20 +26,6 @@ class Decodable:
     packets: tuple[tuple[Packet, Head], ...]
     lmbda: float
     intra: bool
-
-
-@dataclass(frozen=True)
-class Received:
-    """A frame as a receiver shows it.
-
-    Attributes:
-        frame: (3, H, W), RGB in [0, 1].
-        scales: Scales that were decoded from bits, coarsest first; the others are
-            predictions.
-    """
-
-    frame: Tensor
-    scales: int
 
 
 def decodable_frames(

@@ -9,24 +9,21 @@ weights' own type.
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_modules.codec import (
     CodecOutput,
-    Packet,
     RateKnob,
+    Schedule,
     VideoCodec,
-    check_size,
     pad_to_multiple,
 )
 from lightning_modules.dual_domain.design import (
     LATENT_STRIDE,
     SIZES,
-    ModeDecision,
-    Numeric,
     Options,
     Quantiser,
     StepKind,
@@ -34,7 +31,6 @@ from lightning_modules.dual_domain.design import (
 )
 from lightning_modules.dual_domain.entropy_model import symbol_tables
 from lightning_modules.dual_domain.estimation import (
-    TERMS,
     Clip,
     Objective,
     code_frames,
@@ -48,22 +44,34 @@ from lightning_modules.dual_domain.network import (
     State,
     latent_shape,
 )
+from lightning_modules.dual_domain.options import (
+    CodingOptions,
+    ModeDecision,
+    Numeric,
+)
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
 from lightning_modules.dual_domain.ports import PARTS, EstimatePort, SilentPort
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import Packet, Received
 
 
 class DualDomainCodec(VideoCodec):
     """Coding in which no frame's pixels depend on another frame's.
 
     Args:
-        size: Widths: ``base``, ``small`` or ``tiny``.
-        pixel_alignment: Whether a flow is coded and the last frame warped by it.
-        fgdt: Whether the deformable transformer aligns latents.
+        size: Widths: ``base`` (15.6 M parameters), ``small`` or ``tiny`` (CPU
+            rehearsals).
+        pixel_alignment: Whether a flow is coded and the last frame warped by it;
+            otherwise its latent is the prediction (ablation).
+        fgdt: Whether a deformable transformer aligns latents (without: ablation).
         references: Frames that it sees, 1 to 3.
-        step: What gives the quantisation steps; see ``design.Options``.
-        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate).
-        transform: ``unified``, or ``separate`` (ablation: errors propagate).
+        step: What gives the quantisation steps: ``moe`` (experts by quality and
+            content), ``moe_hyper`` (by quality and hyper-latent), ``gain8``, ``single``
+            (a gain per channel) or ``scalar`` (ablations).
+        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate; needs
+            ``mode_decision`` inter).
+        transform: ``unified``, or ``separate``: inter frames have transforms of their
+            own that see the warped frame (ablation, likewise).
         mode_decision: How the encoder chooses between intra, inter, and inter without
             motion for each frame: by their ``real`` or ``estimated`` bits; or always
             ``inter``, after the first.
@@ -77,6 +85,15 @@ class DualDomainCodec(VideoCodec):
     rate_knob = RateKnob("quality", 0.0, 1.0, (0.0, 0.33, 0.67, 1.0))
     frames_per_unit = 1
     pad_multiple = LATENT_STRIDE
+    coding_options = CodingOptions
+    coding: CodingOptions
+    loss_terms = (
+        "flow",
+        "flow_distillation",
+        "load_balance",
+        "router_z",
+        "monotonicity",
+    )
 
     def __init__(
         self,
@@ -97,33 +114,15 @@ class DualDomainCodec(VideoCodec):
         if size not in SIZES:
             raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
         self.options = options
-        self.mode_decision: ModeDecision = "real"
-        self.numeric: Numeric = "float64"
         self.configure(mode_decision=mode_decision, numeric=numeric)
         self.objective: Objective = "joint"
         self.network = DualDomainNetwork(SIZES[size], options)
         # No registered children: they repeat the network's weights.
         self._copies: dict[str, DualDomainNetwork] = {}
 
-    def configure(self, **options: Any) -> None:
-        """Set how it codes; see :meth:`VideoCodec.configure`.
-
-        Args:
-            options: ``mode_decision`` and ``numeric``, as in the constructor.
-
-        Raises:
-            ValueError: An option is unknown, or its value.
-        """
-        kinds = {"mode_decision": get_args(ModeDecision), "numeric": get_args(Numeric)}
-        super().configure(**{k: v for k, v in options.items() if k not in kinds})
-        for name, value in options.items():
-            if value not in kinds[name]:
-                raise ValueError(
-                    f"{name} {value!r} is unknown: choose from {list(kinds[name])}"
-                )
-        self.mode_decision = options.get("mode_decision", self.mode_decision)
-        self.numeric = options.get("numeric", self.numeric)
-        if self.options.propagates and self.mode_decision != "inter":
+    def check_coding(self, coding: CodingOptions) -> None:
+        """Refuse to compare modes whose pixels differ."""
+        if self.options.propagates and coding.mode_decision != "inter":
             raise ValueError(
                 "modes can be compared by their bits only where pixels are the same: "
                 "with mean_centred or separate, set mode_decision to inter"
@@ -161,6 +160,7 @@ class DualDomainCodec(VideoCodec):
             frames.unflatten(0, (batch, count)),
             (steps / QUALITY_STEPS).float(),
             seeds,
+            self.weighed_terms,
         )
         if self.training:
             recompute = self.checkpoint_activations
@@ -169,11 +169,10 @@ class DualDomainCodec(VideoCodec):
             out = code_frames(self.network, padded, modes=self._modes)
         x_hat = torch.stack(out.pixels, dim=1)[..., :height, :width].float()
         bits = torch.stack(out.bits, dim=1)
-        zero = bits.new_zeros(())
         return CodecOutput(
             x_hat if self.training else x_hat.clamp(0.0, 1.0),
             bits.sum(-1),
-            {name: out.terms.get(name, zero) for name in TERMS},
+            out.terms,
             {part: bits[..., number] for number, part in enumerate(PARTS)},
         )
 
@@ -200,7 +199,7 @@ class DualDomainCodec(VideoCodec):
         """Return the ways to code a frame that are tried."""
         if not state:
             return [Mode.INTRA]
-        if self.mode_decision == "inter":
+        if self.coding.mode_decision == "inter":
             return [Mode.INTER]
         if not self.options.pixel_alignment:
             return [Mode.INTER, Mode.INTRA]
@@ -208,45 +207,20 @@ class DualDomainCodec(VideoCodec):
 
     # Packets.
 
-    @torch.inference_mode()
-    def compress(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        *,
-        intra_period: int = -1,
-        reconstruct: bool = False,
-        rate_at: Callable[[int], float] | None = None,
+    def _compress(
+        self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
     ) -> Iterator[Packet]:
-        """Code frames into packets; see :meth:`VideoCodec.compress`.
+        """Code frames; see :meth:`VideoCodec.compress`.
 
-        Args:
-            frames: As there.
-            rate: Quality.
-            intra_period: As there. Other frames may come out intra too, where that
-                takes fewer bits.
-            reconstruct: As there.
-            rate_at: The quality of each frame by its number from 0, instead of
-                ``rate``; pixels of other frames do not depend on it.
-
-        Raises:
-            ValueError: A quality is not possible, the intra period below 1, or a frame
-                has another size than the first.
+        Frames between starts may come out intra too, where that takes fewer bits.
+        Pixels of a frame do not depend on the quality of another.
         """
-        self.rate_knob.check(rate)
-        if intra_period != -1 and intra_period < 1:
-            raise ValueError(
-                f"intra_period is {intra_period}: it must be -1 (start once) or at "
-                "least 1"
-            )
-        coder = self.frame_coder(self.numeric)
+        coder = self.frame_coder(self.coding.numeric)
         state: State = ()
-        size: tuple[int, int] | None = None
         for number, frame in enumerate(frames):
-            size = check_size(frame, size)
-            if intra_period > 0 and number % intra_period == 0:
+            if schedule.starts(number):
                 state = ()
-            quality = self.rate_knob.check(rate_at(number)) if rate_at else rate
+            quality = schedule.rate_at(number)
             packet, state = coder.encode(frame, quality, state, reconstruct=reconstruct)
             yield packet
 
@@ -257,7 +231,7 @@ class DualDomainCodec(VideoCodec):
             self._exact(numeric),
             self.tables,
             self._modes,
-            self.mode_decision == "estimated",
+            self.coding.mode_decision == "estimated",
         )
 
     @torch.inference_mode()
@@ -284,11 +258,10 @@ class DualDomainCodec(VideoCodec):
         super().train(mode)
         return self
 
-    @torch.inference_mode()
-    def decompress(
-        self, packets: Iterable[Packet | None], height: int, width: int
-    ) -> Iterator[Tensor]:
-        """Decode packets; see :meth:`VideoCodec.decompress`.
+    def _receive(
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
+    ) -> Iterator[Received]:
+        """Decode packets; see :meth:`VideoCodec.receive`.
 
         A lost packet, and every one after it that refers to it, shows the last good
         frame again (mid grey before the first), until an intra frame.
@@ -301,14 +274,14 @@ class DualDomainCodec(VideoCodec):
             head = None if packet is None else read_head(packet)[0]
             if packet is None or head is None or (lost and head.mode != Mode.INTRA):
                 lost = True
-                yield last
+                yield Received(last)
                 continue
             lost = False
             if head.numeric not in coders:
                 coders[head.numeric] = self.frame_coder(head.numeric)
             coder = coders[head.numeric]
             last, state = coder.decode(packet, state, height, width)
-            yield last
+            yield Received(last)
 
     # The rest of the contract.
 

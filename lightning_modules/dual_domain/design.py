@@ -13,8 +13,6 @@ from torch import Tensor
 StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
 Quantiser = Literal["lattice", "mean_centred"]
 Transform = Literal["unified", "separate"]
-ModeDecision = Literal["real", "estimated", "inter"]
-Numeric = Literal["float64", "float32"]
 
 LATENT_STRIDE = 16
 HYPER_STRIDE = 4

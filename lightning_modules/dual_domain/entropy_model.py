@@ -18,13 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import Widths
-from lightning_modules.entropy import CdfTables, lower_bound, tables_from_pmf
-from lightning_modules.layers import (
-    FactorisedPrior,
-    OverflowingError,
-    ScaleLevels,
-    at_least_float32,
-)
+from lightning_modules.entropy.estimates import lower_bound
+from lightning_modules.entropy.priors import FactorisedPrior, ScaleLevels
+from lightning_modules.entropy.symbols import OverflowingError
+from lightning_modules.entropy.tables import CdfTables, tables_from_pmf
+from lightning_modules.layers import at_least_float32
 
 LEVELS = ScaleLevels(0.11, 64.0, 64)
 FRACTIONS = 16

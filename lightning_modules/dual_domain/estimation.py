@@ -34,12 +34,10 @@ from lightning_modules.dual_domain.network import (
     latent_shape,
 )
 from lightning_modules.dual_domain.ports import PARTS, EstimatePort
-from lightning_modules.entropy import uniform_noise
+from lightning_modules.entropy.estimates import uniform_noise
 
 Objective = Literal["flow", "image", "motion", "prior", "joint"]
 
-TERMS = ("flow", "flow_distillation", "load_balance", "router_z", "monotonicity")
-"""Loss terms beside rate and distortion; 0 where an objective has none."""
 STREAMS_PER_FRAME = 16
 """Noise streams kept for a frame: two for z's, and one for each step of values."""
 REFERENCE_STREAM = 2**20
@@ -54,7 +52,7 @@ class Estimate:
     Attributes:
         pixels: Of each frame, (B, 3, H, W).
         bits: Of each frame, (B, 3), by part.
-        terms: Loss terms by name.
+        terms: Loss terms of its own, by name: those that it has and that are weighed.
     """
 
     pixels: list[Tensor] = field(default_factory=list)
@@ -70,11 +68,13 @@ class Clip:
         frames: (B, T, 3, H, W), padded, RGB in [0, 1].
         quality: (B, T).
         seeds: (B,), for noise; ``None`` to round instead.
+        weighed: Names of the loss terms to compute.
     """
 
     frames: Tensor
     quality: Tensor
     seeds: Tensor | None
+    weighed: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,9 @@ def code_frames(
         state = frame.state
         if number == 0 and clip.seeds is not None and not exact:
             quality = clip.quality[:, 0]
-            estimate.terms = network.regularisers(frame.y, frame.coded, quality)
+            estimate.terms = network.regularisers(
+                frame.y, frame.coded, quality, clip.weighed
+            )
         estimate.pixels.append(frame.pixels)
         estimate.bits.append(frame.bits)
     return estimate
@@ -188,7 +190,8 @@ def code_motion(network: DualDomainNetwork, clip: Clip) -> Estimate:
         flow = network.flow.full_size(frame, reference)
         target = network.motion_encoder(flow, quality)
         decoded = network.motion_decoder(target, quality, latent_shape(frame), port)
-        distances.append(charbonnier(decoded - flow.detach()).mean())
+        if "flow_distillation" in clip.weighed:
+            distances.append(charbonnier(decoded - flow.detach()).mean())
         estimate.pixels.append(warp(reference, decoded))
         estimate.bits.append(_bits(port, frame))
     if distances:
@@ -207,7 +210,8 @@ def estimate_flow(network: DualDomainNetwork, clip: Clip) -> Estimate:
             noise = uniform_noise(reference, clip.seeds, stream)
             reference = reference + REFERENCE_NOISE * noise
         flows = network.flow(frame, reference)
-        losses.append(flow_loss(flows, frame, reference))
+        if "flow" in clip.weighed:
+            losses.append(flow_loss(flows, frame, reference))
         estimate.pixels.append(warp(reference, enlarge(flows[-1].detach())))
     if losses:
         estimate.terms["flow"] = torch.stack(losses).mean()

@@ -166,7 +166,7 @@ class StepScale(nn.Module):
 
 
 def regularisers(
-    scales: list[tuple[StepScale, Tensor]], quality: Tensor
+    scales: list[tuple[StepScale, Tensor]], quality: Tensor, weighed: frozenset[str]
 ) -> dict[str, Tensor]:
     """Return the loss terms that keep experts alive and scales rising.
 
@@ -176,22 +176,28 @@ def regularisers(
     Args:
         scales: Each with the content that it sees, which is taken as constant.
         quality: (B,), in [0, 1].
+        weighed: Names of the terms to compute.
     """
-    zero = quality.new_zeros(())
-    terms = dict.fromkeys(("load_balance", "router_z", "monotonicity"), zero)
+    terms: dict[str, Tensor] = {}
+
+    def add(name: str, value: Tensor) -> None:
+        terms[name] = terms[name] + value if name in terms else value
+
     for scale, content in scales:
         content = content.detach()
-        rise = scale(content, quality + PROBE) - scale(content, quality - PROBE)
-        missing = F.relu(STEEPEST - rise / (2 * PROBE)).mean()
-        terms["monotonicity"] = terms["monotonicity"] + missing
+        if "monotonicity" in weighed:
+            rise = scale(content, quality + PROBE) - scale(content, quality - PROBE)
+            add("monotonicity", F.relu(STEEPEST - rise / (2 * PROBE)).mean())
         experts = scale.experts
-        if experts is None:
+        if experts is None or weighed.isdisjoint({"load_balance", "router_z"}):
             continue
         logits = experts.route(content, quality)
-        shares = logits.softmax(dim=1).mean(dim=(0, 2, 3))
-        chosen = F.one_hot(logits.argmax(dim=1), experts.count).float()
-        balance = experts.count * (chosen.mean(dim=(0, 1, 2)) * shares).sum()
-        peak = logits.logsumexp(dim=1).square().mean()
-        terms["load_balance"] = terms["load_balance"] + BALANCE_WEIGHT * balance
-        terms["router_z"] = terms["router_z"] + ROUTER_WEIGHT * peak
+        if "load_balance" in weighed:
+            shares = logits.softmax(dim=1).mean(dim=(0, 2, 3))
+            chosen = F.one_hot(logits.argmax(dim=1), experts.count).float()
+            balance = experts.count * (chosen.mean(dim=(0, 1, 2)) * shares).sum()
+            add("load_balance", BALANCE_WEIGHT * balance)
+        if "router_z" in weighed:
+            peak = logits.logsumexp(dim=1).square().mean()
+            add("router_z", ROUTER_WEIGHT * peak)
     return terms

@@ -12,14 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import (
-    DesyncError,
-    Packet,
-    as_shown,
-    pad_to_multiple,
-    read_symbols,
-)
-from lightning_modules.dual_domain.design import LATENT_STRIDE, Numeric
+from lightning_modules.codec import as_shown, pad_to_multiple
+from lightning_modules.dual_domain.design import LATENT_STRIDE
 from lightning_modules.dual_domain.motion import MotionTarget
 from lightning_modules.dual_domain.network import (
     Coded,
@@ -30,13 +24,15 @@ from lightning_modules.dual_domain.network import (
     Target,
     latent_shape,
 )
+from lightning_modules.dual_domain.options import Numeric
 from lightning_modules.dual_domain.packets import (
     Head,
     read_head,
     round_quality,
 )
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import DesyncError, Packet, read_symbols
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Source: arXiv 2512.10450; stages and numbers are ours (see ``design.py``).
 """
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -11,15 +11,9 @@ from torch import Tensor
 from lightning_modules.base import CodecModule, Draw, bits_to_bpp
 from lightning_modules.codec import CodecOutput
 from lightning_modules.dual_domain.codec import DualDomainCodec
-from lightning_modules.dual_domain.design import (
-    ModeDecision,
-    Numeric,
-    Quantiser,
-    StepKind,
-    Transform,
-    lagrangian,
-)
-from lightning_modules.dual_domain.estimation import TERMS, Objective
+from lightning_modules.dual_domain.design import lagrangian
+from lightning_modules.dual_domain.estimation import Objective
+from lightning_modules.perceptual import LpipsNet
 from lightning_modules.stages import Stage
 
 JITTER = 0.2
@@ -37,56 +31,23 @@ class DualDomain(CodecModule):
     """DualDomain (arXiv 2512.10450): no frame's pixels depend on another frame's.
 
     Args:
-        size: Widths of the network: ``base`` (15.6 M parameters), ``small`` or ``tiny``
-            (CPU rehearsals).
-        pixel_alignment: Whether a flow is coded and the last frame warped by it;
-            otherwise its latent is the prediction (ablation).
-        fgdt: Whether a deformable transformer aligns latents (without: ablation).
-        references: Frames that it sees, 1 to 3.
-        step: What gives the quantisation steps: ``moe`` (experts by quality and
-            content), ``moe_hyper`` (by quality and hyper-latent), ``gain8``, ``single``
-            (a gain per channel) or ``scalar`` (ablations).
-        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate; needs
-            ``mode_decision`` inter).
-        transform: ``unified``, or ``separate``: inter frames have transforms of their
-            own that see the warped frame (ablation, likewise).
-        mode_decision: How the encoder chooses between intra, inter, and inter without
-            motion: by ``real`` bits, ``estimated`` ones, or always ``inter``.
-        numeric: What everything that chooses tables is computed in when coding:
-            ``float64``, or ``float32``, which decodes on the same kind of machine only.
-        distortion: ``mse`` on RGB in [0, 1].
+        distortion: ``mse`` on RGB in [0, 1], or another row of ``losses.TERMS``.
+        lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW; 0 makes it Adam.
+        architecture: Arguments of :class:`DualDomainCodec`.
     """
 
     codec: DualDomainCodec
-    loss_terms: ClassVar[tuple[str, ...]] = (*CodecModule.loss_terms, *TERMS)
 
     def __init__(
         self,
-        size: Literal["base", "small", "tiny"] = "base",
-        pixel_alignment: bool = True,
-        fgdt: bool = True,
-        references: int = 3,
-        step: StepKind = "moe",
-        quantiser: Quantiser = "lattice",
-        transform: Transform = "unified",
-        mode_decision: ModeDecision = "real",
-        numeric: Numeric = "float64",
-        distortion: Literal["mse"] = "mse",
+        distortion: str = "mse",
+        lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
+        **architecture: Any,
     ) -> None:
-        codec = DualDomainCodec(
-            size,
-            pixel_alignment,
-            fgdt,
-            references,
-            step,
-            quantiser,
-            transform,
-            mode_decision,
-            numeric,
-        )
-        super().__init__(codec, distortion, weight_decay)
+        codec = DualDomainCodec(**architecture)
+        super().__init__(codec, distortion, weight_decay, lpips)
 
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train: the experts' learn faster."""

@@ -21,7 +21,8 @@ from lightning_modules.dual_domain.transforms import (
     hyper_size,
     squash,
 )
-from lightning_modules.layers import FactorisedPrior, SubpelUp, at_least_float32
+from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.layers import SubpelUp, at_least_float32
 
 
 @dataclass(frozen=True)

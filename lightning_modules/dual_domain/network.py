@@ -41,7 +41,8 @@ from lightning_modules.dual_domain.transforms import (
     hyper_size,
     squash,
 )
-from lightning_modules.layers import FactorisedPrior, at_least_float32
+from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.layers import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class DualDomainNetwork(nn.Module):
         return y_hat, at_least_float32(self.decoder(y_hat)) + 0.5
 
     def regularisers(
-        self, y: Tensor, coded: Coded, quality: Tensor
+        self, y: Tensor, coded: Coded, quality: Tensor, weighed: frozenset[str]
     ) -> dict[str, Tensor]:
         """Return the loss terms of the step maps; see ``experts.regularisers``."""
         if self.decoder_steps is None:
@@ -193,7 +194,7 @@ class DualDomainNetwork(nn.Module):
                 (self.encoder_steps, y),
                 (self.decoder_steps, symbols.to(self.like)),
             ]
-        return regularisers(scales, quality)
+        return regularisers(scales, quality, weighed)
 
     # With references: for the rate.
 

@@ -17,10 +17,11 @@ may choose differently, because a float64 lies within 10^-9 of the edge between 
 import struct
 from dataclasses import dataclass, field
 
-from lightning_modules.codec import DesyncError, Packet
-from lightning_modules.dual_domain.design import MAX_REFERENCES, Numeric
+from lightning_modules.dual_domain.design import MAX_REFERENCES
 from lightning_modules.dual_domain.network import Mode
+from lightning_modules.dual_domain.options import Numeric
 from lightning_modules.dual_domain.ports import Doubt
+from lightning_modules.packets import DesyncError, Packet
 
 QUALITY_STEPS = 65535
 DOUBTS, FLOAT32 = 16, 32

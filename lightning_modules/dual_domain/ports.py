@@ -13,20 +13,15 @@ from torch import Tensor
 
 from lightning_modules.dual_domain.design import Quantiser
 from lightning_modules.dual_domain.entropy_model import TableChoice, choose_tables
-from lightning_modules.entropy import (
-    CdfTables,
-    SymbolDecoder,
-    SymbolEncoder,
+from lightning_modules.entropy.estimates import (
     gaussian_bits,
     ste_round,
+    training_bits,
     uniform_noise,
 )
-from lightning_modules.layers import (
-    Z_LIMIT,
-    FactorisedPrior,
-    to_symbols,
-    training_bits,
-)
+from lightning_modules.entropy.priors import Z_LIMIT, FactorisedPrior
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, to_symbols
+from lightning_modules.entropy.tables import CdfTables
 
 PARTS = ("motion", "hyper", "latent")
 """What bits are spent on."""

@@ -23,19 +23,23 @@ from torch.utils.checkpoint import checkpoint
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
 from lightning_modules.codec import (
     CodecOutput,
-    DesyncError,
-    Packet,
     RateKnob,
+    Schedule,
     VideoCodec,
     as_shown,
-    check_finite,
-    check_size,
     pad_frames,
     pad_to_multiple,
+)
+from lightning_modules.entropy.symbols import SymbolEncoder
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.layers import at_least_float32
+from lightning_modules.packets import (
+    DesyncError,
+    Packet,
+    Received,
+    check_finite,
     read_symbols,
 )
-from lightning_modules.entropy import CdfTables, SymbolEncoder
-from lightning_modules.layers import at_least_float32
 from lightning_modules.ui2c.entropy_model import y_tables
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
@@ -46,6 +50,7 @@ from lightning_modules.ui2c.network import (
     UI2CNetwork,
     Unit,
 )
+from lightning_modules.ui2c.options import CodingOptions
 from lightning_modules.ui2c.ports import (
     DecodePort,
     EncodePort,
@@ -79,15 +84,17 @@ class UI2CCodec(VideoCodec):
     """Unified intra and inter coding of two frames at once.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny``.
+        size: Widths: ``paper`` (46.7 M parameters), ``small`` or ``tiny`` (CPU
+            rehearsals).
         frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
-        divided: Code the first frame with a separate intra model (ablation, with
-            ``frames_per_unit`` 1).
+        divided: Code the first frame with DCVC-RT's separate intra model (ablation,
+            with ``frames_per_unit`` 1).
         refresh: Frames between refreshes of the reference through the pixel domain,
-            0 for none (ablation).
+            0 for none (ablation), unless :meth:`configure` says otherwise.
         input_offset: Subtracted from YUV in [0, 1]; 0.5 makes the blank reference,
             which is all zeros, a mid grey.
-        skip_threshold: Residuals whose scale is not above it are not coded.
+        skip_threshold: Residuals whose scale is not above it are not coded; 0 codes
+            everything.
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.
@@ -95,6 +102,8 @@ class UI2CCodec(VideoCodec):
 
     rate_knob = RateKnob("qp", 0, QP_COUNT - 1, (0, 21, 42, 63))
     pad_multiple = LATENT_STRIDE
+    coding_options = CodingOptions
+    coding: CodingOptions
 
     def __init__(
         self,
@@ -122,14 +131,9 @@ class UI2CCodec(VideoCodec):
                 "divided models code one frame at a time: set "
                 "frames_per_unit to 1, or divided to false"
             )
-        if refresh < 0 or refresh % frames_per_unit:
-            raise ValueError(
-                f"refresh is {refresh}: it must be 0 or a multiple of "
-                f"frames_per_unit ({frames_per_unit})"
-            )
         widths = SIZES[size][frames_per_unit]
-        self.frames_per_unit = frames_per_unit
-        self.refresh = refresh
+        self.frames_per_unit = self.start_multiple = frames_per_unit
+        self.configure(refresh=refresh)
         self.input_offset = input_offset
         self.hyper_channels = widths.hyper
         self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
@@ -141,6 +145,20 @@ class UI2CCodec(VideoCodec):
             if divided
             else None
         )
+
+    @property
+    def refresh(self) -> int:
+        """Frames between refreshes of the reference, 0 for none."""
+        return self.coding.refresh
+
+    def check_coding(self, coding: CodingOptions) -> None:
+        """Refuse refreshes within a unit."""
+        refresh = coding.refresh
+        if refresh < 0 or refresh % self.frames_per_unit:
+            raise ValueError(
+                f"refresh is {refresh}: it must be 0 or a multiple of "
+                f"frames_per_unit ({self.frames_per_unit})"
+            )
 
     def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
         """Code a clip differentiably; see :meth:`VideoCodec.forward`.
@@ -272,52 +290,32 @@ class UI2CCodec(VideoCodec):
         rgb = yuv_to_rgb(yuv)
         return rgb if self.training else as_shown(rgb)
 
-    @torch.inference_mode()
-    def compress(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        *,
-        intra_period: int = -1,
-        reconstruct: bool = False,
-        rate_at: Callable[[int], float] | None = None,
+    def _compress(
+        self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
     ) -> Iterator[Packet]:
-        """Code frames into packets; see :meth:`VideoCodec.compress`.
+        """Code frames; see :meth:`VideoCodec.compress`.
 
         At a rate between two qps some units take the one and some the other; the mean
         of the first n is never further from the rate than 1 / (2 n).
 
         Raises:
-            ValueError: The rate is not a qp, the intra period not a multiple of the
-                unit, a frame has another size than the first, or the recurrence
-                overflows.
+            OverflowingError: The recurrence overflows.
         """
-        self.rate_knob.check(rate)
-        n = self.frames_per_unit
-        if intra_period != -1 and (intra_period < 1 or intra_period % n):
-            raise ValueError(
-                f"intra_period is {intra_period}: it must be -1 (start once) or a "
-                f"multiple of the {n} frames of a unit"
-            )
         state: State | None = None
-        size: tuple[int, int] | None = None
-        source = iter(frames)
         first = 0
         for unit in count():
-            if intra_period > 0 and state is not None:
-                state = None if state.position >= intra_period else state
+            if schedule.starts(first):
+                state = None
             intra = self.intra is not None and state is None
-            group = list(islice(source, 1 if intra else n))
+            group = list(islice(frames, 1 if intra else self.frames_per_unit))
             if not group:
                 return
-            for frame in group:
-                size = check_size(frame, size)
             clip = torch.stack(group)[None].to(self._like)
-            own = self.rate_knob.check(rate_at(first)) if rate_at else rate
-            qp = _unit_qp(own, unit)
+            rate = schedule.rate_at(first)
+            qp = _unit_qp(rate, unit)
             packet, state = self._encode_unit(clip, qp, state, reconstruct)
             if state.feature is not None:
-                check_finite(state.feature, first, own)
+                check_finite(state.feature, first, rate)
             first += len(group)
             yield packet
 
@@ -383,11 +381,10 @@ class UI2CCodec(VideoCodec):
         unit = self.network(frames, reference, qps, port, wanted)
         return State(position + self.frames_per_unit, unit.feature, unit.frames)
 
-    @torch.inference_mode()
-    def decompress(
-        self, packets: Iterable[Packet | None], height: int, width: int
-    ) -> Iterator[Tensor]:
-        """Decode packets; see :meth:`VideoCodec.decompress`.
+    def _receive(
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
+    ) -> Iterator[Received]:
+        """Decode packets; see :meth:`VideoCodec.receive`.
 
         A lost packet, and every one after it that refers to it, shows the last good
         frame again (mid grey before the first), until a unit starts without a
@@ -400,12 +397,12 @@ class UI2CCodec(VideoCodec):
             if packet is None or (lost and not _side(packet)[1] & START):
                 lost = True
                 shown = self.frames_per_unit if packet is None else packet.frames
-                yield from (last for _ in range(shown))
+                yield from (Received(last) for _ in range(shown))
                 continue
             lost = False
             state, decoded = self._decode_unit(packet, state, height, width)
             last = decoded[-1]
-            yield from decoded
+            yield from map(Received, decoded)
 
     def _decode_unit(
         self, packet: Packet, state: State | None, height: int, width: int

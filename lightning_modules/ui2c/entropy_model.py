@@ -8,8 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lightning_modules.entropy import CdfTables
-from lightning_modules.layers import ScaleLevels
+from lightning_modules.entropy.priors import ScaleLevels
+from lightning_modules.entropy.tables import CdfTables
 
 Y_LEVELS = ScaleLevels(0.11, 16.0, 128)
 

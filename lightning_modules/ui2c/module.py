@@ -5,13 +5,14 @@ Source: arXiv 2510.14431, sections 3.5 and 4.1.
 
 from itertools import accumulate
 from math import inf, log
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
-from lightning_modules.entropy import uniform_noise
+from lightning_modules.entropy.estimates import uniform_noise
+from lightning_modules.perceptual import LpipsNet
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.network import QP_COUNT
 
@@ -33,22 +34,16 @@ class UI2C(CodecModule):
     """UI2C (arXiv 2510.14431): unified intra and inter coding, two frames at once.
 
     Args:
-        size: Widths of the network: ``paper`` (46.7 M parameters), ``small`` or
-            ``tiny`` (CPU rehearsals).
-        frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
-        divided: Code the first frame with DCVC-RT's separate intra model (ablation;
-            needs ``frames_per_unit`` 1).
         hybrid_references: Draw the first reference of a training clip from blank,
             the true previous frames and a noisy version of them; otherwise it is
             always blank (ablation).
-        refresh: Frames between refreshes of the reference through the pixel domain;
-            0 for none (ablation).
         lmbda_range: Lagrangians of qp 0 and qp 63, geometric in between: above 0, the
             smaller one first.
-        distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM) or ``uf`` (DCVC-UF).
-        input_offset: Subtracted from YUV in [0, 1].
-        skip_threshold: Scales up to this are not coded; 0 codes everything.
+        distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM), ``uf`` (DCVC-UF), or another
+            row of ``losses.TERMS``.
+        lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW.
+        architecture: Arguments of :class:`UI2CCodec`.
 
     Raises:
         ValueError: The Lagrangians are not above 0 and in rising order, or the codec
@@ -59,16 +54,12 @@ class UI2C(CodecModule):
 
     def __init__(
         self,
-        size: Literal["paper", "small", "tiny"] = "paper",
-        frames_per_unit: int = 2,
-        divided: bool = False,
         hybrid_references: bool = True,
-        refresh: int = 0,
         lmbda_range: tuple[float, float] = (1.0, 768.0),
-        distortion: Literal["yuv", "yuv_rgb", "uf", "mse"] = "yuv",
-        input_offset: float = 0.5,
-        skip_threshold: float = 0.0,
+        distortion: str = "yuv",
+        lpips: LpipsNet = "alex",
         weight_decay: float = 0.01,
+        **architecture: Any,
     ) -> None:
         low, high = lmbda_range
         if not 0 < low <= high < inf:
@@ -76,10 +67,7 @@ class UI2C(CodecModule):
                 f"lmbda_range is {list(lmbda_range)}: the Lagrangians of qp 0 and of "
                 f"qp {QP_COUNT - 1} must be above 0, the first not above the second"
             )
-        codec = UI2CCodec(
-            size, frames_per_unit, divided, refresh, input_offset, skip_threshold
-        )
-        super().__init__(codec, distortion, weight_decay)
+        super().__init__(UI2CCodec(**architecture), distortion, weight_decay, lpips)
         self.hybrid_references = hybrid_references
         self.lmbda_range = lmbda_range
 

@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
-from lightning_modules.layers import FactorisedPrior, SubpelUp, at_least_float32
+from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.layers import SubpelUp, at_least_float32
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,

@@ -12,15 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.entropy import (
-    CdfTables,
-    SymbolDecoder,
-    SymbolEncoder,
-    gaussian_bits,
-    ste_round,
-    uniform_noise,
-)
-from lightning_modules.layers import Z_LIMIT, FactorisedPrior, to_symbols
+from lightning_modules.entropy.estimates import gaussian_bits, ste_round, uniform_noise
+from lightning_modules.entropy.priors import Z_LIMIT, FactorisedPrior
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, to_symbols
+from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.ui2c.entropy_model import scale_indices
 
 RESIDUAL_LOW, RESIDUAL_HIGH = -128.0, 127.0

@@ -1,7 +1,7 @@
 """The interface of the video VAEs that the perceptual codec stands on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -127,47 +127,3 @@ def check_clip(clip: Tensor) -> None:
             f"frames of {width}x{height} cannot be coded: both sides must be "
             f"multiples of {SPACE_STRIDE}; pad them"
         )
-
-
-def build_backbone(
-    name: Name,
-    size: Size,
-    channels: int,
-    *,
-    half_3d: bool = True,
-    norm: Norm = "clip",
-) -> Backbone:
-    """Return an untrained backbone.
-
-    Args:
-        name: ``cv_vae`` (convolutional, the paper's main one) or ``lean_vae`` (light,
-            wavelets and compressed sensing).
-        size: ``paper``, or a narrower one to try things out: ``small`` for one GPU,
-            ``tiny`` for a CPU and for tests.
-        channels: Of the latent: 64, 128 or 192 in the paper.
-        half_3d: CV-VAE only: whether the second convolution of a block sees one frame
-            only, as in the released weights.
-        norm: CV-VAE only: what a group normalisation takes its statistics from, the
-            whole clip as in the released weights, or each frame.
-
-    Raises:
-        ValueError: There is no such backbone or size, or it lacks that option.
-    """
-    from lightning_modules.video_vae.cv_vae import CV_VAE_WIDTHS, CVVAE
-    from lightning_modules.video_vae.lean_vae import LEAN_VAE_WIDTHS, LeanVAE
-
-    sizes: dict[str, Collection[str]] = {
-        "cv_vae": CV_VAE_WIDTHS,
-        "lean_vae": LEAN_VAE_WIDTHS,
-    }
-    if name not in sizes:
-        raise ValueError(f"backbone {name!r}: it is one of {', '.join(sizes)}")
-    if size not in sizes[name]:
-        raise ValueError(f"size {size!r}: it is one of {', '.join(sizes[name])}")
-    if norm not in ("clip", "frame"):
-        raise ValueError(f"norm {norm!r}: it is clip or frame")
-    if name == "cv_vae":
-        return CVVAE(channels, CV_VAE_WIDTHS[size], half_3d=half_3d, norm=norm)
-    if not half_3d or norm != "clip":
-        raise ValueError("half_3d and norm are options of cv_vae; lean_vae has neither")
-    return LeanVAE(channels, LEAN_VAE_WIDTHS[size])

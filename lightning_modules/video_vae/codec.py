@@ -11,34 +11,33 @@ a stream to noise. Groups run side by side instead, where a device can do that.
 Source: the paper's sections on the framework, the latent codec and overlapping groups.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from lightning_modules.codec import (
     CodecOutput,
-    Packet,
     RateKnob,
+    Released,
+    Schedule,
     VideoCodec,
     as_shown,
-    check_size,
     pad_frames,
     pad_to_multiple,
 )
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
-from lightning_modules.video_vae.backbone import (
-    SPACE_STRIDE,
-    TIME_STRIDE,
-    build_backbone,
-)
+from lightning_modules.packets import Packet, Received
+from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
+from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.context import channel_groups
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
 from lightning_modules.video_vae.latent_codec import HYPER_STRIDE, LatentCodec
+from lightning_modules.video_vae.options import CodingOptions
 from lightning_modules.video_vae.packets import (
     MAX_FRAMES,
     MAX_TILE,
@@ -52,6 +51,7 @@ from lightning_modules.video_vae.ports import (
     EstimatePort,
     SilentPort,
 )
+from lightning_modules.video_vae.released import released_weights
 from lightning_modules.video_vae.side_by_side import side_by_side
 from lightning_modules.video_vae.tiling import Tiling, decode_in_tiles, encode_in_tiles
 
@@ -68,29 +68,28 @@ class VideoVAECodec(VideoCodec):
     """A video VAE with a latent codec on its latent, for perceptual quality.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny``.
+        size: Widths: ``paper``, ``small`` or ``tiny`` (CPU rehearsals).
         backbone: The video VAE: ``cv_vae`` (the paper's) or ``lean_vae`` (51 times
             fewer operations).
         channels: Of the latent, 64, 128 or 192 in the paper; ``small`` and ``tiny``
             have a half and a quarter of them.
-        half_3d: CV-VAE only; see ``build_backbone``.
-        norm: CV-VAE only; see ``build_backbone``.
+        half_3d: CV-VAE only: whether the second convolution of a block sees one frame
+            only, as in the released weights.
+        norm: CV-VAE only: what a group normalisation takes its statistics from, the
+            whole ``clip`` (released weights) or each ``frame``.
         halvings: How often y's sides are half of the VAE's latent's: 0, 1 or 2.
         frames_per_unit: Frames of a group of pictures, 4 n + 1.
         overlap: Whether groups share their outer frames, unless :meth:`configure` says
             otherwise. It changes no weight.
-        lmbda: The one lambda of the model, which is what its rate is called.
-
-    Attributes:
-        gop_batch: Groups of pictures that are coded side by side.
-        overlap: Whether groups share their outer frames when encoding; decoders read
-            it from the packets.
-        tile: Side in pixels of the tiles in which the video VAE works when encoding, 0
-            for none; likewise.
+        lmbda: The one lambda of the model, which is what its rate is called. The paper
+            trains one model each for 0.05, 0.1 and 0.2, from few bits to many.
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.
     """
+
+    coding_options = CodingOptions
+    coding: CodingOptions
 
     def __init__(
         self,
@@ -134,9 +133,7 @@ class VideoVAECodec(VideoCodec):
         self.frames_per_unit = frames_per_unit
         self.latent_stride = SPACE_STRIDE << halvings
         self.pad_multiple = self.latent_stride * HYPER_STRIDE
-        self.overlap = overlap
-        self.gop_batch = 1
-        self.tile = 0
+        self.configure(gop_overlap=overlap)
         narrower = NARROWER[size]
         self.backbone = build_backbone(
             backbone, size, channels // narrower, half_3d=half_3d, norm=norm
@@ -146,28 +143,19 @@ class VideoVAECodec(VideoCodec):
             channels // narrower, halvings, groups, narrower
         )
 
-    def configure(self, **options: Any) -> None:
-        """Set how it codes; see :meth:`VideoCodec.configure`.
+    def check_coding(self, coding: CodingOptions) -> None:
+        """Refuse tiles of a side that cannot be."""
+        if coding.tile:
+            _tiling(coding.tile)
 
-        Args:
-            options: ``gop_batch``: groups of pictures side by side, at least 1; it
-                changes no bit of streams and frames. ``overlap``: whether groups share
-                their outer frames, at most 1/8 more bits for steadier transitions.
-                ``tile``: side in pixels of the tiles in which the video VAE works, 0
-                for none; it bounds memory and changes streams and frames.
+    @property
+    def overlap(self) -> bool:
+        """Whether groups share their outer frames when encoding."""
+        return self.coding.gop_overlap
 
-        Raises:
-            ValueError: An option is unknown or out of range.
-        """
-        known = {"gop_batch", "overlap", "tile"}
-        super().configure(**{k: v for k, v in options.items() if k not in known})
-        if options.get("gop_batch", 1) < 1:
-            raise ValueError(f"gop_batch is {options['gop_batch']}: it must be >= 1")
-        if tile := options.get("tile", self.tile):
-            _tiling(tile)
-        self.tile = tile
-        self.gop_batch = options.get("gop_batch", self.gop_batch)
-        self.overlap = options.get("overlap", self.overlap)
+    def find_released(self, weights: Mapping[str, Tensor]) -> Released | None:
+        """Return the published weights of CV-VAE or LeanVAE as the backbone's."""
+        return released_weights(weights, self.state_dict())
 
     # Training and estimates.
 
@@ -238,55 +226,34 @@ class VideoVAECodec(VideoCodec):
 
     # Packets.
 
-    @torch.inference_mode()
-    def compress(
-        self,
-        frames: Iterable[Tensor],
-        rate: float,
-        *,
-        intra_period: int = -1,
-        reconstruct: bool = False,
-        rate_at: Callable[[int], float] | None = None,
+    def _compress(
+        self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
     ) -> Iterator[Packet]:
-        """Code frames into packets; see :meth:`VideoCodec.compress`.
+        """Code frames; see :meth:`VideoCodec.compress`.
 
-        Args:
-            frames: As there.
-            rate: The model's lambda.
-            intra_period: Changes nothing: every group of pictures is a start without a
-                reference already.
-            reconstruct: As there.
-            rate_at: As there: the model's lambda, whatever the frame.
-
-        Raises:
-            ValueError: A rate is not the model's, the intra period below 1, or a
-                frame has another size than the first.
+        The intra period changes nothing: every group of pictures is a start without a
+        reference already.
         """
-        self.rate_knob.check(rate)
-        if intra_period != -1 and intra_period < 1:
-            raise ValueError(
-                f"intra_period is {intra_period}: it must be -1 or at least 1"
-            )
+        tile = self.coding.tile
         held: Tensor | None = None
-        source = self._cut(_of_one_size(frames))
         first = 0
-        for batch in _batches(source, self.gop_batch):
+        for batch in _batches(self._cut(frames), self.coding.gop_batch):
             for gop in batch:
-                if rate_at:
-                    self.rate_knob.check(rate_at(first))
+                # For the check alone: there is one lambda.
+                schedule.rate_at(first)
                 first += gop.shown
             clips = [torch.stack(gop.frames) for gop in batch]
             ys = self._side_by_side([partial(self._analyse, clip) for clip in clips])
             packets, y_hats = [], []
             for gop, y in zip(batch, ys, strict=True):
-                head = Head(padded_length(len(gop.frames)), gop.blends, self.tile)
+                head = Head(padded_length(len(gop.frames)), gop.blends, tile)
                 port = EncodePort(self.tables, reconstruct)
                 y_hats.append(self.latent_codec.code(y, y.shape, port))
                 packets.append(pack(head, port, gop.shown))
             if reconstruct:
                 size = clips[0].shape[-2:]
                 decoded = self._side_by_side(
-                    [partial(self._synthesise, y, self.tile, *size) for y in y_hats]
+                    [partial(self._synthesise, y, tile, *size) for y in y_hats]
                 )
                 for number, gop in enumerate(batch):
                     complete, held = join(decoded[number], gop.shown, gop.blends, held)
@@ -295,7 +262,9 @@ class VideoVAECodec(VideoCodec):
 
     def _analyse(self, frames: Tensor) -> Tensor:
         """Return y (1, C, t, h, w) of a group (T, 3, H, W)."""
-        y: Tensor = self.latent_codec.encoder(self._latent(frames[None], self.tile))
+        y: Tensor = self.latent_codec.encoder(
+            self._latent(frames[None], self.coding.tile)
+        )
         return y
 
     def _synthesise(self, y_hat: Tensor, tile: int, height: int, width: int) -> Tensor:
@@ -310,11 +279,10 @@ class VideoVAECodec(VideoCodec):
     def _side_by_side(self, jobs: list[Callable[[], Tensor]]) -> list[Tensor]:
         return side_by_side(jobs, self._like.device)
 
-    @torch.inference_mode()
-    def decompress(
-        self, packets: Iterable[Packet | None], height: int, width: int
-    ) -> Iterator[Tensor]:
-        """Decode packets; see :meth:`VideoCodec.decompress`.
+    def _receive(
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
+    ) -> Iterator[Received]:
+        """Decode packets; see :meth:`VideoCodec.receive`.
 
         A lost packet shows the frame before its group again (the one that they share,
         where groups overlap; mid grey before the first), for as many frames as the
@@ -325,7 +293,8 @@ class VideoVAECodec(VideoCodec):
         last = torch.full((3, height, width), 0.5)
         held: Tensor | None = None
         lost = False
-        for batch in _batches(self._received(packets, height, width), self.gop_batch):
+        decodable = self._decodable(packets, height, width)
+        for batch in _batches(decodable, self.coding.gop_batch):
             jobs: list[Callable[[], Tensor]] = [
                 partial(self._synthesise, each[1], each[0].tile, height, width)
                 for each in batch
@@ -338,17 +307,18 @@ class VideoVAECodec(VideoCodec):
                     if held is not None and len(held):
                         last = as_shown(held[0])
                     held = None
-                    yield from (last for _ in range(usual))
+                    yield from (Received(last) for _ in range(usual))
                     continue
                 head, _, usual = each
                 complete, held = join(next(groups), usual, head.blends, held)
                 frames = as_shown(complete)
                 last = frames[-1]
-                yield from frames
+                yield from map(Received, frames)
         if lost:
-            yield from (last for _ in range(usual, self.frames_per_unit))
+            missing = range(usual, self.frames_per_unit)
+            yield from (Received(last) for _ in missing)
 
-    def _received(
+    def _decodable(
         self, packets: Iterable[Packet | None], height: int, width: int
     ) -> Iterator[tuple[Head, Tensor, int] | None]:
         """Give each packet's head, its y_hat (1, C, t, h, w) and what it completes."""
@@ -431,13 +401,6 @@ def _tiling(side: int) -> Tiling:
             f"{MAX_TILE}, as 576, or 0 for whole frames"
         )
     return Tiling(side, side * 2 // (9 * SPACE_STRIDE) * SPACE_STRIDE)
-
-
-def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    size: tuple[int, int] | None = None
-    for frame in frames:
-        size = check_size(frame, size)
-        yield frame
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

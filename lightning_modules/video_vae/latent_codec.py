@@ -7,7 +7,7 @@ the latent's channels everywhere, and no stride in time.
 
 from torch import Tensor, nn
 
-from lightning_modules.layers import FactorisedPrior
+from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.video_vae.context import CHANNEL_CONTEXT, SpaceChannelContext
 from lightning_modules.video_vae.ports import Port
 

@@ -4,20 +4,13 @@ Source: the paper's section on the optimisation, equations 1 and 2.
 """
 
 import warnings
-from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_modules.base import UNTRAINED, CodecModule, Draw
-from lightning_modules.codec import CodecOutput
-from lightning_modules.perceptual import (
-    Lpips,
-    LpipsNet,
-    UnavailableMetricError,
-    check_lpips,
-)
+from lightning_modules.perceptual import LpipsNet
 from lightning_modules.stages import Stage
 from lightning_modules.video_vae.codec import VideoVAECodec
 from lightning_modules.video_vae.gops import padded_length
@@ -35,76 +28,38 @@ class VideoVAE(CodecModule):
     must not train.
 
     Args:
-        size: Widths of the network: ``paper``, ``small`` or ``tiny`` (CPU rehearsals).
-        backbone: The video VAE: ``cv_vae`` (the paper's) or ``lean_vae`` (51 times
-            fewer operations).
-        channels: Of the latent: 64, 128 (the paper) or 192; ``small`` and ``tiny``
-            have a half and a quarter of them.
-        half_3d: CV-VAE only: whether the second convolution of a block sees one frame
-            only, as in the released weights.
-        norm: CV-VAE only: what a group normalisation takes its statistics from, the
-            whole ``clip`` (released weights) or each ``frame``.
-        halvings: How often y's sides are half of the VAE's latent's: 0, 1 or 2.
-        frames_per_unit: Frames of a group of pictures, 4 n + 1.
-        overlap: Whether groups share their outer frames; no weight depends on it, and
-            ``encode`` and ``evaluate`` can switch it.
-        lmbda: Of the model; the paper trains one each for 0.05, 0.1 and 0.2, from few
-            bits to many.
-        alpha: Weight of the squared error.
+        alpha: Weight of the distortion.
         beta: Weight of LPIPS; 0 leaves it out.
         mse_scale: What alpha is meant for: the mean of squares on the scale from 0 to
             ``255``, or their sum over a frame in [0, 1] (``sum01``). The paper does
             not say; with alpha 1e-3 the first is a balance, and the second three times
             as much at a crop of 256.
+        distortion: Another row of ``losses.TERMS`` in place of the squared error.
         lpips: Backbone of LPIPS: ``alex``, ``vgg`` or ``squeeze``, whose weights must
             be on this machine; or ``random``, a stand-in for rehearsals and tests.
         weight_decay: Of AdamW, for weights of more than one dimension.
+        architecture: Arguments of :class:`VideoVAECodec`.
     """
 
     codec: VideoVAECodec
-    loss_terms: ClassVar[tuple[str, ...]] = ("rate", "distortion", "lpips")
 
     def __init__(
         self,
-        size: Literal["paper", "small", "tiny"] = "paper",
-        backbone: Literal["cv_vae", "lean_vae"] = "cv_vae",
-        channels: int = 128,
-        half_3d: bool = True,
-        norm: Literal["clip", "frame"] = "clip",
-        halvings: int = 1,
-        frames_per_unit: int = 9,
-        overlap: bool = True,
-        lmbda: float = 0.2,
         alpha: float = 1e-3,
         beta: float = 1.0,
         mse_scale: Literal["255", "sum01"] = "255",
+        distortion: str | None = None,
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.01,
+        **architecture: Any,
     ) -> None:
-        codec = VideoVAECodec(
-            size,
-            backbone,
-            channels,
-            half_3d,
-            norm,
-            halvings,
-            frames_per_unit,
-            overlap,
-            lmbda,
+        super().__init__(
+            VideoVAECodec(**architecture),
+            distortion or SQUARED_ERROR[mse_scale],
+            weight_decay,
+            lpips,
+            {"distortion": alpha, "lpips": beta},
         )
-        # The first stage is started before the base class is done.
-        self.lpips: LpipsNet = lpips
-        self.beta = beta
-        super().__init__(codec, SQUARED_ERROR[mse_scale], weight_decay)
-        self.alpha = alpha
-
-    @cached_property
-    def perceptual(self) -> Lpips:
-        """The perceptual distance, loaded when it is first needed.
-
-        It is no module, so that it is neither trained nor saved.
-        """
-        return Lpips(self.lpips)
 
     def start_stage(
         self, stage: Stage, index: int, count: int, finished_steps: int
@@ -112,8 +67,8 @@ class VideoVAE(CodecModule):
         """Make ready for one row; see :meth:`CodecModule.start_stage`.
 
         Raises:
-            ValueError: As there; also if the row needs LPIPS and its weights are
-                missing, or if it codes nothing and yet trains the latent codec.
+            ValueError: As there; also if it codes nothing and yet trains the latent
+                codec.
         """
         super().start_stage(stage, index, count, finished_steps)
         if self.uncoded and any(
@@ -133,13 +88,6 @@ class VideoVAE(CodecModule):
                 f"stage (or of shrink) to {coded}, or frames_per_unit to {trained}",
                 stacklevel=2,
             )
-        if self.beta:
-            try:
-                check_lpips(self.lpips)
-            except UnavailableMetricError as error:
-                raise UnavailableMetricError(
-                    f"{error}; for a rehearsal, --model.lpips random does without"
-                ) from error
 
     @property
     def uncoded(self) -> bool:
@@ -172,15 +120,3 @@ class VideoVAE(CodecModule):
         rate = torch.full(shape[:1], self.codec.rate_knob.high, device=clip.device)
         weights = torch.ones(shape, device=clip.device)
         return Draw(clip, rate, self.lmbda(rate), weights, conditions)
-
-    def terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
-        """Return rate, squared error and LPIPS, the latter with alpha, beta, lambda."""
-        terms = super().terms(draw, out)
-        perceptual = torch.zeros_like(draw.frame_weights)
-        if self.beta:
-            perceptual = self.perceptual(out.x_hat, draw.clip) * draw.frame_weights
-        return {
-            **terms,
-            "distortion": self.alpha * terms["distortion"],
-            "lpips": self.beta * (draw.lmbda[:, None] * perceptual).mean(),
-        }

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lightning_modules.codec import DesyncError, Packet, read_symbols
-from lightning_modules.entropy import CdfTables
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import DesyncError, Packet, read_symbols
 from lightning_modules.video_vae.backbone import TIME_STRIDE
 from lightning_modules.video_vae.ports import DecodePort, EncodePort
 

@@ -12,20 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.entropy import (
-    CdfTables,
-    SymbolDecoder,
-    SymbolEncoder,
-    gaussian_bits,
-    ste_round,
-    uniform_noise,
-)
-from lightning_modules.layers import (
-    Z_LIMIT,
-    FactorisedPrior,
-    ScaleLevels,
-    to_symbols,
-)
+from lightning_modules.entropy.estimates import gaussian_bits, ste_round, uniform_noise
+from lightning_modules.entropy.priors import Z_LIMIT, FactorisedPrior, ScaleLevels
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, to_symbols
+from lightning_modules.entropy.tables import CdfTables
 
 Y_LEVELS = ScaleLevels(0.11, 256.0, 64)
 """The field's usual 64 standard deviations (CompressAI's)."""

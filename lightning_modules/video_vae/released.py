@@ -8,9 +8,11 @@ Source: AILab-CVC/CV-VAE (the model for SD 2.1) and westlake-repl/LeanVAE.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
 from torch import Tensor
+
+from lightning_modules.codec import Released
 
 LATENT_LAYERS = frozenset(
     {
@@ -79,58 +81,53 @@ _KINDS = (
 _OTHER_CV_VAE = "encoder.down_blocks.0."
 
 
-@dataclass(frozen=True)
-class Released:
-    """Published weights, renamed.
-
-    Attributes:
-        kind: ``CV-VAE`` or ``LeanVAE``.
-        weights: By the names of the backbone's state dict.
-        left_out: What a codec does not need, and how many tensors of each.
-    """
-
-    kind: str
-    weights: dict[str, Tensor]
-    left_out: dict[str, int]
-
-    def for_network(self, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights under the names of a backbone, or of a codec with one.
-
-        Args:
-            wanted: The network's state dict.
-
-        Raises:
-            ValueError: The network's backbone is another, or of another size.
-        """
-        prefix = "backbone." if any(k.startswith("backbone.") for k in wanted) else ""
-        given = {prefix + key: value for key, value in self.weights.items()}
-        parts = (f"{prefix}encoder.", f"{prefix}decoder.")
-        own = {key for key in wanted if key.startswith(parts)}
-        wrong = [
-            key
-            for key in sorted(own | given.keys())
-            if key.removeprefix(prefix) not in LATENT_LAYERS
-            and (
-                key not in wanted
-                or key not in given
-                or given[key].shape != wanted[key].shape
-            )
-        ]
-        if wrong:
-            raise ValueError(
-                f"these are the released weights of {self.kind}, and {len(wrong)} of "
-                f"them do not fit the network ({', '.join(wrong[:3])}, ...): it must "
-                f"have {'cv_vae' if self.kind == 'CV-VAE' else 'lean_vae'} as its "
-                "backbone, in the paper's size, with the same half_3d"
-            )
-        return given
-
-
-def find_released(weights: Mapping[str, Tensor]) -> Released | None:
-    """Return published weights under this package's names, or ``None`` for others.
+def released_weights(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> Released | None:
+    """Return published weights for a network with a backbone, or ``None`` for others.
 
     Args:
         weights: A state dict, its keys perhaps with a prefix before all of the model.
+        wanted: The network's state dict.
+
+    Raises:
+        ValueError: They are of a published model, but the network's backbone is
+            another, or of another size.
+    """
+    found = find_released(weights)
+    if found is None:
+        return None
+    given = {f"backbone.{key}": value for key, value in found.weights.items()}
+    own = {
+        key
+        for key in wanted
+        if key.startswith(("backbone.encoder.", "backbone.decoder."))
+    }
+    wrong = [
+        key
+        for key in sorted(own | given.keys())
+        if key.removeprefix("backbone.") not in LATENT_LAYERS
+        and (
+            key not in wanted
+            or key not in given
+            or given[key].shape != wanted[key].shape
+        )
+    ]
+    if wrong:
+        raise ValueError(
+            f"these are the released weights of {found.kind}, and {len(wrong)} of "
+            f"them do not fit the network ({', '.join(wrong[:3])}, ...): it must "
+            f"have {'cv_vae' if found.kind == 'CV-VAE' else 'lean_vae'} as its "
+            "backbone, in the paper's size, with the same half_3d"
+        )
+    return replace(found, weights=given)
+
+
+def find_released(weights: Mapping[str, Tensor]) -> Released | None:
+    """Return published weights under a backbone's names, or ``None`` for others.
+
+    Args:
+        weights: As :func:`released_weights` takes it.
 
     Raises:
         ValueError: They are of a published model that no backbone here is.

@@ -13,7 +13,7 @@ from callbacks.guards import (
     RealBitsGuard,
     StepGuard,
 )
-from lightning_modules.codec import Packet
+from lightning_modules.packets import Packet
 from lightning_modules.stages import Stage
 
 

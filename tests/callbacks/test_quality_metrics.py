@@ -4,15 +4,13 @@ import json
 import sys
 import types
 import warnings
-from functools import partial
 from multiprocessing import get_context
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from callbacks import metrics as module
-from callbacks.distribution_metrics import (
+from callbacks.metrics.distribution import (
     KID,
     Moments,
     frechet_distance,
@@ -20,11 +18,12 @@ from callbacks.distribution_metrics import (
     patches,
     to_8_bit,
 )
-from callbacks.metrics import FAST_METRICS, METRICS, QualityMetrics
-from callbacks.quality import Lpips, UnavailableMetricError
-from callbacks.temporal_metrics import tlp, tof
+from callbacks.metrics.table import FAST_METRICS, validation_names
+from callbacks.metrics.temporal import tlp, tof
+from callbacks.quality_metrics import QualityMetrics
 from experiments.fit.options import TrackingOptions
 from lightning_modules.base import ValidationResult
+from lightning_modules.perceptual import Lpips, UnavailableMetricError
 
 SUBSET = 5
 
@@ -38,13 +37,27 @@ class ToyInception:
         return quarters.flatten(1)
 
 
+class ToyKID(KID):
+    def __init__(self, size):
+        super().__init__(size, subset_size=SUBSET)
+
+
+def brightest(x_hat, clip):
+    return x_hat.amax(dim=(-3, -2, -1))
+
+
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setattr(module, "Inception", ToyInception)
-    monkeypatch.setattr(module, "KID", partial(KID, subset_size=SUBSET))
-    monkeypatch.setattr(module, "Lpips", lambda net: Lpips("random"))
-    monkeypatch.setattr(module, "check_brisque", lambda: None)
-    monkeypatch.setattr(module, "brisque", lambda x: x.amax(dim=(-3, -2, -1)))
+    room = "callbacks.metrics"
+    monkeypatch.setattr(f"{room}.distribution.Inception", ToyInception)
+    monkeypatch.setattr(f"{room}.distribution.check_inception", lambda: None)
+    monkeypatch.setattr(f"{room}.distribution.KID", ToyKID)
+    monkeypatch.setattr("lightning_modules.perceptual.check_lpips", lambda net: None)
+    monkeypatch.setattr(
+        "lightning_modules.perceptual.Lpips", lambda net: Lpips("random")
+    )
+    monkeypatch.setattr(f"{room}.brisque.check_brisque", lambda: None)
+    monkeypatch.setattr(f"{room}.brisque.brisque", brightest)
 
 
 class Model:
@@ -187,7 +200,7 @@ def test_three_ranks_log_what_one_does_though_one_has_no_clip(toy, tmp_path):
 
 
 def test_few_samples_are_a_caution_or_a_reason(toy, monkeypatch):
-    monkeypatch.setattr(module, "KID", KID)
+    monkeypatch.setattr("callbacks.metrics.distribution.KID", KID)
     callback = QualityMetrics(("fid", "kid", "tof"))
     one_frame = torch.rand(1, 1, 3, 64, 64)
     with pytest.warns(UserWarning, match="metric unavailable"):
@@ -206,7 +219,7 @@ def test_what_is_missing_is_reported_by_name_and_the_rest_is_logged(
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setitem(sys.modules, "piq", None)
-    callback = QualityMetrics(METRICS)
+    callback = QualityMetrics(validation_names())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         logged = validate(callback, enumerate(make_clips(1)))
@@ -221,12 +234,12 @@ def test_what_is_missing_is_reported_by_name_and_the_rest_is_logged(
 
 
 def test_a_frame_that_a_metric_is_not_defined_for_leaves_its_clip_out(toy, monkeypatch):
-    def refuses_dark(x_hat):
+    def refuses_dark(x_hat, clip):
         if x_hat.shape[1] == 2:
             raise UnavailableMetricError("brisque is not defined")
-        return x_hat.amax(dim=(-3, -2, -1))
+        return brightest(x_hat, clip)
 
-    monkeypatch.setattr(module, "brisque", refuses_dark)
+    monkeypatch.setattr("callbacks.metrics.brisque.brisque", refuses_dark)
     callback = QualityMetrics(["brisque"])
     with pytest.warns(UserWarning, match="clips like clip 0 are left out"):
         logged = validate(callback, enumerate(make_clips(2)))

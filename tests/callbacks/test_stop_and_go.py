@@ -24,7 +24,7 @@ from callbacks.checkpoints import (
 )
 from callbacks.guards import RankDivergenceGuard, StepGuard
 from callbacks.interrupt import SaveOnSignal
-from callbacks.metrics import QualityMetrics
+from callbacks.quality_metrics import QualityMetrics
 from datamodules.whole_files import whole_or_nothing
 from lightning_modules.base import ValidationResult
 

@@ -1,11 +1,14 @@
 """A command line from a dataclass: names, kinds, defaults, groups and refusals."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
+import experiments
 from experiments.cli import option, parse
 
 
@@ -107,3 +110,31 @@ def test_an_option_that_shows_a_text_needs_no_other(capsys):
     with pytest.raises(SystemExit) as exit:
         read("--list")
     assert (exit.value.code, capsys.readouterr().out) == (0, "all names\n")
+
+
+ROOT = Path(experiments.__path__[0])
+COMMANDS = [f"{p.parent.name}.command" for p in sorted(ROOT.glob("*/__main__.py"))]
+COMMANDS += [p.stem for p in sorted(ROOT.glob("*.py")) if "def main(" in p.read_text()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command):
+    program = (
+        f"import sys\nfrom experiments.{command} import main\n"
+        "try:\n main(['--help'])\nexcept SystemExit as end:\n assert not end.code\n"
+        "heavy = {'torch', 'lightning', 'numpy', 'scipy', 'matplotlib', 'av', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT.parent)
+    assert done.returncode == 0, done.stderr
+    assert "usage: python -m experiments." in done.stdout
+
+
+def test_help_of_fit_has_every_kind_of_option():
+    run = [sys.executable, "-m", "experiments.fit", "--help"]
+    shown = subprocess.run(run, cwd=ROOT.parent, capture_output=True, text=True).stdout
+    for name in ("run", "data.source", "trainer.devices", "model", "stages", "shrink"):
+        assert f"--{name} " in shown
+    for name in ("DHVC", "UI2C", "DualDomain", "VideoVAE", "vimeo90k"):
+        assert name in shown

@@ -12,7 +12,7 @@ import yaml
 import lightning_modules
 from lightning_modules import load_codec
 from lightning_modules.base import bits_to_bpp
-from lightning_modules.codec import DesyncError, Packet
+from lightning_modules.packets import DesyncError, Packet
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 
@@ -322,7 +322,7 @@ DECODE = """
 import sys, torch
 from pathlib import Path
 from lightning_modules import load_codec
-from lightning_modules.codec import Packet
+from lightning_modules.packets import Packet
 torch.set_num_threads(1)
 for folder in Path(sys.argv[1]).iterdir():
     codec = load_codec(folder / "last.ckpt")

@@ -20,7 +20,7 @@ from lightning_modules import load_codec
 from lightning_modules.codec import as_shown
 from lightning_modules.dual_domain import ports
 from lightning_modules.dual_domain.entropy_model import FRACTIONS, GUARD, LEVELS
-from lightning_modules.layers import ScaleLevels
+from lightning_modules.entropy.priors import ScaleLevels
 
 HEIGHT, WIDTH, FRAMES = 70, 75, 3
 CODECS = {
@@ -35,7 +35,7 @@ PRECISIONS = ("float64", "float32")
 OTHER_MACHINE = f"""
 import sys, torch
 from pathlib import Path
-from lightning_modules.codec import DesyncError, Packet
+from lightning_modules.packets import DesyncError, Packet
 torch.set_num_threads(1)
 torch.backends.mkldnn.enabled = False
 sys.path.insert(0, sys.argv[2])

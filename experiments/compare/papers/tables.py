@@ -20,7 +20,7 @@ class Column:
         quantity: ``bd_rate`` (in %), ``encode_fps``, ``params_m``, ...
         title: As printed.
         set: Our name of the test set; ``None``: the table's average, or no set.
-        metrics: Keys of ``results.METRICS`` that a ``bd_rate`` may be compared with.
+        metrics: Keys of ``METRICS`` that a ``bd_rate`` may be compared with.
     """
 
     quantity: str
@@ -143,7 +143,7 @@ def published(codec: str, anchor: str, set: str | None, metric: str) -> list[Pub
         codec: Compared codec.
         anchor: Anchor.
         set: Our name of a test set; None for the papers' averages.
-        metric: Key of ``results.METRICS``.
+        metric: Key of ``METRICS``.
     """
     found = []
     for table in load_tables():

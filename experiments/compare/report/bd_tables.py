@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import (
     FLAGS,
     ROW_KINDS,
@@ -20,7 +21,6 @@ from experiments.drawing.tables import (
     percent,
     significant,
 )
-from experiments.results.result import METRICS
 
 OVERALL = "all sets"
 NO_NUMBER = "none"

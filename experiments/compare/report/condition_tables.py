@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Difference
 from experiments.compare.protocol_check import EXPLANATIONS, describe
 from experiments.drawing.tables import Table, as_text, metric_name, significant
-from experiments.results.result import METRICS, Point, Protocol, Result
+from experiments.results.result import Point, Protocol, Result
 
 MIB = 1 << 20
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import ROW_KINDS, Comparison, Delta
 from experiments.compare.report.pictures import embed_pictures
 from experiments.compare.report.plots import plotted_metrics
@@ -13,7 +14,7 @@ from experiments.compare.report.strips import (
 )
 from experiments.drawing.figures import LOG_RANGE
 from experiments.drawing.looks import Look
-from experiments.results.result import METRICS, Point, Result
+from experiments.results.result import Point, Result
 
 FRAME_NUMBERS = 2_000_000
 """Values per frame in the page; some 6 characters each."""

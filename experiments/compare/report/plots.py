@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Curve
 from experiments.drawing.figures import (
     add_legend,
@@ -18,7 +19,6 @@ from experiments.drawing.figures import (
 from experiments.drawing.looks import Look
 from experiments.drawing.names import FileNames
 from experiments.drawing.tables import metric_name
-from experiments.results.result import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

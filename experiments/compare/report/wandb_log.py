@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import yaml
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import ROW_KINDS, Comparison, headline_kind
 from experiments.compare.report.plots import draw_set, mean_curves, plotted_metrics
 from experiments.drawing.figures import figure_style
@@ -18,7 +19,7 @@ from experiments.fit.tracking import (
     read_metrics,
     sync_hint,
 )
-from experiments.results.result import METRICS, Result
+from experiments.results.result import Result
 
 if TYPE_CHECKING:
     import wandb

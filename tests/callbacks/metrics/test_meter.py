@@ -9,11 +9,12 @@ import pytest
 import torch
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 
-from callbacks.quality import UnavailableMetricError, lpips_file
-from experiments.measure import Meter, at_boundaries, means
-from experiments.results.result import METRICS
+from callbacks.metrics.meter import Meter, at_boundaries, means
+from callbacks.metrics.table import METRICS
+from lightning_modules.perceptual import UnavailableMetricError, lpips_file
 
 COLOURS = ["yuv420", "rgb"]
+SQUEEZE = ("lpips_squeeze", "tlp_squeeze")
 PSNR = [f"psnr_{plane}" for plane in ("y", "u", "v", "yuv", "rgb")]
 
 
@@ -45,8 +46,11 @@ def sequence(colour, height, width, frames=2, noise=0.03):
     return pairs
 
 
-def measured(pairs, colour, **options):
-    meter = Meter(colour, *pairs[0][0][0].shape, **{"lpips_net": None, **options})
+PLAIN = [name for name, metric in METRICS.items() if not metric.option]
+
+
+def measured(pairs, colour, *more):
+    meter = Meter(colour, *pairs[0][0][0].shape, [*PLAIN, "tof", *more])
     for source, decoded in pairs:
         meter.add(source, decoded)
     return meter.close(), meter.unavailable
@@ -120,7 +124,7 @@ def test_a_perfect_sequence_has_the_best_values(colour, dummy_squeeze):
         (source, tuple(torch.from_numpy(p / np.float32(255)) for p in source))
         for source, _ in sequence(colour, 89, 99)
     ]
-    values, unavailable = measured(pairs, colour, lpips_net="squeeze")
+    values, unavailable = measured(pairs, colour, *SQUEEZE)
     assert not unavailable
     best = dict.fromkeys([*PSNR, *(f"{name}_unrounded" for name in PSNR)], 99.9)
     best |= {"ms_ssim_y": 1, "ms_ssim_rgb": 1, "ms_ssim_y_db": 99.9}
@@ -199,7 +203,7 @@ def test_tof_is_the_flow_of_the_rounded_luma(colour):
 @pytest.mark.parametrize("colour", COLOURS)
 def test_tecogans_tof_is_measured_beside_the_default(colour):
     pairs = sequence(colour, 64, 80, frames=3)
-    values, _ = measured(pairs, colour, flows=["teco", "dis"])
+    values, _ = measured(pairs, colour, "tof_teco")
     alone, _ = measured(pairs, colour)
     assert values["tof"] == alone["tof"] and "tof_teco" not in alone
 
@@ -241,10 +245,13 @@ def test_boundaries_have_the_mean_of_the_pairs_that_cross_them():
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_brisque_is_that_of_the_rounded_output(colour, monkeypatch):
-    monkeypatch.setattr("experiments.measure.check_brisque", lambda: None)
-    monkeypatch.setattr("experiments.measure.brisque", lambda x: x[0].mean() + x.std())
+    monkeypatch.setattr("callbacks.metrics.brisque.check_brisque", lambda: None)
+    monkeypatch.setattr(
+        "callbacks.metrics.brisque.brisque",
+        lambda x, clip: x[..., 0, :, :].mean() + x.std(),
+    )
     pairs = sequence(colour, 48, 64)
-    values, unavailable = measured(pairs, colour, with_brisque=True)
+    values, unavailable = measured(pairs, colour, "brisque")
     for t, (_, planes) in enumerate(pairs):
         output = [np.rint(255 * p.double().numpy().clip(0, 1)) for p in planes]
         rgb = np.rint(both_colours(output, colour)[1]) / 255
@@ -256,16 +263,16 @@ def test_brisque_is_that_of_the_rounded_output(colour, monkeypatch):
 def test_a_frame_without_brisque_leaves_the_sequence_without(monkeypatch):
     seen = []
 
-    def of_the_first_only(rgb):
+    def of_the_first_only(rgb, clip):
         seen.append(rgb)
         if len(seen) > 1:
             raise UnavailableMetricError("no contrast")
         return torch.tensor(20.0)
 
-    monkeypatch.setattr("experiments.measure.check_brisque", lambda: None)
-    monkeypatch.setattr("experiments.measure.brisque", of_the_first_only)
+    monkeypatch.setattr("callbacks.metrics.brisque.check_brisque", lambda: None)
+    monkeypatch.setattr("callbacks.metrics.brisque.brisque", of_the_first_only)
     pairs = sequence("rgb", 48, 64, frames=3)
-    meter = Meter("rgb", 48, 64, lpips_net=None, with_brisque=True)
+    meter = Meter("rgb", 48, 64, ["brisque"])
     for pair in pairs:
         meter.add(*pair)
     assert "brisque" not in meter.close()
@@ -280,7 +287,7 @@ def test_missing_support_vectors_are_reported_with_file_and_folder(
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    meter = Meter("rgb", 48, 64, lpips_net=None, with_brisque=True)
+    meter = Meter("rgb", 48, 64, ["brisque"])
     for pair in sequence("rgb", 48, 64):
         meter.add(*pair)
     assert "brisque" not in meter.close()
@@ -307,7 +314,7 @@ def test_lpips_and_tlp_are_those_of_the_library(colour, dummy_squeeze):
     pairs = sequence(colour, 49, 64, frames=3, noise=0.1)
     # Noise makes neighbours differ more than the source's, a repeated frame less.
     pairs[2] = (pairs[2][0], pairs[1][1])
-    values, unavailable = measured(pairs, colour, lpips_net="squeeze")
+    values, unavailable = measured(pairs, colour, *SQUEEZE)
     assert set(unavailable) == {name for name in METRICS if name.startswith("ms_ssim")}
 
     def picture(planes):
@@ -331,7 +338,9 @@ def test_lpips_and_tlp_are_those_of_the_library(colour, dummy_squeeze):
 
 def test_missing_weights_are_reported_with_file_and_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    values, unavailable = measured(sequence("rgb", 48, 64), "rgb", lpips_net="vgg")
+    values, unavailable = measured(
+        sequence("rgb", 48, 64), "rgb", "lpips_vgg", "tlp_vgg"
+    )
     file = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
     for name in ("lpips_vgg", "tlp_vgg"):
         assert str(file) in unavailable[name]
@@ -348,7 +357,7 @@ def test_small_frames_have_no_ms_ssim_and_still_smaller_ones_no_motion():
 
 def test_small_frames_have_no_lpips(dummy_squeeze):
     pairs = sequence("yuv420", 31, 64)
-    values, unavailable = measured(pairs, "yuv420", lpips_net="squeeze")
+    values, unavailable = measured(pairs, "yuv420", *SQUEEZE)
     assert "lpips_squeeze" not in values
     assert "at least 32x32" in unavailable["lpips_squeeze"]
     assert "at least 32x32" in unavailable["tlp_squeeze"]
@@ -356,7 +365,7 @@ def test_small_frames_have_no_lpips(dummy_squeeze):
 
 def test_one_frame_has_no_motion(dummy_squeeze):
     pairs = sequence("yuv420", 48, 64, frames=1)
-    values, unavailable = measured(pairs, "yuv420", lpips_net="squeeze")
+    values, unavailable = measured(pairs, "yuv420", *SQUEEZE)
     assert len(values["lpips_squeeze"]) == 1
     for name in ("tof", "tlp_squeeze"):
         assert name not in values
@@ -365,7 +374,7 @@ def test_one_frame_has_no_motion(dummy_squeeze):
 
 def test_motion_has_one_value_less_than_there_are_frames(dummy_squeeze):
     pairs = sequence("yuv420", 48, 64, frames=3)
-    values, _ = measured(pairs, "yuv420", lpips_net="squeeze")
+    values, _ = measured(pairs, "yuv420", *SQUEEZE)
     lengths = {name: len(v) for name, v in values.items()}
     assert lengths.pop("tof") == lengths.pop("tlp_squeeze") == 2
     assert set(lengths.values()) == {3}
@@ -383,7 +392,7 @@ def test_planes_of_another_size_are_refused(colour):
     (source, decoded), other = (
         sequence(colour, *size, frames=1)[0] for size in ((48, 64), (48, 66))
     )
-    meter = Meter(colour, 48, 64, lpips_net=None)
+    meter = Meter(colour, 48, 64, PLAIN)
     with pytest.raises(
         ValueError, match=r"frame 0: the decoded planes are .*\(48, 66\)"
     ):
@@ -398,14 +407,14 @@ def test_what_is_no_number_is_refused():
     source, decoded = sequence("yuv420", 48, 64, frames=1)[0]
     decoded[2][3, 4] = torch.nan
     with pytest.raises(ValueError, match="frame 0: the decoded planes hold NaN"):
-        Meter("yuv420", 48, 64, lpips_net=None).add(source, decoded)
+        Meter("yuv420", 48, 64, PLAIN).add(source, decoded)
 
 
 def test_a_sequence_without_frames_has_no_quality():
     with pytest.raises(ValueError, match="no frame was measured"):
-        Meter("rgb", 48, 64, lpips_net=None).close()
+        Meter("rgb", 48, 64, PLAIN).close()
 
 
-def test_an_unknown_backbone_is_refused():
-    with pytest.raises(ValueError, match="no backbone 'resnet'"):
-        Meter("rgb", 48, 64, lpips_net="resnet")
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(ValueError, match=r"no metrics \['lpips_resnet'\]"):
+        Meter("rgb", 48, 64, ["psnr_y", "lpips_resnet"])

@@ -10,17 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 from torch import nn
 
-from callbacks.metrics import FrameMean, QualityMetrics
-from callbacks.quality import (
-    Lpips,
-    UnavailableMetricError,
-    lpips_file,
-    ms_ssim,
-    ms_ssim_planes,
-    psnr,
-    psnr_yuv,
-)
+from callbacks.metrics.quality import ms_ssim, ms_ssim_planes, psnr_yuv
+from callbacks.quality_metrics import QualityMetrics
 from lightning_modules.base import ValidationResult
+from lightning_modules.perceptual import Lpips, UnavailableMetricError, lpips_file
+from lightning_modules.psnr import MAX_PSNR, psnr, psnr_8_bit
 
 
 @pytest.fixture
@@ -64,6 +58,12 @@ def test_a_perfect_frame_has_a_finite_psnr_and_nan_stays_nan():
     assert psnr(clip, clip).item() == pytest.approx(99.9)
     assert psnr_yuv(clip, clip).item() == pytest.approx(99.9)
     assert psnr(clip * torch.nan, clip).isnan().all()
+
+
+def test_psnr_of_pictures_is_that_of_eight_bits():
+    black = torch.zeros(3, 4, 4)
+    assert psnr_8_bit(black, black + 0.4 / 255) == MAX_PSNR
+    assert psnr_8_bit(black, black + 0.6 / 255) == pytest.approx(48.1308, abs=1e-4)
 
 
 def textbook_ms_ssim(x, y):
@@ -244,10 +244,3 @@ def test_metrics_are_reset_between_validations():
     evaluate(metrics, [dark])
     again = evaluate(metrics, [bright])
     assert again == evaluate(QualityMetrics(["psnr"]), [bright])
-
-
-def test_a_frame_mean_without_frames_adds_nothing():
-    mean = FrameMean()
-    mean.update(torch.empty(0))
-    mean.update(torch.tensor([[1.0, 2.0], [4.0, 5.0]]))
-    assert mean.compute() == 3

@@ -5,18 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.quality import UnavailableMetricError
-from callbacks.temporal_metrics import (
+from callbacks.metrics.temporal import (
     FLOW_METHODS,
-    TLP,
-    TOF,
-    TOF_NAMES,
     TofStream,
     luma,
     tlp,
     tof,
+    tof_teco,
 )
-from experiments.results.result import METRICS
+from lightning_modules.perceptual import UnavailableMetricError
 
 
 def clips(batch=2, frames=3, height=60, width=83):
@@ -86,7 +83,7 @@ def test_tecogans_tof_compares_the_centre_only():
     x_hat, clip = clips(batch=1, frames=3, height=83, width=113)
     # 64 of 83 rows and 96 of 113 columns are left, the odd pixel below and right.
     window = (slice(9, 9 + 64), slice(8, 8 + 96))
-    values = tof(x_hat, clip, "teco")
+    values = tof_teco(x_hat, clip)
     expected = expected_tof(x_hat, clip, farneback, window)
     assert values.numpy() == pytest.approx(expected, rel=1e-5)
 
@@ -154,45 +151,3 @@ def test_tlp_compares_how_much_neighbours_differ():
     expected = [0.2**2 - 0.1**2, 0.1**2, 0.3**2 - 0.1**2]
     values = tlp(x_hat, clip, brightness)
     assert values[0].numpy() == pytest.approx(np.array(expected), abs=1e-6)
-
-
-def test_metrics_are_means_over_all_pairs_and_start_anew():
-    short, long = clips(batch=1, frames=2), clips(batch=1, frames=5)
-    for metric, function in (
-        (TOF(), tof),
-        (TOF("teco"), lambda x, y: tof(x, y, "teco")),
-        (TLP(brightness), lambda x, y: tlp(x, y, brightness)),
-    ):
-        metric.update(*long)
-        metric.reset()
-        metric.update(*short)
-        metric.update(*long)
-        both = torch.cat([function(*short), function(*long)], dim=1)
-        assert metric.compute() == pytest.approx(both.double().mean().item(), rel=1e-6)
-
-
-def test_no_pair_gives_no_number():
-    metric = TOF()
-    metric.update(*(clip[:, :1] for clip in clips()))
-    assert metric.compute().isnan()
-
-
-@pytest.mark.parametrize("new", [TOF, lambda: TLP(brightness)])
-def test_two_ranks_give_what_one_gives(new):
-    # Of unequal lengths and an odd number: ranks have different weights.
-    batches = [clips(batch=1, frames=frames) for frames in (2, 5, 3)]
-    alone, ranks = new(), [new(), new()]
-    for number, batch in enumerate(batches):
-        alone.update(*batch)
-        ranks[number % 2].update(*batch)
-    expected = alone.compute().item()
-    assert ranks[1].compute().item() != pytest.approx(expected, rel=1e-3)
-    # What torchmetrics does with the states that it gathers.
-    ranks[0].merge_state(ranks[1])
-    assert ranks[0].compute().item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_result_files_name_the_definition_that_is_computed():
-    for method, name in TOF_NAMES.items():
-        assert METRICS[name].definition == FLOW_METHODS[method].definition
-    assert FLOW_METHODS.keys() == TOF_NAMES.keys()

@@ -132,7 +132,8 @@ def test_readers_are_opened_anew_in_a_forked_process(tmp_path, monkeypatch):
 WITH_DECORD = """
 import sys
 from pathlib import Path
-from datamodules.sources.readers import has_decord, read_pngs
+from datamodules.sources.readers import has_decord
+from datamodules.sources.source import read_pngs
 {first}
 assert has_decord()
 print(read_pngs([Path(sys.argv[1])]).shape)
@@ -148,7 +149,7 @@ def test_pngs_of_every_writer_are_read_beside_decord(tmp_path, first, works):
     Image.fromarray(noise).save(path)
     program = WITH_DECORD.format(first=first)
     command = [sys.executable, "-c", program, str(path)]
-    root = Path(readers_module.__file__).parents[1]
+    root = Path(readers_module.__file__).parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert (done.returncode == 0) == works, done.stderr
     assert ("(1, 256, 256, 3)" in done.stdout) == works

@@ -9,8 +9,11 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
 from anchor_samples import FRAMES, code, coder_of, psnr, scene
+from callbacks.metrics.gauges import Frame, FramePair
+from callbacks.metrics.vmaf import Vmaf
 from experiments.anchor.base import make_coder
 from experiments.anchor.settings import load_preset
 
@@ -165,17 +168,20 @@ def test_an_ffmpeg_encoder_that_fails_says_why(tmp_path):
         code(coder, tmp_path, 27)
 
 
+def as_frame(codes):
+    return Frame(tuple(torch.from_numpy(plane).float() for plane in codes), None)
+
+
 def test_vmaf_falls_with_the_damage():
     pytest.importorskip("imageio_ffmpeg")
-    from experiments.anchors.vmaf import Vmaf
-
     codes = scene()
     means = []
     for step in (1, 16, 48):
-        meter = Vmaf(48, 64)
+        gauge = Vmaf(["vmaf"], "cpu")
         for frame in codes:
-            meter.add(frame, tuple(plane // step * step for plane in frame))
-        values = meter.close()
+            coarse = tuple(plane // step * step for plane in frame)
+            gauge.add(FramePair(as_frame(coarse), as_frame(frame), ()))
+        values = gauge.close()["vmaf"]
         assert len(values) == FRAMES
         means.append(sum(values) / FRAMES)
     assert means == sorted(means, reverse=True) and means[0] > 95

@@ -14,7 +14,7 @@ def files(tmp_path_factory):
     from lightning_modules import UI2C
 
     folder = tmp_path_factory.mktemp("video_vae")
-    for name, built in (("vae", module()), ("ui2c", UI2C("tiny"))):
+    for name, built in (("vae", module()), ("ui2c", UI2C(size="tiny"))):
         checkpoint = {"state_dict": built.state_dict(), "global_step": 0}
         built.on_save_checkpoint(checkpoint)
         torch.save(checkpoint, folder / f"{name}.ckpt")

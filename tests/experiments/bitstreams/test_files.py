@@ -12,8 +12,9 @@ from experiments.bitstreams.files import (
     load_decoder,
     open_stream,
 )
-from lightning_modules import clock, entropy, rans
+from lightning_modules import clock
 from lightning_modules.bitstream import StreamHeader
+from lightning_modules.entropy import rans, symbols
 from lightning_modules.ui2c.codec import UI2CCodec
 
 SIZE = (32, 48)
@@ -165,7 +166,7 @@ def test_all_that_coding_symbols_takes_is_the_entropy_coders_time(
         return run
 
     for owner, name in (
-        (entropy._Checksum, "update"),
+        (symbols._Checksum, "update"),
         (rans, "encode"),
         (rans.Reader, "read"),
         (rans.Reader, "finish"),

@@ -12,7 +12,7 @@ import lightning_modules
 from experiments import decode
 from experiments.bitstreams.files import code_video
 from lightning_modules.bitstream import BitstreamWriter, StreamHeader
-from lightning_modules.codec import Packet
+from lightning_modules.packets import Packet
 from progressive_samples import (
     FRAMES,
     SIDE,

@@ -25,7 +25,7 @@ from encode_decode_samples import (
 )
 from experiments import encode
 from lightning_modules.bitstream import BitstreamReader
-from lightning_modules.codec import Packet
+from lightning_modules.packets import Packet
 
 
 class RatedCodec(ZipCodec):
@@ -152,7 +152,7 @@ def test_a_searched_file_is_verified_like_any_other(
         r"qp \d+\.\d+, PSNR 99\.90 dB, .*verified", capsys.readouterr().out
     )
 
-    def decompress(self, packets, height, width):
+    def decompress(self, packets, height, width, *, scales):
         for packet in packets:
             yield from torch.zeros(packet.frames, 3, height, width)
 

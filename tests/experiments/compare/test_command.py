@@ -3,9 +3,6 @@
 import csv
 import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -151,17 +148,6 @@ def test_papers_prints_every_table(capsys):
     assert code == 0
     for text in ("145.2", "-37.55%", "0.909/0.088", "DHVC 2.0 (Parallel)"):
         assert text in said.out
-
-
-def test_help_imports_nothing_heavy():
-    program = (
-        "import sys\nfrom experiments.compare.command import main\n"
-        "try:\n main(['--help'])\nexcept SystemExit:\n pass\n"
-        "heavy = {'torch', 'numpy', 'matplotlib', 'scipy', 'rich'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    root = Path(__file__).parents[3]
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=root)
 
 
 def test_bd_json_holds_no_nan(tmp_path, capsys, report):

@@ -2,8 +2,8 @@ from statistics import fmean
 
 import pytest
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.papers.tables import load_tables, number, published
-from experiments.results.result import METRICS
 
 
 def table(source):

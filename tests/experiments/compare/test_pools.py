@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import pytest
 
+from callbacks.metrics.table import METRICS
 from compare_samples import SETS, compare, kinds
 from experiments.compare.command import main
 from experiments.compare.report.page_data import make_page_data
@@ -13,7 +14,6 @@ from experiments.compare.report.write import write_report
 from experiments.drawing.looks import choose_looks
 from experiments.results.joining import join_results
 from experiments.results.result import (
-    METRICS,
     Point,
     Pool,
     Protocol,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from callbacks.metrics.table import METRICS
 from experiments import exchange
 from experiments.compare import command as compare
 from experiments.compare.assemble import compare_results
@@ -20,7 +21,7 @@ from experiments.compare.report.scales import (
     write_scale_figures,
 )
 from experiments.drawing.names import FileNames
-from experiments.results.result import METRICS, Point
+from experiments.results.result import Point
 from progressive_samples import make_result
 
 

@@ -118,8 +118,9 @@ def test_no_point_and_no_picture_is_lost_to_a_similar_name(tmp_path):
 
 
 def test_features_of_similar_names_are_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("callbacks.distribution_metrics.Inception", lambda: None)
-    settings = SimpleNamespace(colour="rgb", max_frames=None, samples=["frames"])
+    monkeypatch.setattr("callbacks.metrics.distribution.Inception", lambda: None)
+    monkeypatch.setattr("callbacks.metrics.distribution.check_inception", lambda: None)
+    settings = SimpleNamespace(colour="rgb", max_frames=None, metrics=["fid"])
     paths = [
         path
         for name in ("a b", "a_b")
@@ -278,7 +279,10 @@ def save_checkpoint(path, module):
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    built = {"ui2c": lightning_modules.UI2C("tiny"), "vae": video_vae_samples.module()}
+    built = {
+        "ui2c": lightning_modules.UI2C(size="tiny"),
+        "vae": video_vae_samples.module(),
+    }
     return {
         name: save_checkpoint(folder / f"{name}.ckpt", module)
         for name, module in built.items()
@@ -313,8 +317,8 @@ def test_what_no_point_can_do_is_refused_before_any_is_tried(
 
 
 def codecs():
-    yield lightning_modules.UI2C("tiny").codec.eval()
-    yield lightning_modules.DualDomain("tiny").codec.eval()
+    yield lightning_modules.UI2C(size="tiny").codec.eval()
+    yield lightning_modules.DualDomain(size="tiny").codec.eval()
     yield video_vae_samples.lively()
     dhvc = dhvc_samples.lively(10.0, auxiliary=False)
     yield dhvc

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.distribution_metrics import Moments, frechet_distance, patches
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.distribution import Moments, frechet_distance, patches
+from callbacks.metrics.table import METRICS, describe_metrics
 from experiments.compare.command import main as compare
 from experiments.evaluate import assessment as measurement
 from experiments.evaluate import jobs as evaluation
@@ -18,8 +18,8 @@ from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
 from experiments.evaluate.parts import Job, Rate
 from experiments.evaluate.pools import make_pools
-from experiments.metric_list import describe_metrics
-from experiments.results.result import METRICS, Point, Protocol, Result, SequenceResult
+from experiments.results.result import Point, Protocol, Result, SequenceResult
+from lightning_modules.perceptual import UnavailableMetricError
 
 WIDTH, HEIGHT, FRAMES = 272, 260, 3
 RATES = (1.0, 2.0, 4.0)
@@ -73,8 +73,8 @@ class NoisyCoder(Coder):
 
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setattr("callbacks.distribution_metrics.Inception", ToyInception)
-    monkeypatch.setattr("callbacks.distribution_metrics.check_inception", lambda: None)
+    monkeypatch.setattr("callbacks.metrics.distribution.Inception", ToyInception)
+    monkeypatch.setattr("callbacks.metrics.distribution.check_inception", lambda: None)
     Looked.pictures = 0
 
 
@@ -352,7 +352,7 @@ def test_missing_weights_are_said_and_made_up_for_when_they_are_there(
     clips, tmp_path, monkeypatch, capsys
 ):
     output = tmp_path / "a.json"
-    module = "callbacks.distribution_metrics"
+    module = "callbacks.metrics.distribution"
     monkeypatch.setattr(f"{module}.Inception", unavailable)
     monkeypatch.setattr(f"{module}.check_inception", unavailable)
     assert "unavailable here: fid and kid need the weights" in describe_metrics()

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from datamodules.sources.samples import leave_signals_to_parent
-from experiments.fit.run import end_loaders
+from experiments.fit.quiet import end_loaders
 from fit_samples import SCHEDULE, TINY
 
 ROOT = Path(__file__).parents[3]

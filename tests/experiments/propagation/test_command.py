@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -401,16 +399,3 @@ def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path
         bad.write_text(json.dumps({**data, **changed}))
         assert message in refused(capsys, "--overlay", bad, "--output", tmp_path / "x")
     assert not (tmp_path / "two").exists() and not (tmp_path / "x").exists()
-
-
-def test_help_needs_no_torch():
-    code = (
-        "import sys; from experiments.cli import make_parser;"
-        "from experiments.propagation.command import PropagationOptions as options;"
-        "make_parser(options, 'propagation').format_help();"
-        "print([m for m in ('torch', 'numpy', 'matplotlib') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.stdout == "[]\n", done.stderr

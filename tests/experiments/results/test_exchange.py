@@ -4,12 +4,12 @@ from fractions import Fraction
 
 import pytest
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.assemble import compare_results
 from experiments.compare.protocol_check import ProtocolMismatch
 from experiments.exchange import load_any, main
 from experiments.results.dcvc import to_dcvc
 from experiments.results.result import (
-    METRICS,
     Point,
     Protocol,
     Result,

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import pytest
 
+from callbacks.metrics.table import METRICS
 from experiments.compare.assemble import compare_results
 from experiments.compare.report.condition_tables import (
     bits_table,
@@ -24,7 +25,6 @@ from experiments.propagation.tables import make_markdown, print_reports
 from experiments.results.dcvc import to_dcvc
 from experiments.results.joining import join_results
 from experiments.results.result import (
-    METRICS,
     Point,
     Pool,
     Protocol,

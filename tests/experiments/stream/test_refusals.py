@@ -10,7 +10,7 @@ from experiments.stream import command as stream
 from experiments.stream.experiment import Experiment
 from experiments.stream.link import UdpLink
 from experiments.stream.session import Arrival, SentUnit, assess, show
-from lightning_modules.codec import Packet
+from lightning_modules.packets import Packet
 from stream_samples import make_checkpoints, make_video
 
 

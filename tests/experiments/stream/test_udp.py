@@ -12,7 +12,7 @@ from experiments.stream.datagrams import Assembler, Datagram, Kind, cut
 from experiments.stream.session import SentUnit
 from experiments.stream.udp import Endpoint, Receiver, Sender, relay
 from lightning_modules.bitstream import Unit
-from lightning_modules.codec import Packet
+from lightning_modules.packets import Packet
 from stream_samples import FRAMES, column, make_checkpoints, make_run, make_video
 
 

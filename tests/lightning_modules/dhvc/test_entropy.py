@@ -12,8 +12,8 @@ from lightning_modules.dhvc.entropy_model import (
     sigma_tables,
     split_prior,
 )
-from lightning_modules.entropy import SymbolDecoder, SymbolEncoder, gaussian_bits
-from lightning_modules.layers import training_bits
+from lightning_modules.entropy.estimates import gaussian_bits, training_bits
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder
 
 
 def test_sigma_stays_within_the_tables_and_its_gradient_alive():

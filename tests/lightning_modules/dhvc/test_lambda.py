@@ -74,7 +74,7 @@ def test_a_model_of_fixed_rate_has_one_point_and_no_embedding():
     ],
 )
 def test_lambdas_are_drawn_log_uniformly_within_the_range(arguments, points):
-    module = DHVC("tiny", **arguments)
+    module = DHVC(size="tiny", **arguments)
     assert module.codec.rate_knob.points == points
     clip = torch.rand(1, 1, 3, 8, 8).expand(4000, -1, -1, -1, -1)
     draw = module.draw(clip, torch.arange(4000), training=True)
@@ -84,14 +84,14 @@ def test_lambdas_are_drawn_log_uniformly_within_the_range(arguments, points):
     for low, high in pairwise(points):
         share = ((draw.rate >= low) & (draw.rate < high)).float().mean()
         assert 0.30 < share < 0.37
-    cubic = DHVC("tiny", **arguments, lmbda_sampling="cube_root")
+    cubic = DHVC(size="tiny", **arguments, lmbda_sampling="cube_root")
     more = cubic.draw(clip, torch.arange(4000), training=True).rate
     middle = ((points[0] ** (1 / 3) + points[-1] ** (1 / 3)) / 2) ** 3
     assert 0.47 < (more < middle).float().mean() < 0.53
 
 
 def test_lambda_starts_loud_in_the_embedding_and_silent_in_the_blocks():
-    network = DHVC("tiny").codec.network
+    network = DHVC(size="tiny").codec.network
     embedded = network.embed(torch.tensor([256.0, 512.0, 1024.0, 2048.0]))
     # Torch's own start gives 0.03 to 0.08.
     assert embedded.std(dim=0).mean() > 0.15
@@ -104,7 +104,7 @@ def test_lambda_starts_loud_in_the_embedding_and_silent_in_the_blocks():
 def test_what_every_block_pulls_at_learns_slower_where_rates_are_large():
     for size, factor in (("tiny", 0.01), ("paper", 1.0)):
         with torch.device("meta"):
-            module = DHVC(size)
+            module = DHVC(size=size)
         module.stage = Stage("one", 1, 1, lr=0.5)
         optimizer = module.configure_optimizers()["optimizer"]
         others, embedding = optimizer.param_groups

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dhvc_samples import coded, lively, received, same, scene
-from lightning_modules.codec import DesyncError
 from lightning_modules.dhvc.entropy_model import split_prior
 from lightning_modules.dhvc.walk import State
+from lightning_modules.packets import DesyncError
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dhvc_samples import SIZE, coded, lively, received, same, scene
-from lightning_modules.codec import DesyncError
+from lightning_modules.packets import DesyncError
 
 
 @pytest.fixture(scope="module")

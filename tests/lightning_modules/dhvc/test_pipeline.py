@@ -18,7 +18,6 @@ from dhvc_pipeline_samples import (
     shared_codec,
     workers,
 )
-from lightning_modules.dhvc.pipeline import PipelinedDHVC
 
 
 @pytest.fixture
@@ -93,9 +92,9 @@ def test_lost_packets_and_scales_that_begin_anew_change_nothing(codec, scales):
 
 
 def test_another_device_works_on_a_copy(codec):
-    pipeline = PipelinedDHVC(codec, [CPU, torch.device("cpu", 0)])
-    assert pipeline.codecs[0] is codec
-    assert pipeline.codecs[1] is not codec
+    pipeline = pipelined(codec, devices=[CPU, torch.device("cpu", 0)])
+    assert pipeline.coders[0].network is codec.network
+    assert pipeline.coders[1].network is not codec.network
     packets, _ = expected(7, -1)
     assert list(pipeline.compress(scene(7), LMBDA)) == packets
 

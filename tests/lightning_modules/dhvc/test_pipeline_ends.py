@@ -18,8 +18,8 @@ from dhvc_pipeline_samples import (
     shared_codec,
     workers,
 )
-from lightning_modules.codec import Packet
 from lightning_modules.dhvc.codec import DHVCCodec
+from lightning_modules.packets import Packet
 
 
 @pytest.fixture

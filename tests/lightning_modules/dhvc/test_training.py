@@ -12,7 +12,7 @@ from lightning_modules.stages import Stage
 
 
 def test_every_scale_carries_gradients_of_rate_and_of_distortion():
-    module = DHVC("tiny")
+    module = DHVC(size="tiny")
     module.train()
     clip = scene(2, 64, 64)[None]
     draw = module.draw(clip, torch.tensor([4]), training=True)
@@ -37,7 +37,7 @@ def test_the_bits_of_a_scale_do_not_depend_on_finer_ones(scale):
 
 
 def test_taps_that_reach_beyond_every_crop_are_silent():
-    module = DHVC("tiny")
+    module = DHVC(size="tiny")
     module.train()
     draw = module.draw(scene(2, 64, 64)[None], torch.tensor([4]), training=True)
     out = module.codec(draw.clip, draw.rate, **draw.conditions)
@@ -55,7 +55,7 @@ def test_taps_that_reach_beyond_every_crop_are_silent():
 
 
 def test_the_rate_of_training_is_noisy_and_the_same_for_the_same_seed():
-    module = DHVC("tiny")
+    module = DHVC(size="tiny")
     module.train()
     clip = scene(1, 64, 64)[None]
     rate = torch.tensor([512.0])
@@ -85,7 +85,7 @@ def test_scales_of_one_frame_and_frames_of_one_scale_share_no_noise(monkeypatch)
 
 
 def test_a_step_logs_the_bits_of_each_scale():
-    module = DHVC("tiny")
+    module = DHVC(size="tiny")
     module.start_stage(Stage("one_frame", 1, 1), 0, 1, 0)
     logged = {}
 

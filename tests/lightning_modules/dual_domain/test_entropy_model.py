@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from dual_domain_samples import HEIGHT, WIDTH, make, moving_clip
-from lightning_modules.codec import DesyncError
 from lightning_modules.dual_domain import entropy_model, ports
 from lightning_modules.dual_domain.design import SIZES
 from lightning_modules.dual_domain.entropy_model import (
@@ -19,7 +18,8 @@ from lightning_modules.dual_domain.entropy_model import (
 )
 from lightning_modules.dual_domain.packets import read_head
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
-from lightning_modules.entropy import SymbolDecoder
+from lightning_modules.entropy.symbols import SymbolDecoder
+from lightning_modules.packets import DesyncError
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from dual_domain_samples import HEIGHT, WIDTH, coded_after, make, moving_clip
-from lightning_modules.codec import DesyncError, Packet
 from lightning_modules.dual_domain.entropy_model import FRACTIONS
 from lightning_modules.dual_domain.network import Mode
 from lightning_modules.dual_domain.packets import Head, read_head
 from lightning_modules.dual_domain.ports import Doubt
+from lightning_modules.packets import DesyncError, Packet
 
 FIRST_BYTE_MODE = 3
 

@@ -72,7 +72,7 @@ def test_the_prior_learns_from_latents_as_they_are():
     draw = module.draw(clip, torch.tensor([3]), training=True)
     conditions = {"quality": draw.conditions["quality"]}
     trained = module.codec(clip, draw.rate, seeds=torch.tensor([3]), **conditions)
-    module.codec.mode_decision = "inter"
+    module.codec.configure(mode_decision="inter")
     coded = module.codec.eval()(clip, draw.rate, **conditions)
     torch.testing.assert_close(
         trained.parts["latent"], coded.parts["latent"], rtol=1e-3, atol=1.0

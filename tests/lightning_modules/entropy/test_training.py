@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from lightning_modules.entropy import (
+from lightning_modules.entropy.estimates import (
     gaussian_bits,
     lower_bound,
     ste_round,

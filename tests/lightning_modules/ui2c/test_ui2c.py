@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from lightning_modules import UI2C
-from lightning_modules.codec import DesyncError
-from lightning_modules.entropy import SymbolDecoder, SymbolEncoder
-from lightning_modules.layers import FactorisedPrior, OverflowingError
+from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.symbols import (
+    OverflowingError,
+    SymbolDecoder,
+    SymbolEncoder,
+)
+from lightning_modules.packets import DesyncError
 from lightning_modules.stages import Stage
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.entropy_model import scale_indices, step_masks

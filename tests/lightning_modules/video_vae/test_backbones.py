@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_modules.video_vae.backbone import build_backbone
+from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.wavelets import (
     FRAME_AXES,
     PAIR_AXES,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.entropy import SymbolDecoder
+from lightning_modules.entropy.symbols import SymbolDecoder
 from lightning_modules.video_vae.context import (
     SpaceChannelContext,
     channel_groups,

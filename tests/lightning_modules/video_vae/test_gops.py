@@ -80,7 +80,7 @@ def test_the_bits_of_overlap_are_the_ratio_of_coded_groups(codec):
     still = scene(1).expand(25, -1, -1, -1)
     sizes = {}
     for overlap in (True, False):
-        codec.configure(overlap=overlap)
+        codec.configure(gop_overlap=overlap)
         packets, _ = coded(codec, still)
         sizes[overlap] = [len(packet.payload) for packet in packets]
         assert sum(packet.frames for packet in packets) == 25

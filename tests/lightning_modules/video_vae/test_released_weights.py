@@ -8,13 +8,18 @@ import torch
 from torch import nn
 
 from experiments.fit.weights import init_from
-from lightning_modules.video_vae.backbone import build_backbone
+from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.cv_vae import CVVAE
 from lightning_modules.video_vae.lean_vae import LeanVAE, LeanVAEWidths
-from lightning_modules.video_vae.released import LATENT_LAYERS, find_released
+from lightning_modules.video_vae.released import (
+    LATENT_LAYERS,
+    find_released,
+    released_weights,
+)
 from released_weights_samples import (
     LEAN,
     WIDTH,
+    Codec,
     cv_shapes,
     lean_shapes,
     random_state,
@@ -33,25 +38,16 @@ def test_the_published_sizes_are_the_papers(name, shapes):
     with torch.device("meta"):
         backbone = build_backbone(name, "paper", 4)
         given = {key: torch.empty(shape) for key, shape in shapes.items()}
-    wanted = backbone.state_dict()
-    released = find_released(given).for_network(wanted)
+    wanted = Codec(backbone).state_dict()
+    released = released_weights(given, wanted).weights
     assert {k: v.shape for k, v in released.items()} == {
-        k: v.shape for k, v in wanted.items()
+        k: v.shape for k, v in wanted.items() if k.startswith("backbone.")
     }
     norms = [m for m in backbone.modules() if isinstance(m, nn.GroupNorm)]
     assert {norm.num_groups for norm in norms} == ({32} if name == "cv_vae" else set())
     # Published: 182 M and 39.8 M, with the heads that are left out.
     millions = sum(tensor.numel() for tensor in given.values()) / 1e6
     assert round(millions, 2) == {"cv_vae": 182.45, "lean_vae": 39.77}[name]
-
-
-class Codec(nn.Module):
-    """A codec as far as weights are concerned."""
-
-    def __init__(self, backbone):
-        super().__init__()
-        self.backbone = backbone
-        self.latent_codec = nn.Linear(2, 2)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +58,7 @@ class Codec(nn.Module):
     ],
 )
 def test_with_another_latent_only_what_touches_it_stays_new(tmp_path, state, backbone):
-    codec = Codec(backbone)
+    codec = Codec(backbone, nn.Linear(2, 2))
     before = {key: value.clone() for key, value in codec.state_dict().items()}
     report = init_from(codec, save(tmp_path, random_state(state)))
     after = codec.state_dict()
@@ -83,9 +79,9 @@ def test_a_training_checkpoint_gives_the_model_alone(tmp_path):
     wrapped["gan_loss.discriminator.main.0.weight"] = torch.zeros(3)
     wrapped["gan_loss.discriminator.main.0.bias"] = torch.zeros(3)
     backbones = [LeanVAE(5, LEAN), LeanVAE(5, LEAN)]
-    init_from(backbones[0], save(tmp_path, {"state_dict": state}))
+    init_from(Codec(backbones[0]), save(tmp_path, {"state_dict": state}))
     path = save(tmp_path, {"state_dict": wrapped, "epoch": 3}, "training.ckpt")
-    report = init_from(backbones[1], path)
+    report = init_from(Codec(backbones[1]), path)
     assert "gan_loss (2), perceptual_model (1), std_layer (2)" in report
     for key, value in backbones[0].state_dict().items():
         assert torch.equal(value, backbones[1].state_dict()[key]), key
@@ -119,7 +115,7 @@ def test_published_weights_of_another_network_are_refused(
 ):
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     with pytest.raises(ValueError, match=f"released.ckpt: .*{message}"):
-        init_from(backbone, save(tmp_path, random_state(shapes)))
+        init_from(Codec(backbone), save(tmp_path, random_state(shapes)))
     assert all(torch.equal(before[k], v) for k, v in backbone.state_dict().items())
 
 
@@ -127,7 +123,7 @@ def test_published_weights_with_a_missing_layer_are_refused(tmp_path):
     state = random_state(lean_shapes())
     del state["encoder.low_layer.ffd_layer.1.0.weight"]
     with pytest.raises(ValueError, match=r"1 of them .*encoder\.low\.1\.norm\.weight"):
-        init_from(LeanVAE(5, LEAN), save(tmp_path, state))
+        init_from(Codec(LeanVAE(5, LEAN)), save(tmp_path, state))
 
 
 def test_a_file_with_python_objects_is_refused_with_advice(tmp_path):
@@ -137,14 +133,14 @@ def test_a_file_with_python_objects_is_refused_with_advice(tmp_path):
     }
     path = save(tmp_path, content)
     with pytest.raises(ValueError, match=r"argparse\.Namespace.*convert it once: "):
-        init_from(LeanVAE(5, LEAN), path)
+        init_from(Codec(LeanVAE(5, LEAN)), path)
     torch.save(torch.load(path, weights_only=False)["state_dict"], path)
-    assert "weights loaded" in init_from(LeanVAE(5, LEAN), path)
+    assert "weights loaded" in init_from(Codec(LeanVAE(5, LEAN)), path)
 
 
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds a list, not a state dict"):
-        init_from(LeanVAE(5, LEAN), save(tmp_path, [torch.zeros(1)]))
+        init_from(Codec(LeanVAE(5, LEAN)), save(tmp_path, [torch.zeros(1)]))
 
 
 def safetensors(state, dtype=torch.float16):
@@ -168,7 +164,7 @@ def test_weights_of_a_safetensors_file_are_loaded(tmp_path):
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     path.write_bytes(safetensors(state))
     backbone = LeanVAE(5, LEAN)
-    assert "released weights of LeanVAE" in init_from(backbone, path)
+    assert "released weights of LeanVAE" in init_from(Codec(backbone), path)
     phi = state["latent_bottleneck.phi"].half().float()
     assert torch.equal(backbone.encoder.sensing.weight, phi)
     step = state["latent_bottleneck.weights.1"].half().float()
@@ -180,4 +176,4 @@ def test_a_damaged_safetensors_file_is_refused(tmp_path, length):
     path = tmp_path / "model.safetensors"
     path.write_bytes(safetensors(random_state(lean_shapes()))[:length])
     with pytest.raises(ValueError, match=r"model\.safetensors: not a whole"):
-        init_from(LeanVAE(5, LEAN), path)
+        init_from(Codec(LeanVAE(5, LEAN)), path)

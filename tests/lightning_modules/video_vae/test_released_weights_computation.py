@@ -14,6 +14,7 @@ from lightning_modules.video_vae.lean_vae import LeanVAE
 from released_weights_samples import (
     LEAN,
     WIDTH,
+    Codec,
     cv_shapes,
     lean_shapes,
     random_state,
@@ -233,7 +234,7 @@ def assert_agrees(result, expected):
 def test_cvvae_computes_what_its_published_weights_mean(tmp_path, half_3d):
     state = random_state(cv_shapes(half_3d=half_3d))
     backbone = CVVAE(4, WIDTH, half_3d=half_3d)
-    report = init_from(backbone, save(tmp_path, state))
+    report = init_from(Codec(backbone), save(tmp_path, state))
     assert "released weights of CV-VAE: 254 of 254 weights loaded" in report
     assert "left out of the file: variance of encoder.conv_out (2)" in report
     clip = torch.rand(1, 9, 3, 16, 24)
@@ -248,7 +249,7 @@ def test_leanvae_computes_what_its_published_weights_mean(tmp_path, frames):
     state = random_state(lean_shapes())
     backbone = LeanVAE(5, LEAN)
     content = {"state_dict": state, "args": {"latent_dim": 5}}
-    report = init_from(backbone, save(tmp_path, content))
+    report = init_from(Codec(backbone), save(tmp_path, content))
     count = len(state) - 2
     assert f"released weights of LeanVAE: {count} of {count} weights loaded" in report
     assert "left out of the file: std_layer (2)" in report

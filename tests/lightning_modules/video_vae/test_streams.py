@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.codec import DesyncError, Packet
+from lightning_modules.packets import DesyncError, Packet
 from lightning_modules.video_vae.packets import Head
 from video_vae_samples import SIZE, coded, decoded, lively, scene
 
@@ -27,10 +27,10 @@ def test_any_number_of_groups_side_by_side_gives_the_same_bits(codec, count):
 
 def test_a_stream_says_itself_whether_groups_overlap(codec):
     packets, own = coded(codec, scene(9))
-    codec.configure(overlap=False)
+    codec.configure(gop_overlap=False)
     assert torch.equal(decoded(codec, packets), own)
     packets, apart = coded(codec, scene(9))
-    codec.configure(overlap=True)
+    codec.configure(gop_overlap=True)
     assert torch.equal(decoded(codec, packets), apart)
     assert not torch.equal(own, apart)
 
@@ -98,7 +98,7 @@ def test_a_lost_beginning_is_grey_and_a_lost_end_long_enough(codec):
     assert (frames[:4] == 0.5).all()
     assert torch.equal(frames[5:], own[5:])
     assert len(decoded(codec, [packets[0], None])) == 9
-    codec.configure(overlap=False)
+    codec.configure(gop_overlap=False)
     packets, _ = coded(codec, scene(10))
     assert len(decoded(codec, [packets[0], None])) == 10
 

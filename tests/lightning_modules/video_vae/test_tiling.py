@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_modules.video_vae.backbone import build_backbone
+from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.tiling import (
     Tiling,
     decode_in_tiles,

@@ -26,13 +26,13 @@ def test_the_loss_is_the_papers(scale, factor):
     trained = module(lmbda=0.1, alpha=2e-3, beta=0.5, mse_scale=scale)
     draw, out, terms = step(trained)
     error = (out.x_hat - draw.clip).square().mean()
-    lpips = trained.perceptual.network(2 * out.x_hat[0] - 1, 2 * draw.clip[0] - 1)
+    lpips = trained.losses.lpips.network(2 * out.x_hat[0] - 1, 2 * draw.clip[0] - 1)
     wanted = {
         "rate": out.bits.sum() / (5 * 32 * 40),
         "distortion": 0.1 * 2e-3 * factor * error,
         "lpips": 0.1 * 0.5 * lpips.mean(),
     }
-    assert terms.keys() == wanted.keys() == set(trained.loss_terms)
+    assert terms.keys() == wanted.keys() == trained.term_weights.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(terms[name], value, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(trained.loss(terms), sum(wanted.values()))
@@ -102,7 +102,7 @@ def test_lpips_is_no_part_of_the_model():
     trained.train()
     assert set(trained.state_dict()) == names
     assert not any("perceptual" in n or "lin" in n.split(".") for n in names)
-    network = trained.perceptual.network
+    network = trained.losses.lpips.network
     assert not any(p.requires_grad for p in network.parameters())
     assert not any(m.training for m in network.modules())
 

@@ -18,10 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
-from callbacks.quality import Lpips, UnavailableMetricError
 from datamodules.yuv import rgb_to_yuv
+from lightning_modules.perceptual import Lpips, UnavailableMetricError
 
 Luma: TypeAlias = npt.NDArray[np.uint8]
 Flow: TypeAlias = npt.NDArray[np.float32]
@@ -38,12 +37,10 @@ class FlowMethod(NamedTuple):
         estimate: Flow in pixels (H, W, 2) from one 8-bit luma frame (H, W) to the
             next. OpenCV's estimators give the same whatever the number of threads.
         crop: What of the flow is compared.
-        definition: Both in words, for result files.
     """
 
     estimate: Callable[[Luma, Luma], Flow]
     crop: Callable[[Flow], Flow]
-    definition: str
 
 
 def _dis(previous: Luma, frame: Luma) -> Flow:
@@ -75,28 +72,11 @@ def _centre(flow: Flow) -> Flow:
     return flow[rows, columns]
 
 
-TOF_NAMES = {"dis": "tof", "teco": "tof_teco"}
-"""What tOF is called, by the name of its estimator."""
-
 FLOW_METHODS = {
-    "dis": FlowMethod(
-        estimate=_dis,
-        crop=lambda flow: flow,
-        definition="length in pixels (L2) of the difference between the decoded and "
-        "the source's optical flow, mean over all pixels, flow from each frame to the "
-        "next by OpenCV 4 DIS, preset medium, of 8-bit BT.709 full-range luma",
-    ),
-    # Two departures from the script, which the definition names; its grey, BT.601's,
-    # reads 0.4 % higher on a 1080p JPEG pair.
-    "teco": FlowMethod(
-        estimate=_farneback,
-        crop=_centre,
-        definition="length in pixels (L2) of the difference between the decoded and "
-        "the source's optical flow, mean over TecoGAN's centre crop (multiples of 32, "
-        "at least 16 pixels less), flow from each frame to the next by OpenCV 4 "
-        "Farneback (0.5, 3, 15, 3, 5, 1.2, 0), of 8-bit BT.709 full-range luma, every "
-        "pair of frames (TecoGAN's script: BT.601 grey, no two frames at either end)",
-    ),
+    "dis": FlowMethod(estimate=_dis, crop=lambda flow: flow),
+    # Two departures from the script, which the metric's definition names; its grey,
+    # BT.601's, reads 0.4 % higher on a 1080p JPEG pair.
+    "teco": FlowMethod(estimate=_farneback, crop=_centre),
 }
 """Estimators by name: ``dis`` is the default, ``teco`` TecoGAN's own."""
 
@@ -143,7 +123,7 @@ def tof(x_hat: Tensor, clip: Tensor, method: Literal["dis", "teco"] = "dis") -> 
     Args:
         x_hat: (B, T, 3, H, W), RGB in [0, 1]; its luma is rounded to 8 bits.
         clip: Like ``x_hat``.
-        method: Name in ``FLOW_METHODS``, where each is defined.
+        method: Name in ``FLOW_METHODS``; ``table.METRICS`` has the definitions.
 
     Returns:
         (B, T - 1), float64, one value per pair of frames; NaN where a frame is not
@@ -156,6 +136,11 @@ def tof(x_hat: Tensor, clip: Tensor, method: Literal["dis", "teco"] = "dis") -> 
     values = torch.tensor(pairs, dtype=torch.float64, device=x_hat.device)
     finite = (x_hat + clip).isfinite().all(dim=-1).all(dim=-1).all(dim=-1)
     return values.masked_fill(~(finite[:, :-1] & finite[:, 1:]), torch.nan)
+
+
+def tof_teco(x_hat: Tensor, clip: Tensor) -> Tensor:
+    """Return :func:`tof` by TecoGAN's own estimator."""
+    return tof(x_hat, clip, "teco")
 
 
 def _tof_of_clip(
@@ -173,7 +158,7 @@ def luma(frames: Tensor) -> Luma:
     return y.nan_to_num().clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
-def tlp(x_hat: Tensor, clip: Tensor, lpips: Lpips) -> Tensor:
+def tlp(x_hat: Tensor, clip: Tensor, network: Lpips) -> Tensor:
     """Return how much more or less the reconstruction changes than the source.
 
     ``|LPIPS(x_hat[t-1], x_hat[t]) - LPIPS(clip[t-1], clip[t])|``
@@ -181,7 +166,7 @@ def tlp(x_hat: Tensor, clip: Tensor, lpips: Lpips) -> Tensor:
     Args:
         x_hat: (B, T, 3, H, W), RGB in [0, 1].
         clip: Like ``x_hat``.
-        lpips: The distance; name its backbone beside the figure.
+        network: The distance LPIPS; name its backbone beside the figure.
 
     Returns:
         (B, T - 1), one value per pair of frames.
@@ -189,59 +174,5 @@ def tlp(x_hat: Tensor, clip: Tensor, lpips: Lpips) -> Tensor:
     Raises:
         UnavailableMetricError: A side is below 32 pixels.
     """
-    changes = [lpips(x[:, :-1], x[:, 1:]) for x in (x_hat, clip)]
+    changes = [network(x[:, :-1], x[:, 1:]) for x in (x_hat, clip)]
     return (changes[0] - changes[1]).abs()
-
-
-class _MeanOverPairs(Metric):
-    """Mean over all pairs of frames of all clips and ranks."""
-
-    full_state_update = False
-    total: Tensor
-    pairs: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        zero = torch.zeros((), dtype=torch.float64)
-        self.add_state("total", zero, dist_reduce_fx="sum")
-        self.add_state("pairs", zero.clone(), dist_reduce_fx="sum")
-
-    def compute(self) -> Tensor:
-        """Return the mean over pairs; NaN without any."""
-        return self.total / self.pairs
-
-    def _add(self, values: Tensor) -> None:
-        self.total += values.double().sum()
-        self.pairs += values.numel()
-
-
-class TOF(_MeanOverPairs):
-    """Mean :func:`tof`.
-
-    Args:
-        method: Name in ``FLOW_METHODS``, where each is defined.
-    """
-
-    def __init__(self, method: Literal["dis", "teco"] = "dis") -> None:
-        super().__init__()
-        self.method: Literal["dis", "teco"] = method
-
-    def update(self, x_hat: Tensor, clip: Tensor) -> None:
-        """Add clips (B, T, 3, H, W), RGB in [0, 1]."""
-        self._add(tof(x_hat, clip, self.method))
-
-
-class TLP(_MeanOverPairs):
-    """Mean :func:`tlp`.
-
-    Args:
-        lpips: The distance; it stays outside of the metric's modules.
-    """
-
-    def __init__(self, lpips: Lpips) -> None:
-        super().__init__()
-        self.lpips = lpips
-
-    def update(self, x_hat: Tensor, clip: Tensor) -> None:
-        """Add clips (B, T, 3, H, W), RGB in [0, 1]."""
-        self._add(tlp(x_hat, clip, self.lpips))

@@ -21,6 +21,7 @@ Source: FID arXiv 1706.08500; KID arXiv 1801.01401; squares arXiv 2006.09965, A.
 
 import importlib.util
 import warnings
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,7 +34,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from callbacks.quality import UnavailableMetricError
+from lightning_modules.perceptual import UnavailableMetricError
 
 Features: TypeAlias = npt.NDArray[np.float32]
 
@@ -41,9 +42,6 @@ INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 PATCH = 256
 """Side of the squares; their second grid is shifted by half of it."""
-
-FEWEST_SAMPLES = 2048
-"""Samples below which a FID is to be flagged: it has 2048 features."""
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
@@ -125,12 +123,6 @@ def to_8_bit(frames: Tensor) -> Tensor:
     return codes.reshape(-1, *codes.shape[-3:])
 
 
-def patch_count(height: int, width: int) -> int:
-    """Return how many squares :func:`patches` cuts from a frame."""
-    rows, columns = height // PATCH, width // PATCH
-    return rows * columns + max(0, rows - 1) * max(0, columns - 1)
-
-
 def patches(frames: Tensor) -> Tensor:
     """Cut frames into squares of 256 pixels.
 
@@ -138,7 +130,8 @@ def patches(frames: Tensor) -> Tensor:
         frames: (N, 3, H, W).
 
     Returns:
-        (N * patch_count(H, W), 3, 256, 256), frame by frame.
+        (N * (R * C + (R - 1) * (C - 1)), 3, 256, 256), frame by frame, where R is
+        H // 256 and C is W // 256.
 
     Raises:
         UnavailableMetricError: A side is below 256 pixels.
@@ -167,9 +160,6 @@ SAMPLES: dict[str, Callable[[Tensor], Tensor]] = {
     "patches": patches,
 }
 """What is one sample: a whole frame, or each of its squares."""
-
-POOLED_NAMES = {"frames": ("fid", "kid"), "patches": ("fid_256", "kid_256")}
-"""Names of FID and KID by what is a sample."""
 
 
 @dataclass
@@ -310,30 +300,99 @@ def _discrepancy(x: Tensor, y: Tensor) -> float:
     return float(within / (count * (count - 1)) - 2 * between / count**2)
 
 
-class FID(Metric):
-    """FID of all samples of all ranks; :meth:`update` takes features.
+class Samples:
+    """The features of many pictures, in memory or in files.
+
+    Attributes:
+        matrices: (N, D) each.
+    """
+
+    def __init__(self, matrices: Sequence[Features]) -> None:
+        self.matrices = matrices
+
+    def __len__(self) -> int:
+        return sum(map(len, self.matrices))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Their sums, computed once."""
+        return Moments.of(self.matrices)
+
+
+class Pooled(Metric):
+    """A metric of all samples of all ranks; :meth:`update` takes features.
 
     Args:
         size: Features of a sample.
+
+    Attributes:
+        samples: Samples of one kind, of all ranks; known once it is computed.
     """
 
     full_state_update = False
-    counts: Tensor
-    totals: Tensor
-    outers: Tensor
-    samples = 0
-    """Samples of one kind, of all ranks; known once it is computed."""
+    source: list[Tensor]
+    decoded: list[Tensor]
 
     def __init__(self, size: int = 2048) -> None:
         super().__init__()
-        # Of the source and of the decoded pictures.
+        self.size = size
+        self.samples = 0
+        self.add_states()
+
+    def add_states(self) -> None:
+        """Keep all features, unless a metric needs less."""
+        self.add_state("source", [], dist_reduce_fx="cat")
+        self.add_state("decoded", [], dist_reduce_fx="cat")
+
+    @abstractmethod
+    def distance(self, source: Samples, decoded: Samples) -> float:
+        """Return the metric of samples that are all there.
+
+        Raises:
+            UnavailableMetricError: There are too few.
+        """
+
+    def update(self, decoded: Tensor, source: Tensor) -> None:
+        """Add features (N, D) of both kinds, also none."""
+        self.source.append(source.float())
+        self.decoded.append(decoded.float())
+
+    def compute(self) -> Tensor:
+        """Return the distance, float64.
+
+        Raises:
+            UnavailableMetricError: There are too few samples.
+        """
+        kinds = [
+            torch.cat([v.reshape(-1, self.size) for v in _as_list(own)])
+            for own in (self.source, self.decoded)
+        ]
+        self.samples = min(map(len, kinds))
+        source, decoded = (Samples([kind.cpu().numpy()]) for kind in kinds)
+        distance = self.distance(source, decoded)
+        return torch.tensor(distance, dtype=torch.float64, device=kinds[0].device)
+
+
+class FID(Pooled):
+    """FID of all samples of all ranks; it keeps their sums only."""
+
+    counts: Tensor
+    totals: Tensor
+    outers: Tensor
+
+    def add_states(self) -> None:
+        """Keep sums over the source's and the decoded pictures' features."""
         for name, shape in (
             ("counts", (2,)),
-            ("totals", (2, size)),
-            ("outers", (2, size, size)),
+            ("totals", (2, self.size)),
+            ("outers", (2, self.size, self.size)),
         ):
             zeros = torch.zeros(shape, dtype=torch.float64)
             self.add_state(name, zeros, dist_reduce_fx="sum")
+
+    def distance(self, source: Samples, decoded: Samples) -> float:
+        """Return the FID; see :func:`frechet_distance`."""
+        return frechet_distance(source.moments, decoded.moments)
 
     def update(self, decoded: Tensor, source: Tensor) -> None:
         """Add features (N, D) of both kinds, also none."""
@@ -359,43 +418,21 @@ class FID(Metric):
         return torch.tensor(distance, dtype=torch.float64, device=self.counts.device)
 
 
-class KID(Metric):
-    """KID of all samples of all ranks; :meth:`update` takes features and keeps them.
+class KID(Pooled):
+    """KID of all samples of all ranks.
 
     Args:
         size: Features of a sample.
         subset_size: Samples of a subset.
     """
 
-    full_state_update = False
-    source: list[Tensor]
-    decoded: list[Tensor]
-
     def __init__(self, size: int = 2048, subset_size: int = KID_SUBSET_SIZE) -> None:
-        super().__init__()
-        self.size = size
+        super().__init__(size)
         self.subset_size = subset_size
-        self.add_state("source", [], dist_reduce_fx="cat")
-        self.add_state("decoded", [], dist_reduce_fx="cat")
 
-    def update(self, decoded: Tensor, source: Tensor) -> None:
-        """Add features (N, D) of both kinds, also none."""
-        self.source.append(source.float())
-        self.decoded.append(decoded.float())
-
-    def compute(self) -> Tensor:
-        """Return the distance, float64.
-
-        Raises:
-            UnavailableMetricError: There are fewer samples than a subset has.
-        """
-        kinds = [
-            torch.cat([v.reshape(-1, self.size) for v in _as_list(own)])
-            for own in (self.source, self.decoded)
-        ]
-        source, decoded = (kind.cpu().numpy() for kind in kinds)
-        distance = kernel_distance([source], [decoded], self.subset_size)
-        return torch.tensor(distance, dtype=torch.float64, device=kinds[0].device)
+    def distance(self, source: Samples, decoded: Samples) -> float:
+        """Return the KID; see :func:`kernel_distance`."""
+        return kernel_distance(source.matrices, decoded.matrices, self.subset_size)
 
 
 def _as_list(state: Tensor | list[Tensor]) -> list[Tensor]:

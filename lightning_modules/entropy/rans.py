@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, types, uint64
 
-from lightning_modules.entropy import MAX_VALUE, CdfTables
+from lightning_modules.entropy.tables import MAX_VALUE, CdfTables
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

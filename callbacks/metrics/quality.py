@@ -16,19 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv
-from lightning_modules.perceptual import (
-    Lpips as Lpips,  # Measured here like the others; training needs it too.
-)
-from lightning_modules.perceptual import (
-    UnavailableMetricError,
-    in_groups,
-)
-from lightning_modules.perceptual import (
-    lpips_file as lpips_file,
-)
-
-MAX_PSNR = 99.9
-"""Decibels of a perfect frame, so that means stay finite (field's convention)."""
+from lightning_modules.perceptual import Lpips, UnavailableMetricError, in_groups
+from lightning_modules.psnr import decibels
 
 MS_SSIM_WEIGHTS = {
     # Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity".
@@ -43,16 +32,6 @@ SSIM_TAPS = 11
 SSIM_SIGMA = 1.5
 SSIM_C1 = 0.01**2
 SSIM_C2 = 0.03**2
-
-
-def psnr(x_hat: Tensor, clip: Tensor) -> Tensor:
-    """Return each frame's PSNR in RGB, in dB, at most ``MAX_PSNR``.
-
-    Args:
-        x_hat: (..., 3, H, W), RGB in [0, 1].
-        clip: Like ``x_hat``.
-    """
-    return decibels((x_hat.float() - clip.float()).square().mean(dim=(-3, -2, -1)))
 
 
 def psnr_yuv(x_hat: Tensor, clip: Tensor) -> Tensor:
@@ -74,9 +53,18 @@ def six_one_one(y: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return (6 * y + u + v) / 8
 
 
-def decibels(error: Tensor) -> Tensor:
-    """Return ``-10 log10(error)``, at most ``MAX_PSNR``: PSNR of a peak of 1."""
-    return (-10 * error.log10()).clamp(max=MAX_PSNR)
+def lpips(x_hat: Tensor, clip: Tensor, network: Lpips) -> Tensor:
+    """Return each frame's LPIPS, 0 for equal frames; name the backbone beside it.
+
+    Args:
+        x_hat: (..., 3, H, W), RGB in [0, 1].
+        clip: Like ``x_hat``.
+        network: The distance.
+
+    Raises:
+        UnavailableMetricError: A side is below 32 pixels.
+    """
+    return network(x_hat, clip)
 
 
 def ms_ssim(x_hat: Tensor, clip: Tensor) -> Tensor:
@@ -101,6 +89,10 @@ def ms_ssim_planes(x_hat: Tensor, clip: Tensor) -> Tensor:
     computes. On one JPEG-coded 1080p frame pytorch_msssim, which pads odd sizes with
     black, reads 0.0004 higher, and torchmetrics, whose window leaves the plane at
     the last scale, 0.0002 lower.
+
+    The loss ``losses.ms_ssim`` is another function. Crops of training are small and
+    need gradients, so it takes as few scales as fit, drops odd edges, and never
+    multiplies by 0. Where every scale of five has even sides, both agree to 1e-5.
 
     Args:
         x_hat: (..., H, W), in [0, 1].

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from callbacks.distribution_metrics import to_8_bit
-from callbacks.quality import UnavailableMetricError
+from callbacks.metrics.distribution import to_8_bit
+from lightning_modules.perceptual import UnavailableMetricError
 
 BRISQUE_FILE = "brisque_svm_weights.pt"
 
@@ -47,11 +47,12 @@ def check_brisque() -> None:
 
 
 @torch.inference_mode()
-def brisque(x_hat: Tensor) -> Tensor:
+def brisque(x_hat: Tensor, clip: Tensor | None = None) -> Tensor:
     """Return each frame's BRISQUE.
 
     Args:
         x_hat: (..., 3, H, W), RGB in [0, 1]; it is rounded to 8 bits.
+        clip: Its source, which is not looked at.
 
     Returns:
         (...), float32.

@@ -1,0 +1,1 @@
+"""Metrics: pure functions, and the one table that names them."""

@@ -1,0 +1,23 @@
+"""What DHVC can be told when it codes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CodingOptions:
+    """How DHVC codes.
+
+    Attributes:
+        pipeline: DHVC without its auxiliary path: work on so many frames at once, on
+            as many GPUs as there are (default: 1); not one bit changes. On a CPU set
+            OMP_NUM_THREADS to its cores over this, for encoder and decoder alike.
+
+    Raises:
+        ValueError: The number is below 1.
+    """
+
+    pipeline: int = 1
+
+    def __post_init__(self) -> None:
+        if self.pipeline < 1:
+            raise ValueError(f"pipeline is {self.pipeline}: it must be >= 1")

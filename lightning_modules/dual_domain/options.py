@@ -1,0 +1,35 @@
+"""What DualDomain can be told when it codes."""
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+ModeDecision = Literal["real", "estimated", "inter"]
+Numeric = Literal["float64", "float32"]
+
+
+@dataclass(frozen=True)
+class CodingOptions:
+    """How DualDomain codes.
+
+    Attributes:
+        mode_decision: DualDomain: how the encoder chooses between intra, inter, and
+            inter without motion for each frame: by their real bits, by estimated ones,
+            or always inter after the first (default: as trained).
+        numeric: DualDomain: what everything that chooses tables is computed in when
+            encoding (default: as trained); float32 is faster, and decodes on the
+            encoder's own kind of machine only.
+
+    Raises:
+        ValueError: There is no such value.
+    """
+
+    mode_decision: ModeDecision = "real"
+    numeric: Numeric = "float64"
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value, known = getattr(self, each.name), get_args(each.type)
+            if value not in known:
+                raise ValueError(
+                    f"{each.name} {value!r} is unknown: choose from {list(known)}"
+                )

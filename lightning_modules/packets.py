@@ -1,0 +1,104 @@
+"""What encoders send and receivers show, and how a mismatch of the two is noticed."""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
+
+OTHER_PROBABILITIES = (
+    "this machine computes other probabilities than the encoder's did; decode with the "
+    "same device, dtype and threads, or encode in float64"
+)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """The smallest thing that can be lost alone: a unit, or one scale of it.
+
+    Attributes:
+        payload: Entropy-coded bytes, with the codec's own side information.
+        frames: Number of frames that it completes: 0 where more packets of the same
+            unit follow.
+        checksum: CRC32 of the coded symbols; a decoder that arrives at another
+            value has desynchronised.
+        x_hat: The encoder's own reconstruction of the frames that it completes,
+            (frames, 3, H, W), if asked for; never written to a file.
+        estimated_bits: Entropy of the symbols under the model, if asked for.
+    """
+
+    payload: bytes
+    frames: int
+    checksum: int
+    x_hat: Tensor | None = field(default=None, compare=False)
+    estimated_bits: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A frame as a receiver shows it.
+
+    Attributes:
+        frame: (3, H, W), RGB in [0, 1].
+        scales: How many scales were decoded from bits, coarsest first, the others are
+            predictions; ``None`` if the codec does not say.
+    """
+
+    frame: Tensor
+    scales: int | None = None
+
+
+class DesyncError(ValueError):
+    """The decoder's symbols are not the encoder's: frames would be noise."""
+
+
+def check_finite(reconstruction: Tensor, frame: int, rate: float) -> None:
+    """Refuse what was made of a frame if it is no picture.
+
+    Args:
+        reconstruction: The frame, or what later frames see of it.
+        frame: Its number, from 0.
+        rate: That it was coded at.
+
+    Raises:
+        OverflowingError: It holds NaN or infinity.
+    """
+    if not bool(reconstruction.isfinite().all()):
+        raise OverflowingError(
+            f"frame {frame} holds NaN or infinity after coding at rate {rate:g}: the "
+            "networks overflow; encode at another rate, with a shorter --intra_period "
+            "or in another --dtype, or train on longer clips"
+        )
+
+
+@contextmanager
+def read_symbols(
+    packet: Packet, skip: int, covered: bytes = b""
+) -> Iterator[SymbolDecoder]:
+    """Give what reads a packet's symbols; compare checksums when it is done.
+
+    Args:
+        packet: What was received.
+        skip: Bytes of its payload before the symbols.
+        covered: What its checksum covers besides the symbols.
+
+    Raises:
+        DesyncError: The symbols are not those that were coded.
+    """
+    try:
+        decoder = SymbolDecoder(packet.payload[skip:])
+        yield decoder
+        decoder.finish()
+    except ValueError as error:
+        raise DesyncError(
+            f"the symbols cannot be read ({error}): {OTHER_PROBABILITIES}"
+        ) from error
+    found = zlib.crc32(covered, decoder.checksum)
+    if found != packet.checksum:
+        raise DesyncError(
+            f"symbol checksum {found:08x} instead of {packet.checksum:08x}: "
+            f"{OTHER_PROBABILITIES}"
+        )
