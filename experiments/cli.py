@@ -76,6 +76,7 @@ def option(
     metavar: str | None = None,
     read: Callable[[str], Any] | None = None,
     nargs: str | None = None,
+    repeated: bool = False,
     positional: bool = False,
     one_of: str | None = None,
     needed: bool = False,
@@ -89,6 +90,7 @@ def option(
         metavar: Placeholder of its value in the help.
         read: Turns text into a value where the field's type does not.
         nargs: As argparse has it, where the field's type does not say it.
+        repeated: Whether each of several values stands behind a name of its own.
         positional: Whether it is given by its place, without its name.
         one_of: Name of a group of options of which only one can be given.
         needed: Whether one of that group must be given.
@@ -97,6 +99,7 @@ def option(
             value is a dict of those that were given.
     """
     told = {"metavar": metavar, "type": read, "nargs": nargs}
+    told["action"] = "append" if repeated else None
     place = {"positional": positional, "one_of": one_of, "needed": needed}
     other = {"told": told, "shows": shows, "also": also}
     return field(default=default, metadata={**other, **place})
@@ -219,7 +222,8 @@ def _argument(each: "Field[Any]", hint: Any, text: str) -> dict[str, Any]:
     if hint is bool:
         return {"action": "store_true", "help": told["help"]}
     if get_origin(hint) is tuple and kinds[-1] is Ellipsis:
-        told.setdefault("nargs", "+")
+        if "action" not in told:
+            told.setdefault("nargs", "+")
         hint = kinds[0]
     if get_origin(hint) is Literal:
         told.setdefault("choices", get_args(hint))

@@ -5,18 +5,22 @@ Source: arXiv 2410.02598, section 6.2.2; Fig. 15 compares four devices with one.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lightning_modules.codec import VideoCodec
+import torch
+
+from experiments.bitstreams.coding_mode import coding_mode
+from experiments.profile.complexity import parts_of, spent_in
+from experiments.profile.timing import clock_of
+from lightning_modules.codec import VideoCodec
 
 FRAMES_PER_WORKER = 8
 """How many are timed; the pipeline fills and drains within them."""
 
 
-def check_pipeline(codec: "VideoCodec", workers: int) -> None:
+def check_pipeline(codec: VideoCodec, workers: int) -> None:
     """Refuse a codec that so many workers cannot code with.
 
     Raises:
@@ -30,7 +34,7 @@ def check_pipeline(codec: "VideoCodec", workers: int) -> None:
 
 
 @contextmanager
-def _workers(codec: "VideoCodec", count: int) -> Iterator[None]:
+def _workers(codec: VideoCodec, count: int) -> Iterator[None]:
     """Let so many workers code with the codec."""
     codec.configure(pipeline=count)
     try:
@@ -40,7 +44,7 @@ def _workers(codec: "VideoCodec", count: int) -> Iterator[None]:
 
 
 def measure_pipeline(
-    codec: "VideoCodec", workers: int, height: int, width: int, repeats: int
+    codec: VideoCodec, workers: int, height: int, width: int, repeats: int
 ) -> dict[str, Any]:
     """Time one worker and several, coding and decoding real bytes.
 
@@ -58,10 +62,6 @@ def measure_pipeline(
     Raises:
         ValueError: The packets or frames of several workers are not those of one.
     """
-    import torch
-
-    from experiments.bitstreams.coding_mode import coding_mode
-
     ramp = torch.linspace(0, 1, width).expand(3, height, width)
     frames = [ramp.roll(4 * i, -1) for i in range(FRAMES_PER_WORKER * workers)]
     rate = codec.rate_knob.points[len(codec.rate_knob.points) // 2]
@@ -94,7 +94,7 @@ def measure_pipeline(
 
 def _measure(
     run: Callable[[], list[Any]],
-    codec: "VideoCodec",
+    codec: VideoCodec,
     workers: int,
     frames: int,
     repeats: int,
@@ -103,7 +103,6 @@ def _measure(
 
     ``model`` is what the parts allow; see :func:`bound`.
     """
-    import torch
 
     def seconds() -> float:
         begun = time.perf_counter()
@@ -117,6 +116,11 @@ def _measure(
                 )
         return taken
 
+    parts = {
+        name.rpartition(".")[2]: part
+        for name, part in parts_of(codec)
+        if next(part.parameters(), None) is not None
+    }
     expected = run()
     # In turns, so that whatever else the machine does hits all of them.
     alone, together, apart = [], [], []
@@ -124,9 +128,10 @@ def _measure(
         alone.append(seconds())
         with _workers(codec, workers):
             together.append(seconds())
-        with _timed_parts(codec) as parts:
+        # The entropy decoding is in the parts.
+        with spent_in(parts, clock_of(codec.devices[0])) as spent:
             whole = seconds()
-        shares = {name: value / frames for name, value in parts.items()}
+        shares = {name: value / frames for name, value in spent.items()}
         apart.append({**shares, "rest": whole - sum(shares.values())})
     parts_s = min(apart, key=lambda shares: sum(shares.values()))
     return {
@@ -136,42 +141,6 @@ def _measure(
         "speedup": min(alone) / min(together),
         "model": bound(parts_s, workers),
     }
-
-
-@contextmanager
-def _timed_parts(codec: "VideoCodec") -> Iterator[dict[str, float]]:
-    """Add up the seconds of the network's parts, with the entropy decoding in them."""
-    import torch
-
-    device = codec.devices[0]
-    timed = {
-        name.rpartition(".")[2]: part
-        for name, part in codec.named_modules()
-        if name.count(".") == 1 and next(part.parameters(), None) is not None
-    }
-    seconds = dict.fromkeys(timed, 0.0)
-    hooks = []
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    for name, part in timed.items():
-
-        def before(*_: Any, name: str = name) -> None:
-            seconds[name] -= now()
-
-        def after(*_: Any, name: str = name) -> None:
-            seconds[name] += now()
-
-        hooks.append(part.register_forward_pre_hook(before))
-        hooks.append(part.register_forward_hook(after))
-    try:
-        yield seconds
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def bound(parts: Mapping[str, float], workers: int) -> dict[str, Any]:
@@ -195,23 +164,21 @@ def bound(parts: Mapping[str, float], workers: int) -> dict[str, Any]:
     }
 
 
-def macs_bound(report: Mapping[str, Any], workers: int) -> dict[str, dict[str, Any]]:
+def macs_bound(
+    modules: Sequence[Mapping[str, Any]], workers: int
+) -> dict[str, dict[str, Any]]:
     """Return :func:`bound` from the counted kMACs per pixel, by pass.
 
     Args:
-        report: What :func:`experiments.profile.command.count` gives.
+        modules: Of :func:`experiments.profile.complexity.count`.
         workers: How many.
     """
-    return {
-        name: bound(
-            {
-                entry["name"].rpartition(".")[2]: entry[f"{name}_kmacs_per_pixel"]
-                for entry in report["modules"]
-            },
-            workers,
-        )
-        for name in ("encode", "decode")
-    }
+    bounds = {}
+    for name in ("encode", "decode"):
+        key = f"{name}_kmacs_per_pixel"
+        costs = {each["name"].rpartition(".")[2]: each[key] for each in modules}
+        bounds[name] = bound(costs, workers)
+    return bounds
 
 
 def print_pipeline(figures: Mapping[str, Any]) -> None:
