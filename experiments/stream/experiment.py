@@ -155,8 +155,7 @@ class Experiment:
                 f"{_describe(run)}: {len(done.link['lost_otherwise'])} packets were "
                 "lost or late on the way besides those that the relay dropped"
             )
-        shown = done.shown(self.height, self.width)
-        return replace(self._assessed(run, shown, done.log), link=done.link)
+        return replace(self._assessed(run, done.shown, done.log), link=done.link)
 
     def _assessed(
         self,

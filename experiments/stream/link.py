@@ -3,10 +3,11 @@
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,21 @@ class Player:
                 frames.append((shown.digest, shown.scales))
         return frames, receiver.late
 
+    def replay(
+        self, frames: Iterable[tuple[str, int | None]], path: Path
+    ) -> Iterator["Shown"]:
+        """Give what :meth:`play` showed again, from its file."""
+        import torch
+
+        from experiments.stream.session import Shown
+
+        size = 3, self.height, self.width
+        with path.open("rb") as file:
+            for digest, scales in frames:
+                codes = bytearray(file.read(prod(size)))
+                pixels = torch.frombuffer(codes, dtype=torch.uint8)
+                yield Shown(pixels.view(size), digest, scales)
+
 
 @lru_cache(maxsize=1)
 def load_once(checkpoint: Path, device: str, dtype: str) -> "VideoCodec":
@@ -96,27 +112,13 @@ class Transmission:
 
     Attributes:
         log: Units, each with the scales that the receiver had lost.
-        frames: Digest and decoded scales of each frame that it showed.
-        path: The frames, as 8-bit RGB.
+        shown: The frames that it showed.
         link: What it took, for the record.
     """
 
     log: deque[tuple["SentUnit", frozenset[int]]]
-    frames: list[tuple[str, int | None]]
-    path: Path
+    shown: Iterator["Shown"]
     link: dict[str, Any]
-
-    def shown(self, height: int, width: int) -> Iterator["Shown"]:
-        """Give the frames again."""
-        import torch
-
-        from experiments.stream.session import Shown
-
-        size = 3 * height * width
-        with self.path.open("rb") as file:
-            for digest, scales in self.frames:
-                codes = torch.frombuffer(bytearray(file.read(size)), dtype=torch.uint8)
-                yield Shown(codes.view(3, height, width), digest, scales)
 
 
 class UdpLink:
@@ -163,10 +165,7 @@ class UdpLink:
         self._stack.close()
 
     def transmit(
-        self,
-        units: Iterable["SentUnit"],
-        losses: Losses,
-        echoes: Echoes,
+        self, units: Iterable["SentUnit"], losses: Losses, echoes: Echoes
     ) -> Transmission:
         """Send units as they are coded, and return what the receiver made of them.
 
@@ -186,21 +185,14 @@ class UdpLink:
                 ends.append(Endpoint.open(session, self.timeout))
                 stack.enter_context(ends[-1].socket)
             here, between, there = ends
-            dropped: Future[list[tuple[int, int]]] = self._pool.submit(
-                self._relay.call,
-                relay,
-                between,
-                there.address,
-                self.player.scales,
-                losses,
+            player, relayed, receiver = self.player, self._relay, self._receiver
+            dropped = self._pool.submit(
+                lambda: relayed.call(
+                    relay, between, there.address, player.scales, losses
+                )
             )
             shown = self._pool.submit(
-                self._receiver.call,
-                Player.play,
-                self.player,
-                there,
-                here.address,
-                self._path,
+                lambda: receiver.call(player.play, there, here.address, self._path)
             )
 
             def check() -> None:
@@ -230,7 +222,7 @@ class UdpLink:
             "lost_otherwise": unplanned,
             "late_fragments": late,
         }
-        return Transmission(log, frames, self._path, link)
+        return Transmission(log, player.replay(frames, self._path), link)
 
 
 def _load(checkpoint: Path, device: str, dtype: str) -> None:

@@ -5,7 +5,6 @@ Source: the figures follow arXiv 2410.02598, Figs 12, 13 and 22.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from enum import IntEnum
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -30,6 +29,9 @@ LOST = {"marker": "X", "markersize": 7, "markeredgecolor": "white"}
 
 ANEW = {"marker": "^", "markersize": 10, "markeredgecolor": "white"}
 """How frames are marked that were coded anew; what they lost can be seen on top."""
+
+LAYERS = (DASHES[0], DASHES[0], DASHES[1], DASHES[2])
+"""Dashes of what lies on what: progressive, with echo, without echo, no loss."""
 
 # Inches.
 FRAMES_HEIGHT = 6.4
@@ -101,33 +103,23 @@ def choose_curve_looks(curves: Sequence[Curve]) -> dict[str, Look]:
 
     Curves lie on each other until something is lost: those on top have gaps.
     """
-    kinds = {c.label: _layer(c) for c in sorted(curves, key=_layer)}
-    dashes = {Layer.NO_ECHO: DASHES[1], Layer.NO_LOSS: DASHES[2]}
+    layers = {c.label: _layer(c) for c in sorted(curves, key=_layer)}
     colours = cycle(COLOURS)
     return {
         label: Look(
-            *(ANCHOR_COLOUR if layer is Layer.NO_LOSS else next(colours)),
+            *(ANCHOR_COLOUR if layer == len(LAYERS) - 1 else next(colours)),
             marker="",
-            dashes=dashes.get(layer, DASHES[0]),
+            dashes=LAYERS[layer],
         )
-        for label, layer in kinds.items()
+        for label, layer in layers.items()
     }
 
 
-class Layer(IntEnum):
-    """What lies below what."""
-
-    PROGRESSIVE = 0
-    ECHO = 1
-    NO_ECHO = 2
-    NO_LOSS = 3
-
-
-def _layer(curve: Curve) -> Layer:
+def _layer(curve: Curve) -> int:
+    """Return where a curve lies in ``LAYERS``."""
     run = curve.runs[0]
-    if run.kind == "loss":
-        return Layer.NO_ECHO if run.echo_delay is None else Layer.ECHO
-    return Layer.NO_LOSS if run.kind == "no_loss" else Layer.PROGRESSIVE
+    lossy = 2 if run.echo_delay is None else 1
+    return {"progressive": 0, "loss": lossy, "no_loss": 3}[run.kind]
 
 
 def draw_frames(
