@@ -1,7 +1,6 @@
 """Quality of reconstructions on validation and test clips, averaged over all ranks."""
 
 from collections.abc import Callable, Sequence
-from pkgutil import resolve_name
 from typing import Any, Literal
 
 import torch
@@ -11,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
-from callbacks.metrics.distribution import SAMPLES, Pooled, to_8_bit
+from callbacks.metrics.distribution import SAMPLES, Inception, Pooled, to_8_bit
 from callbacks.metrics.table import (
     FAST_METRICS,
     check_validation_names,
@@ -51,7 +50,7 @@ class QualityMetrics(Callback):
         known = validation_metrics(lpips_net)
         self._rows = {name: known[name] for name in names if name != "bpp"}
         self._metrics: dict[str, Metric] = {}
-        self._networks: dict[tuple[str, str], Any] = {}
+        self._inception: Inception | None = None
         self._functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
         self._pools: dict[str, list[str]] = {}
 
@@ -61,11 +60,11 @@ class QualityMetrics(Callback):
         for name, row in self._rows.items():
             if reason := row.lacks():
                 self._report(name, reason)
-            elif row.pooled:
-                row.load_network(self._networks)
+                continue
+            self._functions[name] = row.load()
+            if row.pooled:
+                self._inception = self._inception or Inception()
                 self._pools.setdefault(row.pooled, []).append(name)
-            else:
-                self._functions[name] = row.load_function(self._networks)
 
     def on_validation_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule
@@ -90,7 +89,8 @@ class QualityMetrics(Callback):
                 bpp = bits_to_bpp(result.bits.float(), result.clip)
                 self._metric(f"{result.point}/bpp", pl_module.device).update(bpp)
             for name in self._functions:
-                self._add(name, result, pl_module.device)
+                if self._rows[name].per_frame:
+                    self._add(name, result, pl_module.device)
             for kind, names in self._pools.items():
                 self._pool(kind, names, result, of_sources)
 
@@ -144,7 +144,8 @@ class QualityMetrics(Callback):
         of_sources: dict[tuple[int, str], Tensor],
     ) -> None:
         """Add a clip to metrics that compare features of the same samples."""
-        extract = self._rows[names[0]].load_network(self._networks)
+        extract = self._inception
+        assert extract is not None
         source = (id(result.clip), kind)
         try:
             decoded = extract(SAMPLES[kind](to_8_bit(result.x_hat)))
@@ -163,11 +164,13 @@ class QualityMetrics(Callback):
         if key not in self._metrics:
             row = self._rows.get(key.split("/")[-1])
             if row and row.pooled:
-                size = row.load_network(self._networks).size
-                metric: Metric = resolve_name(row.function)(size)
+                assert self._inception is not None
+                metric: Metric = Pooled(row.load(), self._inception.size).to(device)
             else:
-                metric = MeanMetric(nan_strategy="disable").set_dtype(torch.float64)
-            self._metrics[key] = metric.to(device)
+                metric = MeanMetric(nan_strategy="disable").to(device)
+                # Last: moving a metric would round what it is given to float32.
+                metric.set_dtype(torch.float64)
+            self._metrics[key] = metric
         return self._metrics[key]
 
     def _nothing(self, metric: Metric, device: torch.device) -> list[Tensor]:

@@ -77,6 +77,7 @@ def option(
     read: Callable[[str], Any] | None = None,
     nargs: str | None = None,
     repeated: bool = False,
+    choices: Iterable[str] | None = None,
     positional: bool = False,
     one_of: str | None = None,
     needed: bool = False,
@@ -91,6 +92,7 @@ def option(
         read: Turns text into a value where the field's type does not.
         nargs: As argparse has it, where the field's type does not say it.
         repeated: Whether each of several values stands behind a name of its own.
+        choices: The values that it can have, where the field's type does not say them.
         positional: Whether it is given by its place, without its name.
         one_of: Name of a group of options of which only one can be given.
         needed: Whether one of that group must be given.
@@ -98,7 +100,7 @@ def option(
         also: Gives dataclasses whose fields are options too, in place of this one; its
             value is a dict of those that were given.
     """
-    told = {"metavar": metavar, "type": read, "nargs": nargs}
+    told = {"metavar": metavar, "type": read, "nargs": nargs, "choices": choices}
     told["action"] = "append" if repeated else None
     place = {"positional": positional, "one_of": one_of, "needed": needed}
     other = {"told": told, "shows": shows, "also": also}

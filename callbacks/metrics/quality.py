@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv
-from lightning_modules.perceptual import Lpips, UnavailableMetricError, in_groups
+from lightning_modules.perceptual import UnavailableMetricError, in_groups
 from lightning_modules.psnr import decibels
 
 MS_SSIM_WEIGHTS = {
@@ -51,20 +51,6 @@ def psnr_yuv(x_hat: Tensor, clip: Tensor) -> Tensor:
 def six_one_one(y: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Return the field's mean of what was measured on the planes of YUV."""
     return (6 * y + u + v) / 8
-
-
-def lpips(x_hat: Tensor, clip: Tensor, network: Lpips) -> Tensor:
-    """Return each frame's LPIPS, 0 for equal frames; name the backbone beside it.
-
-    Args:
-        x_hat: (..., 3, H, W), RGB in [0, 1].
-        clip: Like ``x_hat``.
-        network: The distance.
-
-    Raises:
-        UnavailableMetricError: A side is below 32 pixels.
-    """
-    return network(x_hat, clip)
 
 
 def ms_ssim(x_hat: Tensor, clip: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ def luma(frames: Tensor) -> Luma:
     return y.nan_to_num().clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
-def tlp(x_hat: Tensor, clip: Tensor, network: Lpips) -> Tensor:
+def tlp(x_hat: Tensor, clip: Tensor, lpips: Lpips) -> Tensor:
     """Return how much more or less the reconstruction changes than the source.
 
     ``|LPIPS(x_hat[t-1], x_hat[t]) - LPIPS(clip[t-1], clip[t])|``
@@ -166,7 +166,7 @@ def tlp(x_hat: Tensor, clip: Tensor, network: Lpips) -> Tensor:
     Args:
         x_hat: (B, T, 3, H, W), RGB in [0, 1].
         clip: Like ``x_hat``.
-        network: The distance LPIPS; name its backbone beside the figure.
+        lpips: The distance; name its backbone beside the figure.
 
     Returns:
         (B, T - 1), one value per pair of frames.
@@ -174,5 +174,20 @@ def tlp(x_hat: Tensor, clip: Tensor, network: Lpips) -> Tensor:
     Raises:
         UnavailableMetricError: A side is below 32 pixels.
     """
-    changes = [network(x[:, :-1], x[:, 1:]) for x in (x_hat, clip)]
+    changes = [lpips(x[:, :-1], x[:, 1:]) for x in (x_hat, clip)]
     return (changes[0] - changes[1]).abs()
+
+
+class Tlp:
+    """:func:`tlp` with its own network.
+
+    Args:
+        net: Backbone, as ``Lpips`` takes it.
+    """
+
+    def __init__(self, net: str) -> None:
+        self.lpips = Lpips(net)
+
+    def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
+        """Return the values of clips."""
+        return tlp(x_hat, clip, self.lpips)

@@ -1,7 +1,6 @@
 """Put results together to a comparison."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import (
@@ -63,7 +62,7 @@ def compare_results(
     base, others = _split(results, anchor)
     everywhere = shared_sequences([base, *others])
     shared = _chosen(everywhere, sets)
-    cut = {r.name: _only(r, shared) for r in results}
+    cut = {r.name: r.only(shared) for r in results}
     by_codec = _metrics_by_codec(cut, anchor, metrics)
     compared = [m for m in METRICS if any(m in own for own in by_codec.values())]
     differences = [
@@ -124,16 +123,6 @@ def _split(results: Sequence[Result], anchor: str) -> tuple[Result, list[Result]
         )
     base = results[names.index(anchor)]
     return base, [result for result in results if result is not base]
-
-
-def _only(result: Result, sets: dict[str, tuple[str, ...]]) -> Result:
-    """Return a result with nothing but the compared sequences."""
-    keep = [s for s in result.sequences if s.name in sets.get(s.set, ())]
-    # A FID cannot be taken apart: it is of just these sequences, or of no use.
-    pools = [
-        p for p in result.pools if sorted(p.sequences) == sorted(sets.get(p.set, ()))
-    ]
-    return replace(result, sequences=keep, pools=pools)
 
 
 def _chosen(

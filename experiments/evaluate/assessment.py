@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from callbacks.metrics.table import METRICS
 from experiments.evaluate.coder import Coder, Cost, Settings
 from experiments.evaluate.parts import Job
+from experiments.results.origin import versions
 from experiments.results.result import Point, Result, SequenceResult
-from experiments.results.version import versions
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes, Colour, Planes

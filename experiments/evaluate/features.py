@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from callbacks.metrics import distribution
 from callbacks.metrics.distribution import SAMPLES, to_8_bit
 from callbacks.metrics.table import METRICS, pooled_names
 from datamodules.whole_files import whole_or_nothing
@@ -70,13 +71,12 @@ class SampleFeatures:
             self._load()
 
     def _load(self) -> None:
-        metric = METRICS[pooled_names(next(iter(self._paths)))[0]]
-        if reason := metric.lacks():
+        try:
+            self._extract = distribution.Inception()
+        except UnavailableMetricError as error:
             for kind in self._paths:
-                self.missing |= dict.fromkeys(pooled_names(kind), reason)
+                self.missing |= dict.fromkeys(pooled_names(kind), str(error))
             self._paths.clear()
-            return
-        self._extract = metric.load_network({})
         for decoded, source in self._paths.values():
             self._features[decoded] = []
             if not source.is_file():

@@ -247,11 +247,13 @@ def needed_metrics(settings: Settings) -> tuple[str, ...]:
 
     A point that lacks one of them, because it was measured without, is measured again.
     """
-    kinds = {METRICS[name].pooled for name in settings.metrics} - {""}
     # Metrics of the same samples are pooled together, or not at all.
-    first = [pooled_names(kind)[0] for kind in kinds]
-    names = [n for n in settings.metrics if METRICS[n].per_frame or n in first]
-    return tuple(name for name in names if METRICS[name].lacks() is None)
+    return tuple(
+        name
+        for name in settings.metrics
+        if METRICS[name].per_frame or name in pooled_names(METRICS[name].pooled)[:1]
+        if METRICS[name].lacks() is None
+    )
 
 
 def _work(

@@ -1,6 +1,5 @@
 """A trained codec as what is measured: real bytes, proved by another process."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,7 @@ from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.bitstreams.processes import WorkerProcess
 from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.jobs import prepare_process
+from experiments.results.origin import describe
 
 if TYPE_CHECKING:
     import torch
@@ -70,16 +70,10 @@ class LearnedCoder(Coder):
 
     def describe(self) -> dict[str, Any]:
         """Return the checkpoint's name, fingerprint and architecture."""
-        codec = self.codec
         description = {
-            "name": type(codec).__name__.removesuffix("Codec"),
+            **describe(self.codec),
             "kind": "learned",
-            "fingerprint": codec.fingerprint().hex(),
-            # As a file gives it back: tuples are lists.
-            "architecture": json.loads(json.dumps(codec.architecture)),
-            "rate_unit": codec.rate_knob.name,
-            "frames_per_unit": codec.frames_per_unit,
-            "padding": f"right and bottom, repeated edge, to {codec.pad_multiple}",
+            "padding": f"right and bottom, repeated edge, to {self.codec.pad_multiple}",
             "dtype": self.dtype,
         }
         if self.options:

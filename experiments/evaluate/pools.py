@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from pkgutil import resolve_name
 
 import numpy as np
 
@@ -102,9 +101,8 @@ def _measure(
         of_sources[source] = _open(source)
     samples = _open(decoded)
     for name in names:
-        metric = resolve_name(METRICS[name].function)()
         try:
-            pool.metrics[name] = metric.distance(of_sources[source], samples)
+            pool.metrics[name] = METRICS[name].load()(of_sources[source], samples)
         except UnavailableMetricError as error:
             pool.unavailable[name] = str(error)
             continue

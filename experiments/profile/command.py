@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli import option, parse, run_command
+from experiments.drawing.tables import Table, print_table, words
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -80,12 +81,12 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     import torch
 
     from experiments.bitstreams.coding_mode import choose_device
-    from experiments.profile.complexity import count, print_complexity
+    from experiments.profile.complexity import complexity_table, count
     from experiments.profile.pipeline import (
         check_pipeline,
         macs_bound,
         measure_pipeline,
-        print_pipeline,
+        pipeline_table,
     )
     from experiments.profile.timing import timings
 
@@ -98,27 +99,27 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     timed = options.time or workers
     device = choose_device(options.device if timed else "cpu")
     report = count(codec, *size)
-    print_complexity(report)
+    print_table(complexity_table(report))
     if timed:
         codec = build_codec(options.config).to(device).eval()
     if options.time:
         report["time"] = timings(codec, *size, options.repeats)
-        for name, value in report["time"].items():
-            print(f"{name:32} {value}")
+        rows = list(map(list, report["time"].items()))
+        print_table(Table("time", words("figure", "value"), rows))
     if workers:
         report["pipeline"] = {
             **measure_pipeline(codec, workers, *size, options.repeats),
             "macs_bound": macs_bound(report["modules"], workers),
         }
-        print_pipeline(report["pipeline"])
+        print_table(pipeline_table(report["pipeline"]))
     return report
 
 
 def build_codec(configs: Sequence[str]) -> "VideoCodec":
     """Return the network that the configuration files describe, untrained."""
-    from experiments.fit.options import build_parser
+    from experiments.fit.options import build_parser, instantiate
 
     parser = build_parser("python -m experiments.profile", "")
     config = parser.parse_args([f"--config={path}" for path in configs])
-    codec: VideoCodec = parser.instantiate(config).model.codec
+    codec: VideoCodec = instantiate(parser, config).model.codec
     return codec

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from experiments.drawing.tables import Table, numbers, words
+from experiments.results.origin import codec_name
 from lightning_modules.codec import VideoCodec
 
 
@@ -66,7 +68,7 @@ def count(codec: VideoCodec, height: int, width: int) -> dict[str, Any]:
         for name, part in parts.items()
     ]
     return {
-        "codec": type(codec).__name__.removesuffix("Codec"),
+        "codec": codec_name(codec),
         "architecture": codec.architecture,
         "height": height,
         "width": width,
@@ -78,20 +80,23 @@ def count(codec: VideoCodec, height: int, width: int) -> dict[str, Any]:
     }
 
 
-def print_complexity(report: Mapping[str, Any]) -> None:
-    """Print what :func:`count` gives, beside what the paper says."""
+def complexity_table(report: Mapping[str, Any]) -> Table:
+    """Return what :func:`count` gives, beside what the paper says."""
     size = f"{report['width']}x{report['height']}"
-    print(f"{report['codec']} at {size}, {report['frames_per_unit']} frames per unit")
-    paper = report["published"]
-    beside = f" (paper: {paper['parameters']:,.0f})" if paper else ""
-    print(f"parameters {report['parameters']:,}{beside}")
-    for name, value in report["kmacs_per_pixel"].items():
-        beside = f" (paper: {paper[name]:.2f})" if name in paper else ""
-        print(f"{name:10} {value:8.2f} kMACs/pixel{beside}")
-    print(f"\n{'module':28} {'parameters':>12} {'encode':>9} {'decode':>9}")
-    for entry in report["modules"]:
-        print(
-            f"{entry['name']:28} {entry['parameters']:12,} "
-            f"{entry['encode_kmacs_per_pixel']:9.2f} "
-            f"{entry['decode_kmacs_per_pixel']:9.2f}"
-        )
+    kmacs, paper = report["kmacs_per_pixel"], report["published"]
+    table = Table(
+        f"{report['codec']} at {size}, {report['frames_per_unit']} frames per unit",
+        [
+            *words("module"),
+            *numbers("parameters"),
+            *numbers(*(f"{name} (kMACs/pixel)" for name in kmacs), spec=".2f"),
+        ],
+    )
+    for part in report["modules"]:
+        costs = [part[f"{name}_kmacs_per_pixel"] for name in kmacs]
+        table.rows.append([part["name"], f"{part['parameters']:,}", *costs])
+    table.rows.append(["all", f"{report['parameters']:,}", *kmacs.values()])
+    if paper:
+        costs = [paper.get(name) for name in kmacs]
+        table.rows.append(["paper", f"{paper['parameters']:,.0f}", *costs])
+    return table

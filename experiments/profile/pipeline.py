@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from experiments.bitstreams.coding_mode import coding_mode
+from experiments.drawing.tables import Table, numbers, words
 from experiments.profile.complexity import parts_of, spent_in
 from experiments.profile.timing import clock_of
+from experiments.results.origin import codec_name
 from lightning_modules.codec import VideoCodec
 
 FRAMES_PER_WORKER = 8
@@ -27,7 +29,7 @@ def check_pipeline(codec: VideoCodec, workers: int) -> None:
         ValueError: They cannot, or there are none.
     """
     if not hasattr(codec.coding, "pipeline"):
-        name = type(codec).__name__.removesuffix("Codec")
+        name = codec_name(codec)
         raise ValueError(f"{name} has no parallel pipeline: leave out --pipeline")
     with _workers(codec, workers):
         pass
@@ -181,27 +183,27 @@ def macs_bound(
     return bounds
 
 
-def print_pipeline(figures: Mapping[str, Any]) -> None:
-    """Print what was measured beside what is possible."""
+def pipeline_table(figures: Mapping[str, Any]) -> Table:
+    """Return what was measured beside what is possible."""
     workers, cores = figures["workers"], figures["cores"]
-    print(
-        f"\npipeline of {workers} workers on {', '.join(figures['devices'])}; "
-        f"{cores} cores; {figures['frames']} frames, fill and drain included"
+    names = figures["encode"]["parts_s_per_frame"]
+    table = Table(
+        f"pipeline of {workers} workers on {', '.join(figures['devices'])}; "
+        f"{cores} cores; {figures['frames']} frames, fill and drain included",
+        [*words("ms per frame"), *numbers(*names, spec=".1f")],
     )
     if set(figures["devices"]) == {"cpu"} and cores < workers:
-        print(f"{cores} cores cannot run {workers} workers at once")
-    names = figures["encode"]["parts_s_per_frame"]
-    print(f"{'ms per frame':14}" + "".join(f"{name:>10}" for name in names))
-    for key in ("encode", "decode"):
-        costs = figures[key]["parts_s_per_frame"].values()
-        print(f"{key:14}" + "".join(f"{1e3 * cost:10.1f}" for cost in costs))
+        table.notes.append(f"{cores} cores cannot run {workers} workers at once")
     for key in ("encode", "decode"):
         measured, macs = figures[key], figures["macs_bound"][key]
         model = measured["model"]
-        print(
+        costs = [1e3 * cost for cost in measured["parts_s_per_frame"].values()]
+        table.rows.append([key, *costs])
+        table.notes.append(
             f"{key}: {1e3 * measured['one_worker_s_per_frame']:.1f} ms on one worker, "
             f"{1e3 * measured['pipeline_s_per_frame']:.1f} ms on {workers}: "
             f"x{measured['speedup']:.2f}; bound by measured costs "
             f"x{model['speedup']:.2f} ({model['set_by']}), by MACs "
             f"x{macs['speedup']:.2f} ({macs['set_by']})"
         )
+    return table

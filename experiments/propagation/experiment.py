@@ -20,9 +20,9 @@ from experiments.propagation.drift import (
     slope,
 )
 from experiments.propagation.findings import Finding, Report, mean_of
-from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS, Test
+from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.propagation.options import PropagationOptions
-from experiments.results.version import versions
+from experiments.results.origin import codec_name, describe, versions
 from lightning_modules import load_codec
 
 POSITIONS = (1, 2, 4, 8, 16, 32, 64, 96)
@@ -47,7 +47,7 @@ class Plan:
         bits: What is counted.
     """
 
-    tests: tuple[Test, ...]
+    tests: tuple[str, ...]
     rates: tuple[float, ...]
     low_rate: float
     max_frames: int
@@ -58,7 +58,7 @@ class Plan:
     bits: str = "the packets' payloads, without the container's headers"
 
 
-AT_RATE: dict[Test, Callable[[Bench, Plan, float], Finding]] = {
+AT_RATE: dict[str, Callable[[Bench, Plan, float], Finding]] = {
     "position": lambda bench, plan, rate: position(
         bench, rate, plan.positions, plan.targets
     ),
@@ -94,8 +94,7 @@ class Experiment:
         dtype = getattr(torch, options.dtype)
         self._codec = load_codec(self._checkpoint, device=self._device, dtype=dtype)
         self._codec.configure(**options.coding)
-        self._codec_name = type(self._codec).__name__.removesuffix("Codec")
-        self.name = options.name or self._codec_name
+        self.name = options.name or codec_name(self._codec)
         self._sequences = [
             (each, _count(each, options.max_frames))
             for each in find_sequences(options.sequences)
@@ -158,14 +157,14 @@ class Experiment:
             sweep=options.sweep or SWEEP,
         )
 
-    def _try(self, bench: Bench, test: Test, rate: float | None) -> Finding | None:
+    def _try(self, bench: Bench, test: str, rate: float | None) -> Finding | None:
         plan = self.plan
         try:
             if rate is not None:
                 return AT_RATE[test](bench, plan, rate)
             return sweep(bench, plan.sweep) if test == "sweep" else target_rate(bench)
         except LeftOut as reason:
-            what: str = test
+            what = test
             if rate is not None and len(plan.rates) > 1:
                 what = f"{test} at {self._codec.rate_knob.name} {rate:g}"
             if len(self._sequences) > 1:
@@ -186,15 +185,11 @@ class Experiment:
             if mean.test == "sweep":
                 whole = of_sweep(mean.series["rate"], mean.series["bpp"])
                 mean.values["violations_of_mean"] = whole["violations"]
-        codec, knob, grid = self._codec, self._codec.rate_knob, Grid.of(self._codec)
+        knob, grid = self._codec.rate_knob, Grid.of(self._codec)
         return Report(
             name=self.name,
             codec={
-                "name": self._codec_name,
-                "fingerprint": codec.fingerprint().hex(),
-                # As a file gives it back: tuples are lists.
-                "architecture": json.loads(json.dumps(codec.architecture)),
-                "rate_unit": knob.name,
+                **describe(self._codec),
                 "rate_range": [knob.low, knob.high],
                 "unit": grid.unit,
                 "cycle": grid.cycle,

@@ -39,17 +39,7 @@ class Number:
         return rounded if float(rounded) else f"{value:.0e}"
 
 
-Test = Literal[
-    "position",
-    "slope",
-    "low_reference",
-    "fluctuation",
-    "sweep",
-    "target_rate",
-    "sawtooth",
-]
-
-TESTS: dict[Test, tuple[str, ...]] = {
+TESTS: dict[str, tuple[str, ...]] = {
     "position": ("epi", "epi_position"),
     "slope": ("slope", "drift", "bpp", "bpp_intra", "saving"),
     "low_reference": ("pd", "ro", "low_loss"),
@@ -68,9 +58,9 @@ TESTS: dict[Test, tuple[str, ...]] = {
 }
 """Every test and the numbers that it gives."""
 
-DEFAULT_TESTS: tuple[Test, ...] = ("position", "slope", "low_reference", "fluctuation")
+DEFAULT_TESTS = ("position", "slope", "low_reference", "fluctuation")
 
-AT_ONE_RATE: tuple[Test, ...] = (
+AT_ONE_RATE = (
     "position",
     "slope",
     "low_reference",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from experiments.bitstreams.options import CodecOptions, DeviceOptions
 from experiments.cli import option
-from experiments.propagation.numbers import DEFAULT_TESTS, Test
+from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
 
 
 def parse_positions(text: str) -> tuple[int, ...]:
@@ -56,7 +56,7 @@ class PropagationOptions(CodecOptions, DeviceOptions):
     output: Path = option(metavar="FOLDER")
     name: str | None = None
     overlay: tuple[Path, ...] = option((), metavar="JSON")
-    tests: tuple[Test, ...] = option(DEFAULT_TESTS, metavar="TEST")
+    tests: tuple[str, ...] = option(DEFAULT_TESTS, metavar="TEST", choices=TESTS)
     rate: tuple[float, ...] | None = option(None, metavar="R")
     low_rate: float | None = option(None, metavar="L")
     max_frames: int = option(104, metavar="N")

@@ -1,13 +1,15 @@
 """Send a video over a lossy channel: ``python -m experiments.stream VIDEO ...``."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.cli import check_paths, parse, run_command
+from experiments.drawing.tables import print_table
+from experiments.results.typed_json import FileKind
 from experiments.stream.options import StreamOptions
+from experiments.stream.runs import curves_of, means_table
 
 EPILOG = """\
 Frames and scales count from 1; scale 1 is the coarsest. The experiments of the DHVC
@@ -51,21 +53,19 @@ def stream(options: StreamOptions) -> None:
         ValueError: An option is wrong, the codec does not survive losses, or sockets
             stay silent.
     """
-    from datamodules.whole_files import whole_or_nothing
     from experiments.stream.experiment import Experiment
     from experiments.stream.plots import write_plots
-    from experiments.stream.runs import curves_of, table
 
     check_paths(options.input, options.output)
     with _own_directory(options.output):
         experiment = Experiment(options)
         runs = experiment.run_all()
-        with whole_or_nothing(options.output / "stream.json") as temporary:
-            text = json.dumps(experiment.to_json(runs), indent=1, allow_nan=False)
-            temporary.write_text(text + "\n")
+        values = experiment.to_json(runs)
+        FileKind("stream").save(values, options.output / "stream.json")
         title = f"{options.input.name}, {experiment.name}, rate {options.rate:g}"
         write_plots(runs, title, options.output)
-    print(table(curves_of(runs), experiment.height * experiment.width))
+    pixels = experiment.height * experiment.width
+    print_table(means_table(title, curves_of(runs), pixels))
     for note in experiment.notes:
         print(f"note: {note}", file=sys.stderr)
 

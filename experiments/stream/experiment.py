@@ -15,7 +15,7 @@ from torch import Tensor
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.cli import track
-from experiments.results.version import versions
+from experiments.results.origin import codec_name, describe, versions
 from experiments.stream.channel import Echoes, Losses
 from experiments.stream.link import Player, UdpLink, load_once
 from experiments.stream.options import StreamOptions
@@ -29,8 +29,6 @@ from experiments.stream.session import (
     send_units,
     show,
 )
-
-FORMAT_VERSION = 1
 
 
 class Experiment:
@@ -56,7 +54,7 @@ class Experiment:
         checkpoint = options.checkpoint.absolute()
         self._codec = load_once(checkpoint, self._device.type, options.dtype)
         self._codec.rate_knob.check(options.rate)
-        self.name = type(self._codec).__name__.removesuffix("Codec")
+        self.name = codec_name(self._codec)
         self.plan: Plan = make_plan(options, self._codec)
         self.notes = list(self.plan.notes)
         with self._open() as video:
@@ -101,24 +99,15 @@ class Experiment:
         return runs
 
     def to_json(self, runs: list[Run]) -> dict[str, Any]:
-        """Return what ``stream.json`` holds."""
+        """Return what ``stream.json`` holds below its head."""
         options = {
             key: str(value) if isinstance(value, Path | Fraction) else value
             for key, value in vars(self._options).items()
         }
-        codec = self._codec
         return {
             "format": "stream",
-            "version": FORMAT_VERSION,
             "options": options,
-            "codec": {
-                "name": self.name,
-                "fingerprint": codec.fingerprint().hex(),
-                "architecture": codec.architecture,
-                "rate_unit": codec.rate_knob.name,
-                "frames_per_unit": codec.frames_per_unit,
-                "scales": self._codec.scales,
-            },
+            "codec": {**describe(self._codec), "scales": self._codec.scales},
             "video": {
                 "width": self.width,
                 "height": self.height,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from experiments.results.origin import codec_name
 from experiments.stream.channel import Losses
 from experiments.stream.options import StreamOptions
 
@@ -34,7 +35,7 @@ def make_plan(options: StreamOptions, codec: "VideoCodec") -> Plan:
         ValueError: The codec cannot do what is asked, or survives no loss.
     """
     codec.check_losses()
-    name, scales = type(codec).__name__.removesuffix("Codec"), codec.scales
+    name, scales = codec_name(codec), codec.scales
     protected = _protected(options.protect, scales)
     losses = _losses(options, scales, protected)
     delays = list(dict.fromkeys(options.echo_delay))

@@ -138,3 +138,55 @@ def test_help_of_fit_has_every_kind_of_option():
         assert f"--{name} " in shown
     for name in ("DHVC", "UI2C", "DualDomain", "VideoVAE", "vimeo90k"):
         assert name in shown
+
+
+@dataclass(frozen=True)
+class Own:
+    """How one of them works.
+
+    Attributes:
+        side: Of it (default: as built).
+        twice: Whether to do it twice (default: no).
+    """
+
+    side: int = 4
+    twice: bool = False
+
+
+@dataclass(frozen=True)
+class Other:
+    """How another one works.
+
+    Attributes:
+        side: Of it.
+        way: The way.
+    """
+
+    side: int = 5
+    way: Literal["up", "down"] = "up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithOwn(Shared):
+    """Do something with one of several.
+
+    Attributes:
+        own: What was given of their own options.
+    """
+
+    own: dict = option(also=lambda: [Own, Other])
+
+
+def test_options_of_other_classes_are_a_dict_of_those_that_were_given(capsys):
+    assert parse(WithOwn, "thing", []).own == {}
+    given = parse(WithOwn, "thing", ["--side=7", "--way", "down", "--twice", "on"])
+    assert given.own == {"side": 7, "way": "down", "twice": True}
+    assert parse(WithOwn, "thing", ["--twice=off"]).own == {"twice": False}
+    for wrong in ("--twice=yes", "--way=left", "--side=x", "--own=3"):
+        with pytest.raises(SystemExit):
+            parse(WithOwn, "thing", [wrong])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        parse(WithOwn, "thing", ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Of it (default: as built)." in text and "{up,down}" in text

@@ -1,6 +1,5 @@
 """``report.md``: the tables, and links to the figures."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from experiments.compare.report.condition_tables import (
     protocol_table,
 )
 from experiments.drawing.names import FileNames
-from experiments.drawing.tables import Table, metric_name
+from experiments.drawing.tables import escape, metric_name, to_markdown
 from experiments.results.result import Result
 
 WARNING = (
@@ -54,9 +53,9 @@ def make_markdown(
     """
     blocks = [f"# {escape('Comparison with ' + comparison.anchor)}"]
     if comparison.differences:
-        blocks += [f"> **{WARNING}**", _section(differences_table(comparison))]
+        blocks += [f"> **{WARNING}**", to_markdown(differences_table(comparison))]
     blocks += ["\n".join(f"* {escape(note)}" for note in comparison.notes)]
-    blocks.append(_section(headline_table(comparison)))
+    blocks.append(to_markdown(headline_table(comparison)))
     for (name, metric), stems in plots.items():
         if metric == comparison.headline:
             first = next(iter(stems.values()))
@@ -70,7 +69,7 @@ def make_markdown(
         fixed_rates_table(comparison, comparison.headline),
         flags_table(comparison),
     ]
-    blocks += [_section(table) for table in tables]
+    blocks += [to_markdown(table) for table in tables]
     blocks += ["## Figures", "\n".join(_figure_links(plots, strips, scales, names))]
     first_scales = next(iter(scales.values()), {})
     for what, stem in first_scales.items():
@@ -81,9 +80,9 @@ def make_markdown(
         protocol_table(results),
         definitions_table(comparison),
     ]
-    blocks += [_section(table) for table in tables]
+    blocks += [to_markdown(table) for table in tables]
     blocks += ["## Codecs"]
-    blocks += [_section(codec_table(result), level=3) for result in results]
+    blocks += [to_markdown(codec_table(result), level=3) for result in results]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -108,23 +107,3 @@ def _figure_links(
     for (name, sequence), stems in scales.items():
         lines.append(f"* {escape(f'{name}/{sequence}')}, scales: {links(stems)}")
     return lines
-
-
-def _section(table: Table, level: int = 2) -> str:
-    """Return a heading, the table and its notes; nothing if it has no row."""
-    if not table.rows:
-        return ""
-    rule = [":--" if i < table.texts else "--:" for i in range(len(table.header))]
-    lines = [_row(table.header), _row(rule, raw=True), *map(_row, table.rows)]
-    heading = f"{'#' * level} {escape(table.title)}"
-    return "\n\n".join([heading, "\n".join(lines), *map(escape, table.notes)])
-
-
-def _row(cells: Sequence[str], raw: bool = False) -> str:
-    return f"| {' | '.join(cells if raw else map(escape, cells))} |"
-
-
-def escape(text: str) -> str:
-    """Return text that no Markdown renderer takes for markup."""
-    text = re.sub(r"([\\`*\[\]|#])", r"\\\1", " ".join(text.split()))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

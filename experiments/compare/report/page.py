@@ -27,7 +27,7 @@ from experiments.compare.report.condition_tables import (
 from experiments.compare.report.markdown import WARNING
 from experiments.compare.report.page_data import make_page_data
 from experiments.drawing.looks import Look
-from experiments.drawing.tables import Table
+from experiments.drawing.tables import to_html
 from experiments.results.result import Result
 
 SCRIPTS = ("charts.js", "report.js")
@@ -61,7 +61,7 @@ def make_page(
     script = "\n".join(map(_read, SCRIPTS))
     warning = ""
     if comparison.differences:
-        table = render_table(differences_table(comparison))
+        table = to_html(differences_table(comparison))
         warning = f'<section class="warning"><p>{WARNING}</p>{table}</section>'
     tables = [
         fixed_rates_table(comparison, comparison.headline),
@@ -74,7 +74,7 @@ def make_page(
     ]
     codecs = "".join(
         f"<details><summary>{html.escape(result.name)}</summary>"
-        f"{render_table(codec_table(result), heading='')}</details>"
+        f"{to_html(codec_table(result), heading='')}</details>"
         for result in results
     )
     return Template(_read("template.html")).substitute(
@@ -85,34 +85,11 @@ def make_page(
         script=script,
         warning=warning,
         notes="".join(f"<p>{html.escape(note)}</p>" for note in comparison.notes),
-        headline=render_table(headline_table(comparison)),
+        headline=to_html(headline_table(comparison)),
         tables=show_scales(scales or {})
-        + "".join(map(render_table, tables))
+        + "".join(map(to_html, tables))
         + f"<h2>Codecs</h2>{codecs}",
         data=to_script_json(make_page_data(comparison, results, looks)),
-    )
-
-
-def render_table(table: Table, heading: str = "h2") -> str:
-    """Return a table as HTML; nothing if it has no row.
-
-    Args:
-        table: The table.
-        heading: Element of its title; empty for no title.
-    """
-    if not table.rows:
-        return ""
-    title = html.escape(table.title)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
-    return (
-        "<section>"
-        + (f"<{heading}>{title}</{heading}>" if heading else "")
-        + f'<div class="wide"><table><thead>{_row(table.header, "th", table.texts)}'
-        + "</thead><tbody>"
-        + "".join(_row(row, "td", table.texts) for row in table.rows)
-        + "</tbody></table></div>"
-        + (f'<ul class="notes">{notes}</ul>' if notes else "")
-        + "</section>"
     )
 
 
@@ -152,14 +129,6 @@ def show_scales(scales: ScaleFigures, limit: int = SCALES_LIMIT) -> str:
             "scales/.</p>"
         )
     return f"<section><h2>Scales</h2>{''.join(parts)}</section>" if parts else ""
-
-
-def _row(cells: Sequence[str], element: str, texts: int) -> str:
-    parts = []
-    for number, cell in enumerate(cells):
-        kind = "words" if number < texts else "number"
-        parts.append(f'<{element} class="{kind}">{html.escape(cell)}</{element}>')
-    return f"<tr>{''.join(parts)}</tr>"
 
 
 def to_script_json(value: Any) -> str:

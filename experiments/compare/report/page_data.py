@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callbacks.metrics.table import METRICS
-from experiments.compare.comparison import ROW_KINDS, Comparison, Delta
+from experiments.compare.comparison import ROW_KINDS, Comparison
 from experiments.compare.report.pictures import embed_pictures
 from experiments.compare.report.plots import plotted_metrics
 from experiments.compare.report.strips import (
@@ -106,18 +106,14 @@ def _rows(comparison: Comparison, numbers: Mapping[str, int]) -> list[dict[str, 
             "kind": row.kind,
             "set": row.set,
             "sequence": row.sequence,
-            "rate": _delta(row.rate),
-            "quality": _delta(row.quality),
+            "rate": row.rate.numbers(),
+            "quality": row.quality.numbers(),
             "flags": [
                 f"{flag.kind.replace('_', ' ')}: {flag.text}" for flag in row.flags
             ],
         }
         for row in comparison.rows
     ]
-
-
-def _delta(delta: Delta) -> list[float | None]:
-    return [delta.value, delta.low, delta.high, delta.overlap]
 
 
 def _frames(

@@ -119,7 +119,6 @@ def test_no_point_and_no_picture_is_lost_to_a_similar_name(tmp_path):
 
 def test_features_of_similar_names_are_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("callbacks.metrics.distribution.Inception", lambda: None)
-    monkeypatch.setattr("callbacks.metrics.distribution.check_inception", lambda: None)
     settings = SimpleNamespace(colour="rgb", max_frames=None, metrics=["fid"])
     paths = [
         path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.metrics.distribution import Moments, frechet_distance, patches
+from callbacks.metrics.distribution import Samples, frechet_distance, patches
 from callbacks.metrics.table import METRICS, describe_metrics
 from experiments.compare.command import main as compare
 from experiments.evaluate import assessment as measurement
@@ -133,7 +133,7 @@ def test_a_pool_is_of_all_frames_of_all_sequences(toy, clips, tmp_path):
         frames["decoded"] += [torch.from_numpy(np.stack(quantise(p))) for p in decoded]
     both = [torch.stack(frames[kind]) for kind in ("source", "decoded")]
     for name, cut in (("fid", lambda x: x), ("fid_256", patches)):
-        x, y = (Moments.of([ToyInception()(cut(x)).numpy()]) for x in both)
+        x, y = (Samples([ToyInception()(cut(x)).numpy()]) for x in both)
         assert pool.metrics[name] == pytest.approx(frechet_distance(x, y), rel=1e-9)
         assert pool.metrics[name] > 0.01
     # One square of each frame.

@@ -390,7 +390,7 @@ def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path
     assert "two are called DHVC" in refused(capsys, *again)
     data = json.loads(path.read_text())
     for changed, message in (
-        ({"schema": "learned-video-codecs/result"}, "no file of propagation"),
+        ({"schema": "learned-video-codecs/result"}, "no propagation file"),
         ({"version": 2}, "is version 2"),
         ({"means": [{"test": "slope"}]}, "damaged"),
         ({"means": [{**data["means"][0], "values": {"psi": 1.0}}]}, "unknown numbers"),

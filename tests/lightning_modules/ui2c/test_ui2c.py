@@ -345,3 +345,18 @@ def test_cuda_bytes_decode_on_cuda():
     packets = list(codec.compress(ramp_clip(5), 42, reconstruct=True))
     decoded = torch.stack([f.cpu() for f in codec.decompress(packets, 48, 64)])
     assert torch.equal(decoded, torch.cat([p.x_hat.cpu() for p in packets]))
+
+
+def test_a_refresh_can_be_set_for_coding():
+    torch.manual_seed(0)
+    codec = UI2CCodec("tiny").eval()
+    torch.manual_seed(0)
+    trained_so = UI2CCodec("tiny", refresh=4).eval()
+    clip = ramp_clip(9)
+    plain = [p.payload for p in codec.compress(clip, 21)]
+    codec.configure(refresh=4)
+    refreshed = [p.payload for p in codec.compress(clip, 21)]
+    assert refreshed == [p.payload for p in trained_so.compress(clip, 21)] != plain
+    with pytest.raises(ValueError, match="refresh is 3: it must be 0 or a multiple"):
+        codec.configure(refresh=3)
+    assert codec.refresh == 4 and codec.architecture["refresh"] == 0

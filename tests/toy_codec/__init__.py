@@ -1,0 +1,1 @@
+"""Toy: frames in few levels."""
