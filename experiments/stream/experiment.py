@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,8 +52,7 @@ class Experiment:
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
         self._device = choose_device(options.device)
-        checkpoint = options.checkpoint.absolute()
-        self._codec = load_once(checkpoint, self._device.type, options.dtype)
+        self._codec = load_once(options, self._device.type)
         self._codec.rate_knob.check(options.rate)
         self.name = codec_name(self._codec)
         self.plan: Plan = make_plan(options, self._codec)
@@ -79,23 +79,23 @@ class Experiment:
             link = None
             if self._options.udp:
                 folder = TemporaryDirectory(prefix=".", dir=self._options.output)
-                link = self._link(Path(stack.enter_context(folder)))
-                stack.enter_context(link)
-            for losses in self.plan.losses:
-                for delay in self.plan.delays:
-                    run = Run(
-                        "loss",
-                        "no echo" if delay is None else f"echo, {delay} frames later",
-                        [],
-                        echo_delay=delay,
-                        loss_rate=None if losses.given else losses.rate,
-                        seed=None if losses.given else losses.seed,
-                    )
-                    runs.append(
-                        self._transmit(run, losses, link)
-                        if link
-                        else self._simulate(run, sent, losses)
-                    )
+                path = Path(stack.enter_context(folder))
+                size, scales = (self.height, self.width), self._codec.scales
+                player = Player(self._options, self._device.type, *size, scales)
+                link = stack.enter_context(UdpLink(player, path))
+            for losses, delay in product(self.plan.losses, self.plan.delays):
+                run = Run(
+                    "loss",
+                    "no echo" if delay is None else f"echo, {delay} frames later",
+                    [],
+                    echo_delay=delay,
+                    loss_rate=None if losses.given else losses.rate,
+                    seed=None if losses.given else losses.seed,
+                )
+                if link:
+                    runs.append(self._transmit(run, losses, link))
+                else:
+                    runs.append(self._simulate(run, sent, losses))
         return runs
 
     def to_json(self, runs: list[Run]) -> dict[str, Any]:
@@ -165,19 +165,6 @@ class Experiment:
 
     def _open(self) -> VideoReader:
         return self._options.open(self._options.input, self._options.max_frames)
-
-    def _link(self, folder: Path) -> UdpLink:
-        options = self._options
-        player = Player(
-            options.checkpoint.absolute(),
-            self._device.type,
-            options.dtype,
-            self.height,
-            self.width,
-            self._codec.scales,
-        )
-        threads = torch.get_num_threads()
-        return UdpLink(player, folder, options.datagram, options.timeout, threads)
 
     def _check_losses(self, sent: list[SentUnit]) -> None:
         """Raise ``ValueError`` if what was asked for cannot be lost of these units."""

@@ -73,9 +73,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Return the run with its means, for a JSON file."""
-        frames = [asdict(frame) for frame in self.frames]
-        own = {key: value for key, value in vars(self).items() if key != "frames"}
-        return {**own, "mean": vars(Means.of([self])), "frames": frames}
+        return {**asdict(self), "mean": asdict(Means.of([self]))}
 
 
 @dataclass(frozen=True)
