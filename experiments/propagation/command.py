@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+from datamodules.whole_files import whole_or_nothing
 from experiments.cli import check_folder, parse, run_command
+from experiments.propagation import plots
+from experiments.propagation.findings import Report
 from experiments.propagation.options import PropagationOptions
+from experiments.propagation.tables import make_markdown, print_reports
 
 EPILOG = """\
 tests, each with real bitstreams that are decoded:
@@ -47,11 +51,6 @@ def propagation(options: PropagationOptions) -> None:
         ValueError: An option is wrong, no test can be done, or coding fails.
     """
     check_folder(options.output)
-    from datamodules.whole_files import whole_or_nothing
-    from experiments.propagation.findings import Report
-    from experiments.propagation.plots import write_plots
-    from experiments.propagation.tables import make_markdown, print_reports
-
     others = [Report.load(path) for path in options.overlay]
     reports = []
     if options.checkpoint:
@@ -64,7 +63,7 @@ def propagation(options: PropagationOptions) -> None:
     reports += others
     _check_names([report.name for report in reports])
     options.output.mkdir(parents=True, exist_ok=True)
-    figures = write_plots(reports, options.output)
+    figures = plots.write_plots(reports, options.output)
     with whole_or_nothing(options.output / "propagation.md") as temporary:
         temporary.write_text(make_markdown(reports, figures))
     print_reports(reports)

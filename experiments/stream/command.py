@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.cli import check_paths, parse, run_command
 from experiments.drawing.tables import print_table
 from experiments.results.typed_json import FileKind
+from experiments.stream import plots
 from experiments.stream.options import StreamOptions
 from experiments.stream.runs import curves_of, means_table
 
@@ -54,7 +55,6 @@ def stream(options: StreamOptions) -> None:
             stay silent.
     """
     from experiments.stream.experiment import Experiment
-    from experiments.stream.plots import write_plots
 
     check_paths(options.input, options.output)
     with _own_directory(options.output):
@@ -63,7 +63,7 @@ def stream(options: StreamOptions) -> None:
         values = experiment.to_json(runs)
         FileKind("stream").save(values, options.output / "stream.json")
         title = f"{options.input.name}, {experiment.name}, rate {options.rate:g}"
-        write_plots(runs, title, options.output)
+        plots.write_plots(runs, title, options.output)
     pixels = experiment.height * experiment.width
     print_table(means_table(title, curves_of(runs), pixels))
     for note in experiment.notes:

@@ -52,16 +52,13 @@ PANELS: tuple[tuple[str, Value], ...] = (
 )
 
 
-def write_plots(runs: Sequence[Run], title: str, folder: Path) -> list[Path]:
+def write_plots(runs: Sequence[Run], title: str, folder: Path) -> None:
     """Write every figure as PNG and SVG.
 
     Args:
         runs: One without loss among them.
         title: What was sent.
         folder: Where figures go.
-
-    Returns:
-        Their paths.
 
     Raises:
         OSError: A file cannot be written.
@@ -70,32 +67,23 @@ def write_plots(runs: Sequence[Run], title: str, folder: Path) -> list[Path]:
     looks = choose_curve_looks(curves)
     always = [curve for curve in curves if curve.loss_rate is None]
     rates = list(dict.fromkeys(c.loss_rate for c in curves if c.loss_rate is not None))
-    figures: dict[str, Figure] = {}
     with figure_style():
         if not rates:
-            figures["frames"] = draw_frames(always, title, looks)
+            save_figure(draw_frames(always, title, looks), folder / "frames")
         for rate in rates:
             own = [*always, *(curve for curve in curves if curve.loss_rate == rate)]
-            name, subtitle = f"frames_loss_{rate:g}", f"{title}, loss rate {rate:g}"
-            seeds = [
-                run.seed for curve in own for run in curve.runs if run.kind == "loss"
-            ]
+            stem, subtitle = f"frames_loss_{rate:g}", f"{title}, loss rate {rate:g}"
+            seeds = [r.seed for c in own for r in c.runs if r.kind == "loss"]
             if len(set(seeds)) > 1:
-                figures[name] = draw_frames(own, subtitle, looks)
-            single = [
+                save_figure(draw_frames(own, subtitle, looks), folder / stem)
+            first = [
                 replace(c, runs=[run for run in c.runs if run.seed in (None, seeds[0])])
                 for c in own
             ]
-            figures[f"{name}_seed_{seeds[0]}"] = draw_frames(
-                single, f"{subtitle}, seed {seeds[0]}", looks
-            )
+            figure = draw_frames(first, f"{subtitle}, seed {seeds[0]}", looks)
+            save_figure(figure, folder / f"{stem}_seed_{seeds[0]}")
         if len(rates) > 1:
-            figures["loss_rates"] = draw_rates(curves, title, looks)
-        return [
-            path
-            for name, figure in figures.items()
-            for path in save_figure(figure, folder / name)
-        ]
+            save_figure(draw_rates(curves, title, looks), folder / "loss_rates")
 
 
 def choose_curve_looks(curves: Sequence[Curve]) -> dict[str, Look]:
