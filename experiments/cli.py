@@ -91,7 +91,8 @@ def option(
         metavar: Placeholder of its value in the help.
         read: Turns text into a value where the field's type does not.
         nargs: As argparse has it, where the field's type does not say it.
-        repeated: Whether each of several values stands behind a name of its own.
+        repeated: Whether each of several values stands behind a name of its own; the
+            default is ``None``, or none.
         choices: The values that it can have, where the field's type does not say them.
         positional: Whether it is given by its place, without its name.
         one_of: Name of a group of options of which only one can be given.
