@@ -18,7 +18,7 @@ from experiments.bitstreams.coding_mode import (
     speed,
     summary,
 )
-from experiments.bitstreams.files import Coded, code_video
+from experiments.bitstreams.files import StreamEncoder
 from experiments.bitstreams.options import (
     CodecOptions,
     DeviceOptions,
@@ -87,13 +87,11 @@ class Encoding:
     """One pass over the video.
 
     Attributes:
-        header: Of the file that it wrote.
-        coded: What that took.
+        coded: What was written, and what that took.
         psnr: Mean over frames in dB; ``None`` if nothing is verified.
     """
 
-    header: "StreamHeader"
-    coded: Coded
+    coded: StreamEncoder
     psnr: float | None
 
 
@@ -161,20 +159,18 @@ def _encode_once(
                 taken.append(frame)
             yield frame
 
-    def compare(frame: "Tensor") -> None:
-        nonlocal psnr_sum
-        psnr_sum += psnr_8_bit(frame, taken.popleft())
-
-    coded = code_video(
+    coded = StreamEncoder(
         codec,
         header,
         frames(),
         path,
         intra_period=options.intra_period,
-        sink=compare if options.verify else None,
+        reconstruct=options.verify,
     )
+    for frame in coded:
+        psnr_sum += psnr_8_bit(frame, taken.popleft())
     mean = psnr_sum / len(coded.frame_bits) if options.verify else None
-    return Encoding(header, coded, mean)
+    return Encoding(coded, mean)
 
 
 def _search(
@@ -238,7 +234,7 @@ def _search(
 
 
 def _report(options: EncodeOptions, knob: "RateKnob", encoding: Encoding) -> str:
-    header, coded = encoding.header, encoding.coded
+    coded, header = encoding.coded, encoding.coded.header
     frames, size = len(coded.frame_bits), (header.height, header.width)
     parts = [summary(options.output, frames, size, header.fps, coded.nbytes)]
     if options.rate is None:

@@ -48,10 +48,8 @@ def test_every_command_parses(command, monkeypatch):
         module = f"{module}.command"
     command = import_module(module)
     name = module.removesuffix(".command").rpartition(".")[2]
-    if options := getattr(command, f"{name.capitalize()}Options", None):
-        make_parser(options, name).parse_args(arguments)
-    else:
-        command._parser().parse_args(arguments)
+    options = getattr(command, f"{name.capitalize()}Options")
+    make_parser(options, name).parse_args(arguments)
 
 
 def test_every_file_that_is_named_exists():

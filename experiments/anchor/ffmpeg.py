@@ -5,16 +5,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from datamodules.ffmpeg import INSTALL, find_ffmpeg
 from datamodules.writing import write_picture
-from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from datamodules.yuv import Codes
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
 from experiments.anchor.pictures import PixelFormat, read_picture
 from experiments.anchor.settings import Preset
-
-if TYPE_CHECKING:
-    from datamodules.yuv import Codes
 
 COLOUR_TAGS = (
     "-color_range pc -colorspace bt709 -color_primaries bt709 -color_trc bt709"
@@ -38,7 +36,7 @@ class FFmpegCoder(AnchorCoder):
         """Return the program's version."""
         return {"ffmpeg": _output(["-version"]).split()[2]}
 
-    def encode(self, task: CodingTask, pictures: Iterable["Codes"]) -> Coded:
+    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
         watch = Stopwatch()
         bits: list[float] = []
@@ -50,7 +48,7 @@ class FFmpegCoder(AnchorCoder):
             bits += part_bits
         return Coded(bits, intra_frames, watch.seconds)
 
-    def _streams(self, pictures: Iterable["Codes"]) -> "Iterator[Iterator[Codes]]":
+    def _streams(self, pictures: Iterable[Codes]) -> Iterator[Iterator[Codes]]:
         """Give the pictures of each stream: all, or those of each intra period."""
         source = iter(pictures)
         length = None
@@ -61,7 +59,7 @@ class FFmpegCoder(AnchorCoder):
             yield chain([first], islice(source, rest))
 
     def _encode_stream(
-        self, task: CodingTask, pictures: Iterable["Codes"], watch: Stopwatch
+        self, task: EncoderTask, pictures: Iterable[Codes], watch: Stopwatch
     ) -> tuple[list[float], list[int]]:
         """Append one stream to the file; return its frames' bits and intra frames."""
         part = task.path.with_name("part" + task.path.suffix)
@@ -112,7 +110,7 @@ class FFmpegCoder(AnchorCoder):
         bits = [found[n][0] for n in stamps]
         return bits, [n for n in stamps if found[n][1]]
 
-    def decode(self, task: CodingTask) -> "Iterator[tuple[Codes, PixelFormat]]":
+    def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Decode the file in another process; see :class:`AnchorCoder`."""
         command = [find_ffmpeg(), "-hide_banner", "-v", "error", "-threads", "1"]
         command += ["-f", self.preset.run["container"], "-i", str(task.path.absolute())]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from datamodules.yuv import Codes
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
 from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat
 from experiments.anchor.settings import Preset
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import av
     from av.packet import Packet
     from av.video.stream import VideoStream
-
-    from datamodules.yuv import Codes
 
     VideoPacket: TypeAlias = Packet[VideoStream]
 
@@ -51,7 +50,7 @@ class PyAVCoder(AnchorCoder):
         libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
         return {"av": av.__version__, "libavcodec": libavcodec}
 
-    def encode(self, task: CodingTask, pictures: Iterable["Codes"]) -> Coded:
+    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
         import av
 
@@ -90,7 +89,7 @@ class PyAVCoder(AnchorCoder):
         )
 
     def _open_encoder(
-        self, container: "av.container.OutputContainer", task: CodingTask
+        self, container: "av.container.OutputContainer", task: EncoderTask
     ) -> "VideoStream":
         from av.video.reformatter import (
             ColorPrimaries,
@@ -119,7 +118,7 @@ class PyAVCoder(AnchorCoder):
             raise task.error(f"{encoder} of this PyAV does not take {reasons}")
         return stream
 
-    def decode(self, task: CodingTask) -> "Iterator[tuple[Codes, PixelFormat]]":
+    def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Decode the file with a decoder of its own; see :class:`AnchorCoder`."""
         import av
 
@@ -199,7 +198,7 @@ def _stripper(
     return strip
 
 
-def _to_frame(samples: "Codes", task: CodingTask) -> "av.VideoFrame":
+def _to_frame(samples: Codes, task: EncoderTask) -> "av.VideoFrame":
     """Build a picture from arrays: it has no picture type that encoders would obey."""
     import av
     from av.video.reformatter import ColorRange, Colorspace

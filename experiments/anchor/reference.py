@@ -6,19 +6,17 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datamodules.writing import write_picture
-from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from datamodules.yuv import Codes
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
 from experiments.anchor.pictures import (
     PIXEL_FORMATS,
     PixelFormat,
     read_picture,
 )
 from experiments.anchor.settings import Preset
-
-if TYPE_CHECKING:
-    from datamodules.yuv import Codes
 
 
 class ReferenceCoder(AnchorCoder):
@@ -93,7 +91,7 @@ class ReferenceCoder(AnchorCoder):
         found = re.search(pattern, _run([str(self.binary)], check=False))
         return found["version"] if found else "unknown"
 
-    def encode(self, task: CodingTask, pictures: Iterable["Codes"]) -> Coded:
+    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
         """Write the source as a raw file and run the encoder on it."""
         source = task.path.with_name("source.yuv")
         frames = 0
@@ -116,7 +114,7 @@ class ReferenceCoder(AnchorCoder):
         intra = [n for n, line in enumerate(lines) if line["type"].upper() == "I"]
         return Coded([float(line["bits"]) for line in lines], intra, watch.seconds)
 
-    def decode(self, task: CodingTask) -> "Iterator[tuple[Codes, PixelFormat]]":
+    def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Run the decoder, or take the encoder's reconstruction."""
         output = self._reconstruction(task)
         if self.decoder:
@@ -129,14 +127,14 @@ class ReferenceCoder(AnchorCoder):
             while samples := read_picture(file, held_as, task.height, task.width):
                 yield samples, held_as
 
-    def _output_format(self, task: CodingTask) -> PixelFormat:
+    def _output_format(self, task: EncoderTask) -> PixelFormat:
         return PIXEL_FORMATS[self.preset.run["output_formats"][task.colour]]
 
-    def _reconstruction(self, task: CodingTask) -> Path:
+    def _reconstruction(self, task: EncoderTask) -> Path:
         return task.path.with_name("decoded.yuv")
 
     def _call(
-        self, program: Path, template: list[str], task: CodingTask, **more: Any
+        self, program: Path, template: list[str], task: EncoderTask, **more: Any
     ) -> str:
         """Run a program with a filled template and return what it printed.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.bitstreams.options import CodecOptions, DeviceOptions
+from experiments.bitstreams.options import CodecOptions, DeviceOptions, SequencesOption
 from experiments.cli import option
 from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
 
@@ -21,15 +21,11 @@ def parse_positions(text: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PropagationOptions(CodecOptions, DeviceOptions):
+class PropagationOptions(SequencesOption, CodecOptions, DeviceOptions):
     """Find how far one frame's errors reach, and how well a codec's rate obeys.
 
     Attributes:
         checkpoint: Trained codec.
-        sequences: Test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset
-            JSON of DCVC, any folder of videos, one video, or patterns, patterns:N,
-            patterns=DIR (eight synthetic motions over N pictures, procedural or of a
-            folder).
         output: Folder to write.
         name: Label of the curves (default: the codec's).
         overlay: Show these files of earlier runs too; without --checkpoint only these.

@@ -140,7 +140,7 @@ class UdpLink:
         """Start both processes, and have the receiver load its codec."""
         import torch
 
-        from experiments.evaluate.jobs import prepare_process
+        from experiments.bitstreams.processes import prepare_process
 
         gpu = torch.cuda.current_device() if self.player.device == "cuda" else 0
         threads = torch.get_num_threads()

@@ -47,8 +47,8 @@ from lightning_modules.dhvc.design import (
     Options,
     Widths,
 )
-from lightning_modules.dhvc.entropy_model import split_prior
-from lightning_modules.dhvc.ports import Port
+from lightning_modules.dhvc.entropy_model import gaussians, split_prior
+from lightning_modules.entropy.ports import Port
 from lightning_modules.layers import SubpelUp, at_least_float32
 
 
@@ -214,7 +214,7 @@ class LatentBlock(nn.Module):
         context = self.predictor(torch.cat(known, dim=1))
         mean, sigma = split_prior(self.prior(context))
         residual = None if mu is None else at_least_float32(mu) - mean
-        z_hat = mean + port.code(residual, sigma)
+        z_hat = mean + port.code(residual, gaussians(sigma))
         spatial = spatial + self.restore(z_hat.to(spatial.dtype))
         if isinstance(self.end, ResBlock):
             spatial = self.end(spatial, embedding)
