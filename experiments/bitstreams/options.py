@@ -41,7 +41,12 @@ class RawVideoOptions:
     depth: int = option(8, metavar="BITS")
 
     def open(self, path: Path, max_frames: int | None) -> "VideoReader":
-        """Open a video for one pass; see :func:`~datamodules.frames.open_video`."""
+        """Open a video, raw or not.
+
+        Args:
+            path: Where it is.
+            max_frames: Frames after which it ends; all by default.
+        """
         from datamodules.frames import open_video
 
         return open_video(
