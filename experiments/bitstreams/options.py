@@ -55,6 +55,20 @@ class RawVideoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SequencesOption:
+    """Which test sequences are coded.
+
+    Attributes:
+        sequences: Test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset
+            JSON of DCVC, any folder of videos, one video, or patterns, patterns:N,
+            patterns=DIR (eight synthetic motions over N pictures, procedural or of a
+            folder).
+    """
+
+    sequences: tuple[str, ...] = option(metavar="SPEC")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CodecOptions:
     """What some codecs can be told when they code.
 
