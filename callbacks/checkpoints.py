@@ -120,7 +120,7 @@ class StageCheckpoints(Callback):
         self._saved_step = trainer.global_step
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Keep the loggers' step that of the optimizer.
 
@@ -130,12 +130,7 @@ class StageCheckpoints(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Save every few optimizer steps, not every few accumulated batches."""
         if not validation_follows(trainer):
@@ -179,12 +174,7 @@ class FinalValidation(Callback):
     """Validate a stage's last step, whatever the interval between validations."""
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Ask Lightning to stop, before which it validates."""
         if trainer.global_step == trainer.max_steps:

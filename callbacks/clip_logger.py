@@ -1,21 +1,16 @@
 """Pictures at each validation: source, reconstruction and error of a few frames."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from callbacks.first_clip import FRAMES, PictureLogger
 from datamodules.whole_files import whole_or_nothing
+from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.psnr import psnr
-
-if TYPE_CHECKING:
-    from lightning_modules.base import CodecModule
 
 Picture = npt.NDArray[np.uint8]
 
@@ -30,88 +25,25 @@ CAPTION_HEIGHT = 18
 FRAMES_PER_SECOND = 8
 
 
-class ClipLogger(Callback):
+class ClipLogger(PictureLogger):
     """Write a strip and a short side-by-side video at each validation.
 
-    For the first clips of rank 0 at the middle rate point, below ``<run>/media``:
-    ``<run_step>_<stage>.png`` with rows source | reconstruction | error, and
-    ``<run_step>_<stage>.mp4`` with source | reconstruction. W&B gets both if one of
-    the trainer's loggers is a ``WandbLogger``.
-
-    Args:
-        run_dir: The run's folder.
-        every_n_validations: 1 for each validation.
-        clips: Validation batches whose first clip is shown.
-        frames: Longest video; the strip shows up to four of these frames.
+    ``<run_step>_<stage>.png`` has rows source | reconstruction | error of up to four
+    frames, ``<run_step>_<stage>.mp4`` shows source | reconstruction.
     """
 
-    def __init__(
-        self,
-        run_dir: str | Path,
-        every_n_validations: int = 1,
-        clips: int = 1,
-        frames: int = 8,
-    ) -> None:
-        self.media = Path(run_dir, "media")
-        self.every_n_validations = every_n_validations
-        self.clips = clips
-        self.frames = frames
-        self._validations = 0
+    note = f", error x{ERROR_GAIN}"
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw the first clips."""
-        due = self._validations % self.every_n_validations == 0
-        shown = batch_idx < self.clips and dataloader_idx == 0
-        if not (trainer.is_global_zero and due and shown) or trainer.sanity_checking:
-            return
-        suffix = f"_{batch_idx}" if batch_idx else ""
-        module = cast("CodecModule", pl_module)
-        stem = f"{module.run_step:07d}_{module.stage.name}{suffix}"
-        result = outputs[len(outputs) // 2]
-        clip = result.clip[0, : self.frames].float().cpu()
-        x_hat = result.x_hat[0, : self.frames].float().cpu()
-        caption = f"{result.name} at {result.point}, error x{ERROR_GAIN}"
-        try:
-            strip, video = self._write(clip, x_hat, stem)
-        except OSError as error:
-            # A full disk or a missing encoder must not end a run of days.
-            rank_zero_warn(f"no picture {stem} in {self.media}: {error!r}")
-            return
-        # Lightning numbers steps from 0: this is the one just done.
-        step = max(0, trainer.global_step - 1)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                text = [caption]
-                logger.log_image(f"val/strip{suffix}", [str(strip)], step, caption=text)
-                logger.log_video(f"val/clip{suffix}", [str(video)], step, caption=text)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count validations."""
-        self._validations += not trainer.sanity_checking
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the number of validations so far."""
-        return {"validations": self._validations}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
-        self._validations = state_dict["validations"]
-
-    def _write(self, clip: Tensor, x_hat: Tensor, stem: str) -> tuple[Path, Path]:
+    def draw(
+        self, module: CodecModule, result: ValidationResult, stem: str
+    ) -> dict[str, Path]:
+        """Draw the strip, then the video."""
+        clip, x_hat = (v[0, :FRAMES].float().cpu() for v in (result.clip, result.x_hat))
         strip, video = self.media / f"{stem}.png", self.media / f"{stem}.mp4"
-        self.media.mkdir(parents=True, exist_ok=True)
         write_png(draw_strip(clip, x_hat), strip)
         pairs = zip(clip, x_hat, strict=True)
         write_video([side_by_side(x, y) for x, y in pairs], video)
-        return strip, video
+        return {"val/strip": strip, "val/clip": video}
 
 
 def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
@@ -174,7 +106,7 @@ def captions(labels: list[str], width: int) -> Picture:
 
 
 def write_png(picture: Picture, path: Path) -> None:
-    """Write RGB (H, W, 3) as PNG; the name appears only when the file is whole.
+    """Write RGB (H, W, 3) as PNG, whole or not at all; its folder is made too.
 
     Raises:
         OSError: The file cannot be written.
@@ -182,6 +114,7 @@ def write_png(picture: Picture, path: Path) -> None:
     import cv2
 
     _, data = cv2.imencode(".png", picture[..., ::-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(path) as temporary:
         temporary.write_bytes(data.tobytes())
 

@@ -75,12 +75,7 @@ class CodecEMA(Callback):
         self._averaged_step = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Average the weights of the optimizer step just done."""
         self._update(trainer, pl_module)

@@ -54,12 +54,7 @@ class SaveOnSignal(Callback):
         self._listen()
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Save and stop if any rank received a signal."""
         if not validation_follows(trainer):

@@ -93,12 +93,7 @@ class StageProgress(ProgressBar):
         self._bar.start()
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Show the step, where it is time to."""
         now = time.monotonic()

@@ -163,7 +163,7 @@ def test_a_stage_without_bits_neither_collapses_nor_codes():
 
 def test_real_bits_are_logged_and_the_codec_is_left_as_it_was():
     module = TinyModule()
-    trainer = fit(module, RealBitsGuard(frames=2))
+    trainer = fit(module, RealBitsGuard())
     assert trainer.callback_metrics["val/real_bpp"] == 24
     assert trainer.callback_metrics["val/real_to_estimated"] == 1
     assert module.codec.training
