@@ -1,12 +1,16 @@
-"""YUV4MPEG2: a header line, then ``FRAME`` lines, each before a raw frame."""
+"""Raw 4:2:0 files: ``.yuv``, of which the user says what it holds, and ``.y4m``.
+
+A y4m begins with a line that says it (YUV4MPEG2), and a ``FRAME`` line stands before
+each frame.
+"""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO
+from pathlib import Path
 
-from datamodules.video_reader import VideoError
+from datamodules.video_reader import VideoError, name_frames
 from datamodules.yuv import Codes, read_yuv420_frame, yuv420_frame_size
 
 # Header lines have some 60 bytes; whatever has no line end by here is no y4m.
@@ -14,52 +18,68 @@ MAX_LINE = 1024
 
 
 @dataclass(frozen=True)
-class Y4mHeader:
-    """What the first line of a y4m file says.
+class RawVideo:
+    """What a raw file holds.
 
     Attributes:
+        path: The file.
         width: Columns of every frame.
         height: Rows of every frame.
         fps: Frames per second.
         depth: Bits per sample.
         full_range: False if the file declares studio range.
-        nbytes: Length of the line.
+        header_bytes: Length of a y4m's first line; 0 of a ``.yuv``.
     """
 
+    path: Path
     width: int
     height: int
     fps: Fraction
-    depth: int
-    full_range: bool
-    nbytes: int
+    depth: int = 8
+    full_range: bool = True
+    header_bytes: int = 0
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of a frame with a ``FRAME`` line that says nothing more."""
+        """Bytes of a frame, its ``FRAME`` line one that says nothing more."""
         samples = yuv420_frame_size(self.height, self.width, self.depth)
-        return len(b"FRAME\n") + samples
+        return samples + len(b"FRAME\n") * bool(self.header_bytes)
+
+    def codes(self) -> Generator[Codes]:
+        """Give the frames as the integers that the file holds.
+
+        Nothing but a frame that is cut says that a ``.yuv`` has come to its end.
+
+        Raises:
+            VideoError: The file ends within a frame, or a ``FRAME`` line is missing.
+        """
+        return name_frames(self.path, self._read())
+
+    def _read(self) -> Iterator[Codes]:
+        with self.path.open("rb") as file:
+            file.seek(self.header_bytes)
+            while True:
+                if self.header_bytes:
+                    line = file.readline(MAX_LINE)
+                    if not line:
+                        return
+                    if not (line.startswith(b"FRAME") and line.endswith(b"\n")):
+                        raise VideoError("no FRAME line where one must be")
+                yield read_yuv420_frame(file, self.height, self.width, self.depth)
 
 
-def read_y4m_header(file: BinaryIO) -> Y4mHeader:
-    """Read the first line of a 4:2:0 y4m file and leave the file behind it.
+def read_y4m(path: Path) -> RawVideo:
+    """Read what the first line of a 4:2:0 y4m file says.
 
     Raises:
         VideoError: It is none, or its samples are not 4:2:0.
     """
-    line = file.readline(MAX_LINE)
-    return Y4mHeader(*_parse_y4m_header(line), nbytes=len(line))
-
-
-def read_y4m_codes(file: BinaryIO, header: Y4mHeader) -> Iterator[Codes]:
-    """Give the frames behind the header of a y4m file as the integers it holds.
-
-    Raises:
-        ValueError: The file ends within a frame, or a ``FRAME`` line is missing.
-    """
-    while line := file.readline(MAX_LINE):
-        if not (line.startswith(b"FRAME") and line.endswith(b"\n")):
-            raise VideoError("no FRAME line where one must be")
-        yield read_yuv420_frame(file, header.height, header.width, header.depth)
+    with path.open("rb") as file:
+        line = file.readline(MAX_LINE)
+    try:
+        return RawVideo(path, *_parse_y4m_header(line), header_bytes=len(line))
+    except ValueError as error:
+        raise VideoError(f"{path} is no y4m that can be read: {error}") from error
 
 
 def _parse_y4m_header(line: bytes) -> tuple[int, int, Fraction, int, bool]:

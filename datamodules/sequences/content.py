@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from datamodules.frames import open_video
 from datamodules.paths import IMAGE_SUFFIXES, find_images
+from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
 from datamodules.sources.pyav_reader import packet_stamps
 from datamodules.video_reader import VideoError
-from datamodules.y4m import Y4mHeader, read_y4m_header
 from datamodules.yuv import yuv420_frame_size
 
 # What copies of the sequences come in besides the table's own sizes.
@@ -45,7 +45,7 @@ def examine(path: Path) -> Content:
     if suffix == ".yuv":
         return _examine_raw(path)
     if suffix == ".y4m":
-        open_y4m_header(path)
+        open_y4m(path)
     with open_video(path) as video:
         frames = video.frames
         if suffix not in (".y4m", *IMAGE_SUFFIXES):
@@ -95,9 +95,9 @@ def check_content(
         raise VideoError(f"{path} is no .yuv, .y4m or directory of images")
     head_bytes, frame_bytes = 0, yuv420_frame_size(height, width)
     if path.suffix.lower() == ".y4m":
-        header = open_y4m_header(path)
+        header = open_y4m(path)
         _check_size(path, header.width, header.height, width, height)
-        head_bytes, frame_bytes = header.nbytes, header.frame_bytes
+        head_bytes, frame_bytes = header.header_bytes, header.frame_bytes
     has = path.stat().st_size - head_bytes
     whole, rest = divmod(has, frame_bytes)
     if (whole, rest) == (frames, 0) or (whole > frames and not (rest or all_frames)):
@@ -121,20 +121,16 @@ def _check_size(
         )
 
 
-def open_y4m_header(path: Path) -> Y4mHeader:
+def open_y4m(path: Path) -> RawVideo:
     """Read the header of a y4m file that can be measured on.
 
     Raises:
         VideoError: It is none, or has more than 8 bits.
     """
-    try:
-        with path.open("rb") as file:
-            header = read_y4m_header(file)
-    except ValueError as error:
-        raise VideoError(f"{path} is no y4m that can be read: {error}") from error
-    if header.depth != 8:
-        raise VideoError(f"{path} has {header.depth} bits, only 8 can be measured")
-    return header
+    raw = read_y4m(path)
+    if raw.depth != 8:
+        raise VideoError(f"{path} has {raw.depth} bits, only 8 can be measured")
+    return raw
 
 
 def _check_numbers(directory: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from datamodules.frames import open_video
+from datamodules.raw_video import read_y4m
 from datamodules.sources.index import examine
 from datamodules.sources.pyav_reader import PyAvReader
 from datamodules.video_reader import VideoError
 from datamodules.writing import create_video
-from datamodules.y4m import read_y4m_codes, read_y4m_header
 from datamodules.yuv import yuv420_frame_size
 
 FPS = Fraction(30000, 1001)
@@ -129,12 +129,11 @@ def test_a_y4m_gives_the_integers_that_it_holds(tmp_path, depth, layout):
     raw = [np.arange(t, 59 + t).astype(kind).tobytes() for t in range(3)]
     head = f"YUV4MPEG2 W7 H5 F30000:1001 C{layout} XCOLORRANGE=LIMITED\n".encode()
     path.write_bytes(head + b"".join(b"FRAME Ip\n" + frame for frame in raw))
-    with path.open("rb") as file:
-        header = read_y4m_header(file)
-        frames = list(read_y4m_codes(file, header))
+    header = read_y4m(path)
+    frames = list(header.codes())
     assert (header.width, header.height, header.fps) == (7, 5, FPS)
     assert (header.depth, header.full_range) == (depth, False)
-    assert header.nbytes == len(head)
+    assert header.header_bytes == len(head)
     assert header.frame_bytes == len(b"FRAME\n") + len(raw[0])
     assert [b"".join(p.tobytes() for p in frame) for frame in frames] == raw
     assert [plane.shape for plane in frames[0]] == [(5, 7), (3, 4), (3, 4)]
