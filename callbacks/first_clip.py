@@ -43,7 +43,7 @@ class FirstClip(Callback, ABC):
         """Look at the first clip, if it is time to."""
         due = self._validations % self.every_n_validations == 0
         first = batch_idx == dataloader_idx == 0
-        if trainer.is_global_zero and due and first and not trainer.sanity_checking:
+        if trainer.is_global_zero and due and first:
             module = cast(CodecModule, pl_module)
             self.look(trainer, module, outputs[len(outputs) // 2])
 
@@ -51,7 +51,7 @@ class FirstClip(Callback, ABC):
         self, trainer: Trainer, pl_module: LightningModule
     ) -> None:
         """Count validations."""
-        self._validations += not trainer.sanity_checking
+        self._validations += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of validations so far."""

@@ -20,6 +20,13 @@ from lightning_modules.packets import check_finite
 NORMS = 100
 """Gradient norms whose median tells what is usual."""
 
+COLLAPSED_BPP = 1e-4
+COLLAPSED_PSNR = 8.0
+"""``val/psnr`` below this, in dB, is no picture."""
+
+PATIENCE = 2
+"""Validations of a collapsed codec in a row that are borne."""
+
 REAL_BITS_TOLERANCE = 0.05
 """Relative difference of real and estimated bits that passes without a warning."""
 
@@ -177,33 +184,22 @@ def bit_sum(tensor: Tensor) -> Tensor:
 
 
 class RateCollapseGuard(Callback):
-    """Warn when the codec has stopped sending anything, or shows only noise.
+    """Warn when the codec has stopped sending anything, or shows only noise."""
 
-    Args:
-        min_bpp: ``val/bpp`` below this has collapsed.
-        min_psnr: ``val/psnr`` below this, in dB, is no picture.
-        patience: Validations in a row that are borne.
-    """
-
-    def __init__(
-        self, min_bpp: float = 1e-4, min_psnr: float = 8.0, patience: int = 2
-    ) -> None:
-        self.min_bpp = min_bpp
-        self.min_psnr = min_psnr
-        self.patience = patience
+    def __init__(self) -> None:
         self._in_a_row = 0
         self._warned: set[str] = set()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the validation's means; warn once per stage."""
         stage = cast(CodecModule, pl_module).stage
-        if trainer.sanity_checking or not stage.codes:
+        if not stage.codes:
             return
         bpp = float(trainer.callback_metrics.get("val/bpp", torch.inf))
         psnr = float(trainer.callback_metrics.get("val/psnr", torch.inf))
-        collapsed = bpp < self.min_bpp or psnr < self.min_psnr
+        collapsed = bpp < COLLAPSED_BPP or psnr < COLLAPSED_PSNR
         self._in_a_row = self._in_a_row + 1 if collapsed else 0
-        if self._in_a_row > self.patience and stage.name not in self._warned:
+        if self._in_a_row > PATIENCE and stage.name not in self._warned:
             self._warned.add(stage.name)
             rank_zero_warn(
                 f"stage {stage.name!r} has collapsed: val/bpp {bpp:.2g}, val/psnr "

@@ -54,13 +54,13 @@ def draw_maps(maps: dict[str, Tensor]) -> npt.NDArray[np.uint8]:
     for first in range(0, len(names), COLUMNS):
         chosen = names[first : first + COLUMNS]
         tiles = [_tile(maps[name], grow) for name in chosen]
-        blank = np.zeros_like(tiles[0])
-        row = np.concatenate(tiles + [blank] * (COLUMNS - len(tiles)), axis=1)
-        labels = [*chosen, *[""] * (COLUMNS - len(chosen))]
-        ranges = [
-            f"{float(maps[name].min()):.3g} to {float(maps[name].max()):.3g}"
-            for name in chosen
-        ] + [""] * (COLUMNS - len(chosen))
+        tiles += [np.zeros_like(tiles[0])] * (COLUMNS - len(tiles))
+        row = np.concatenate(tiles, axis=1)
+        spare = [""] * (COLUMNS - len(chosen))
+        labels = chosen + spare
+        values = [maps[name] for name in chosen]
+        ranges = [f"{float(v.min()):.3g} to {float(v.max()):.3g}" for v in values]
+        ranges += spare
         rows += [captions(labels, row.shape[1]), row, captions(ranges, row.shape[1])]
     return np.concatenate(rows)
 

@@ -115,7 +115,7 @@ class StageProgress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the validation's means."""
         figures = _figures(trainer, "val", VALIDATION_FIGURES)
-        if figures and not trainer.sanity_checking:
+        if figures:
             step = trainer.global_step
             title = f"{_title(pl_module)}  validation at step {step}"
             self.print(f"{title}  {'  '.join(figures)}")

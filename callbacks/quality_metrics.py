@@ -11,13 +11,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
 from callbacks.metrics.distribution import SAMPLES, Inception, Pooled, to_8_bit
-from callbacks.metrics.table import (
-    FAST_METRICS,
-    check_validation_names,
-    validation_metrics,
-)
+from callbacks.metrics.table import FAST_METRICS, validation_metrics
 from lightning_modules.base import ValidationResult, bits_to_bpp
-from lightning_modules.perceptual import UnavailableMetricError, lpips_file
+from lightning_modules.perceptual import UnavailableMetricError
 
 
 class QualityMetrics(Callback):
@@ -32,9 +28,6 @@ class QualityMetrics(Callback):
             namesakes with 256 of squares, of all clips of a point together. What
             cannot be measured here is reported once and left out, never 0.
         lpips_net: Backbone of ``lpips`` and ``tlp``.
-
-    Raises:
-        ValueError: A name or the backbone is unknown.
     """
 
     def __init__(
@@ -42,11 +35,9 @@ class QualityMetrics(Callback):
         names: Sequence[str] = FAST_METRICS,
         lpips_net: Literal["alex", "vgg", "squeeze"] = "alex",
     ) -> None:
-        check_validation_names(names)
-        lpips_file(lpips_net)
         self.names = list(names)
         self.unavailable: dict[str, str] = {}
-        self.cautions: dict[str, str] = {}
+        self._cautioned: set[str] = set()
         known = validation_metrics(lpips_net)
         self._rows = {name: known[name] for name in names if name != "bpp"}
         self._metrics: dict[str, Metric] = {}
@@ -185,16 +176,16 @@ class QualityMetrics(Callback):
     def _report(self, name: str, reason: str) -> None:
         if name not in self.unavailable:
             self.unavailable[name] = reason
-            rank_zero_warn(f"metric unavailable: {reason}", category=UserWarning)
+            rank_zero_warn(f"metric unavailable: {reason}")
 
     def _caution(self, name: str, samples: int) -> None:
         """Say once if a metric is of so few samples that it is biased."""
         fewest = self._rows[name].fewest_samples
-        if samples < fewest and name not in self.cautions:
-            self.cautions[name] = (
+        if samples < fewest and name not in self._cautioned:
+            self._cautioned.add(name)
+            rank_zero_warn(
                 f"{name} is of {samples} samples, below {fewest} biased upwards"
             )
-            rank_zero_warn(self.cautions[name], category=UserWarning)
 
     def _keys_of_all_ranks(self) -> list[str]:
         """Return one list of keys for all ranks: each key is a collective."""
