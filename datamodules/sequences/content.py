@@ -86,7 +86,7 @@ def check_content(
     """
     if path.is_dir():
         found = examine(path)
-        _check_size(path, found.width, found.height, width, height)
+        _check_size(path, found, width, height)
         has = found.frames or 0
         if has < frames or (all_frames and has > frames):
             raise VideoError(f"{path} holds {has} images, not {frames}")
@@ -96,7 +96,7 @@ def check_content(
     head_bytes, frame_bytes = 0, yuv420_frame_size(height, width)
     if path.suffix.lower() == ".y4m":
         header = open_y4m(path)
-        _check_size(path, header.width, header.height, width, height)
+        _check_size(path, header, width, height)
         head_bytes, frame_bytes = header.header_bytes, header.frame_bytes
     has = path.stat().st_size - head_bytes
     whole, rest = divmod(has, frame_bytes)
@@ -112,12 +112,10 @@ def check_content(
     )
 
 
-def _check_size(
-    path: Path, width: int, height: int, wanted_width: int, wanted_height: int
-) -> None:
-    if (width, height) != (wanted_width, wanted_height):
+def _check_size(path: Path, found: Content | RawVideo, width: int, height: int) -> None:
+    if (found.width, found.height) != (width, height):
         raise VideoError(
-            f"{path} is {width}x{height}, not {wanted_width}x{wanted_height}"
+            f"{path} is {found.width}x{found.height}, not {width}x{height}"
         )
 
 

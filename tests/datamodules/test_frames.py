@@ -34,9 +34,9 @@ def noise(frames):
 
 
 def write(path, frames, **options):
-    with create_video(path, *frames[0].shape[:0:-1], FPS, **options) as video:
+    with create_video(path, *frames[0].shape[:0:-1], FPS, **options) as append:
         for frame in frames:
-            video.write(frame)
+            append(frame)
     return path
 
 
@@ -369,10 +369,10 @@ def test_an_exception_leaves_nothing_behind(tmp_path, name):
     frames = scene(3)
     with (
         pytest.raises(KeyboardInterrupt),
-        create_video(tmp_path / name, 64, 48, FPS) as video,
+        create_video(tmp_path / name, 64, 48, FPS) as append,
     ):
         for frame in frames:
-            video.write(frame)
+            append(frame)
         assert not (tmp_path / name).exists()
         assert len(list(tmp_path.iterdir())) <= 1  # x264 may hold its first frames
         raise KeyboardInterrupt
@@ -383,8 +383,8 @@ def test_an_existing_file_survives_a_failure_and_is_replaced_by_success(tmp_path
     path = tmp_path / "v.y4m"
     path.write_text("old")
     with pytest.raises(VideoError, match=r"frame 0 has shape \(3, 4, 4\)"):
-        with create_video(path, 64, 48, FPS) as video:
-            video.write(torch.zeros(3, 4, 4))
+        with create_video(path, 64, 48, FPS) as append:
+            append(torch.zeros(3, 4, 4))
     assert path.read_text() == "old"
     write(path, scene(1))
     assert len(read(path)) == 1
