@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from callback_samples import TinyCodec, TinyModule, fit
-from callbacks.clip_logger import ClipLogger, draw_strip, side_by_side
-from callbacks.map_logger import MapLogger, draw_maps
+from callbacks.pictures import (
+    ClipLogger,
+    MapLogger,
+    draw_maps,
+    draw_strip,
+    side_by_side,
+)
 
 
 def test_a_strip_has_a_row_per_frame_and_three_columns():
