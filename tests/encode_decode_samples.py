@@ -87,9 +87,9 @@ def random_frames():
 def write_source(tmp_path, frames):
     folder = tmp_path / "in"
     folder.mkdir()
-    with create_video(folder / "frames", SIZE[1], SIZE[0], Fraction(25)) as video:
+    with create_video(folder / "frames", SIZE[1], SIZE[0], Fraction(25)) as append:
         for frame in frames:
-            video.write(frame)
+            append(frame)
     return folder / "frames"
 
 

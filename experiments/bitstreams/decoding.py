@@ -36,7 +36,7 @@ def decode(options: DecodeOptions) -> None:
                 header.fps,
                 depth=options.depth,
             )
-            write = stack.enter_context(video).write
+            write = stack.enter_context(video)
         device = _device(options, header)
         stack.enter_context(coding_mode(device))
         codec = load_decoder(header, options.checkpoint, device)
