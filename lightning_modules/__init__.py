@@ -14,30 +14,31 @@ if TYPE_CHECKING:
 
     from lightning_modules.codec import VideoCodec
 
-__all__ = ["DHVC", "UI2C", "DualDomain", "VideoVAE"]
-
-_CODECS = {
-    "DHVC": ("lightning_modules.dhvc", "DHVCCodec"),
-    "DualDomain": ("lightning_modules.dual_domain", "DualDomainCodec"),
-    "UI2C": ("lightning_modules.ui2c", "UI2CCodec"),
-    "VideoVAE": ("lightning_modules.video_vae", "VideoVAECodec"),
+CODECS = {
+    "DHVC": "lightning_modules.dhvc",
+    "DualDomain": "lightning_modules.dual_domain",
+    "UI2C": "lightning_modules.ui2c",
+    "VideoVAE": "lightning_modules.video_vae",
 }
-"""By name: the folder, with ``module.py`` and ``codec.py``, and the network's class."""
+"""Folder of each codec NAME: ``module.py`` with the class NAME, ``codec.py`` with
+NAMECodec and, if it can be told how to code, ``options.py`` with CodingOptions."""
+
+__all__ = list(CODECS)
 
 
 def coding_options() -> list[type]:
     """Return the dataclasses of what codecs can be told when they code.
 
-    Each is the ``CodingOptions`` of a codec's ``options.py``; torch is not imported.
+    They import no torch.
     """
-    modules = [f"{folder}.options" for folder, _ in _CODECS.values()]
+    modules = [f"{folder}.options" for folder in CODECS.values()]
     return [import_module(name).CodingOptions for name in modules if find_spec(name)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _CODECS:
+    if name not in CODECS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{_CODECS[name][0]}.module"), name)
+    return getattr(import_module(f"{CODECS[name]}.module"), name)
 
 
 def load_codec(
@@ -68,12 +69,12 @@ def load_codec(
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         entry = checkpoint["codec"]
-        folder, class_name = _CODECS[entry["name"]]
+        folder = CODECS[entry["name"]]
     except Exception as error:
         raise ValueError(
             f"{path} is no checkpoint of this suite ({type(error).__name__}: {error})"
         ) from error
-    codec_class = getattr(import_module(f"{folder}.codec"), class_name)
+    codec_class = getattr(import_module(f"{folder}.codec"), f"{entry['name']}Codec")
     codec: VideoCodec = codec_class(**entry["architecture"])
     codec.load_state_dict(codec_weights(checkpoint))
     codec.to(device=device, dtype=dtype or torch.float32).eval()

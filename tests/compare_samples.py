@@ -39,7 +39,7 @@ def compare(*results, anchor="a", **kwargs):
     return compare_results(list(results), anchor, **kwargs)
 
 
-def value(comparison, kind, set=None, sequence="", codec="b", metric="psnr_yuv"):
+def value(comparison, kind, set=None, sequence=None, codec="b", metric="psnr_yuv"):
     return comparison.row(codec, metric, kind, set, sequence).rate.value
 
 

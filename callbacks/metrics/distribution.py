@@ -21,9 +21,7 @@ Source: FID arXiv 1706.08500; KID arXiv 1801.01401; squares arXiv 2006.09965, A.
 
 import importlib.util
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,8 +31,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
-from lightning_modules.perceptual import UnavailableMetricError
+from lightning_modules.perceptual import (
+    UnavailableMetricError,
+    check_file,
+    check_side,
+    hub_file,
+)
 
 Features: TypeAlias = npt.NDArray[np.float32]
 
@@ -54,7 +58,7 @@ ROWS_AT_ONCE = 4096
 
 def inception_file() -> Path:
     """Return where the network's weights must lie."""
-    return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_FILE).absolute()
+    return hub_file(INCEPTION_FILE)
 
 
 def check_inception() -> None:
@@ -68,12 +72,7 @@ def check_inception() -> None:
         raise UnavailableMetricError(
             "fid and kid need the package torch-fidelity: pip install torch-fidelity"
         )
-    file = inception_file()
-    if not file.is_file():
-        raise UnavailableMetricError(
-            f"fid and kid need the weights {file.name}, put them at {file} (or set "
-            "TORCH_HOME to the folder that holds hub/checkpoints)"
-        )
+    check_file("fid and kid need the weights", inception_file())
 
 
 class Inception:
@@ -139,12 +138,8 @@ def patches(frames: Tensor) -> Tensor:
     Source: arXiv 2006.09965, A.7.
     """
     height, width = frames.shape[-2:]
+    check_side("fid_256 and kid_256 need", (height, width), PATCH)
     rows, columns = height // PATCH, width // PATCH
-    if not rows * columns:
-        raise UnavailableMetricError(
-            f"fid_256 and kid_256 need frames of at least {PATCH}x{PATCH} pixels, "
-            f"these have {width}x{height}"
-        )
     places = [
         (shift + PATCH * i, shift + PATCH * j)
         for shift, fewer in ((0, 0), (PATCH // 2, 1))
@@ -162,41 +157,40 @@ SAMPLES: dict[str, Callable[[Tensor], Tensor]] = {
 """What is one sample: a whole frame, or each of its squares."""
 
 
-@dataclass
-class Moments:
-    """Sums over features, float64; enough for their mean and covariance.
+class Samples:
+    """The features of many pictures, in memory or in files.
 
-    Attributes:
-        count: Samples.
-        total: Their sum, (D,).
-        outer: Sum of their outer products, (D, D).
+    Args:
+        matrices: Features (N, D) each, in their order.
     """
 
-    count: int
-    total: Tensor
-    outer: Tensor
+    def __init__(self, matrices: Sequence[Features]) -> None:
+        self.matrices = matrices
 
-    @classmethod
-    def of(cls, features: Sequence[Features]) -> "Moments":
-        """Sum up matrices of features (N, D), in their order."""
-        size = features[0].shape[1]
+    def __len__(self) -> int:
+        return sum(map(len, self.matrices))
+
+    @cached_property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """The features' sum, (D,), and that of their outer products, (D, D)."""
+        size = self.matrices[0].shape[1]
         total = torch.zeros(size, dtype=torch.float64)
         outer = torch.zeros(size, size, dtype=torch.float64)
-        for rows in _blocks(features):
+        for rows in _blocks(self.matrices):
             total += rows.sum(dim=0)
             outer += rows.T @ rows
-        return cls(sum(map(len, features)), total, outer)
+        return total, outer
 
     @property
     def mean(self) -> Tensor:
         """The samples' mean, (D,)."""
-        return self.total / self.count
+        return self.sums[0] / len(self)
 
     @property
     def covariance(self) -> Tensor:
         """The unbiased estimate of their covariance, (D, D)."""
-        centred = self.outer - self.count * torch.outer(self.mean, self.mean)
-        return centred / (self.count - 1)
+        centred = self.sums[1] - len(self) * torch.outer(self.mean, self.mean)
+        return centred / (len(self) - 1)
 
     @cached_property
     def root(self) -> Tensor:
@@ -213,8 +207,8 @@ def _blocks(features: Sequence[Features]) -> Iterator[Tensor]:
             yield torch.from_numpy(rows)
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """Return the FID between what two sums stand for, at least 0.
+def frechet_distance(a: Samples, b: Samples) -> float:
+    """Return the FID between two sets of samples, at least 0.
 
     ``|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))``, the root by way
     of the symmetric matrix that has the same eigenvalues as the product.
@@ -224,7 +218,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
     Source: arXiv 1706.08500, equation 6.
     """
-    fewest = min(a.count, b.count)
+    fewest = min(len(a), len(b))
     if fewest < 2:
         raise UnavailableMetricError(f"fid needs at least 2 samples, there is {fewest}")
     values = torch.linalg.eigvalsh(a.root @ b.covariance @ a.root)
@@ -235,9 +229,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def kernel_distance(
-    source: Sequence[Features],
-    decoded: Sequence[Features],
-    subset_size: int = KID_SUBSET_SIZE,
+    source: Samples, decoded: Samples, subset_size: int = KID_SUBSET_SIZE
 ) -> float:
     """Return the KID: mean squared discrepancy of 100 random subsets.
 
@@ -245,8 +237,8 @@ def kernel_distance(
     they are ordered by the sum of their features first.
 
     Args:
-        source: Matrices of features (N, D).
-        decoded: The same of the decoded pictures.
+        source: Of the source's pictures.
+        decoded: Of the decoded ones.
         subset_size: Samples of a subset.
 
     Raises:
@@ -254,18 +246,19 @@ def kernel_distance(
 
     Source: arXiv 1801.01401, section 4.
     """
-    fewest = min(sum(map(len, own)) for own in (source, decoded))
+    fewest = min(len(source), len(decoded))
     if fewest < subset_size:
         raise UnavailableMetricError(
             f"kid draws subsets of {subset_size} samples, there are {fewest}"
         )
-    orders = [_ordered(own) for own in (source, decoded)]
+    both = (source.matrices, decoded.matrices)
+    orders = [_ordered(own) for own in both]
     numbers = np.random.default_rng(0)
     total = 0.0
     for _ in range(KID_SUBSETS):
         x, y = (
             _rows(own, order[numbers.permutation(len(order))[:subset_size]])
-            for own, order in zip((source, decoded), orders, strict=True)
+            for own, order in zip(both, orders, strict=True)
         )
         total += _discrepancy(x, y)
     return total / KID_SUBSETS
@@ -300,29 +293,11 @@ def _discrepancy(x: Tensor, y: Tensor) -> float:
     return float(within / (count * (count - 1)) - 2 * between / count**2)
 
 
-class Samples:
-    """The features of many pictures, in memory or in files.
-
-    Attributes:
-        matrices: (N, D) each.
-    """
-
-    def __init__(self, matrices: Sequence[Features]) -> None:
-        self.matrices = matrices
-
-    def __len__(self) -> int:
-        return sum(map(len, self.matrices))
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Their sums, computed once."""
-        return Moments.of(self.matrices)
-
-
 class Pooled(Metric):
-    """A metric of all samples of all ranks; :meth:`update` takes features.
+    """A distance of all samples of all ranks; :meth:`update` takes features.
 
     Args:
+        distance: Of the source's samples and the decoded ones.
         size: Features of a sample.
 
     Attributes:
@@ -333,24 +308,15 @@ class Pooled(Metric):
     source: list[Tensor]
     decoded: list[Tensor]
 
-    def __init__(self, size: int = 2048) -> None:
+    def __init__(
+        self, distance: Callable[[Samples, Samples], float], size: int = 2048
+    ) -> None:
         super().__init__()
+        self.distance = distance
         self.size = size
         self.samples = 0
-        self.add_states()
-
-    def add_states(self) -> None:
-        """Keep all features, unless a metric needs less."""
         self.add_state("source", [], dist_reduce_fx="cat")
         self.add_state("decoded", [], dist_reduce_fx="cat")
-
-    @abstractmethod
-    def distance(self, source: Samples, decoded: Samples) -> float:
-        """Return the metric of samples that are all there.
-
-        Raises:
-            UnavailableMetricError: There are too few.
-        """
 
     def update(self, decoded: Tensor, source: Tensor) -> None:
         """Add features (N, D) of both kinds, also none."""
@@ -364,77 +330,9 @@ class Pooled(Metric):
             UnavailableMetricError: There are too few samples.
         """
         kinds = [
-            torch.cat([v.reshape(-1, self.size) for v in _as_list(own)])
+            dim_zero_cat(own).reshape(-1, self.size)
             for own in (self.source, self.decoded)
         ]
         self.samples = min(map(len, kinds))
-        source, decoded = (Samples([kind.cpu().numpy()]) for kind in kinds)
-        distance = self.distance(source, decoded)
+        distance = self.distance(*(Samples([v.cpu().numpy()]) for v in kinds))
         return torch.tensor(distance, dtype=torch.float64, device=kinds[0].device)
-
-
-class FID(Pooled):
-    """FID of all samples of all ranks; it keeps their sums only."""
-
-    counts: Tensor
-    totals: Tensor
-    outers: Tensor
-
-    def add_states(self) -> None:
-        """Keep sums over the source's and the decoded pictures' features."""
-        for name, shape in (
-            ("counts", (2,)),
-            ("totals", (2, self.size)),
-            ("outers", (2, self.size, self.size)),
-        ):
-            zeros = torch.zeros(shape, dtype=torch.float64)
-            self.add_state(name, zeros, dist_reduce_fx="sum")
-
-    def distance(self, source: Samples, decoded: Samples) -> float:
-        """Return the FID; see :func:`frechet_distance`."""
-        return frechet_distance(source.moments, decoded.moments)
-
-    def update(self, decoded: Tensor, source: Tensor) -> None:
-        """Add features (N, D) of both kinds, also none."""
-        for kind, features in enumerate((source.double(), decoded.double())):
-            self.counts[kind] += len(features)
-            self.totals[kind] += features.sum(dim=0)
-            self.outers[kind] += features.T @ features
-
-    def compute(self) -> Tensor:
-        """Return the distance, float64.
-
-        Raises:
-            UnavailableMetricError: There are fewer than 2 samples.
-        """
-        self.samples = int(self.counts.min())
-        source, decoded = (
-            Moments(int(count), total.cpu(), outer.cpu())
-            for count, total, outer in zip(
-                self.counts, self.totals, self.outers, strict=True
-            )
-        )
-        distance = frechet_distance(source, decoded)
-        return torch.tensor(distance, dtype=torch.float64, device=self.counts.device)
-
-
-class KID(Pooled):
-    """KID of all samples of all ranks.
-
-    Args:
-        size: Features of a sample.
-        subset_size: Samples of a subset.
-    """
-
-    def __init__(self, size: int = 2048, subset_size: int = KID_SUBSET_SIZE) -> None:
-        super().__init__(size)
-        self.subset_size = subset_size
-
-    def distance(self, source: Samples, decoded: Samples) -> float:
-        """Return the KID; see :func:`kernel_distance`."""
-        return kernel_distance(source.matrices, decoded.matrices, self.subset_size)
-
-
-def _as_list(state: Tensor | list[Tensor]) -> list[Tensor]:
-    """Return a state that torchmetrics concatenates when it syncs, and only then."""
-    return [state] if isinstance(state, Tensor) else state

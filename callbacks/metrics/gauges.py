@@ -81,7 +81,7 @@ class PerFrame(Gauge):
         super().__init__(names, device)
         (self._name,) = names
         metric = METRICS[self._name]
-        self._function = metric.load_function({})
+        self._function = metric.load()
         self._window: deque[list[Tensor]] = deque(maxlen=2 if metric.pairs else 1)
         self._frames = 0
 

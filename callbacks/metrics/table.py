@@ -10,7 +10,6 @@ is not there.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
@@ -26,23 +25,21 @@ class Metric(NamedTuple):
         function: ``module:name`` of ``f(x_hat, clip)``, which takes clips
             (B, T, 3, H, W), RGB in [0, 1], and returns a value per frame, (B, T).
             Validation gives it unrounded clips, ``evaluate`` 8-bit frames. Of a pooled
-            metric: a class like ``distribution.Pooled``. Without one, validation does
-            not know the metric.
+            metric ``f(source, decoded)``, which takes ``distribution.Samples`` and
+            returns a number. Without a function, validation does not know the metric.
+        net: Backbone, if the function must be made with one: ``f = name(net)``.
         pairs: The function returns a value per pair of neighbours, (B, T - 1).
         gauge: ``module:Class``, a ``gauges.Gauge`` that ``evaluate`` takes instead of
             the function, because it knows the planes or shares work between metrics.
         pooled: Of all frames of a set together, not one value per frame; says what is
             a sample: ``frames`` or ``patches``.
-        network: ``module:Class`` of the function's argument ``network``, or of what
-            gives all pooled metrics of a kind of samples their features.
-        net: Argument of the network and of ``needs``: its backbone.
-        needs: ``module:name`` of a function that raises ``ValueError`` if something is
-            missing on this machine, saying what to put where.
-        option: Of ``evaluate``, which asks for it; empty if it is always measured.
-        validation: Its name in validation, if that is another one.
+        fewest_samples: Of a pooled metric: samples below which it is biased upwards.
         boundary_of: The metric that this is the mean of, over the pairs of frames that
             cross a boundary of units.
-        fewest_samples: Of a pooled metric: samples below which it is biased upwards.
+        needs: ``module:name`` of a function (of ``net``, if there is one) that raises
+            ``ValueError`` if something is missing here, saying what to put where.
+        option: Of ``evaluate``, which asks for it; empty if it is always measured.
+        validation: Its name in validation, if that is another one.
         column: Whether the table of points that ``evaluate`` prints has room for it.
     """
 
@@ -51,22 +48,26 @@ class Metric(NamedTuple):
     higher_is_better: bool
     definition: str
     function: str = ""
+    net: str = ""
     pairs: bool = False
     gauge: str = ""
     pooled: str = ""
-    network: str = ""
-    net: str = ""
+    fewest_samples: int = 0
+    boundary_of: str = ""
     needs: str = ""
     option: str = ""
     validation: str = ""
-    boundary_of: str = ""
-    fewest_samples: int = 0
     column: bool = True
 
     @property
     def per_frame(self) -> bool:
         """Whether a sequence has a list of values, one for each frame or pair."""
         return not (self.pooled or self.boundary_of)
+
+    def load(self) -> Callable[[Any, Any], Any]:
+        """Return its function, made with its backbone if it has one."""
+        function = resolve_name(self.function)
+        return function(self.net) if self.net else function
 
     def lacks(self) -> str | None:
         """Return what is missing for it on this machine, or ``None``."""
@@ -76,26 +77,6 @@ class Metric(NamedTuple):
         except ValueError as error:
             return str(error)
         return None
-
-    def load_network(self, networks: dict[tuple[str, str], Any]) -> Any:
-        """Return its network.
-
-        Args:
-            networks: Those that the caller has, by class and backbone; takes a new one.
-        """
-        key = (self.network, self.net)
-        if key not in networks:
-            networks[key] = resolve_name(self.network)(*filter(None, [self.net]))
-        return networks[key]
-
-    def load_function(
-        self, networks: dict[tuple[str, str], Any]
-    ) -> Callable[[Any, Any], Any]:
-        """Return its function of two clips; see :meth:`load_network`."""
-        function: Callable[..., Any] = resolve_name(self.function)
-        if not self.network:
-            return function
-        return partial(function, network=self.load_network(networks))
 
 
 FAST_METRICS = ("psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips")
@@ -120,10 +101,6 @@ _MS_SSIM = (
     f"repeated, negative means count 0, {_ROUNDED}, "
 )
 _RGB = "R, G, B (of 4:2:0: converted, then rounded to 8 bits)"
-_AT_BOUNDARIES = (
-    "mean over the pairs of frames whose second begins a unit that is coded apart from "
-    "the one before"
-)
 
 _ROOM = "callbacks.metrics"
 
@@ -162,63 +139,46 @@ def _psnr_rows() -> dict[str, Metric]:
     return rows
 
 
-def _ms_ssim_rows() -> dict[str, Metric]:
-    rows = {
-        "ms_ssim_y": Metric("MS-SSIM Y", "", True, f"{_MS_SSIM}Y plane{_YUV}"),
-        "ms_ssim_rgb": Metric(
-            "MS-SSIM RGB",
-            "",
-            True,
-            f"{_MS_SSIM}mean of {_RGB}",
-            function=f"{_ROOM}.quality:ms_ssim",
-            validation="ms_ssim",
-        ),
-        "ms_ssim_y_db": Metric(
-            "MS-SSIM Y",
-            "dB",
-            True,
-            "-10 log10(1 - ms_ssim_y) per frame, at most 99.9 dB",
-        ),
-        "ms_ssim_rgb_db": Metric(
-            "MS-SSIM RGB",
-            "dB",
-            True,
-            "-10 log10(1 - ms_ssim_rgb) per frame, at most 99.9",
-        ),
-    }
-    return {
-        name: row._replace(gauge=f"{_ROOM}.gauges:MsSsim", column=bool(row.function))
-        for name, row in rows.items()
-    }
+def _ms_ssim(label: str, unit: str, definition: str) -> Metric:
+    gauge = f"{_ROOM}.gauges:MsSsim"
+    return Metric(label, unit, True, definition, gauge=gauge, column=False)
 
 
-def _perceptual_row(name: str, net: str) -> Metric:
-    rows = {
-        "lpips": Metric(
-            f"LPIPS ({net})",
-            "",
-            False,
-            f"LPIPS 0.1, {net}, full size, in [-1, 1], {_RGB}, {_ROUNDED}",
-            function=f"{_ROOM}.quality:lpips",
-        ),
-        "tlp": Metric(
-            f"tLP ({net})",
-            "",
-            False,
-            "difference between the decoded and the source's LPIPS from each frame to "
-            f"the next, absolute, not x100, LPIPS as lpips_{net}",
-            function=f"{_ROOM}.temporal:tlp",
-            pairs=True,
-            column=False,
-        ),
-    }
-    return rows[name]._replace(
-        gauge=f"{_ROOM}.gauges:Perceptual",
-        network="lightning_modules.perceptual:Lpips",
+def _distance(label: str, definition: str, **more: Any) -> Metric:
+    """Return a row without unit, of which less is better."""
+    return Metric(label, "", False, definition, **more)
+
+
+def _boundary(label: str, of: str, option: str) -> Metric:
+    definition = (
+        f"{of}, mean over the pairs of frames whose second begins a unit that is coded "
+        "apart from the one before"
+    )
+    return _distance(label, definition, boundary_of=of, option=option)
+
+
+def _perceptual(label: str, definition: str, function: str, net: str) -> Metric:
+    return _distance(
+        f"{label} ({net})",
+        definition,
+        function=function,
         net=net,
+        gauge=f"{_ROOM}.gauges:Perceptual",
         needs="lightning_modules.perceptual:check_lpips",
         option=f"--lpips {net}",
-        validation=name,
+        validation=label.lower(),
+    )
+
+
+def _flow(label: str, definition: str, function: str, option: str) -> Metric:
+    return _distance(
+        label,
+        "length in pixels (L2) of the difference between the decoded and the source's "
+        f"optical flow, mean over {definition}",
+        function=function,
+        pairs=True,
+        gauge=f"{_ROOM}.gauges:Flow",
+        option=option,
     )
 
 
@@ -233,86 +193,84 @@ def _pooled_rows() -> dict[str, Metric]:
         "by 128 with a row and a column less; smaller frames have none)"
     )
     return {
-        name + suffix: Metric(
+        label.lower() + suffix: _distance(
             label + label_suffix,
-            "",
-            False,
             f"{what} between decoded and source pictures, {samples} of all sequences "
             f"of the set together, {features}",
-            function=f"{_ROOM}.distribution:{label}",
+            function=f"{_ROOM}.distribution:{function}",
             pooled=pooled,
-            network=f"{_ROOM}.distribution:Inception",
+            fewest_samples=fewest,
             needs=f"{_ROOM}.distribution:check_inception",
             option=f"--fid {pooled}",
-            fewest_samples=fewest,
         )
         for suffix, label_suffix, samples, pooled in (
             ("", "", "whole frames", "frames"),
             ("_256", "/256", squares, "patches"),
         )
-        for name, label, what, fewest in (
-            ("fid", "FID", "FID", FEWEST_SAMPLES),
-            # KID has no bias to speak of.
-            ("kid", "KID", f"KID ({kernel})", 0),
+        # KID has no bias to speak of.
+        for label, what, function, fewest in (
+            ("FID", "FID", "frechet_distance", FEWEST_SAMPLES),
+            ("KID", f"KID ({kernel})", "kernel_distance", 0),
         )
     }
 
 
 METRICS: dict[str, Metric] = {
     **_psnr_rows(),
-    **_ms_ssim_rows(),
-    **{f"lpips_{net}": _perceptual_row("lpips", net) for net in LPIPS_NETS},
-    "tof": Metric(
-        "tOF",
-        "",
-        False,
-        "length in pixels (L2) of the difference between the decoded and the source's "
-        "optical flow, mean over all pixels, flow from each frame to the next by "
-        "OpenCV 4 DIS, preset medium, of 8-bit BT.709 full-range luma",
-        function=f"{_ROOM}.temporal:tof",
-        pairs=True,
-        gauge=f"{_ROOM}.gauges:Flow",
-        option="--tof dis",
+    "ms_ssim_y": _ms_ssim("MS-SSIM Y", "", f"{_MS_SSIM}Y plane{_YUV}"),
+    "ms_ssim_rgb": _ms_ssim("MS-SSIM RGB", "", f"{_MS_SSIM}mean of {_RGB}")._replace(
+        function=f"{_ROOM}.quality:ms_ssim", validation="ms_ssim", column=True
     ),
-    "tof_teco": Metric(
-        "tOF (TecoGAN)",
-        "",
-        False,
-        "length in pixels (L2) of the difference between the decoded and the source's "
-        "optical flow, mean over TecoGAN's centre crop (multiples of 32, at least 16 "
-        "pixels less), flow from each frame to the next by OpenCV 4 Farneback (0.5, 3, "
-        "15, 3, 5, 1.2, 0), of 8-bit BT.709 full-range luma, every pair of frames "
-        "(TecoGAN's script: BT.601 grey, no two frames at either end)",
-        function=f"{_ROOM}.temporal:tof_teco",
-        pairs=True,
-        gauge=f"{_ROOM}.gauges:Flow",
-        option="--tof teco",
+    "ms_ssim_y_db": _ms_ssim(
+        "MS-SSIM Y", "dB", "-10 log10(1 - ms_ssim_y) per frame, at most 99.9 dB"
     ),
-    **{f"tlp_{net}": _perceptual_row("tlp", net) for net in LPIPS_NETS},
-    "tof_boundary": Metric(
-        "tOF at boundaries",
-        "",
-        False,
-        f"tof, {_AT_BOUNDARIES}",
-        option="--tof dis",
-        boundary_of="tof",
+    "ms_ssim_rgb_db": _ms_ssim(
+        "MS-SSIM RGB", "dB", "-10 log10(1 - ms_ssim_rgb) per frame, at most 99.9"
     ),
     **{
-        f"tlp_boundary_{net}": Metric(
-            f"tLP at boundaries ({net})",
-            "",
-            False,
-            f"tlp_{net}, {_AT_BOUNDARIES}",
-            option=f"--lpips {net}",
-            boundary_of=f"tlp_{net}",
-            column=False,
+        f"lpips_{net}": _perceptual(
+            "LPIPS",
+            f"LPIPS 0.1, {net}, full size, in [-1, 1], {_RGB}, {_ROUNDED}",
+            "lightning_modules.perceptual:Lpips",
+            net,
         )
         for net in LPIPS_NETS
     },
-    "brisque": Metric(
+    "tof": _flow(
+        "tOF",
+        "all pixels, flow from each frame to the next by OpenCV 4 DIS, preset medium, "
+        "of 8-bit BT.709 full-range luma",
+        f"{_ROOM}.temporal:tof",
+        "--tof dis",
+    ),
+    "tof_teco": _flow(
+        "tOF (TecoGAN)",
+        "TecoGAN's centre crop (multiples of 32, at least 16 pixels less), flow from "
+        "each frame to the next by OpenCV 4 Farneback (0.5, 3, 15, 3, 5, 1.2, 0), of "
+        "8-bit BT.709 full-range luma, every pair of frames (TecoGAN's script: BT.601 "
+        "grey, no two frames at either end)",
+        f"{_ROOM}.temporal:tof_teco",
+        "--tof teco",
+    ),
+    **{
+        f"tlp_{net}": _perceptual(
+            "tLP",
+            "difference between the decoded and the source's LPIPS from each frame to "
+            f"the next, absolute, not x100, LPIPS as lpips_{net}",
+            f"{_ROOM}.temporal:Tlp",
+            net,
+        )._replace(pairs=True, column=False)
+        for net in LPIPS_NETS
+    },
+    "tof_boundary": _boundary("tOF at boundaries", "tof", "--tof dis"),
+    **{
+        f"tlp_boundary_{net}": _boundary(
+            f"tLP at boundaries ({net})", f"tlp_{net}", f"--lpips {net}"
+        )._replace(column=False)
+        for net in LPIPS_NETS
+    },
+    "brisque": _distance(
         "BRISQUE (piq)",
-        "",
-        False,
         "BRISQUE of the package piq with its support vectors trained on LIVE, of "
         f"{_RGB}, {_ROUNDED}, no reference",
         function=f"{_ROOM}.brisque:brisque",

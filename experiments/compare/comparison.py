@@ -4,7 +4,9 @@
 ``dataclasses.asdict``. Everything is plain numbers and text.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from callbacks.metrics.table import METRICS
@@ -104,6 +106,11 @@ class Curve:
     left_out: tuple[int, ...] = ()
     samples: int | None = None
 
+    @property
+    def kept(self) -> list[int]:
+        """Indices of the points that BD numbers are made from."""
+        return [i for i in range(len(self.bpp)) if i not in self.left_out]
+
 
 @dataclass(frozen=True)
 class Delta:
@@ -126,6 +133,10 @@ class Delta:
     high: float | None = None
     overlap: float | None = None
     interval: tuple[float, float] | None = None
+
+    def numbers(self) -> list[float | None]:
+        """Return every number but the interval."""
+        return [self.value, self.low, self.high, self.overlap]
 
 
 @dataclass(frozen=True)
@@ -153,6 +164,22 @@ class Row:
     rate: Delta
     quality: Delta
     flags: tuple[Flag, ...] = ()
+
+    def numbers(self) -> list[float | None]:
+        """Return what :data:`BD_NUMBERS` names."""
+        return [*self.rate.numbers(), *self.quality.numbers()]
+
+    def caveats(self) -> str:
+        """Return all flags as one text."""
+        return "; ".join(f"{flag.kind}: {flag.text}" for flag in self.flags)
+
+
+BD_NUMBERS = [
+    f"bd_{what}_{part}"
+    for what in ("rate", "quality")
+    for part in ("value", "low", "high", "overlap")
+]
+"""Names of a row's numbers in tables for machines."""
 
 
 @dataclass(frozen=True)
@@ -257,17 +284,31 @@ class Comparison:
     scales: int | None = None
     fixed: tuple[QualityAt, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The anchor and the codecs, in the order of every table."""
+        return self.anchor, *self.codecs
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Give set and name of every compared sequence."""
+        for name, sequences in self.sets.items():
+            yield from ((name, sequence) for sequence in sequences)
+
+    @cached_property
+    def _rows(self) -> dict[tuple[str, str, str, str | None, str | None], Row]:
+        return {(r.codec, r.metric, r.kind, r.set, r.sequence): r for r in self.rows}
+
     def row(
         self,
         codec: str,
         metric: str,
         kind: RowKind,
         set: str | None,
-        sequence: str = "",
+        sequence: str | None = None,
     ) -> Row | None:
         """Return the row with these keys, or ``None``."""
-        wanted = (codec, metric, kind, set, sequence or None)
-        for row in self.rows:
-            if (row.codec, row.metric, row.kind, row.set, row.sequence) == wanted:
-                return row
-        return None
+        return self._rows.get((codec, metric, kind, set, sequence))
+
+    def headline_row(self, codec: str, metric: str, set: str | None) -> Row | None:
+        """Return a metric's headline of a set, or of all sets if ``None``."""
+        return self.row(codec, metric, headline_kind(metric, set), set)

@@ -1,22 +1,19 @@
 """Show comparisons and papers' tables in a terminal."""
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from callbacks.metrics.table import METRICS
-from experiments.compare.comparison import (
-    FLAGS,
-    Comparison,
-    Row,
-    RowKind,
-    headline_kind,
-)
+from experiments.compare.comparison import FLAGS, Comparison, Row, RowKind
+from experiments.compare.papers import load_tables
+from experiments.compare.protocol_check import describe
 from experiments.compare.report.bd_tables import fixed_rates_table
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+from experiments.drawing.tables import (
+    Table,
+    make_console,
+    numbers,
+    print_table,
+    words,
+)
 
 MARKS = dict(zip(FLAGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
 """The letter after a number that stands for each kind of flag."""
@@ -24,33 +21,26 @@ MARKS = dict(zip(FLAGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
 Marks = dict[str, dict[str, None]]
 """The kinds of flags in a table, and what is the case for each of them."""
 
-# Where output is no terminal nothing may be cut to fit one.
-WIDE = 240
-
 # Columns of a terminal that labels and each codec take; more codecs are more tables.
 LABELS, BLOCK = 24, 48
 
 
 def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
     """Print one table per metric: rows are sets and sequences, columns codecs."""
-    from experiments.compare.protocol_check import describe
-
-    console = _console()
+    console = make_console()
     for text in describe(comparison.differences):
-        console.print(f"not measured alike: {text}", style="bold", markup=False)
+        console.print(f"not measured alike: {text}", style="bold")
     marks: Marks = {}
     at_once = max(1, (console.width - LABELS) // BLOCK)
     for metric in metrics:
         codecs = [
-            name
-            for name in comparison.codecs
-            if comparison.row(name, metric, headline_kind(metric, None), None)
+            c for c in comparison.codecs if comparison.headline_row(c, metric, None)
         ]
         for start in range(0, len(codecs), at_once):
             some = codecs[start : start + at_once]
-            console.print(_table(comparison, metric, some, marks))
+            print_table(_table(comparison, metric, some, marks), console)
         for line in describe_intervals(comparison, metric):
-            console.print(line, markup=False)
+            console.print(line)
     console.print(
         "range: when any one point is left out (of means: mean of the ends); overlap: "
         "of the quality axis (of means: the least); of the curve: BD-rate of the "
@@ -60,71 +50,54 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
         if kind in marks:
             console.print(f" {MARKS[kind]}  {FLAGS[kind]}")
     for reason in marks.get("not_computable", ()):
-        console.print(f"    {reason}", markup=False)
-    if comparison.fixed:
-        for metric in metrics:
-            _print_fixed(console, comparison, metric)
+        console.print(f"    {reason}")
+    for metric in metrics:
+        print_table(fixed_rates_table(comparison, metric), console)
     for paper in comparison.papers:
         if paper.metric in metrics:
             where = paper.set or "average"
             differs = "; ".join(paper.differs) or "as far as stated under the same"
             console.print(
                 f"published: {paper.codec} against {paper.anchor}, {where}: "
-                f"{paper.bd_rate:+.2f} % ({paper.source}; conditions: {differs})",
-                markup=False,
+                f"{paper.bd_rate:+.2f} % ({paper.source}; conditions: {differs})"
             )
     for note in comparison.notes:
-        console.print(f"note: {note}", markup=False)
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(
-        width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=True
-    )
+        console.print(f"note: {note}")
 
 
 def _table(
     comparison: Comparison, metric: str, codecs: Sequence[str], marks: Marks
-) -> "Table":
-    from rich import box
-    from rich.table import Table
-
+) -> Table:
     shown = METRICS[metric]
     unit = f" in {shown.unit}" if shown.unit else ""
+    heads = [
+        head
+        for name in codecs
+        for head in (f"{name}\nBD-rate", "\nrange", "\noverlap", "\nquality")
+    ]
     table = Table(
-        title=f"BD-rate in % and BD-quality{unit} against {comparison.anchor}: "
+        f"BD-rate in % and BD-quality{unit} against {comparison.anchor}: "
         f"{shown.label} ({metric}), {comparison.method}",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+        [*words(""), *numbers(*heads)],
     )
-    table.add_column("")
-    for name in codecs:
-        table.add_column(
-            f"{name}\nBD-rate", justify="right", max_width=16, overflow="fold"
-        )
-        for what in ("range", "overlap", "quality"):
-            table.add_column(f"\n{what}", justify="right", no_wrap=True)
 
-    def add(label: str, rows: Sequence[Row | None], style: str = "") -> None:
-        cells = [cell for row in rows for cell in _cells(row, marks)]
-        table.add_row(label, *cells, style=style)
+    def add(label: str, rows: Sequence[Row | None]) -> None:
+        table.rows.append([label, *(c for row in rows for c in _cells(row, marks))])
 
-    def rows(kind: RowKind, set: str | None, sequence: str = "") -> list[Row | None]:
-        return [comparison.row(c, metric, kind, set, sequence) for c in codecs]
+    def headline(label: str, set: str | None, curve: RowKind) -> None:
+        table.strong.add(len(table.rows))
+        add(label, [comparison.headline_row(c, metric, set) for c in codecs])
+        if not shown.pooled:
+            text = f"  of the curve{'' if set else 's'}"
+            add(text, [comparison.row(c, metric, curve, set) for c in codecs])
 
     if len(comparison.sets) > 1:
-        add("all sets", rows(headline_kind(metric, None), None), "bold")
-        if not shown.pooled:
-            add("  of the curves", rows("overall_curve", None))
+        headline("all sets", None, "overall_curve")
     for name, members in comparison.sets.items():
-        add(name, rows(headline_kind(metric, name), name), "bold")
-        if shown.pooled:
-            continue
-        add("  of the curve", rows("set_curve", name))
-        for member in members:
-            add(f"  {member}", rows("sequence", name, member))
+        headline(name, name, "set_curve")
+        for member in () if shown.pooled else members:
+            own = [comparison.row(c, metric, "sequence", name, member) for c in codecs]
+            add(f"  {member}", own)
     return table
 
 
@@ -141,22 +114,6 @@ def describe_intervals(comparison: Comparison, metric: str) -> list[str]:
         for row in comparison.rows
         if row.metric == metric and row.kind == "set_pool" and row.rate.interval
     ]
-
-
-def _print_fixed(console: "Console", comparison: Comparison, metric: str) -> None:
-    """Print what a metric is at fixed rates."""
-    from rich import box
-    from rich.table import Table
-
-    shown = fixed_rates_table(comparison, metric)
-    table = Table(title=shown.title, box=box.SIMPLE_HEAD, title_justify="left")
-    for number, name in enumerate(shown.header):
-        table.add_column(name, justify="left" if number < shown.texts else "right")
-    for row in shown.rows:
-        table.add_row(*row)
-    console.print(table)
-    for note in shown.notes:
-        console.print(note, markup=False)
 
 
 def _cells(row: Row | None, marks: Marks) -> list[str]:
@@ -177,23 +134,10 @@ def _cells(row: Row | None, marks: Marks) -> list[str]:
 
 def print_tables() -> None:
     """Print every table of the papers, with its conditions."""
-    from rich import box
-    from rich.table import Table
-
-    from experiments.compare.papers.tables import load_tables
-
-    console = _console()
+    console = make_console()
     for paper in load_tables():
-        table = Table(
-            title=f"{paper.source}: {paper.caption}",
-            box=box.SIMPLE_HEAD,
-            title_justify="left",
-        )
-        table.add_column("")
-        for column in paper.columns:
-            table.add_column(column.title, justify="right")
-        for name, cells in paper.rows.items():
-            table.add_row(name, *cells)
-        console.print(table)
-        for name, value in paper.conditions.items():
-            console.print(f"  {name}: {value}", markup=False)
+        title = f"{paper.source}: {paper.caption}"
+        columns = [*words(""), *numbers(*(column.title for column in paper.columns))]
+        rows = [[name, *cells] for name, cells in paper.rows.items()]
+        conditions = [f"  {name}: {value}" for name, value in paper.conditions.items()]
+        print_table(Table(title, columns, rows, conditions), console)

@@ -5,10 +5,17 @@
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments.cli import run_command
-from experiments.fit.options import CONFIGS, build_parser, plain
+from experiments.fit.options import (
+    CONFIGS,
+    build_parser,
+    complete,
+    instantiate,
+    plain,
+)
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 
@@ -54,7 +61,7 @@ def fit(arguments: list[str]) -> int:
     # Before the network draws its weights.
     torch.manual_seed(config.seed)
     try:
-        return train(options, parser.instantiate(config))
+        return train(options, instantiate(parser, config), partial(complete, parser))
     except NonFiniteGradientError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -219,3 +219,34 @@ def plain(parser: "ArgumentParser", config: "Namespace") -> dict[str, Any]:
     options: dict[str, Any] = yaml.safe_load(parser.dump(config, skip_none=False))
     options.pop("config", None)
     return options
+
+
+def complete(parser: "ArgumentParser", options: dict[str, Any]) -> dict[str, Any]:
+    """Return plain options that an earlier version wrote as this one would.
+
+    What there was not then has its default; what cannot be read now stays as it is.
+    """
+    from jsonargparse import ArgumentError
+
+    exits, parser.exit_on_error = parser.exit_on_error, False
+    try:
+        return plain(parser, parser.parse_object(options))
+    except ArgumentError:
+        return options
+    finally:
+        parser.exit_on_error = exits
+
+
+def instantiate(parser: "ArgumentParser", config: "Namespace") -> "Namespace":
+    """Make what parsed options describe.
+
+    Raises:
+        ValueError: An argument is wrong; it says no more than the class that refuses
+            it, where the parser would list all that the option could have been.
+    """
+    try:
+        return parser.instantiate(config)
+    except ValueError as error:
+        if str(error).startswith("Does not validate against any of the Union"):
+            raise error.__cause__ or error from None
+        raise

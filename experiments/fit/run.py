@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from callbacks.checkpoints import (
     FinalValidation,
     StageCheckpoints,
 )
-from callbacks.clip_logger import ClipLogger
 from callbacks.ema import CodecEMA
 from callbacks.guards import (
     RankDivergenceGuard,
@@ -31,7 +30,7 @@ from callbacks.guards import (
     StepGuard,
 )
 from callbacks.interrupt import SaveOnSignal
-from callbacks.map_logger import MapLogger
+from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
@@ -51,12 +50,17 @@ from lightning_modules.base import CodecModule
 from lightning_modules.stages import Stage, check_stages
 
 
-def train(options: dict[str, Any], config: Namespace) -> int:
+def train(
+    options: dict[str, Any],
+    config: Namespace,
+    complete: Callable[[dict[str, Any]], dict[str, Any]],
+) -> int:
     """Run every stage that is not finished.
 
     Args:
         options: All options as plain values: what is stored and compared.
         config: The same, with classes instantiated.
+        complete: As :meth:`RunFolder.check` takes it.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
@@ -83,7 +87,7 @@ def train(options: dict[str, Any], config: Namespace) -> int:
         report = init_from(module.codec, config.init_from)
     with folder.lock() if _is_rank_zero() else nullcontext():
         if _is_rank_zero():
-            folder.check(options)
+            folder.check(options, complete)
         # Again, for what another process has done before it gave up the lock.
         done = folder.steps_done(stages)
         if _is_rank_zero():

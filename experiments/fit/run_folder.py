@@ -13,12 +13,13 @@
 
 import errno
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import torch
 import yaml
 
 from datamodules.whole_files import whole_or_nothing
@@ -85,8 +86,6 @@ class RunFolder:
         Raises:
             ValueError: It is damaged, or none that ``fit`` wrote.
         """
-        import torch
-
         try:
             checkpoint: dict[str, Any] = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=True
@@ -121,8 +120,17 @@ class RunFolder:
                     ) from error
             yield
 
-    def check(self, config: dict[str, Any]) -> None:
+    def check(
+        self,
+        config: dict[str, Any],
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+    ) -> None:
         """Compare with the run that the folder holds already, if it got anywhere.
+
+        Args:
+            config: All options, as plain values.
+            complete: Adds the defaults of options that there were not when the run was
+                begun.
 
         Raises:
             ValueError: Something that defines the run has changed, or its
@@ -137,7 +145,7 @@ class RunFolder:
                 f"{self.path} has checkpoints but no config.yaml: give another "
                 "--run, or remove the folder"
             )
-        before = dict(_leaves(_read_config(path)))
+        before = dict(_leaves(complete(_read_config(path))))
         now = dict(_leaves(config))
         changed = [
             key

@@ -33,18 +33,23 @@ of them says, all others frame by frame:
 Means of series are as long as the shortest of them.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from experiments.propagation.numbers import NUMBERS
-from experiments.results.typed_json import ResultError, damaged, read_json, read_typed
+from experiments.results.typed_json import (
+    STRICT,
+    FileKind,
+    Holding,
+    damaged,
+    read_json,
+    read_typed,
+)
 
-SCHEMA = "learned-video-codecs/propagation"
-VERSION = 1
+KIND = FileKind("propagation")
 
 DRAWN = {
     "position": (1, ("position", "ep")),
@@ -68,37 +73,18 @@ class Finding:
 
 
 @dataclass
-class _Codec:
-    """What others read of a report's codec."""
-
-    rate_unit: str
-
-
-@dataclass
-class _Protocol:
-    """What others read of a report's protocol."""
-
-    tests: list[str]
-
-
-@dataclass
-class _Sequence:
-    """What others read of a report's sequence."""
-
-    set: str
-    name: str
-    frames: int
-
-
-@dataclass
 class Report:
     """A whole file; see the module."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     name: str
-    codec: dict[str, Any]
-    protocol: dict[str, Any]
+    codec: Annotated[dict[str, Any], Holding({"rate_unit": str})]
+    protocol: Annotated[dict[str, Any], Holding({"tests": list[str]})]
     environment: dict[str, Any]
-    sequences: list[dict[str, Any]]
+    sequences: list[
+        Annotated[dict[str, Any], Holding({"set": str, "name": str, "frames": int})]
+    ]
     left_out: dict[str, str]
     findings: list[Finding]
     means: list[Finding]
@@ -124,13 +110,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        from datamodules.whole_files import whole_or_nothing
-
-        data = {"schema": SCHEMA, "version": VERSION, **asdict(self)}
-        text = json.dumps(data, indent=1, allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_or_nothing(path) as temporary:
-            temporary.write_text(text + "\n")
+        KIND.save(asdict(self), path)
 
     @classmethod
     def load(cls, path: Path) -> "Report":
@@ -139,21 +119,7 @@ class Report:
         Raises:
             ResultError: It is no such file, or a damaged one.
         """
-        data = read_json(path)
-        if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
-            raise ResultError(
-                f"{path} is no file of propagation (its schema is not {SCHEMA})"
-            )
-        if (version := data.pop("version", None)) != VERSION:
-            raise ResultError(
-                f"{path} is version {version} of the file, this suite reads {VERSION}"
-            )
-        report = read_typed(cls, data, path)
-        read_typed(_Codec, report.codec, path, place="codec", unknown="ignore")
-        read_typed(_Protocol, report.protocol, path, place="protocol", unknown="ignore")
-        for number, each in enumerate(report.sequences):
-            place = f"sequences[{number}]"
-            read_typed(_Sequence, each, path, place=place, unknown="ignore")
+        report = read_typed(cls, KIND.values(read_json(path), path), path)
         found = [each.values for each in (*report.findings, *report.means)]
         if unknown := set(report.definitions).union(*found) - set(NUMBERS):
             raise damaged(path, f"unknown numbers {sorted(unknown)}")

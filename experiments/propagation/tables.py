@@ -1,16 +1,19 @@
 """``propagation.md`` and what the terminal shows."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.compare.report.markdown import escape
-from experiments.drawing.tables import Table, as_text
+from experiments.drawing.tables import (
+    Table,
+    escape,
+    make_console,
+    numbers,
+    print_table,
+    to_markdown,
+    words,
+)
 from experiments.propagation.findings import Report
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
-
-# Where output is no terminal nothing may be cut to fit one.
-WIDE = 240
 
 HOW_TO_READ = """\
 **EPI**, **slope** and **D** are 0 if what a frame looks like does not depend on how
@@ -68,9 +71,10 @@ def mean_tables(reports: Sequence[Report]) -> list[Table]:
                     rows.append(([report.label(rate)], values))
         if rows:
             wide = _table(f"{title}, over all sequences", ["number"], rows)
-            columns = zip(wide.header, *wide.rows, strict=True)
-            header, *numbers = map(list, columns)
-            tables.append(Table(wide.title, header, numbers))
+            labels = [column.label for column in wide.columns]
+            header, *turned = zip(labels, *wide.rows, strict=True)
+            columns = [*words(header[0]), *numbers(*header[1:])]
+            tables.append(Table(wide.title, columns, list(map(list, turned))))
     return tables
 
 
@@ -96,9 +100,8 @@ def _table(title: str, columns: list[str], rows: Sequence[Row]) -> Table:
         for name in test
         if any(name in values for _, values in rows)
     ]
-    table = Table(
-        title, [*columns, *(NUMBERS[name].title for name in names)], texts=len(columns)
-    )
+    titles = [NUMBERS[name].title for name in names]
+    table = Table(title, [*words(*columns), *numbers(*titles)])
     for labels, values in rows:
         cells = [
             NUMBERS[name].text(values[name]) if name in values else "" for name in names
@@ -118,56 +121,29 @@ def make_markdown(reports: Sequence[Report], figures: Sequence[Path]) -> str:
     blocks = [f"# {escape(f'How far errors reach: {names}')}"]
     blocks += [f"> **Not measured alike: {escape(t)}**" for t in differences(reports)]
     blocks += [HOW_TO_READ]
-    blocks += map(_section, mean_tables(reports))
+    blocks += map(to_markdown, mean_tables(reports))
     blocks += [
         f"* left out of {escape(report.name)}: {escape(what)}: {escape(reason)}"
         for report in reports
         for what, reason in report.left_out.items()
     ]
     blocks += [f"![{path.stem}]({path.name})" for path in figures]
-    blocks += map(_section, sequence_tables(reports))
+    blocks += map(to_markdown, sequence_tables(reports))
     definitions = {k: v for report in reports for k, v in report.definitions.items()}
     rows = [[NUMBERS[name].title, text] for name, text in definitions.items()]
-    blocks.append(_section(Table("Numbers", ["number", "what it is"], rows, texts=2)))
+    blocks.append(to_markdown(Table("Numbers", words("number", "what it is"), rows)))
     for part in ("protocol", "codec", "environment"):
         keys = dict.fromkeys(key for report in reports for key in getattr(report, part))
-        table = Table(part.capitalize(), ["", *(report.name for report in reports)])
-        table.texts = len(table.header)
-        for key in keys:
-            cells = [_text(getattr(report, part).get(key)) for report in reports]
-            table.rows.append([key, *cells])
-        blocks.append(_section(table))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {as_text(each)}" for key, each in value.items())
-    return as_text(value)
-
-
-def _section(table: Table) -> str:
-    rule = [":--" if i < table.texts else "--:" for i in range(len(table.header))]
-    rows = [list(map(escape, table.header)), rule]
-    rows += [list(map(escape, row)) for row in table.rows]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return f"## {escape(table.title)}\n\n" + "\n".join(lines)
+        rows = [[key, *(getattr(r, part).get(key) for r in reports)] for key in keys]
+        columns = words("", *(report.name for report in reports), missing="not stated")
+        blocks.append(to_markdown(Table(part.capitalize(), columns, rows)))
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def print_reports(reports: Sequence[Report]) -> None:
     """Print the numbers over all sequences."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as Shown
-
-    width = None if sys.stdout.isatty() else WIDE
-    console = Console(width=width, highlight=False)
+    console = make_console()
     for text in differences(reports):
-        console.print(f"not measured alike: {text}", style="bold", markup=False)
+        console.print(f"not measured alike: {text}", style="bold")
     for table in mean_tables(reports):
-        shown = Shown(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
-        for number, name in enumerate(table.header):
-            shown.add_column(name, justify="right" if number else "left")
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        print_table(table, console)

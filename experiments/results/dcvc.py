@@ -17,7 +17,6 @@ from typing import Any
 from callbacks.metrics.table import METRICS
 from experiments.results.result import (
     Point,
-    Protocol,
     Result,
     ResultError,
     SequenceResult,
@@ -107,29 +106,15 @@ def from_dcvc(data: Any, path: Path) -> Result:
         is_anchor |= "qp" in entry and "rate_idx" not in entry
     if len(colours) != 1:
         raise ResultError(f"{path} mixes results of YUV 4:2:0 and of RGB")
-    for sequence in sequences.values():
-        sequence.points.sort(key=lambda point: point.bpp)
-    note = _ANCHOR_NOTE if is_anchor else _NOTE
-    result = Result(
+    return Result.imported(
+        path,
         path.stem,
-        {"name": _codec_name(path.stem), "kind": "imported", "note": note},
-        Protocol(
-            colours.pop(),
-            None,
-            periods.pop() if len(periods) == 1 else None,
-            None,
-            matrix=None,
-            chroma_up=None,
-            chroma_down=None,
-            crop=None,
-        ),
-        sequences=list(sequences.values()),
-        path=path.absolute(),
+        {"name": _codec_name(path.stem), "note": _ANCHOR_NOTE if is_anchor else _NOTE},
+        list(sequences.values()),
+        lambda metric: _definition(metric, is_anchor),
+        colour=colours.pop(),
+        intra_period=periods.pop() if len(periods) == 1 else None,
     )
-    result.protocol.definitions.update(
-        {name: _definition(name, is_anchor) for name in result.metric_names()}
-    )
-    return result.checked()
 
 
 def _codec_name(stem: str) -> str:

@@ -1,12 +1,11 @@
-"""Files of one codec, trained once for each rate, as one curve."""
+"""Results of one codec as one: parts of a file, or files of one curve."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.evaluate.parts import merge
-from experiments.results.result import Result
+from experiments.results.result import Result, SequenceResult
 
 
 def join_results(results: Sequence[Result]) -> list[Result]:
@@ -95,3 +94,40 @@ def _with_whole_paths(result: Result) -> Result:
         for sequence in result.sequences
     ]
     return replace(result, sequences=sequences)
+
+
+def merge(empty: Result, results: Sequence[Result]) -> Result:
+    """Put results of one codec and protocol together, points from few bits to many."""
+    whole = replace(empty, sequences=[])
+    definitions: dict[str, str] = {}
+    sequences: dict[tuple[str, str], SequenceResult] = {}
+    whole.pools = [pool for result in results for pool in result.pools]
+    for result in results:
+        definitions |= result.protocol.definitions
+        whole.environment = _both(whole.environment, result.environment)
+        for sequence in result.sequences:
+            kept = sequences.setdefault(sequence.key, replace(sequence, points=[]))
+            kept.pictures |= sequence.pictures
+            known = [point.key for point in kept.points]
+            kept.points += [p for p in sequence.points if p.key not in known]
+    for sequence in sequences.values():
+        sequence.points.sort(key=lambda point: point.bpp)
+    whole.sequences = list(sequences.values())
+    whole.protocol = replace(empty.protocol, definitions=definitions)
+    return whole
+
+
+def _both(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Return environments as one; a value that differs becomes the list of both."""
+    values: dict[str, Any] = {}
+    for key in {**a, **b}:
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            values[key] = one | other
+            continue
+        found: list[Any] = []
+        for value in (one, other):
+            each = value if isinstance(value, list) else [value]
+            found += [v for v in each if v is not None and v not in found]
+        values[key] = found[0] if len(found) == 1 else sorted(found, key=str)
+    return values

@@ -31,30 +31,36 @@ Paths of pictures are relative to the file. Frames count from 0. A quality of a
 sequence is the mean of its frames' qualities, never the quality of a mean error.
 FID and KID are no mean over frames: they belong to a set's sequences together, one pool
 for each rate. ``bpp`` counts all bytes, headers too, over the frames' original pixels.
-``seconds`` of a learned codec's encoder include reconstructing each frame, which the
-proof of the bitstream needs; ``profile --time`` gives encoding alone.
+``seconds`` of a learned codec's encoder are without what it computes only to prove the
+bitstream, its own reconstruction (a pipeline's workers do not tell that apart);
+``peak_memory`` is with it.
 
 Of a codec with scales, ``per_frame`` of a point with all of them also holds the parts
 of ``bits``: ``bits_scale1`` (the coarsest), ``bits_scale2``, ... A point with some of
 them counts only their bytes, and the headers.
 """
 
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
 from callbacks.metrics.table import METRICS
+from experiments.results.typed_json import (
+    STRICT,
+    FileKind,
+    Holding,
+    damaged,
+    read_json,
+    read_typed,
+)
 from experiments.results.typed_json import ResultError as ResultError
-from experiments.results.typed_json import damaged, read_json, read_typed
 
-SCHEMA = "learned-video-codecs/result"
-VERSION = 1
+KIND = FileKind("result")
 
 # Up to where a float holds every whole number; those that mean something are far below.
 LARGEST = 2**53
@@ -186,29 +192,20 @@ class Pool:
 
 
 @dataclass
-class _Codec:
-    """What every result says of its codec, and what others read there."""
-
-    name: str
-    kind: str
-    architecture: dict[str, Any] | None = None
-
-
-@dataclass
-class _Environment:
-    """What others read of a result's environment."""
-
-    unavailable: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
 class Result:
     """A whole result file; see the module."""
 
+    __pydantic_config__: ClassVar = STRICT
+
     name: str
-    codec: dict[str, Any]
+    codec: Annotated[
+        dict[str, Any],
+        Holding({"name": str, "kind": str}, {"architecture": dict[str, Any] | None}),
+    ]
     protocol: Protocol
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: Annotated[
+        dict[str, Any], Holding({}, {"unavailable": dict[str, str]})
+    ] = field(default_factory=dict)
     sequences: list[SequenceResult] = field(default_factory=list)
     path: Path | None = None
     pools: list[Pool] = field(default_factory=list)
@@ -243,16 +240,22 @@ class Result:
         pools = [pool for pool in self.pools if pool.scales == scales]
         return replace(self, sequences=sequences, pools=pools)
 
+    def only(self, sets: Mapping[str, Sequence[str]]) -> "Result":
+        """Return a copy with nothing but these sequences.
+
+        Args:
+            sets: Names of the sequences that are kept of each set.
+        """
+        keep = [s for s in self.sequences if s.name in sets.get(s.set, ())]
+        # A FID cannot be taken apart: it is of just these sequences, or of no use.
+        pools = [
+            p for p in self.pools if sorted(p.sequences) == sorted(sets.get(p.set, ()))
+        ]
+        return replace(self, sequences=keep, pools=pools)
+
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        from datamodules.whole_files import whole_or_nothing
-
-        data = {"schema": SCHEMA, "version": VERSION, **self._values()}
-        # NaN and infinity are no JSON, and no result.
-        text = json.dumps(data, indent=1, allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_or_nothing(path) as temporary:
-            temporary.write_text(text + "\n")
+        KIND.save(self._values(), path)
 
     @classmethod
     def load(cls, path: Path) -> "Result":
@@ -267,15 +270,41 @@ class Result:
     @classmethod
     def from_json(cls, data: Any, path: Path) -> "Result":
         """Turn a file's parsed content into a result; see :meth:`load`."""
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise ResultError(f"{path} is no result file (its schema is not {SCHEMA})")
-        if data.get("version") != VERSION:
-            raise ResultError(
-                f"{path} is version {data.get('version')} of the result file, "
-                f"this suite reads version {VERSION}"
-            )
-        values = {k: v for k, v in data.items() if k not in ("schema", "version")}
-        return cls._typed(values, path)
+        return cls._typed(KIND.values(data, path), path)
+
+    @classmethod
+    def imported(
+        cls,
+        path: Path,
+        name: str,
+        codec: dict[str, Any],
+        sequences: list[SequenceResult],
+        define: Callable[[str], str],
+        **stated: Any,
+    ) -> "Result":
+        """Return what a file of another suite says; the rest stays unknown.
+
+        Args:
+            path: The file.
+            name: Label of the curve.
+            codec: What defines it.
+            sequences: With their points in any order.
+            define: Says what a metric is.
+            **stated: What the file states of the protocol.
+
+        Raises:
+            ResultError: A value is impossible.
+        """
+        unknown = dict.fromkeys(each.name for each in fields(Protocol))
+        protocol = Protocol(**{**unknown, "definitions": {}, **stated})
+        codec = {"kind": "imported", **codec}
+        result = cls(name, codec, protocol, sequences=sequences, path=path.absolute())
+        for metric in result.metric_names():
+            protocol.definitions[metric] = define(metric)
+        result = result.checked()
+        for sequence in result.sequences:
+            sequence.points.sort(key=lambda point: point.bpp)
+        return result
 
     def checked(self) -> "Result":
         """Return a copy in which every value is what the annotations say.
@@ -295,8 +324,6 @@ class Result:
     @classmethod
     def _typed(cls, values: dict[str, Any], path: Path) -> "Result":
         result = read_typed(cls, {**values, "path": str(path.absolute())}, path)
-        for kind, own in ((_Codec, "codec"), (_Environment, "environment")):
-            read_typed(kind, values.get(own, {}), path, place=own, unknown="ignore")
         for number, pool in enumerate(result.pools):
             if unsaid := sorted(set(pool.metrics) - set(pool.samples)):
                 places = ", ".join(f"pools[{number}].samples.{name}" for name in unsaid)

@@ -4,6 +4,7 @@ import json
 import sys
 import types
 import warnings
+from functools import partial
 from multiprocessing import get_context
 
 import pytest
@@ -11,21 +12,20 @@ import torch
 import torch.distributed as dist
 
 from callbacks.metrics.distribution import (
-    KID,
-    Moments,
+    Samples,
     frechet_distance,
     kernel_distance,
     patches,
     to_8_bit,
 )
 from callbacks.metrics.table import FAST_METRICS, validation_names
-from callbacks.metrics.temporal import tlp, tof
+from callbacks.metrics.temporal import Tlp, tof
 from callbacks.quality_metrics import QualityMetrics
 from experiments.fit.options import TrackingOptions
 from lightning_modules.base import ValidationResult
 from lightning_modules.perceptual import Lpips, UnavailableMetricError
 
-SUBSET = 5
+small_kid = partial(kernel_distance, subset_size=5)
 
 
 class ToyInception:
@@ -37,11 +37,6 @@ class ToyInception:
         return quarters.flatten(1)
 
 
-class ToyKID(KID):
-    def __init__(self, size):
-        super().__init__(size, subset_size=SUBSET)
-
-
 def brightest(x_hat, clip):
     return x_hat.amax(dim=(-3, -2, -1))
 
@@ -49,10 +44,11 @@ def brightest(x_hat, clip):
 @pytest.fixture
 def toy(monkeypatch):
     room = "callbacks.metrics"
-    monkeypatch.setattr(f"{room}.distribution.Inception", ToyInception)
+    monkeypatch.setattr("callbacks.quality_metrics.Inception", ToyInception)
     monkeypatch.setattr(f"{room}.distribution.check_inception", lambda: None)
-    monkeypatch.setattr(f"{room}.distribution.KID", ToyKID)
+    monkeypatch.setattr(f"{room}.distribution.kernel_distance", small_kid)
     monkeypatch.setattr("lightning_modules.perceptual.check_lpips", lambda net: None)
+    monkeypatch.setattr(f"{room}.temporal.Lpips", lambda net: Lpips("random"))
     monkeypatch.setattr(
         "lightning_modules.perceptual.Lpips", lambda net: Lpips("random")
     )
@@ -113,11 +109,10 @@ def test_values_are_those_of_all_clips_together(toy):
     }
     both = [r for n, clip in enumerate(clips) for r in results(clip, n)]
     own = [(r.x_hat, r.clip) for r in both if r.point == "qp21"]
-    lpips = Lpips("random")
     for name, function in (
         ("tof", tof),
         ("tof_teco", lambda x, y: tof(x, y, "teco")),
-        ("tlp", lambda x, y: tlp(x, y, lpips)),
+        ("tlp", Tlp("random")),
     ):
         expected = torch.cat([function(*pair).flatten() for pair in own]).mean().item()
         assert expected > 0
@@ -126,9 +121,9 @@ def test_values_are_those_of_all_clips_together(toy):
     y, x = (
         torch.cat([extract(to_8_bit(pair[i])) for pair in own]).numpy() for i in (0, 1)
     )
-    fid = frechet_distance(Moments.of([x]), Moments.of([y]))
+    fid = frechet_distance(Samples([x]), Samples([y]))
     assert logged["val/qp21/fid"] == pytest.approx(fid, rel=1e-5)
-    kid = kernel_distance([x], [y], SUBSET)
+    kid = small_kid(Samples([x]), Samples([y]))
     assert logged["val/qp21/kid"] == pytest.approx(kid, rel=1e-5)
     for name in NAMES:
         points = [logged[f"val/{point}/{name}"] for point in ("qp21", "qp42")]
@@ -157,7 +152,7 @@ def test_squares_are_pooled_too(toy):
         torch.cat([extract(patches(to_8_bit(v))) for v in some]).numpy()
         for some in ([r.x_hat for r in own], [r.clip for r in own])
     )
-    fid = frechet_distance(Moments.of([x]), Moments.of([y]))
+    fid = frechet_distance(Samples([x]), Samples([y]))
     assert logged["test/qp21/fid_256"] == pytest.approx(fid, rel=1e-5)
 
 
@@ -200,7 +195,8 @@ def test_three_ranks_log_what_one_does_though_one_has_no_clip(toy, tmp_path):
 
 
 def test_few_samples_are_a_caution_or_a_reason(toy, monkeypatch):
-    monkeypatch.setattr("callbacks.metrics.distribution.KID", KID)
+    name = "callbacks.metrics.distribution.kernel_distance"
+    monkeypatch.setattr(name, kernel_distance)
     callback = QualityMetrics(("fid", "kid", "tof"))
     one_frame = torch.rand(1, 1, 3, 64, 64)
     with pytest.warns(UserWarning, match="metric unavailable"):
@@ -249,3 +245,9 @@ def test_a_frame_that_a_metric_is_not_defined_for_leaves_its_clip_out(toy, monke
 def test_what_takes_long_is_not_measured_unless_asked_for():
     assert QualityMetrics().names == list(FAST_METRICS) == TrackingOptions().metrics
     assert not {"fid", "kid", "fid_256", "tof", "brisque"} & set(FAST_METRICS)
+
+
+def test_means_keep_the_digits_of_float64():
+    mean = QualityMetrics()._metric("qp21/psnr", torch.device("cpu"))
+    mean.update(torch.tensor([1 / 3], dtype=torch.float64))
+    assert mean.compute().item() == 1 / 3

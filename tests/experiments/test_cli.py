@@ -34,6 +34,7 @@ class Options(Shared):
         kinds: Which.
         fast: In a hurry.
         size: Of the picture.
+        layer: A file, and another one on top of it.
         list: Print all names and end.
     """
 
@@ -45,6 +46,7 @@ class Options(Shared):
     size: tuple[int, ...] | None = option(
         None, read=lambda text: tuple(map(int, text.split("x"))), nargs="?"
     )
+    layer: tuple[str, ...] | None = option(None, repeated=True)
     list: bool = option(False, shows=lambda: "all names")
 
     def __post_init__(self):
@@ -61,6 +63,11 @@ def test_values_have_the_types_of_their_fields():
     assert options == Options(
         input=Path("in"), rate=(1.0, 2.5), kinds=("b", "a"), size=(3, 4)
     )
+
+
+def test_what_can_be_repeated_takes_one_value_each_time():
+    options = read("in", "--target", "1", "--layer", "a", "--layer", "b")
+    assert options.layer == ("a", "b")
 
 
 def test_what_is_not_given_has_its_default():
@@ -138,3 +145,55 @@ def test_help_of_fit_has_every_kind_of_option():
         assert f"--{name} " in shown
     for name in ("DHVC", "UI2C", "DualDomain", "VideoVAE", "vimeo90k"):
         assert name in shown
+
+
+@dataclass(frozen=True)
+class Own:
+    """How one of them works.
+
+    Attributes:
+        side: Of it (default: as built).
+        twice: Whether to do it twice (default: no).
+    """
+
+    side: int = 4
+    twice: bool = False
+
+
+@dataclass(frozen=True)
+class Other:
+    """How another one works.
+
+    Attributes:
+        side: Of it.
+        way: The way.
+    """
+
+    side: int = 5
+    way: Literal["up", "down"] = "up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithOwn(Shared):
+    """Do something with one of several.
+
+    Attributes:
+        own: What was given of their own options.
+    """
+
+    own: dict = option(also=lambda: [Own, Other])
+
+
+def test_options_of_other_classes_are_a_dict_of_those_that_were_given(capsys):
+    assert parse(WithOwn, "thing", []).own == {}
+    given = parse(WithOwn, "thing", ["--side=7", "--way", "down", "--twice", "on"])
+    assert given.own == {"side": 7, "way": "down", "twice": True}
+    assert parse(WithOwn, "thing", ["--twice=off"]).own == {"twice": False}
+    for wrong in ("--twice=yes", "--way=left", "--side=x", "--own=3"):
+        with pytest.raises(SystemExit):
+            parse(WithOwn, "thing", [wrong])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        parse(WithOwn, "thing", ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Of it (default: as built)." in text and "{up,down}" in text

@@ -8,50 +8,39 @@ from experiments.compare.comparison import (
     ROW_KINDS,
     Comparison,
     Delta,
-    PaperNumber,
-    QualityAt,
     Row,
     RowKind,
     headline_kind,
 )
 from experiments.drawing.tables import (
+    Column,
     Footnotes,
     Table,
     metric_name,
-    percent,
-    significant,
+    numbers,
+    words,
 )
 
 OVERALL = "all sets"
 NO_NUMBER = "none"
 
-Rows = dict[tuple[str, str, str, str | None, str | None], Row]
-
-
-def rows_by_key(comparison: Comparison) -> Rows:
-    """Return the rows by codec, metric, kind, set and sequence."""
-    return {(r.codec, r.metric, r.kind, r.set, r.sequence): r for r in comparison.rows}
-
 
 def headline_table(comparison: Comparison) -> Table:
     """BD-rate of the headline metric: sets x codecs, both conventions."""
-    metric = comparison.headline
-    rows, notes = rows_by_key(comparison), Footnotes()
+    metric, notes = comparison.headline, Footnotes()
     table = Table(
         f"BD-rate against {comparison.anchor}, {METRICS[metric].label}",
-        ["set", "number", *comparison.codecs],
-        texts=2,
+        _columns(comparison, "set", "number"),
     )
     for name in _sets(comparison):
         for kind in _kinds(metric, name):
-            cells = []
-            for codec in comparison.codecs:
-                cell = _cell(rows.get((codec, metric, kind, name, None)), notes, _rate)
-                if kind == headline_kind(metric, name):
-                    for paper in comparison.papers:
-                        if paper.row == (codec, metric, name):
-                            cell += f", paper {percent(paper.bd_rate)}"
-                cells.append(cell)
+            cells = _cells(comparison, metric, kind, name, None, notes, _rate)
+            if kind == headline_kind(metric, name):
+                for paper in comparison.papers:
+                    codec, *row = paper.row
+                    if row == [metric, name]:
+                        number = comparison.codecs.index(codec)
+                        cells[number] += f", paper {_percent(paper.bd_rate)}"
             table.rows.append([name or OVERALL, ROW_KINDS[kind], *cells])
     table.notes = [
         f"Below 0: fewer bits than {comparison.anchor} at equal quality. In "
@@ -80,19 +69,15 @@ def quality_table(comparison: Comparison) -> Table:
 def _all_metrics(
     comparison: Comparison, title: str, show: Callable[[Row], str]
 ) -> Table:
-    rows, notes = rows_by_key(comparison), Footnotes()
+    notes = Footnotes()
     table = Table(
         f"{title}, every metric, means of sequences (FID, KID: of the set)",
-        ["metric", "set", *comparison.codecs],
-        texts=2,
+        _columns(comparison, "metric", "set"),
     )
     for metric in comparison.metrics:
         for name in _sets(comparison):
             kind = headline_kind(metric, name)
-            cells = [
-                _cell(rows.get((codec, metric, kind, name, None)), notes, show)
-                for codec in comparison.codecs
-            ]
+            cells = _cells(comparison, metric, kind, name, None, notes, show)
             table.rows.append([metric_name(metric), name or OVERALL, *cells])
     table.notes = notes.lines()
     return table
@@ -100,52 +85,26 @@ def _all_metrics(
 
 def pools_table(comparison: Comparison) -> Table:
     """FID and KID of every set: values, pictures, and what BD-rates are over."""
-    codecs = [comparison.anchor, *comparison.codecs]
+    values = ("points", "pictures", "best", "worst", "BD-rate over", "overlap")
     table = Table(
         "FID and KID of all sequences of a set together",
-        [
-            "metric",
-            "set",
-            "codec",
-            "points",
-            "pictures",
-            "best",
-            "worst",
-            "BD-rate over",
-            "overlap",
-        ],
-        texts=3,
+        [*words("metric", "set", "codec"), *numbers(*values, spec=".4g")],
     )
-    rows, notes = rows_by_key(comparison), Footnotes()
-    for curve in comparison.curves:
-        metric = curve.metric
-        if not METRICS[metric].pooled:
-            continue
-        row = rows.get((curve.codec, metric, "set_pool", curve.set, None))
-        interval, overlap, marks = "", "", ""
-        if row is not None:
-            marks = notes.marks(FLAGS[flag.kind] for flag in row.flags)
-            if row.rate.interval is not None:
-                interval = " to ".join(significant(end) for end in row.rate.interval)
-            if row.rate.overlap is not None:
-                overlap = f"{row.rate.overlap:.0f} %"
-        table.rows.append(
-            [
-                metric_name(metric),
-                curve.set,
-                curve.codec,
-                str(len(curve.bpp)),
-                str(curve.samples),
-                significant(min(curve.quality)),
-                significant(max(curve.quality)),
-                interval + marks,
-                overlap,
-            ]
-        )
-    order = {codec: number for number, codec in enumerate(codecs)}
-    labels = [metric_name(metric) for metric in comparison.metrics]
-    sets = list(comparison.sets)
-    table.rows.sort(key=lambda r: (labels.index(r[0]), sets.index(r[1]), order[r[2]]))
+    notes = Footnotes()
+    curves = {(c.metric, c.set, c.codec): c for c in comparison.curves}
+    for metric in comparison.metrics:
+        for name in comparison.sets if METRICS[metric].pooled else ():
+            for codec in comparison.names:
+                if curve := curves.get((metric, name, codec)):
+                    row = comparison.row(codec, metric, "set_pool", name)
+                    table.rows.append(
+                        [
+                            *(metric_name(metric), name, codec),
+                            *(len(curve.bpp), curve.samples),
+                            *(min(curve.quality), max(curve.quality)),
+                            *_integrated(row, notes),
+                        ]
+                    )
     table.notes = [
         f"BD-rates against {comparison.anchor}, {comparison.method} over log rate, in "
         "the part of the metric that both curves reach.",
@@ -154,23 +113,29 @@ def pools_table(comparison: Comparison) -> Table:
     return table
 
 
+def _integrated(row: Row | None, notes: Footnotes) -> list[str]:
+    """Return over which part of the metric a BD-rate is, and its share."""
+    if row is None:
+        return ["", ""]
+    interval, overlap = row.rate.interval or (), row.rate.overlap
+    marks = notes.marks(FLAGS[flag.kind] for flag in row.flags)
+    return [
+        " to ".join(f"{end:.4g}" for end in interval) + marks,
+        "" if overlap is None else f"{overlap:.0f} %",
+    ]
+
+
 def sequences_table(comparison: Comparison) -> Table:
     """BD-rate of the headline metric for each sequence, with its overlap."""
-    metric = comparison.headline
-    if METRICS[metric].pooled:
-        return Table("Sequences have no such number", [])
-    rows, notes = rows_by_key(comparison), Footnotes()
+    metric, notes = comparison.headline, Footnotes()
     table = Table(
         f"BD-rate against {comparison.anchor} per sequence, {METRICS[metric].label}",
-        ["set", "sequence", *comparison.codecs],
-        texts=2,
+        _columns(comparison, "set", "sequence"),
     )
     for name, sequences in comparison.sets.items():
-        for sequence in sequences:
-            cells = []
-            for codec in comparison.codecs:
-                row = rows.get((codec, metric, "sequence", name, sequence))
-                cells.append(_cell(row, notes, _rate))
+        # Of FID and KID sequences have no such number.
+        for sequence in () if METRICS[metric].pooled else sequences:
+            cells = _cells(comparison, metric, "sequence", name, sequence, notes, _rate)
             table.rows.append([name, sequence, *cells])
     table.notes = notes.lines()
     return table
@@ -178,33 +143,28 @@ def sequences_table(comparison: Comparison) -> Table:
 
 def fixed_rates_table(comparison: Comparison, metric: str) -> Table:
     """A metric at fixed rates, of the sets' mean curves; empty if not asked for."""
-    codecs = [comparison.anchor, *comparison.codecs]
-    table = Table(
-        f"{metric_name(metric)} at fixed rates", ["set", "bpp", *codecs], texts=1
+    names = comparison.names
+    own = {
+        (q.codec, q.set, q.bpp): q.value for q in comparison.fixed if q.metric == metric
+    }
+    return Table(
+        f"{metric_name(metric)} at fixed rates",
+        [*words("set"), *numbers("bpp", *names, spec=".5g", missing=NO_NUMBER)],
+        [
+            [set, bpp, *(own.get((codec, set, bpp)) for codec in names)]
+            for set in comparison.sets
+            for bpp in dict.fromkeys(bpp for _, _, bpp in own)
+        ],
+        [
+            f"Of each set's mean curve, pchip over log rate; {NO_NUMBER}: the curve "
+            "does not reach the rate, or the set has none."
+        ],
     )
-    own = {(q.codec, q.set, q.bpp): q for q in comparison.fixed if q.metric == metric}
-    rates = dict.fromkeys(q.bpp for q in own.values())
-    table.rows = [
-        [name, f"{bpp:g}", *(_fixed(own.get((codec, name, bpp))) for codec in codecs)]
-        for name in comparison.sets
-        for bpp in rates
-    ]
-    table.notes = [
-        f"Of each set's mean curve, pchip over log rate; {NO_NUMBER}: the curve does "
-        "not reach the rate, or the set has none."
-    ]
-    return table
-
-
-def _fixed(quality: QualityAt | None) -> str:
-    if quality is None or quality.value is None:
-        return NO_NUMBER
-    return significant(quality.value, 5)
 
 
 def flags_table(comparison: Comparison) -> Table:
     """Every flag of the headline metric in full, but those that only say noise."""
-    table = Table("Caveats in full", ["codec", "where", "what"], texts=3)
+    table = Table("Caveats in full", words("codec", "where", "what"))
     for row in comparison.rows:
         if row.metric == comparison.headline:
             where = "/".join(filter(None, (row.set or OVERALL, row.sequence)))
@@ -218,31 +178,28 @@ def flags_table(comparison: Comparison) -> Table:
 
 def papers_table(comparison: Comparison) -> Table:
     """What papers printed for what a row measures, and how their conditions differ."""
-    rows = rows_by_key(comparison)
-    table = Table(
-        "The papers' numbers",
-        ["set", "ours", "theirs", "source", "differs from ours", "ours", "theirs"],
-        texts=5,
-    )
+    labels = ("set", "ours", "theirs", "source", "differs from ours")
+    table = Table("The papers' numbers", [*words(*labels), *numbers("ours", "theirs")])
     for paper in comparison.papers:
         codec, metric, name = paper.row
-        row = rows.get((codec, metric, headline_kind(metric, name), name, None))
+        row = comparison.headline_row(codec, metric, name)
+        theirs = METRICS[paper.metric].label if paper.metric else "metric not stated"
         table.rows.append(
             [
                 name or OVERALL,
                 f"{codec} against {comparison.anchor}, {METRICS[metric].label}",
-                f"{paper.codec} against {paper.anchor}, {_paper_metric(paper)}",
+                f"{paper.codec} against {paper.anchor}, {theirs}",
                 paper.source,
                 "; ".join(paper.differs) or "nothing that it states",
                 NO_NUMBER if row is None else _rate(row),
-                percent(paper.bd_rate),
+                _percent(paper.bd_rate),
             ]
         )
     return table
 
 
-def _paper_metric(paper: PaperNumber) -> str:
-    return METRICS[paper.metric].label if paper.metric else "metric not stated"
+def _columns(comparison: Comparison, *labels: str) -> list[Column]:
+    return [*words(*labels), *numbers(*comparison.codecs)]
 
 
 def _sets(comparison: Comparison) -> list[str | None]:
@@ -259,26 +216,41 @@ def _kinds(metric: str, name: str | None) -> list[RowKind]:
     return kinds
 
 
-def _cell(row: Row | None, notes: Footnotes, show: Callable[[Row], str]) -> str:
-    if row is None:
-        return NO_NUMBER
-    return show(row) + notes.marks(FLAGS[flag.kind] for flag in row.flags)
+def _cells(
+    comparison: Comparison,
+    metric: str,
+    kind: RowKind,
+    set: str | None,
+    sequence: str | None,
+    notes: Footnotes,
+    show: Callable[[Row], str],
+) -> list[str]:
+    """Return a row's cell of each codec, with its marks."""
+    cells = []
+    for codec in comparison.codecs:
+        row = comparison.row(codec, metric, kind, set, sequence)
+        marks = notes.marks(FLAGS[flag.kind] for flag in row.flags) if row else ""
+        cells.append(show(row) + marks if row else NO_NUMBER)
+    return cells
 
 
 def _rate(row: Row) -> str:
-    return _show(row.rate, percent, lambda value: f"{value:+.1f}")
+    return _show(row.rate, _percent, "+.1f")
 
 
 def _quality(row: Row) -> str:
-    return _show(row.quality, *[lambda value: f"{value:+.3g}"] * 2)
+    return _show(row.quality, lambda value: f"{value:+.3g}", "+.3g")
 
 
-def _show(
-    delta: Delta, show: Callable[[float], str], show_end: Callable[[float], str]
-) -> str:
+def _show(delta: Delta, show: Callable[[float], str], end: str) -> str:
     """Write a delta with its error bar."""
     if delta.value is None:
         return NO_NUMBER
     if delta.low is None or delta.high is None:
         return show(delta.value)
-    return f"{show(delta.value)} ({show_end(delta.low)} to {show_end(delta.high)})"
+    return f"{show(delta.value)} ({delta.low:{end}} to {delta.high:{end}})"
+
+
+def _percent(bd_rate: float) -> str:
+    """Write a BD-rate, with the two decimals of the papers."""
+    return f"{bd_rate:+.2f} %"

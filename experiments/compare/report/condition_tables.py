@@ -6,16 +6,16 @@ from typing import Any
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Difference
-from experiments.compare.protocol_check import EXPLANATIONS, describe
-from experiments.drawing.tables import Table, as_text, metric_name, significant
-from experiments.results.result import Point, Protocol, Result
+from experiments.compare.protocol_check import EXPLANATIONS, NOT_STATED, describe
+from experiments.drawing.tables import Table, metric_name, numbers, words
+from experiments.results.result import Protocol, Result
 
 MIB = 1 << 20
 
 
 def differences_table(comparison: Comparison) -> Table:
     """What differs in the protocols although it should not, and what that costs."""
-    table = Table("The protocols differ", ["what", "what it usually means"], texts=2)
+    table = Table("The protocols differ", words("what", "what it usually means"))
     by_field: dict[str, list[Difference]] = {}
     for difference in comparison.differences:
         name = difference.field.partition(".")[0]
@@ -27,29 +27,28 @@ def differences_table(comparison: Comparison) -> Table:
 
 def protocol_table(results: Sequence[Result]) -> Table:
     """The protocol, one column for each result."""
-    table = Table("Protocol", ["field", *(r.name for r in results)])
-    table.texts = len(table.header)
-    for entry in fields(Protocol):
-        if entry.name != "definitions":
-            values = [as_text(getattr(r.protocol, entry.name)) for r in results]
-            table.rows.append([entry.name, *values])
-    return table
+    return Table(
+        "Protocol",
+        words("field", *(result.name for result in results), missing=NOT_STATED),
+        [
+            [entry.name, *(getattr(r.protocol, entry.name) for r in results)]
+            for entry in fields(Protocol)
+            if entry.name != "definitions"
+        ],
+    )
 
 
 def definitions_table(comparison: Comparison) -> Table:
     """What exactly each compared metric is."""
-    table = Table("Metrics", ["metric", "definition"], texts=2)
-    for metric in comparison.metrics:
-        table.rows.append([metric_name(metric), METRICS[metric].definition])
-    return table
+    rows = [[metric_name(m), METRICS[m].definition] for m in comparison.metrics]
+    return Table("Metrics", words("metric", "definition"), rows)
 
 
 def codec_table(result: Result) -> Table:
     """What defines one codec, and where it ran."""
-    table = Table(result.name, ["what", "value"], texts=2)
     values = {"codec": result.codec, "environment": result.environment}
-    table.rows = [[key, as_text(value)] for key, value in _leaves(values)]
-    return table
+    rows = [list(leaf) for leaf in _leaves(values)]
+    return Table(result.name, words("what", "value", missing=NOT_STATED), rows)
 
 
 def _leaves(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
@@ -62,17 +61,14 @@ def _leaves(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
 
 def bits_table(results: Sequence[Result]) -> Table:
     """Real against estimated bits, mean over each set's sequences."""
-    table = Table(
-        "Real and estimated bits",
-        ["codec", "set", "rate", "real bpp", "estimated bpp", "difference"],
-        texts=2,
-    )
+    values = ("rate", "real bpp", "estimated bpp", "difference")
+    columns = [*words("codec", "set"), *numbers(*values, spec=".5f")]
+    table = Table("Real and estimated bits", columns)
     for result in results:
         for (name, rate), pairs in _estimates(result).items():
             real, estimated = (sum(v) / len(v) for v in zip(*pairs, strict=True))
             difference = f"{100 * (real / estimated - 1):+.2f} %"
-            bpp = [f"{real:.5f}", f"{estimated:.5f}"]
-            table.rows.append([result.name, name, rate, *bpp, difference])
+            table.rows.append([result.name, name, rate, real, estimated, difference])
     return table
 
 
@@ -92,33 +88,27 @@ def _estimates(result: Result) -> dict[tuple[str, str], list[tuple[float, float]
 def cost_table(results: Sequence[Result]) -> Table:
     """Seconds per frame, mean over a set's points, and the greatest peak memory."""
     every = [point for result in results for _, point in result.all_points()]
-    seconds = list(dict.fromkeys(name for point in every for name in point.seconds))
-    memory = list(dict.fromkeys(name for p in every for name in p.peak_memory))
+    seconds = dict.fromkeys(name for point in every for name in point.seconds)
+    memory = dict.fromkeys(name for point in every for name in point.peak_memory)
     table = Table(
         "Seconds per frame and peak memory",
         [
-            "codec",
-            "set",
-            *(f"{name.replace('_', ' ')} (s)" for name in seconds),
-            *(f"{name} memory (MiB)" for name in memory),
+            *words("codec", "set"),
+            *numbers(*(f"{n.replace('_', ' ')} (s)" for n in seconds), spec=".3g"),
+            *numbers(*(f"{name} memory (MiB)" for name in memory), spec=".0f"),
         ],
-        texts=2,
     )
     for result in results:
         for name in dict.fromkeys(s.set for s in result.sequences):
             points = [p for s, p in result.all_points() if s.set == name]
-            times = [_mean(p.seconds.get(key) for p in points) for key in seconds]
-            peaks = [_peak(points, key) for key in memory]
+            times = [_known(p.seconds.get(key) for p in points) for key in seconds]
+            peaks = [_known(p.peak_memory.get(key) for p in points) for key in memory]
             if any((*times, *peaks)):
-                table.rows.append([result.name, name, *times, *peaks])
+                means = [sum(own) / len(own) if own else None for own in times]
+                most = [max(own) / MIB if own else None for own in peaks]
+                table.rows.append([result.name, name, *means, *most])
     return table
 
 
-def _mean(values: Iterable[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return significant(sum(known) / len(known), 3) if known else ""
-
-
-def _peak(points: Iterable[Point], name: str) -> str:
-    known = [p.peak_memory[name] for p in points if name in p.peak_memory]
-    return f"{max(known) / MIB:.0f}" if known else ""
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]

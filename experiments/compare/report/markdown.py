@@ -1,7 +1,6 @@
 """``report.md``: the tables, and links to the figures."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments.compare.comparison import Comparison
@@ -23,8 +22,9 @@ from experiments.compare.report.condition_tables import (
     differences_table,
     protocol_table,
 )
+from experiments.drawing.figures import Stems
 from experiments.drawing.names import FileNames
-from experiments.drawing.tables import Table, metric_name
+from experiments.drawing.tables import escape, metric_name, to_markdown
 from experiments.results.result import Result
 
 WARNING = (
@@ -36,9 +36,9 @@ WARNING = (
 def make_markdown(
     comparison: Comparison,
     results: Sequence[Result],
-    plots: Mapping[tuple[str, str], Mapping[str, Path]],
-    strips: Mapping[tuple[str, str], Path],
-    scales: Mapping[tuple[str, str], Mapping[str, Path]],
+    plots: Stems,
+    strips: Stems,
+    scales: Stems,
     names: FileNames,
 ) -> str:
     """Return the report's text.
@@ -46,17 +46,16 @@ def make_markdown(
     Args:
         comparison: What was compared.
         results: All results, the anchor's too.
-        plots: Stems of the RD figures by set and metric, then by what they show.
-        strips: Stems of the strips by set and sequence.
-        scales: Stems of the figures of scales by set and sequence, then by what they
-            show.
+        plots: RD figures, by set and metric.
+        strips: Strips, by set and sequence.
+        scales: Figures of scales, by set and sequence.
         names: Knows the report's folder.
     """
     blocks = [f"# {escape('Comparison with ' + comparison.anchor)}"]
     if comparison.differences:
-        blocks += [f"> **{WARNING}**", _section(differences_table(comparison))]
+        blocks += [f"> **{WARNING}**", to_markdown(differences_table(comparison))]
     blocks += ["\n".join(f"* {escape(note)}" for note in comparison.notes)]
-    blocks.append(_section(headline_table(comparison)))
+    blocks.append(to_markdown(headline_table(comparison)))
     for (name, metric), stems in plots.items():
         if metric == comparison.headline:
             first = next(iter(stems.values()))
@@ -70,7 +69,7 @@ def make_markdown(
         fixed_rates_table(comparison, comparison.headline),
         flags_table(comparison),
     ]
-    blocks += [_section(table) for table in tables]
+    blocks += [to_markdown(table) for table in tables]
     blocks += ["## Figures", "\n".join(_figure_links(plots, strips, scales, names))]
     first_scales = next(iter(scales.values()), {})
     for what, stem in first_scales.items():
@@ -81,50 +80,23 @@ def make_markdown(
         protocol_table(results),
         definitions_table(comparison),
     ]
-    blocks += [_section(table) for table in tables]
+    blocks += [to_markdown(table) for table in tables]
     blocks += ["## Codecs"]
-    blocks += [_section(codec_table(result), level=3) for result in results]
+    blocks += [to_markdown(codec_table(result), level=3) for result in results]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def _figure_links(
-    plots: Mapping[tuple[str, str], Mapping[str, Path]],
-    strips: Mapping[tuple[str, str], Path],
-    scales: Mapping[tuple[str, str], Mapping[str, Path]],
-    names: FileNames,
-) -> list[str]:
-    def link(stem: Path) -> str:
-        return f"[PNG]({names.link(stem)}.png) [SVG]({names.link(stem)}.svg)"
+    plots: Stems, strips: Stems, scales: Stems, names: FileNames
+) -> Iterator[str]:
+    def links(title: str, stems: Mapping[str, Path]) -> str:
+        linked = ", ".join(
+            f"{what} [PNG]({names.link(stem)}.png) [SVG]({names.link(stem)}.svg)"
+            for what, stem in stems.items()
+        )
+        return f"* {escape(title)}: {linked}"
 
-    def links(stems: Mapping[str, Path]) -> str:
-        return ", ".join(f"{what} {link(stem)}" for what, stem in stems.items())
-
-    lines = [
-        f"* {escape(name)}, {escape(metric_name(metric))}: {links(stems)}"
-        for (name, metric), stems in plots.items()
-    ]
-    for (name, sequence), stem in strips.items():
-        lines.append(f"* {escape(f'{name}/{sequence}')}, per frame: {link(stem)}")
-    for (name, sequence), stems in scales.items():
-        lines.append(f"* {escape(f'{name}/{sequence}')}, scales: {links(stems)}")
-    return lines
-
-
-def _section(table: Table, level: int = 2) -> str:
-    """Return a heading, the table and its notes; nothing if it has no row."""
-    if not table.rows:
-        return ""
-    rule = [":--" if i < table.texts else "--:" for i in range(len(table.header))]
-    lines = [_row(table.header), _row(rule, raw=True), *map(_row, table.rows)]
-    heading = f"{'#' * level} {escape(table.title)}"
-    return "\n\n".join([heading, "\n".join(lines), *map(escape, table.notes)])
-
-
-def _row(cells: Sequence[str], raw: bool = False) -> str:
-    return f"| {' | '.join(cells if raw else map(escape, cells))} |"
-
-
-def escape(text: str) -> str:
-    """Return text that no Markdown renderer takes for markup."""
-    text = re.sub(r"([\\`*\[\]|#])", r"\\\1", " ".join(text.split()))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for (name, metric), stems in plots.items():
+        yield links(f"{name}, {metric_name(metric)}", stems)
+    for place in dict.fromkeys([*strips, *scales]):
+        yield links("/".join(place), strips.get(place, {}) | scales.get(place, {}))

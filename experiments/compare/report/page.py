@@ -4,10 +4,10 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any, TypeAlias
+from typing import Any
 
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.bd_tables import (
@@ -26,8 +26,9 @@ from experiments.compare.report.condition_tables import (
 )
 from experiments.compare.report.markdown import WARNING
 from experiments.compare.report.page_data import make_page_data
-from experiments.drawing.looks import Look
-from experiments.drawing.tables import Table
+from experiments.compare.report.plots import looks_of
+from experiments.drawing.figures import Stems
+from experiments.drawing.tables import to_html
 from experiments.results.result import Result
 
 SCRIPTS = ("charts.js", "report.js")
@@ -36,14 +37,11 @@ SCRIPTS = ("charts.js", "report.js")
 SCALES_LIMIT = 8_000_000
 """Characters of all figures of scales together."""
 
-ScaleFigures: TypeAlias = Mapping[tuple[str, str], Mapping[str, Path]]
-
 
 def make_page(
     comparison: Comparison,
     results: Sequence[Result],
-    looks: Mapping[str, Look],
-    scales: ScaleFigures | None = None,
+    scales: Stems | None = None,
 ) -> str:
     """Return the page.
 
@@ -53,15 +51,14 @@ def make_page(
     Args:
         comparison: What was compared.
         results: All results, the anchor's too.
-        looks: Line and marker of each codec.
         scales: Stems of the figures of scales by set and sequence, then by what they
             show.
     """
-    style = _read("report.css") + _codec_colours(results, looks)
+    style = _read("report.css") + _codec_colours(comparison)
     script = "\n".join(map(_read, SCRIPTS))
     warning = ""
     if comparison.differences:
-        table = render_table(differences_table(comparison))
+        table = to_html(differences_table(comparison))
         warning = f'<section class="warning"><p>{WARNING}</p>{table}</section>'
     tables = [
         fixed_rates_table(comparison, comparison.headline),
@@ -74,7 +71,7 @@ def make_page(
     ]
     codecs = "".join(
         f"<details><summary>{html.escape(result.name)}</summary>"
-        f"{render_table(codec_table(result), heading='')}</details>"
+        f"{to_html(codec_table(result), heading='')}</details>"
         for result in results
     )
     return Template(_read("template.html")).substitute(
@@ -85,38 +82,15 @@ def make_page(
         script=script,
         warning=warning,
         notes="".join(f"<p>{html.escape(note)}</p>" for note in comparison.notes),
-        headline=render_table(headline_table(comparison)),
+        headline=to_html(headline_table(comparison)),
         tables=show_scales(scales or {})
-        + "".join(map(render_table, tables))
+        + "".join(map(to_html, tables))
         + f"<h2>Codecs</h2>{codecs}",
-        data=to_script_json(make_page_data(comparison, results, looks)),
+        data=to_script_json(make_page_data(comparison, results)),
     )
 
 
-def render_table(table: Table, heading: str = "h2") -> str:
-    """Return a table as HTML; nothing if it has no row.
-
-    Args:
-        table: The table.
-        heading: Element of its title; empty for no title.
-    """
-    if not table.rows:
-        return ""
-    title = html.escape(table.title)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
-    return (
-        "<section>"
-        + (f"<{heading}>{title}</{heading}>" if heading else "")
-        + f'<div class="wide"><table><thead>{_row(table.header, "th", table.texts)}'
-        + "</thead><tbody>"
-        + "".join(_row(row, "td", table.texts) for row in table.rows)
-        + "</tbody></table></div>"
-        + (f'<ul class="notes">{notes}</ul>' if notes else "")
-        + "</section>"
-    )
-
-
-def show_scales(scales: ScaleFigures, limit: int = SCALES_LIMIT) -> str:
+def show_scales(scales: Stems, limit: int = SCALES_LIMIT) -> str:
     """Return a section with the figures of scales; nothing if there are none.
 
     Args:
@@ -154,27 +128,20 @@ def show_scales(scales: ScaleFigures, limit: int = SCALES_LIMIT) -> str:
     return f"<section><h2>Scales</h2>{''.join(parts)}</section>" if parts else ""
 
 
-def _row(cells: Sequence[str], element: str, texts: int) -> str:
-    parts = []
-    for number, cell in enumerate(cells):
-        kind = "words" if number < texts else "number"
-        parts.append(f'<{element} class="{kind}">{html.escape(cell)}</{element}>')
-    return f"<tr>{''.join(parts)}</tr>"
-
-
 def to_script_json(value: Any) -> str:
     """Write JSON that cannot end the element of the page that holds it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _codec_colours(results: Sequence[Result], looks: Mapping[str, Look]) -> str:
-    def block(colours: Sequence[str]) -> str:
+def _codec_colours(comparison: Comparison) -> str:
+    def block(colours: Iterable[str]) -> str:
         pairs = "".join(f"--codec-{n}: {c}; " for n, c in enumerate(colours))
         return f":root {{ {pairs}}}"
 
-    light = block([looks[result.name].colour for result in results])
-    dark = block([looks[result.name].dark_colour for result in results])
+    looks = looks_of(comparison).values()
+    dark = block(look.dark_colour for look in looks)
+    light = block(look.colour for look in looks)
     return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n"
 
 

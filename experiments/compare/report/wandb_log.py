@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import yaml
 
 from callbacks.metrics.table import METRICS
-from experiments.compare.comparison import ROW_KINDS, Comparison, headline_kind
-from experiments.compare.report.plots import draw_set, mean_curves, plotted_metrics
+from experiments.compare.comparison import (
+    BD_NUMBERS,
+    ROW_KINDS,
+    Comparison,
+    headline_kind,
+)
+from experiments.compare.report.plots import (
+    draw_set,
+    looks_of,
+    mean_curves,
+    plotted_metrics,
+)
 from experiments.drawing.figures import figure_style
-from experiments.drawing.looks import choose_looks
 from experiments.drawing.names import safe_name
 from experiments.fit.tracking import (
     StageWandbLogger,
@@ -31,7 +40,22 @@ Rows: TypeAlias = tuple[list[str | int], list[list[Any]]]
 
 
 def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) -> None:
-    """Log everything and say where it went; see ``log_to_wandb``."""
+    """Log tables, RD plots and BD-rates to W&B, online or offline as ``fit`` does.
+
+    The run's summary gets ``eval/<set>/bdrate_<metric>_vs_<anchor>`` in %, the means of
+    the set's sequences (set ``all``: of all sets); if several codecs were compared,
+    ``eval/<set>/<codec>/bdrate_...``.
+
+    Args:
+        comparison: What was compared.
+        results: The anchor's result and the others'.
+        run: A run's folder that ``fit`` made, or its name below ``runs/``: its W&B run
+            is gone on with; or the name of a new one.
+
+    Raises:
+        ValueError: ``run`` is neither a folder of a run nor a plain name.
+    """
+    results = [r.with_scales(comparison.scales).only(comparison.sets) for r in results]
     folder = run_folder(run)
     loggers = make_loggers(folder, **_identity(folder))
     wandb_loggers = [x for x in loggers if isinstance(x, StageWandbLogger)]
@@ -122,7 +146,7 @@ def make_media(
         "eval/bd": wandb.Table(*bd_table(comparison)),
         "eval/points": wandb.Table(*points_table(comparison, results)),
     }
-    looks = choose_looks([result.name for result in results], comparison.anchor)
+    looks = looks_of(comparison)
     for name, sequences in comparison.sets.items():
         for metric in plotted_metrics(comparison.metrics):
             curves = mean_curves(comparison, name, metric)
@@ -146,23 +170,15 @@ def make_media(
 
 def bd_table(comparison: Comparison) -> Rows:
     """Return every BD number."""
-    parts = ("value", "low", "high", "overlap")
     columns = ["codec", "anchor", "metric", "over", "set", "sequence"]
-    columns += [f"bd_{what}_{part}" for what in ("rate", "quality") for part in parts]
     data = [
         [
-            row.codec,
-            comparison.anchor,
-            row.metric,
-            ROW_KINDS[row.kind],
-            row.set,
-            row.sequence,
-            *(getattr(d, part) for d in (row.rate, row.quality) for part in parts),
-            "; ".join(f"{flag.kind}: {flag.text}" for flag in row.flags),
+            *(row.codec, comparison.anchor, row.metric, ROW_KINDS[row.kind]),
+            *(row.set, row.sequence, *row.numbers(), row.caveats()),
         ]
         for row in comparison.rows
     ]
-    return [*columns, "flags"], data
+    return [*columns, *BD_NUMBERS, "flags"], data
 
 
 def points_table(comparison: Comparison, results: Sequence[Result]) -> Rows:

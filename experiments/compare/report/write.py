@@ -1,10 +1,17 @@
-"""A comparison as a report: Markdown, figures, one page, and tables in W&B."""
+"""A comparison as a report: Markdown, figures and one page."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from datamodules.whole_files import whole_or_nothing
 from experiments.compare.comparison import Comparison
+from experiments.compare.report.markdown import make_markdown
+from experiments.compare.report.page import make_page
+from experiments.compare.report.plots import rd_figures
+from experiments.compare.report.scales import scale_figures
+from experiments.compare.report.strips import strip_figures
+from experiments.drawing.figures import NamedFigure, Stems, figure_style, save_figure
+from experiments.drawing.names import FileNames
 from experiments.results.result import Result
 
 
@@ -30,62 +37,30 @@ def write_report(
     Raises:
         OSError: A file cannot be written.
     """
-    from datamodules.whole_files import whole_or_nothing
-    from experiments.compare.report.markdown import make_markdown
-    from experiments.compare.report.page import make_page
-    from experiments.compare.report.plots import write_plots
-    from experiments.compare.report.scales import write_scale_figures
-    from experiments.compare.report.strips import write_strips
-    from experiments.drawing.looks import choose_looks
-    from experiments.drawing.names import FileNames
-
     output.mkdir(parents=True, exist_ok=True)
     names = FileNames(output)
-    scales = write_scale_figures(comparison, results, names)
-    results = [_compared(result, comparison) for result in results]
-    looks = choose_looks([result.name for result in results], comparison.anchor)
-    plots = write_plots(comparison, looks, names)
-    strips = write_strips(comparison, results, looks, names)
-    stems = [stem for own in plots.values() for stem in own.values()]
-    stems += strips.values()
-    stems += [stem for own in scales.values() for stem in own.values()]
-    written = [
-        stem.with_name(f"{stem.name}{s}") for stem in stems for s in (".png", ".svg")
-    ]
+    written: list[Path] = []
+
+    def save(figures: Iterable[NamedFigure], folder: str) -> Stems:
+        stems: Stems = {}
+        with figure_style():
+            # One after the other: all of them together would fill the memory.
+            for each in figures:
+                stem = names.stem(folder, each.place[0], each.file)
+                written.extend(save_figure(each.figure, stem))
+                stems.setdefault(each.place, {})[each.what] = stem
+        return stems
+
+    scales = save(scale_figures(comparison, results), "scales")
+    results = [r.with_scales(comparison.scales).only(comparison.sets) for r in results]
+    plots = save(rd_figures(comparison), "plots")
+    strips = save(strip_figures(comparison, results), "strips")
     texts = {
         "report.md": make_markdown(comparison, results, plots, strips, scales, names),
-        "report.html": make_page(comparison, results, looks, scales),
+        "report.html": make_page(comparison, results, scales),
     }
     for name, text in texts.items():
         with whole_or_nothing(output / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         written.append(output / name)
     return written
-
-
-def _compared(result: Result, comparison: Comparison) -> Result:
-    """Return a result without the sequences and points that were not compared."""
-    result = result.with_scales(comparison.scales)
-    kept = [s for s in result.sequences if s.name in comparison.sets.get(s.set, ())]
-    return replace(result, sequences=kept)
-
-
-def log_to_wandb(comparison: Comparison, results: Sequence[Result], run: str) -> None:
-    """Log tables, RD plots and BD-rates to W&B, online or offline as ``fit`` does.
-
-    The run's summary gets ``eval/<set>/bdrate_<metric>_vs_<anchor>`` in %, the means of
-    the set's sequences (set ``all``: of all sets); if several codecs were compared,
-    ``eval/<set>/<codec>/bdrate_...``.
-
-    Args:
-        comparison: What was compared.
-        results: The anchor's result and the others'.
-        run: A run's folder that ``fit`` made, or its name below ``runs/``: its W&B run
-            is gone on with; or the name of a new one.
-
-    Raises:
-        ValueError: ``run`` is neither a folder of a run nor a plain name.
-    """
-    from experiments.compare.report.wandb_log import log_comparison
-
-    log_comparison(comparison, [_compared(r, comparison) for r in results], run)

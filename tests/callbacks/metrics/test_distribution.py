@@ -3,6 +3,7 @@
 import math
 import sys
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,11 +16,10 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from callbacks.metrics import brisque as brisque_module
 from callbacks.metrics.brisque import brisque, brisque_file, check_brisque
 from callbacks.metrics.distribution import (
-    FID,
-    KID,
     SAMPLES,
     Inception,
-    Moments,
+    Pooled,
+    Samples,
     check_inception,
     frechet_distance,
     inception_file,
@@ -62,7 +62,15 @@ def textbook_fid(x, y):
 
 
 def fid(x, y):
-    return frechet_distance(Moments.of([x]), Moments.of([y]))
+    return frechet_distance(Samples([x]), Samples([y]))
+
+
+def kid(x, y, *subset_size):
+    return kernel_distance(Samples([x]), Samples([y]), *subset_size)
+
+
+FID = partial(Pooled, frechet_distance, SIZE)
+KID = partial(Pooled, kernel_distance, SIZE)
 
 
 def test_fid_is_the_textbooks_and_the_librarys():
@@ -92,9 +100,9 @@ def test_fid_needs_two_samples():
 def test_sums_do_not_depend_on_how_samples_are_split(monkeypatch):
     monkeypatch.setattr("callbacks.metrics.distribution.ROWS_AT_ONCE", 7)
     x = features(40, 1)
-    whole, parts = Moments.of([x]), Moments.of([x[:15], x[15:16], x[16:]])
-    assert whole.count == parts.count == 40
-    torch.testing.assert_close(whole.outer, parts.outer, rtol=1e-12, atol=0)
+    whole, parts = Samples([x]), Samples([x[:15], x[15:16], x[16:]])
+    assert len(whole) == len(parts) == 40
+    torch.testing.assert_close(whole.sums, parts.sums, rtol=1e-12, atol=0)
     np.testing.assert_allclose(parts.mean, x.astype(float).mean(0))
     np.testing.assert_allclose(parts.covariance, np.cov(x.astype(float), rowvar=False))
 
@@ -118,7 +126,7 @@ def test_kid_is_the_textbooks_and_the_librarys_where_nothing_is_drawn():
     theirs = KernelInceptionDistance(feature=Toy(), subset_size=30, subsets=2)
     theirs.update(pictures(30, 1), real=True)
     theirs.update(pictures(30, 2, shift=1), real=False)
-    ours = kernel_distance([x], [y], subset_size=30)
+    ours = kid(x, y, 30)
     expected = textbook_kid(x.astype(float), y.astype(float))
     assert expected > 0.01
     assert ours == pytest.approx(expected, rel=1e-5)
@@ -127,18 +135,18 @@ def test_kid_is_the_textbooks_and_the_librarys_where_nothing_is_drawn():
 
 def test_kid_draws_the_same_subsets_whatever_the_order_of_samples():
     x, y = features(90, 1), features(80, 2, shift=0.5)
-    value = kernel_distance([x], [y], subset_size=20)
+    value = kid(x, y, 20)
     mixed = np.random.default_rng(0).permutation(90)
     parts = [x[mixed][:11], x[mixed][11:12], x[mixed][12:]]
-    assert kernel_distance(parts, [y[::-1]], subset_size=20) == value
+    assert kernel_distance(Samples(parts), Samples([y[::-1]]), 20) == value
     # Each draw has other samples, or the mean would be one subset's.
-    whole = kernel_distance([x[:80]], [y], subset_size=80)
+    whole = kid(x[:80], y, 80)
     assert value != whole and value == pytest.approx(whole, rel=0.3)
 
 
 def test_kid_is_refused_below_the_size_of_its_subsets():
     with pytest.raises(UnavailableMetricError, match="of 1000 samples, there are 999"):
-        kernel_distance([features(1000, 1)], [features(999, 2)])
+        kid(features(1000, 1), features(999, 2))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +195,7 @@ def test_pictures_are_rounded_to_8_bits():
 
 def test_two_ranks_give_what_one_gives():
     x, y = (torch.from_numpy(features(60, s, shift=s)) for s in (0, 1))
-    for new in (lambda: FID(SIZE), lambda: KID(SIZE, subset_size=20)):
+    for new in (FID, lambda: Pooled(partial(kernel_distance, subset_size=20), SIZE)):
         alone, ranks = new(), [new(), new(), new()]
         alone.update(y, x)
         # Of unequal shares; the third rank has none.
@@ -203,7 +211,7 @@ def test_two_ranks_give_what_one_gives():
 
 def test_metrics_start_anew_and_count_their_samples():
     x, y = (torch.from_numpy(features(30, s, shift=s)) for s in (0, 1))
-    metric = FID(SIZE)
+    metric = FID()
     metric.update(y + 5, x)
     metric.reset()
     metric.update(y, x)
@@ -213,7 +221,7 @@ def test_metrics_start_anew_and_count_their_samples():
 
 def test_the_metrics_say_why_they_cannot_be_computed():
     one = torch.zeros(1, SIZE)
-    for metric, reason in ((FID(SIZE), "2 samples"), (KID(SIZE), "1000 samples")):
+    for metric, reason in ((FID(), "2 samples"), (KID(), "1000 samples")):
         metric.update(one, one)
         with pytest.raises(UnavailableMetricError, match=reason):
             metric.compute()

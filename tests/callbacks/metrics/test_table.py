@@ -168,7 +168,7 @@ def test_every_row_names_what_exists():
     from pkgutil import resolve_name
 
     for metric in METRICS.values():
-        paths = (metric.function, metric.gauge, metric.network, metric.needs)
+        paths = (metric.function, metric.gauge, metric.needs)
         assert any(paths) or metric.boundary_of in METRICS
         for path in filter(None, paths):
             assert callable(resolve_name(path))

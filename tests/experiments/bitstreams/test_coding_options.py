@@ -10,14 +10,12 @@ from experiments import decode, encode
 def files(lively_module, save_checkpoint, scene, tmp_path_factory):
     """A checkpoint, a video of eleven frames and a checkpoint of another codec."""
     folder = tmp_path_factory.mktemp("video_vae")
-    vae = {"backbone": "lean_vae", "channels": 64, "halvings": 0, "frames_per_unit": 5}
-    save_checkpoint(
-        lively_module("VideoVAE", lpips="random", **vae), folder / "vae.ckpt"
-    )
+    vae = {"backbone": "lean_vae", "frames_per_unit": 5, "lpips": "random"}
+    save_checkpoint(lively_module("VideoVAE", **vae), folder / "vae.ckpt")
     save_checkpoint(lively_module("UI2C"), folder / "ui2c.ckpt")
-    with create_video(folder / "in.y4m", 40, 32, 25) as video:
+    with create_video(folder / "in.y4m", 40, 32, 25) as append:
         for frame in scene(11, 32, 40):
-            video.write(frame)
+            append(frame)
     return folder
 
 

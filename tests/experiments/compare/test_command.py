@@ -24,15 +24,13 @@ def run(capsys, *arguments):
 @pytest.fixture
 def report(monkeypatch):
     """Stand in for the report, which has tests of its own."""
-    import experiments.compare.report.write
-
     calls = []
 
     def write_report(comparison, results, output):
         calls.append((comparison, results, output))
         return [output / "report.md"]
 
-    monkeypatch.setattr(experiments.compare.report.write, "write_report", write_report)
+    monkeypatch.setattr("experiments.compare.command.write_report", write_report)
     return calls
 
 
@@ -103,7 +101,7 @@ def test_a_narrow_terminal_gets_more_tables_and_loses_no_number(
 ):
     costs = {"a": 1.0, "b": 0.9, "c": 0.8, "a_codec_with_a_long_name": 0.7}
     files = save(tmp_path, *(make_result(name, cost) for name, cost in costs.items()))
-    monkeypatch.setattr("experiments.compare.terminal.WIDE", 80)
+    monkeypatch.setattr("experiments.drawing.tables.WIDE", 80)
     _, said = run(capsys, *files, "--anchor", "a")
     assert said.out.count("BD-rate in %") == 3
     assert said.out.replace("\n", "").count("…") == said.out.count(" … ")

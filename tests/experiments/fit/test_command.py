@@ -286,6 +286,25 @@ def test_a_run_that_has_begun_keeps_what_defines_it(tmp_path, capsys):
     assert "stages[0].lr: 0.0001 -> 0.001" in one_line(capsys)
 
 
+def test_a_run_from_before_an_option_was_has_its_default(tmp_path, capsys):
+    assert two_stages(tmp_path, "--run=run") == 0
+    path = tmp_path / "run" / "config.yaml"
+    before = yaml.safe_load(path.read_text())
+    assert before["model"]["init_args"].pop("lpips") == "alex"
+    for row in before["stages"]:
+        del row["checkpoint_activations"]
+    path.write_text(yaml.safe_dump(before))
+    capsys.readouterr()
+    assert two_stages(tmp_path, "--run=run", "--model.lpips=vgg") == 2
+    assert "model.init_args.lpips: 'alex' -> 'vgg'" in one_line(capsys)
+    # An option that there is no more.
+    path.write_text(yaml.safe_dump({**before, "gone": 3}))
+    assert two_stages(tmp_path, "--run=run") == 2
+    assert "gone: 3 -> None" in one_line(capsys)
+    path.write_text(yaml.safe_dump(before))
+    assert two_stages(tmp_path, "--run=run") == 0
+
+
 def test_where_it_runs_may_change(tmp_path):
     assert two_stages(tmp_path, "--run=run") == 0
     shutil.rmtree(tmp_path / "run" / "second")

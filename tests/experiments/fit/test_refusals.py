@@ -150,6 +150,8 @@ def test_a_rehearsal_of_nothing_is_refused(option, value):
         ("--tracking.strips_every_n_validations=-1", "tracking: strips_every"),
         ("--shrink.total_steps=-4", "shrink: total_steps is -4"),
         ("--trainer.strategy=abacus", "abacus"),
+        ("--model.distortion=msee", "distortion 'msee' is unknown: choose .*'mse'"),
+        ("--model.lmbda_range=[5,1]", r"lmbda_range is \[5\.0, 1\.0\]"),
     ],
 )
 def test_an_option_out_of_range_is_one_line(tmp_path, capsys, option, message):

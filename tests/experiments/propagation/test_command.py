@@ -66,9 +66,9 @@ def video(tmp_path_factory):
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(1, 3, 8, 14, generator=generator)
     wide = torch.nn.functional.interpolate(coarse, (SIDE, 2 * SIDE), mode="bilinear")[0]
-    with create_video(path, SIDE, SIDE, Fraction(25)) as writer:
+    with create_video(path, SIDE, SIDE, Fraction(25)) as append:
         for number in range(FRAMES):
-            writer.write(wide[:, :, 4 * number : 4 * number + SIDE])
+            append(wide[:, :, 4 * number : 4 * number + SIDE])
     return path
 
 
@@ -390,7 +390,7 @@ def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path
     assert "two are called DHVC" in refused(capsys, *again)
     data = json.loads(path.read_text())
     for changed, message in (
-        ({"schema": "learned-video-codecs/result"}, "no file of propagation"),
+        ({"schema": "learned-video-codecs/result"}, "no propagation file"),
         ({"version": 2}, "is version 2"),
         ({"means": [{"test": "slope"}]}, "damaged"),
         ({"means": [{**data["means"][0], "values": {"psi": 1.0}}]}, "unknown numbers"),

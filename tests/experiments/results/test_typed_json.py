@@ -18,12 +18,12 @@ from experiments.compare.report.condition_tables import (
     protocol_table,
 )
 from experiments.compare.terminal import print_comparison
-from experiments.exchange import load_any
 from experiments.propagation.findings import Finding, Report
 from experiments.propagation.numbers import NUMBERS
 from experiments.propagation.tables import make_markdown, print_reports
 from experiments.results.dcvc import to_dcvc
 from experiments.results.joining import join_results
+from experiments.results.load import load_any
 from experiments.results.result import (
     Point,
     Pool,

@@ -1,12 +1,14 @@
 """What DHVC's arguments make: the paper's sizes and costs, strides, and refusals."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from experiments.profile.command import count, main
+from experiments.profile.command import main
+from experiments.profile.complexity import count
 from lightning_modules import DHVC
 from lightning_modules.dhvc.codec import DHVCCodec
 
@@ -55,8 +57,8 @@ def test_profile_prints_the_papers_figures_beside_ours(capsys):
         arguments = [part for file in configs for part in ("--config", str(file))]
         assert main([*arguments, "--height", "256", "--width", "256"]) == 0
         said = capsys.readouterr().out
-        assert ("(paper: 107,970,000)" in said) == beside
-        assert ("(paper: 400.71)" in said) == beside
+        assert bool(re.search(r"paper +107,970,000 +400\.71 ", said)) == beside
+        assert ("paper" in said) == beside
 
 
 def test_parts_add_up_and_coding_leaves_out_what_it_does_not_need():

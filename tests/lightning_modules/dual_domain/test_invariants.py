@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_modules.dual_domain import ports
 from lightning_modules.dual_domain.network import (
     Coded,
     DualDomainNetwork,
     Mode,
     latent_shape,
 )
+from lightning_modules.entropy.ports import EstimatePort
 
 PROPAGATING = [
     {"quantiser": "mean_centred", "mode_decision": "inter"},
@@ -92,7 +92,7 @@ def gradients_of_references(dual_domain, options):
     quality = torch.tensor([0.5])
     frame = clip[1:2]
     shape = latent_shape(frame)
-    port = ports.EstimatePort(codec.options.quantiser)
+    port = EstimatePort(None)
     motion = network.analyse_flow(frame, reference.x_hat, quality)
     flow = network.code_motion(Mode.INTER, motion, quality, shape, port)
     if codec.options.transform == "separate":
@@ -108,7 +108,7 @@ def gradients_of_references(dual_domain, options):
             x.sum(), leaves, retain_graph=True, allow_unused=True
         )
 
-    return gradients(pixels), gradients(sum(port.bits.values()))
+    return gradients(pixels), gradients(port.bits)
 
 
 def test_pixels_have_no_gradient_by_references_and_bits_have(dual_domain):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.compare.comparison import Delta, Row
-from experiments.compare.report.wandb_log import bd_rates
-from experiments.compare.report.write import log_to_wandb
+from experiments.compare.report.wandb_log import bd_rates, log_comparison
 from report_samples import compare, make_results
 
 
@@ -69,7 +68,7 @@ def offline(tmp_path, monkeypatch):
 def test_wandb_gets_tables_plots_and_summary_offline(results, offline, capsys):
     few = [replace(r, sequences=r.sequences[2:]) for r in results[:2]]
     comparison = compare(few)
-    log_to_wandb(comparison, few, "a_run")
+    log_comparison(comparison, few, "a_run")
     folder = offline / "runs" / "a_run"
     values, run = wandb_content(Path("runs/a_run"))
     row = comparison.row("UI2C", "psnr_yuv", "set_mean", "hevc_e")
@@ -97,7 +96,7 @@ def test_wandb_goes_on_with_a_run_of_fit(results, offline):
     )
     few = [replace(r, sequences=r.sequences[2:]) for r in results]
     comparison = replace(compare(few), metrics=("tof",))
-    log_to_wandb(comparison, few, str(folder))
+    log_comparison(comparison, few, str(folder))
     values, run = wandb_content(folder)
     assert (run.run_id, run.project, run.run_group) == ("abcd1234", "mine", "g")
     assert set(run.tags) == {"UI2C", "first", "intra"}
@@ -109,7 +108,7 @@ def test_wandb_goes_on_with_a_run_of_fit(results, offline):
 
 def test_a_run_that_is_no_run_is_refused(results, comparison, offline):
     with pytest.raises(ValueError, match="no folder of a run"):
-        log_to_wandb(comparison, results, "missing/run")
+        log_comparison(comparison, results, "missing/run")
     assert not list(offline.iterdir())
 
 
@@ -117,7 +116,7 @@ def test_wandb_that_is_switched_off_says_so(
     results, comparison, offline, monkeypatch, capsys
 ):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    log_to_wandb(comparison, results, "a_run")
+    log_comparison(comparison, results, "a_run")
     assert "nothing was logged" in capsys.readouterr().out
     assert not list(offline.iterdir())
 

@@ -1,10 +1,15 @@
-"""Which code made a figure."""
+"""Which code and which codec made a figure."""
 
+import json
 import platform
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_modules.codec import VideoCodec
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,3 +35,20 @@ def versions() -> dict[str, str]:
             return {**found, "suite": f"{found['suite']}, commit unknown"}
         found["suite"] += f", commit {done.stdout.strip()}"
     return found
+
+
+def codec_name(codec: "VideoCodec") -> str:
+    """Return what tables and messages call a codec."""
+    return type(codec).__name__.removesuffix("Codec")
+
+
+def describe(codec: "VideoCodec") -> dict[str, Any]:
+    """Return what defines a codec, as every file of figures says it."""
+    return {
+        "name": codec_name(codec),
+        "fingerprint": codec.fingerprint().hex(),
+        # As a file gives it back: tuples are lists.
+        "architecture": json.loads(json.dumps(codec.architecture)),
+        "rate_unit": codec.rate_knob.name,
+        "frames_per_unit": codec.frames_per_unit,
+    }

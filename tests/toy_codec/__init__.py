@@ -1,0 +1,1 @@
+"""Toy: each frame alone, in patches."""
