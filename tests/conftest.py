@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import threading
+from copy import deepcopy
 
 # A shell's background job ignores Ctrl-C, and so would every process that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -16,8 +17,10 @@ os.environ.setdefault("WANDB_SILENT", "true")
 
 import pytest
 import torch
+import yaml
 
 import lightning_modules
+from experiments.fit import command as fit
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +97,49 @@ def save_checkpoint():
         return path
 
     return save
+
+
+@pytest.fixture(scope="session")
+def fit_options():
+    """What keeps a run of ``fit`` small, quiet and in one process."""
+    return [
+        "--data.workers=0",
+        "--data.val_clips=1",
+        "--data.val_frames=2",
+        "--data.val_crop=64",
+        "--trainer.threads=1",
+        "--trainer.accelerator=cpu",
+        "--logger=csv",
+        "--tracking.metrics=[psnr,bpp]",
+        "--tracking.strips_every_n_validations=0",
+    ]
+
+
+SCHEDULE = {
+    "model": {"class_path": "UI2C", "init_args": {"size": "tiny"}},
+    "stages": [
+        {"name": "first", "steps": 2, "frames": 3, "crop": 32, "batch_size": 2},
+        {"name": "second", "steps": 3, "frames": 5, "crop": 32, "batch_size": 2},
+    ],
+    "trainer": {"log_every_n_steps": 1, "val_every_n_steps": 100},
+}
+
+
+@pytest.fixture
+def schedule():
+    """A configuration of two short stages."""
+    return deepcopy(SCHEDULE)
+
+
+@pytest.fixture(scope="session")
+def two_stages(fit_options):
+    """Run ``fit`` on the schedule, with options and with keys that are changed."""
+
+    def run(folder, *options, **changes):
+        folder.mkdir(exist_ok=True)
+        config = folder / "schedule.yaml"
+        config.write_text(yaml.safe_dump({**SCHEDULE, **changes}))
+        given = [f"--config={config}", f"--runs_dir={folder}", *fit_options, *options]
+        return fit.main(given)
+
+    return run

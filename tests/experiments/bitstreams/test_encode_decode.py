@@ -67,14 +67,14 @@ def test_max_frames_stops_early(commands, source, out):
     assert (out / "v.yuv").stat().st_size == 3 * (35 + 2 * 12)
 
 
-def test_raw_video_is_encoded_with_its_size_and_rate(commands, out, capsys):
+def test_raw_video_is_encoded_with_its_size_and_rate(only_error, commands, out, capsys):
     raw = out / "v.yuv"
     raw.write_bytes(bytes(range(59)) * 2)
     options = ["--size=7x5", "--fps=50"]
     assert commands.encode(raw, out / "v.lvc", *options) == 0
     assert "2 frames of 7x5" in capsys.readouterr().out
     assert commands.encode(raw, out / "again.lvc") == 2
-    assert "give both" in commands.error()
+    assert "give both" in only_error()
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".y4m"])
@@ -92,7 +92,7 @@ def test_verify_reports_psnr_if_all_frames_are_equal(
 
 
 def test_verify_refuses_a_decoder_that_differs(
-    zip_codec, commands, source, out, in_process, monkeypatch
+    only_error, zip_codec, commands, source, out, in_process, monkeypatch
 ):
     def decompress(self, packets, height, width, *, scales):
         for packet in packets:
@@ -100,14 +100,16 @@ def test_verify_refuses_a_decoder_that_differs(
 
     monkeypatch.setattr(zip_codec, "decompress", decompress)
     assert commands.encode(source, out / "v.lvc", "--verify") == 2
-    assert "decoded frames differ" in commands.error()
+    assert "decoded frames differ" in only_error()
     assert list(out.iterdir()) == []
 
 
-def test_verify_refuses_a_decoder_that_fails(commands, source, out, codec, in_process):
+def test_verify_refuses_a_decoder_that_fails(
+    only_error, commands, source, out, codec, in_process
+):
     codec["drift"] = 1
     assert commands.encode(source, out / "v.lvc", "--verify") == 2
-    assert "verification failed" in commands.error()
+    assert "verification failed" in only_error()
     assert list(out.iterdir()) == []
 
 

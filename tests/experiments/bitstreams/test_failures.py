@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("codec")
 
 
 def test_every_flipped_byte_is_an_error_and_leaves_nothing(
-    commands, stream, out, capsys
+    only_error, commands, stream, out, capsys
 ):
     whole = stream.read_bytes()
     capsys.readouterr()
@@ -25,12 +25,12 @@ def test_every_flipped_byte_is_an_error_and_leaves_nothing(
         flipped[position] ^= 0x10
         stream.write_bytes(flipped)
         assert commands.decode(stream, out / "frames") == 2, position
-        assert str(stream) in commands.error()
+        assert str(stream) in only_error()
         assert list(out.iterdir()) == []
 
 
 def test_a_cut_file_gives_its_whole_units_only_if_asked(
-    commands, stream, out, frames, capsys
+    only_error, commands, stream, out, frames, capsys
 ):
     whole = stream.read_bytes()
     capsys.readouterr()
@@ -38,7 +38,7 @@ def test_a_cut_file_gives_its_whole_units_only_if_asked(
     for length in range(0, len(whole), 7):
         stream.write_bytes(whole[:length])
         assert commands.decode(stream, out / "frames") == 2
-        commands.error()
+        only_error()
         assert list(out.iterdir()) == []
 
         target = out.parent / f"part{length}"
@@ -71,19 +71,19 @@ def test_partial_does_not_warn_about_a_whole_file(commands, stream, out, capsys)
     assert capsys.readouterr().err == ""
 
 
-def test_a_desync_is_an_error_and_no_noise(commands, stream, out, codec):
+def test_a_desync_is_an_error_and_no_noise(only_error, commands, stream, out, codec):
     codec["drift"] = 1
     assert commands.decode(stream, out / "v.y4m") == 2
-    assert "desynchronised" in commands.error()
+    assert "desynchronised" in only_error()
     assert list(out.iterdir()) == []
 
 
 def test_a_frame_that_is_no_picture_is_refused(
-    commands, stream, out, codec, frames, capsys
+    only_error, commands, stream, out, codec, frames, capsys
 ):
     codec["overflows_at"] = 1
     assert commands.decode(stream, out / "v.y4m") == 2
-    line = commands.error()
+    line = only_error()
     assert f"{stream}: frame 3 holds NaN" in line and "rate 9" in line
     assert list(out.iterdir()) == []
     assert commands.decode(stream, out / "frames", "--partial") == 0
@@ -91,28 +91,30 @@ def test_a_frame_that_is_no_picture_is_refused(
     assert "warning: 3 frames recovered" in capsys.readouterr().err
 
 
-def test_verify_leaves_no_stream_that_is_no_picture(commands, source, out, codec):
+def test_verify_leaves_no_stream_that_is_no_picture(
+    only_error, commands, source, out, codec
+):
     codec["overflows_at"] = 1
     assert commands.encode(source, out / "v.lvc", "--verify") == 2
-    assert "frame 3 holds NaN" in commands.error()
+    assert "frame 3 holds NaN" in only_error()
     assert list(out.iterdir()) == []
 
 
 def test_other_weights_are_refused_and_both_are_named(
-    zip_codec, commands, stream, out, codec
+    only_error, zip_codec, commands, stream, out, codec
 ):
     codec["seed"] = 1
     assert commands.decode(stream, out / "v.y4m") == 2
-    line = commands.error()
+    line = only_error()
     for seed in (0, 1):
         assert zip_codec(seed=seed).fingerprint().hex() in line
     assert list(out.iterdir()) == []
 
 
-def test_another_codec_is_refused(zip_codec, commands, stream, out, codec):
+def test_another_codec_is_refused(only_error, zip_codec, commands, stream, out, codec):
     codec["kind"] = type("OtherCodec", (zip_codec,), {})
     assert commands.decode(stream, out / "v.y4m") == 2
-    assert "ZipCodec, but c is a OtherCodec" in commands.error()
+    assert "ZipCodec, but c is a OtherCodec" in only_error()
 
 
 def with_header(stream, offset, data):
@@ -124,16 +126,16 @@ def with_header(stream, offset, data):
     stream.write_bytes(whole)
 
 
-def test_an_absurd_size_is_refused(commands, stream, out):
+def test_an_absurd_size_is_refused(only_error, commands, stream, out):
     with_header(stream, 14, struct.pack("<HH", 65535, 65535))
     assert commands.decode(stream, out / "v.y4m") == 2
-    assert "65535x65535" in commands.error()
+    assert "65535x65535" in only_error()
 
 
-def test_another_version_is_refused(commands, stream, out):
+def test_another_version_is_refused(only_error, commands, stream, out):
     with_header(stream, 4, b"\x63")
     assert commands.decode(stream, out / "v.y4m") == 2
-    assert "version 99" in commands.error()
+    assert "version 99" in only_error()
 
 
 def test_a_stream_of_another_device_is_decoded_with_a_warning(
@@ -149,26 +151,30 @@ def test_a_stream_of_another_device_is_decoded_with_a_warning(
 
 
 @pytest.mark.parametrize("name", ["no/such/v.y4m", "v.gif", "full", "full/v.mp4/x.yuv"])
-def test_an_output_that_cannot_be_written_is_an_error(commands, stream, out, name):
+def test_an_output_that_cannot_be_written_is_an_error(
+    only_error, commands, stream, out, name
+):
     (out / "full").mkdir()
     (out / "full" / "precious.txt").touch()
     assert commands.decode(stream, out / name) == 2
-    assert "cannot write" in commands.error()
+    assert "cannot write" in only_error()
     assert sorted(p.name for p in out.rglob("*")) == ["full", "precious.txt"]
 
 
 @pytest.mark.parametrize("name", ["no/v.lvc", "full"])
-def test_a_bitstream_that_cannot_be_written_is_an_error(commands, source, out, name):
+def test_a_bitstream_that_cannot_be_written_is_an_error(
+    only_error, commands, source, out, name
+):
     (out / "full").mkdir()
     assert commands.encode(source, out / name) == 2
-    assert "cannot write" in commands.error()
+    assert "cannot write" in only_error()
 
 
-def test_the_checkpoint_is_not_overwritten(commands, source, out, codec):
+def test_the_checkpoint_is_not_overwritten(only_error, commands, source, out, codec):
     checkpoint = out / "c.ckpt"
     checkpoint.write_text("weights")
     assert commands.encode(source, checkpoint, f"--checkpoint={checkpoint}") == 2
-    assert f"OUT is the checkpoint, {checkpoint}" in commands.error()
+    assert f"OUT is the checkpoint, {checkpoint}" in only_error()
     assert checkpoint.read_text() == "weights"
 
 
@@ -195,23 +201,23 @@ def test_progress_needs_no_terminal(monkeypatch):
     assert list(cli.track([1, 2], "coding", 2)) == [1, 2]
 
 
-def test_a_missing_input_is_an_error_of_both_commands(commands, out):
+def test_a_missing_input_is_an_error_of_both_commands(only_error, commands, out):
     assert commands.encode(out / "no.mp4", out / "v.lvc") == 2
-    assert "no file" in commands.error()
+    assert "no file" in only_error()
     assert commands.decode(out / "no.lvc", out / "v.y4m") == 2
-    assert "no file" in commands.error()
+    assert "no file" in only_error()
 
 
-def test_an_impossible_rate_is_an_error(commands, source, out):
+def test_an_impossible_rate_is_an_error(only_error, commands, source, out):
     assert commands.encode(source, out / "v.lvc", "--rate=64") == 2
-    assert "qp is a number from 0" in commands.error()
+    assert "qp is a number from 0" in only_error()
     assert list(out.iterdir()) == []
 
 
-def test_the_input_is_never_the_output(commands, stream):
+def test_the_input_is_never_the_output(only_error, commands, stream):
     before = stream.read_bytes()
     assert commands.encode(stream, stream) == 2
-    assert "same file" in commands.error()
+    assert "same file" in only_error()
     assert stream.read_bytes() == before
 
 

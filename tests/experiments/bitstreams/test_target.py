@@ -127,13 +127,13 @@ def test_an_interrupted_search_leaves_nothing(source, out, codec, rated):
 
 
 def test_a_source_that_can_be_read_once_has_no_target(
-    commands, source, out, rated, monkeypatch
+    only_error, source, out, rated, monkeypatch
 ):
     monkeypatch.setattr("datamodules.frames.open_video", lambda *_, **__: open_frames)
     open_frames = open_video(source)
     os.mkfifo(out / "pipe.y4m")
     assert run_search(out / "pipe.y4m", out / "v.lvc", "--target_bpp=600") == 2
-    assert "only once" in commands.error()
+    assert "only once" in only_error()
     assert rated.passes_begun == []
 
 
@@ -154,8 +154,8 @@ def test_exactly_one_of_rate_and_targets_is_given(source, out, options, capsys):
 
 
 @pytest.mark.parametrize("target", ["0", "-1", "nan", "inf"])
-def test_an_impossible_target_is_an_error(commands, source, out, rated, target):
+def test_an_impossible_target_is_an_error(only_error, source, out, rated, target):
     assert run_search(source, out / "v.lvc", f"--target_bpp={target}") == 2
-    assert "not possible" in commands.error()
+    assert "not possible" in only_error()
     assert rated.passes_begun == []
     assert list(out.iterdir()) == []
