@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-import lightning_modules
 from callbacks.metrics.table import METRICS
 from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs
@@ -22,21 +20,9 @@ ROOT = Path(__file__).parents[3]
 WIDTH, HEIGHT, FRAMES = 64, 48, 6
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "last.ckpt", 1)
-
-
-def make_checkpoint(path, seed):
-    torch.manual_seed(seed)
-    module = lightning_modules.UI2C(size="tiny")
-    for name, parameter in module.codec.named_parameters():
-        if name.endswith("encoder_down.weight"):
-            parameter.data *= 4.0
-    saved = {"state_dict": module.state_dict(), "global_step": 0}
-    module.on_save_checkpoint(saved)
-    torch.save(saved, path)
-    return path
+@pytest.fixture(scope="session")
+def checkpoint(checkpoint):
+    return checkpoint("ui2c")
 
 
 @pytest.fixture(scope="module")
@@ -182,12 +168,12 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
 
 
 def test_another_codec_or_protocol_is_not_mixed_in(
-    quick, checkpoint, clips, tmp_path, capsys
+    lively_module, save_checkpoint, quick, checkpoint, clips, tmp_path, capsys
 ):
     output = tmp_path / "a.json"
     assert run(checkpoint, clips, output, "--rate", "0", "--max_frames=2") == 0
     before = output.read_bytes()
-    other = make_checkpoint(tmp_path / "other.ckpt", 2)
+    other = save_checkpoint(lively_module("UI2C", seed=2), tmp_path / "other.ckpt")
     capsys.readouterr()
     for changed, more in ((other, ()), (checkpoint, ("--colour=rgb",))):
         options = ["--rate", "0", "--max_frames=2", *more]
