@@ -131,12 +131,7 @@ def make_console() -> "Console":
 
 
 def print_table(table: Table, console: "Console | None" = None) -> None:
-    """Print a table and its notes; nothing if it has no row.
-
-    Args:
-        table: The table.
-        console: Where to; see :func:`make_console`.
-    """
+    """Print a table and its notes; nothing if it has no row."""
     from rich import box
     from rich.table import Table as Shown
     from rich.text import Text
@@ -162,12 +157,7 @@ def print_table(table: Table, console: "Console | None" = None) -> None:
 
 
 def to_markdown(table: Table, level: int = 2) -> str:
-    """Return a heading, the table and its notes; nothing if it has no row.
-
-    Args:
-        table: The table.
-        level: Of the heading.
-    """
+    """Return a heading, the table and its notes; nothing if it has no row."""
     if not table.rows:
         return ""
     labels = [column.label for column in table.columns]
@@ -187,9 +177,7 @@ def escape(text: str) -> str:
 def to_html(table: Table, heading: str = "h2") -> str:
     """Return a section of a page with the table; nothing if it has no row.
 
-    Args:
-        table: The table.
-        heading: Element of its title; empty for no title.
+    ``heading`` is the element of its title; empty for no title.
     """
     if not table.rows:
         return ""

@@ -22,6 +22,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 SEED = "Seed of everything, 0 .. 2**32 - 1."
 
+LoggerChoice = Literal["auto", "online", "offline", "csv", "none"]
+
 
 @dataclass
 class RunOptions:
@@ -42,7 +44,7 @@ class RunOptions:
     init_from: str | None = None
     from_stage: str | None = None
     to_stage: str | None = None
-    logger: Literal["auto", "online", "offline", "csv", "none"] = "auto"
+    logger: LoggerChoice = "auto"
 
 
 @dataclass
@@ -170,9 +172,20 @@ def build_parser(
     parser.add_argument("--seed", type=uint32, default=0, help=SEED)
     parser.add_class_arguments(RunOptions)
     if describe_only:
-        _describe_model(parser)
+        # Without the seconds that loading codecs takes.
+        names = ", ".join(lightning_modules.__all__)
+        parser.add_argument(
+            "--model",
+            metavar="NAME | .OPTION VALUE",
+            help=f"The codec ({names}) and its options, which --model.help NAME shows.",
+        )
     else:
-        _add_model(parser)
+        from lightning_modules.base import CodecModule
+
+        # Short names in YAML resolve to classes that have been imported.
+        for name in lightning_modules.__all__:
+            getattr(lightning_modules, name)
+        parser.add_subclass_arguments(CodecModule, "model", required=True)
     parser.add_class_arguments(DataOptions, "data")
     parser.add_argument(
         "--stages", type=list[Stage], help="The schedule: one row, one Trainer.fit."
@@ -193,25 +206,6 @@ def build_parser(
                 f"What validation measures, of {', '.join(validation_names())}."
             )
     return parser
-
-
-def _add_model(parser: "ArgumentParser") -> None:
-    from lightning_modules.base import CodecModule
-
-    # Short names in YAML resolve to classes that have been imported.
-    for name in lightning_modules.__all__:
-        getattr(lightning_modules, name)
-    parser.add_subclass_arguments(CodecModule, "model", required=True)
-
-
-def _describe_model(parser: "ArgumentParser") -> None:
-    """Say how the codec is chosen, without the seconds that loading codecs takes."""
-    names = ", ".join(lightning_modules.__all__)
-    parser.add_argument(
-        "--model",
-        metavar="NAME | .OPTION VALUE",
-        help=f"The codec ({names}) and its options, which --model.help NAME shows.",
-    )
 
 
 def plain(parser: "ArgumentParser", config: "Namespace") -> dict[str, Any]:

@@ -119,7 +119,12 @@ def _say_what_differs(released: Released, fresh: list[str]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f"--init_from {path}: not a whole .safetensors file ({error})"
+            ) from error
     with path.open("rb") as file:
         start = file.read(8)
     # What torch.save writes is a ZIP archive, or was a pickle once.
@@ -149,13 +154,3 @@ def _read(path: Path) -> dict[str, Any]:
             f"--init_from {path}: holds a {type(checkpoint).__name__}, not a state dict"
         )
     return checkpoint
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"--init_from {path}: not a whole .safetensors file ({error})"
-        ) from error

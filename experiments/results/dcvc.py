@@ -9,18 +9,20 @@ Source: microsoft/DCVC, ``test_video.py``, ``compare_bd_rate.py`` and ``anchors/
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from callbacks.metrics.table import METRICS
-from experiments.results.result import (
-    Point,
-    Result,
-    ResultError,
-    SequenceResult,
+from datamodules.sequences.standard_sets import (
+    STANDARD_SETS,
+    find_standard,
+    parse_name,
+    set_key,
 )
+from experiments.results.result import Point, Result, ResultError, SequenceResult
 
 _METRICS: dict[str, dict[str, str | None]] = {
     "yuv420": {
@@ -96,11 +98,7 @@ def from_dcvc(data: Any, path: Path) -> Result:
             raise ResultError(f"{where} is no entry of DCVC's: {error!r}") from error
         colours.add(colour)
         known = sequences.setdefault(sequence.key, sequence)
-        if (known.width, known.height, known.frames) != (
-            sequence.width,
-            sequence.height,
-            sequence.frames,
-        ):
+        if replace(known, points=[]) != sequence:
             raise ResultError(f"{where} has other frames than the rates before it")
         known.points.append(point)
         is_anchor |= "qp" in entry and "rate_idx" not in entry
@@ -129,8 +127,6 @@ def _definition(metric: str, is_anchor: bool) -> str:
 
 
 def _sequence(set_name: str, name: str, entry: Mapping[str, Any]) -> SequenceResult:
-    from datamodules.sequences.standard_sets import find_standard, parse_name, set_key
-
     stem = re.sub(r"\.(yuv|y4m)$", "", name, flags=re.IGNORECASE)
     standard = find_standard(set_name, stem)
     stated = parse_name(stem)
@@ -258,8 +254,6 @@ def to_dcvc(result: Result) -> dict[str, Any]:
 
 
 def _their_names(sequence: SequenceResult, is_yuv: bool) -> tuple[str, str]:
-    from datamodules.sequences.standard_sets import STANDARD_SETS
-
     members = STANDARD_SETS.get(sequence.set, ())
     size = (sequence.width, sequence.height)
     if not any((m.name, m.width, m.height) == (sequence.name, *size) for m in members):
