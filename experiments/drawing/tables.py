@@ -104,11 +104,9 @@ class Footnotes:
 
     def marks(self, texts: Iterable[str]) -> str:
         """Return the marks of some notes, to stand behind a number."""
-        numbers = sorted({self._number(text) for text in texts})
+        own = self._numbers
+        numbers = sorted({own.setdefault(text, len(own) + 1) for text in texts})
         return "".join(f" {str(n).translate(SUPERSCRIPTS)}" for n in numbers)
-
-    def _number(self, text: str) -> int:
-        return self._numbers.setdefault(text, len(self._numbers) + 1)
 
     def lines(self) -> list[str]:
         """Return the notes, each behind its mark."""

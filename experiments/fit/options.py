@@ -95,15 +95,10 @@ class TrainerOptions:
 
     def __post_init__(self) -> None:
         check_precision("trainer", self.precision)
-        intervals = {
-            "log_every_n_steps": 1,
-            "val_every_n_steps": 1,
-            "save_every_n_steps": 1,
-            "check_ranks_every_n_steps": 1,
-        }
+        intervals = [name for name in vars(self) if name.endswith("_every_n_steps")]
         places = {"devices": 1, "num_nodes": 1, "threads": 0}
         steps = {"accumulate_grad_batches": 1, "max_bad_steps": 0}
-        check_least("trainer", self, **intervals, **places, **steps)
+        check_least("trainer", self, **dict.fromkeys(intervals, 1), **places, **steps)
 
 
 @dataclass

@@ -15,9 +15,9 @@ SHOWN = (
 def summary(
     folder: RunFolder,
     stages: list[Stage],
-    received: int | None = None,
-    sync: str | None = None,
-    rate: float | None = None,
+    received: int | None,
+    sync: str | None,
+    rate: float,
 ) -> str:
     """Return the last lines of a run: stages, validation, folder, what to do next.
 
@@ -54,7 +54,7 @@ def summary(
         lines += [
             "next:",
             f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
-            f"--rate {'R' if rate is None else f'{rate:g}'}",
+            f"--rate {rate:g}",
             f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",
             f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
         ]

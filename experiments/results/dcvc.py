@@ -261,9 +261,7 @@ def _their_names(sequence: SequenceResult, is_yuv: bool) -> tuple[str, str]:
     name = f"{sequence.name}_{size[0]}x{size[1]}_{sequence.fps}"
     if sequence.set == "uvg":
         name += "fps_420_8bit_YUV"
-    set_name = sequence.set.upper()
-    if sequence.set == "mcl_jcv":
-        set_name = "MCL-JCV"
+    set_name = sequence.set.upper().replace("MCL_JCV", "MCL-JCV")
     return set_name, f"{name}.yuv" if is_yuv else name
 
 

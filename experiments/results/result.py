@@ -282,23 +282,15 @@ class Result:
         Raises:
             ResultError: A value is impossible.
         """
+        path = path.absolute()
         protocol = Protocol(**{**dict.fromkeys(PROTOCOL_FIELDS), **stated})
-        codec = {"kind": "imported", **codec}
-        result = cls(name, codec, protocol, sequences=sequences, path=path.absolute())
+        result = cls(name, {"kind": "imported", **codec}, protocol, sequences=sequences)
         for metric in result.metric_names():
             protocol.definitions[metric] = define(metric)
-        result = result.checked()
+        result = cls._typed(result._values(), path)
         for sequence in result.sequences:
             sequence.points.sort(key=lambda point: point.bpp)
         return result
-
-    def checked(self) -> "Result":
-        """Return a copy in which every value is what the annotations say.
-
-        Raises:
-            ResultError: One of them is not.
-        """
-        return self._typed(self._values(), self.path or Path())
 
     def _values(self) -> dict[str, Any]:
         """Return the file's content, without what names the format."""
