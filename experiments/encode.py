@@ -1,35 +1,9 @@
 """Code a video into a bitstream file: ``python -m experiments.encode IN OUT ...``."""
 
-import math
-import os
-import subprocess
-import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from experiments.bitstreams.coding_mode import (
-    choose_device,
-    coding_mode,
-    costs_of,
-    speed,
-    summary,
-)
-from experiments.bitstreams.files import StreamEncoder, header_of
-from experiments.bitstreams.options import (
-    CodecOptions,
-    DeviceOptions,
-    RawVideoOptions,
-)
-from experiments.cli import check_paths, option, parse, run_command, track
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from datamodules.video_reader import VideoReader
-    from lightning_modules.codec import RateKnob, VideoCodec
+from experiments.bitstreams.options import EncodeOptions
+from experiments.cli import parse, run_command
 
 EPILOG = """\
 examples:
@@ -46,207 +20,16 @@ threads and kernels.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
-    """Code a video with a trained codec into a bitstream file.
-
-    Attributes:
-        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG images, or one image.
-        output: Bitstream file to write.
-        checkpoint: Trained codec.
-        rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.
-        target_bpp: Search the rate that takes so many bits per pixel, within 1 %.
-        target_kbps: Search the rate that takes so many kilobits per second, within
-            1 %.
-        max_frames: Stop after N frames.
-        intra_period: Start without a reference every N frames (default: only at the
-            first).
-        verify: Decode in a second process, require identical frames, report PSNR.
-    """
-
-    input: Path = option(metavar="IN", positional=True)
-    output: Path = option(metavar="OUT", positional=True)
-    checkpoint: Path = option(metavar="CKPT")
-    rate: float | None = option(None, metavar="QP", one_of="rate", needed=True)
-    target_bpp: float | None = option(None, metavar="BPP", one_of="rate")
-    target_kbps: float | None = option(None, metavar="KBPS", one_of="rate")
-    max_frames: int | None = option(None, metavar="N")
-    intra_period: int = option(-1, metavar="N")
-    verify: bool = False
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; see :func:`run_command`."""
-    return run_command(lambda: encode(parse(EncodeOptions, "encode", argv, EPILOG)))
 
+    def command() -> None:
+        options = parse(EncodeOptions, "encode", argv, EPILOG)
+        from experiments.bitstreams.encoding import encode
 
-@dataclass(frozen=True)
-class Encoding:
-    """One pass over the video.
+        encode(options)
 
-    Attributes:
-        coded: What was written, and what that took.
-        psnr: Mean over frames in dB; ``None`` if nothing is verified.
-    """
-
-    coded: StreamEncoder
-    psnr: float | None
-
-
-def encode(options: EncodeOptions) -> None:
-    """Code ``options.input`` into ``options.output`` and print what it costs.
-
-    Raises:
-        ValueError: An option, a file or the verification is wrong, or the target is
-            out of reach.
-    """
-    import torch
-
-    from datamodules.whole_files import whole_or_nothing
-    from lightning_modules import load_codec
-
-    check_paths(options.input, options.output, options.checkpoint)
-    device = choose_device(options.device)
-    with (
-        options.open(options.input, options.max_frames) as video,
-        whole_or_nothing(options.output) as temporary,
-        coding_mode(device),
-    ):
-        codec = load_codec(
-            options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
-        )
-        codec.configure(**options.coding)
-        if options.rate is None:
-            encoding = _search(options, codec, temporary)
-        else:
-            rate = codec.rate_knob.check(options.rate)
-            encoding = _encode_once(options, codec, rate, video, temporary)
-        if encoding.coded.digest:
-            digest = encoding.coded.digest
-            _verify(temporary, options.checkpoint, device.type, digest)
-    print(_report(options, codec.rate_knob, encoding))
-
-
-def _encode_once(
-    options: EncodeOptions,
-    codec: "VideoCodec",
-    rate: float,
-    video: "VideoReader",
-    path: Path,
-) -> Encoding:
-    from lightning_modules.psnr import psnr_8_bit
-
-    # Frames that the codec has taken and not yet given back, for the PSNR.
-    taken: deque[Tensor] = deque()
-    psnr_sum = 0.0
-
-    def frames() -> Iterator["Tensor"]:
-        for frame in track(video, "encoding", video.frames):
-            if options.verify:
-                taken.append(frame)
-            yield frame
-
-    coded = StreamEncoder(
-        codec,
-        header_of(codec, video, rate, options.dtype),
-        frames(),
-        path,
-        intra_period=options.intra_period,
-        reconstruct=options.verify,
-    )
-    for frame in coded:
-        psnr_sum += psnr_8_bit(frame, taken.popleft())
-    mean = psnr_sum / len(coded.frame_bits) if options.verify else None
-    return Encoding(coded, mean)
-
-
-def _search(options: EncodeOptions, codec: "VideoCodec", path: Path) -> Encoding:
-    """Code at several rates and leave the file that is closest to the target.
-
-    Raises:
-        ValueError: The target is out of reach, or the input can be read only once.
-    """
-    from experiments.bitstreams.rate_search import deviation, search_rate
-
-    if not (options.input.is_file() or options.input.is_dir()):
-        raise ValueError(
-            f"{options.input} can be read only once, but a target takes several "
-            "encodes: save it to a file first, or give --rate"
-        )
-    unit, target = "bpp", options.target_bpp
-    if target is None:
-        unit, target = "kbps", options.target_kbps
-    assert target is not None, "the parser asks for one of them"
-    attempt = path.with_name(f"{path.name}.trial")
-    closest = math.inf
-    kept: Encoding | None = None
-
-    def trial(rate: float) -> float:
-        nonlocal closest, kept
-        with options.open(options.input, options.max_frames) as video:
-            encoding = _encode_once(options, codec, rate, video, attempt)
-            size, fps = (video.height, video.width), video.fps
-        frames, nbytes = len(encoding.coded.frame_bits), encoding.coded.nbytes
-        cost = costs_of(frames, size, fps, nbytes)[unit]
-        off = deviation(cost, target)
-        print(
-            f"{codec.rate_knob.name} {rate:.6g}: {nbytes} bytes, {cost:.5g} {unit}, "
-            f"{off:+.2%}",
-            file=sys.stderr,
-        )
-        if abs(off) < closest:
-            closest, kept = abs(off), encoding
-            os.replace(attempt, path)
-        return cost
-
-    try:
-        found = search_rate(trial, codec.rate_knob, target, unit=unit)
-    finally:
-        attempt.unlink(missing_ok=True)
-    if not found.met:
-        print(
-            f"warning: {len(found.trials)} encodes came no closer than "
-            f"{found.deviation:+.2%} to {target:g} {unit}; the fewer units a video "
-            "has, the coarser are its rates",
-            file=sys.stderr,
-        )
-    assert kept is not None, "a search has at least one trial"
-    return kept
-
-
-def _report(options: EncodeOptions, knob: "RateKnob", encoding: Encoding) -> str:
-    coded, header = encoding.coded, encoding.coded.header
-    frames, size = len(coded.frame_bits), (header.height, header.width)
-    parts = [summary(options.output, frames, size, header.fps, coded.nbytes)]
-    if options.rate is None:
-        parts.append(f"{knob.name} {header.rate:.6g}")
-    if encoding.psnr is not None:
-        parts.append(f"PSNR {encoding.psnr:.2f} dB")
-    parts.append(speed(frames, coded.seconds["encode"]))
-    if encoding.psnr is not None:
-        parts.append("verified")
-    return ", ".join(parts)
-
-
-def _verify(path: Path, checkpoint: Path, device: str, expected: str) -> None:
-    """Decode in another process and compare the frames' hash with the encoder's."""
-    command = [sys.executable, "-m", "experiments.decode", str(path), "--hash"]
-    command += ["--checkpoint", str(checkpoint), "--device", device]
-    search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    result = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))},
-    )
-    if result.returncode:
-        reason = (result.stderr.strip() or "no message").splitlines()[-1]
-        raise ValueError(f"verification failed, nothing was written: {reason}")
-    if result.stdout.split()[-1:] != [expected]:
-        raise ValueError(
-            "verification failed, nothing was written: decoded frames differ from the "
-            f"encoder's own (SHA-256 {result.stdout.strip()}, not {expected})"
-        )
+    return run_command(command)
 
 
 if __name__ == "__main__":
