@@ -9,6 +9,9 @@ from functools import partial
 from queue import SimpleQueue
 
 from callbacks.metrics.table import METRICS, pooled_names
+from datamodules.ffmpeg import find_ffmpeg
+from datamodules.sequences.files import frames_to_read
+from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
 from experiments.evaluate.assessment import assess
 from experiments.evaluate.coder import Coder
@@ -16,6 +19,7 @@ from experiments.evaluate.job import Job, Rate
 from experiments.evaluate.launcher import first_gpu, rank_and_world
 from experiments.evaluate.options import JobOptions
 from experiments.evaluate.parts import Parts, check_sources
+from experiments.evaluate.pools import make_pools
 from experiments.evaluate.show import print_result
 from experiments.results.joining import merge
 from experiments.results.result import Result
@@ -39,10 +43,6 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
         ValueError: Jobs failed, and the others' parts are kept; or what there is
             belongs to another codec, protocol or video.
     """
-    from datamodules.ffmpeg import find_ffmpeg
-    from datamodules.sequences.files import frames_to_read
-    from datamodules.sequences.find import find_sequences
-
     if options.vmaf:
         find_ffmpeg()
     rank, world = rank_and_world()
@@ -191,9 +191,6 @@ def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
     Raises:
         ValueError: A job is not done, and nobody else does it.
     """
-    # It imports SciPy.
-    from experiments.evaluate.pools import make_pools
-
     found = parts.read()
     result = merge(parts.empty, list(found.values()))
     undone = [job for job in jobs if not job.done_in(result)]
