@@ -93,12 +93,7 @@ class StageProgress(ProgressBar):
         self._bar.start()
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Show the step, where it is time to."""
         now = time.monotonic()
@@ -120,7 +115,7 @@ class StageProgress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the validation's means."""
         figures = _figures(trainer, "val", VALIDATION_FIGURES)
-        if figures and not trainer.sanity_checking:
+        if figures:
             step = trainer.global_step
             title = f"{_title(pl_module)}  validation at step {step}"
             self.print(f"{title}  {'  '.join(figures)}")

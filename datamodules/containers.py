@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.video_reader import VideoError, VideoReader
+from datamodules.video_reader import VideoError, VideoReader, name_frames
 
 
 def open_container(path: Path, fps: Fraction | None) -> VideoReader:
@@ -46,11 +46,8 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
         fps = fps or stream.average_rate or stream.guessed_rate
         if not fps:
             raise VideoError(f"{path} does not say its frame rate: give fps")
-        pictures = _decode(container, stream)
-        try:
-            first = next(pictures, None)
-        except ValueError as error:
-            raise VideoError(f"{path}: frame 0 (from 0): {error}") from error
+        pictures = name_frames(path, _decode(container, stream))
+        first = next(pictures, None)
         if first is None:
             raise VideoError(f"{path} holds no frame")
     except BaseException:

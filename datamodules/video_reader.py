@@ -1,15 +1,31 @@
 """One pass over a video's frames, whatever holds them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count, islice
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class VideoError(ValueError):
     """A video cannot be read or written as asked."""
+
+
+def name_frames(path: Path, frames: Iterator[T]) -> Generator[T]:
+    """Give a video's frames on; an error in one names the file and the frame."""
+    for number in count():
+        try:
+            frame = next(frames)
+        except StopIteration:
+            return
+        except (ValueError, OSError) as error:
+            raise VideoError(f"{path}: frame {number} (from 0): {error}") from error
+        yield frame
 
 
 @dataclass
@@ -40,24 +56,17 @@ class VideoReader:
         Raises:
             VideoError: A frame is missing, damaged or of another size.
         """
-        count = 0
-        while self._max_frames is None or count < self._max_frames:
-            try:
-                picture = next(self._pictures, None)
-            except (ValueError, OSError) as error:
-                where = f"{self.path}: frame {count} (from 0)"
-                raise VideoError(f"{where}: {error}") from error
-            if picture is None:
-                break
+        number = 0
+        for picture in islice(self._pictures, self._max_frames):
             height, width = picture.shape[-2:]
             if (height, width) != (self.height, self.width):
                 raise VideoError(
-                    f"{self.path}: frame {count} (from 0) is {width}x{height}, but "
+                    f"{self.path}: frame {number} (from 0) is {width}x{height}, but "
                     f"the first is {self.width}x{self.height}"
                 )
             yield picture
-            count += 1
-        if count == 0:
+            number += 1
+        if number == 0:
             raise VideoError(f"{self.path} holds no frame")
 
     def close(self) -> None:

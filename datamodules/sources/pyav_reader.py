@@ -29,7 +29,7 @@ class PyAvReader:
             self._keyframes = {key: bisect_left(stamps, key) for key in keyframes}
 
     def read(self, numbers: Sequence[int]) -> Frames:
-        """Return frames by number (see :class:`Reader`)."""
+        """Return frames by number (see :meth:`DecordReader.read`)."""
         import av
 
         wanted = set(numbers)

@@ -5,8 +5,8 @@ workers, ranks, micro-batches or how often the run was resumed.
 """
 
 import signal
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -147,14 +147,6 @@ def leave_signals_to_parent(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-class Position(Protocol):
-    """The part of a Lightning Trainer that says how far it is."""
-
-    @property
-    def global_step(self) -> int:
-        """Return the number of optimizer steps done."""
-
-
 class GlobalBatches(Sampler[list[int]]):
     """The global sample numbers of this rank's micro-batches, without end.
 
@@ -163,7 +155,7 @@ class GlobalBatches(Sampler[list[int]]):
     where the trainer is when iteration starts, which after a resume is in the middle.
 
     Args:
-        trainer: Says how many optimizer steps are done.
+        steps_done: Says how many optimizer steps are done.
         batch_size: Samples per optimizer step over all ranks.
         world_size: Ranks.
         rank: This one.
@@ -175,7 +167,7 @@ class GlobalBatches(Sampler[list[int]]):
 
     def __init__(
         self,
-        trainer: Position,
+        steps_done: Callable[[], int],
         batch_size: int,
         world_size: int = 1,
         rank: int = 0,
@@ -188,14 +180,14 @@ class GlobalBatches(Sampler[list[int]]):
                 f"{world_size} devices x {accumulate} accumulated micro-batches: make "
                 f"it a multiple of {shares}"
             )
-        self._trainer = trainer
+        self._steps_done = steps_done
         self._share = batch_size // shares
         self._world_size, self._rank = world_size, rank
         self._accumulate = accumulate
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield lists of global sample numbers."""
-        micro = self._trainer.global_step * self._accumulate
+        micro = self._steps_done() * self._accumulate
         while True:
             first = (micro * self._world_size + self._rank) * self._share
             yield list(range(first, first + self._share))

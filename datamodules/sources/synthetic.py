@@ -18,6 +18,7 @@ from datamodules.sources.source import ClipSource, Frames, Rng, opencv
 Floats = npt.NDArray[np.float32]
 
 FIRST_TEST_SCENE = 2**32
+WHOLE = 256  # Side of a frame in pixels where no crop is asked for.
 
 CUT_PROBABILITY = 0.1
 STILL_CAMERA_PROBABILITY = 0.2
@@ -29,14 +30,11 @@ class SyntheticSource(ClipSource):
     Args:
         videos: Number of scenes.
         first: Number of the first; sources whose ranges do not overlap share none.
-        size: Side of a frame in pixels where no crop is asked for.
     """
 
-    def __init__(self, videos: int = 65536, first: int = 0, size: int = 256) -> None:
-        super().__init__()
+    def __init__(self, videos: int = 65536, first: int = 0) -> None:
         self._videos = videos
         self._first = first
-        self._size = size
 
     def __len__(self) -> int:
         return self._videos
@@ -51,7 +49,7 @@ class SyntheticSource(ClipSource):
         """Paint one clip (see :meth:`ClipSource.read`)."""
         draw = 0 if rng is None else int(rng.integers(2**32))
         own = np.random.Generator(np.random.Philox([self._first + item, draw]))
-        size = crop or self._size
+        size = crop or WHOLE
         clip = np.empty((frames, size, size, 3), np.float32)
         times = np.arange(frames, dtype=np.float32) * stride
         change = frames

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.yuv import Codes
-from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat
-from experiments.anchor.settings import Preset
+from lightning_modules.clock import CodingClock
 
 if TYPE_CHECKING:
     import av
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     VideoPacket: TypeAlias = Packet[VideoStream]
 
 
+@dataclass
 class PyAVCoder(AnchorCoder):
     """Encodes and decodes within this process; the decoder only sees the file."""
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        super().__init__(name, preset, knob, intra_period)
+    def __post_init__(self) -> None:
         import av
 
-        encoder = preset.run["encoder"]
+        encoder = self.preset.run["encoder"]
         try:
             known = av.Codec(encoder, "w").video_formats or []
         except av.codec.codec.UnknownCodecError:
@@ -37,7 +38,7 @@ class PyAVCoder(AnchorCoder):
                 f"this PyAV ({av.__version__}) was built without {encoder}: use the "
                 "wheel of PyPI, pip install --force-reinstall av"
             ) from None
-        missing = set(preset.pixel_formats.values()) - {f.name for f in known}
+        missing = set(self.preset.pixel_formats.values()) - {f.name for f in known}
         if missing:
             raise ValueError(
                 f"{encoder} of this PyAV ({av.__version__}) has no {sorted(missing)}"
@@ -50,14 +51,15 @@ class PyAVCoder(AnchorCoder):
         libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
         return {"av": av.__version__, "libavcodec": libavcodec}
 
-    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
         import av
 
         # SVT-AV1 greets on stderr otherwise.
         os.environ.setdefault("SVT_LOG", "1")
         run = self.preset.run
-        watch = Stopwatch()
         bits: dict[int, float] = {}
         intra_frames: list[int] = []
 
@@ -76,17 +78,15 @@ class PyAVCoder(AnchorCoder):
                 for number, samples in enumerate(pictures):
                     picture = _to_frame(samples, task)
                     picture.pts = number
-                    with watch:
+                    with clock.running():
                         put(stream.encode(picture))
-                with watch:
+                with clock.running():
                     put(stream.encode())
         except av.FFmpegError as error:
             raise task.error(f"the encoder failed: {error}") from error
         if sorted(bits) != list(range(len(bits))):
             raise task.error(f"the encoder gave packets of frames {sorted(bits)}")
-        return Coded(
-            [bits[n] for n in range(len(bits))], sorted(intra_frames), watch.seconds
-        )
+        return Coded([bits[n] for n in range(len(bits))], sorted(intra_frames))
 
     def _open_encoder(
         self, container: "av.container.OutputContainer", task: EncoderTask

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from datamodules.sequences.files import VideoSequence
+    from datamodules.video_reader import VideoReader
     from lightning_modules.bitstream import BitstreamReader, StreamHeader
     from lightning_modules.clock import CodingClock
     from lightning_modules.codec import VideoCodec
@@ -141,9 +143,34 @@ class StreamEncoder:
         """``encode``, and its parts ``encode_network`` and ``encode_entropy``.
 
         Without reading frames, writing bytes, hashing, and whatever is done with the
-        reconstruction. That itself is part of the network's.
+        reconstruction, and without that itself where only a viewer needs it.
         """
         return _parts("encode", self._clock)
+
+
+def header_of(
+    codec: "VideoCodec", video: "VideoReader | VideoSequence", rate: float, dtype: str
+) -> "StreamHeader":
+    """Return the header of a video's bitstream.
+
+    Args:
+        codec: Where it runs.
+        video: For the size of its frames, and their rate.
+        rate: In the unit of the codec's knob.
+        dtype: What its networks compute in.
+    """
+    from lightning_modules.bitstream import StreamHeader
+
+    return StreamHeader(
+        codec=type(codec).__name__,
+        fingerprint=codec.fingerprint(),
+        width=video.width,
+        height=video.height,
+        fps=video.fps,
+        rate=rate,
+        dtype=dtype,
+        device=codec.devices[0].type,
+    )
 
 
 @contextmanager

@@ -77,9 +77,9 @@ def evaluate(options: EvaluateOptions) -> int:
     """Do as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
     kind = EstimatedCoder if options.estimate else LearnedCoder
     coder = kind(
-        options.label,
-        options.checkpoint.absolute(),
-        device=choose_device(options.device).type,
+        name=options.label,
+        checkpoint=options.checkpoint.absolute(),
+        metric_device=choose_device(options.device).type,
         dtype=options.dtype,
         intra_period=options.intra_period,
         threads=options.threads_each,

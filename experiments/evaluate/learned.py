@@ -1,17 +1,21 @@
 """A trained codec: real bytes, which another process decodes."""
 
-import os
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.bitstreams.coding_mode import (
+    choose_device,
+    coding_mode,
+    peak_memory,
+)
 from experiments.bitstreams.files import (
     StreamDecoder,
     StreamEncoder,
+    header_of,
     load_decoder,
     open_stream,
 )
@@ -20,7 +24,6 @@ from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.results.origin import describe
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from datamodules.yuv import Colour, Planes
@@ -30,40 +33,32 @@ STREAM = "stream.lvc"
 """Name of the bitstream in the folder of a task."""
 
 
+@dataclass(kw_only=True)
 class LearnedCoder(Coder):
     """A checkpoint, and how its codec is run.
 
     The decoder's frames are the encoder's reconstruction, or decoding raises: another
     process decodes the bitstream, and hashes are compared.
 
-    Args:
+    Attributes:
         name: Label of the curve.
         checkpoint: The trained codec.
-        device: Type of device, ``cpu`` or ``cuda``.
+        metric_device: Type of device, ``cpu`` or ``cuda``; networks run there too.
         dtype: What the networks compute in.
         intra_period: Frames between starts without a reference.
         threads: Of torch, the same in the decoding process.
         coding: For ``codec.configure``, here and in the decoding process.
+        scales: See :class:`Coder`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        checkpoint: Path,
-        *,
-        device: str,
-        dtype: str,
-        intra_period: int,
-        threads: int,
-        coding: dict[str, Any],
-    ) -> None:
-        self.name = name
-        self.checkpoint = checkpoint
-        self.metric_device = device
-        self.dtype = dtype
-        self.intra_period = intra_period
-        self.threads = threads
-        self.coding = coding
+    name: str
+    checkpoint: Path
+    metric_device: str
+    dtype: str
+    intra_period: int
+    threads: int
+    coding: dict[str, Any]
+    scales: tuple[int, ...] = ()
 
     @property
     def codec(self) -> "VideoCodec":
@@ -174,22 +169,10 @@ class LearnedCoder(Coder):
 
     def _encoder(self, task: Task, *, reconstruct: bool = False) -> StreamEncoder:
         from datamodules.yuv import dequantise, planes_to_rgb
-        from lightning_modules.bitstream import StreamHeader
 
-        codec, sequence = self.codec, task.sequence
-        header = StreamHeader(
-            codec=type(codec).__name__,
-            fingerprint=codec.fingerprint(),
-            width=sequence.width,
-            height=sequence.height,
-            fps=sequence.fps,
-            rate=task.rate,
-            dtype=self.dtype,
-            device=self.metric_device,
-        )
         return StreamEncoder(
-            codec,
-            header,
+            self.codec,
+            header_of(self.codec, task.sequence, task.rate, self.dtype),
             (planes_to_rgb(dequantise(c), task.colour) for c in task.codes()),
             task.folder / STREAM,
             intra_period=self.intra_period,
@@ -291,27 +274,3 @@ def decode_stream(
         for frame in decoder:
             yield _to_planes(frame, colour)
         return decoder.digest, decoder.seconds, peak_memory(target)
-
-
-def peak_memory(device: "torch.device") -> int:
-    """Return the bytes of memory at their peak since this was last called.
-
-    On a GPU those that torch allocated, on a CPU the resident set of the process; where
-    the kernel cannot forget a peak, since the process began.
-    """
-    import resource
-
-    import torch
-
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return peak
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    kilobytes = int(fields["VmHWM"].split()[0])
-    if os.access("/proc/self/clear_refs", os.W_OK):
-        Path("/proc/self/clear_refs").write_text("5")
-    return kilobytes * 1024

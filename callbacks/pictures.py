@@ -1,21 +1,20 @@
-"""Pictures at each validation: source, reconstruction and error of a few frames."""
+"""Pictures at each validation: strips, videos, and maps of how a frame is coded."""
 
+from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from callbacks.first_clip import FRAMES, FirstClip
 from datamodules.whole_files import whole_or_nothing
+from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.psnr import psnr
-
-if TYPE_CHECKING:
-    from lightning_modules.base import CodecModule
 
 Picture = npt.NDArray[np.uint8]
 
@@ -26,92 +25,110 @@ STRIP_ROWS = 4
 TILE_WIDTHS = (128, 640)
 """Narrowest and widest tile; other frames grow or shrink by a whole factor."""
 
+COLUMNS = 4
+"""Maps in a row."""
+
 CAPTION_HEIGHT = 18
 FRAMES_PER_SECOND = 8
 
 
-class ClipLogger(Callback):
-    """Write a strip and a short side-by-side video at each validation.
+class PictureLogger(FirstClip):
+    """Writes pictures of the first clip below ``<run>/media``.
 
-    For the first clips of rank 0 at the middle rate point, below ``<run>/media``:
-    ``<run_step>_<stage>.png`` with rows source | reconstruction | error, and
-    ``<run_step>_<stage>.mp4`` with source | reconstruction. W&B gets both if one of
-    the trainer's loggers is a ``WandbLogger``.
+    Their names begin with ``<run_step>_<stage>``. W&B gets them too if one of the
+    trainer's loggers is a ``WandbLogger``.
 
     Args:
         run_dir: The run's folder.
         every_n_validations: 1 for each validation.
-        clips: Validation batches whose first clip is shown.
-        frames: Longest video; the strip shows up to four of these frames.
     """
 
-    def __init__(
-        self,
-        run_dir: str | Path,
-        every_n_validations: int = 1,
-        clips: int = 1,
-        frames: int = 8,
-    ) -> None:
-        self.media = Path(run_dir, "media")
-        self.every_n_validations = every_n_validations
-        self.clips = clips
-        self.frames = frames
-        self._validations = 0
+    note = ""
+    """What the caption says besides the clip's name and rate point."""
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+    def __init__(self, run_dir: str | Path, every_n_validations: int = 1) -> None:
+        super().__init__(every_n_validations)
+        self.media = Path(run_dir, "media")
+
+    @abstractmethod
+    def draw(
+        self, module: CodecModule, result: ValidationResult, stem: str
+    ) -> dict[str, Path]:
+        """Write files below ``media`` whose names begin with ``stem``.
+
+        Returns:
+            PNG and MP4 files by the key that W&B shows them under.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+
+    def look(
+        self, trainer: Trainer, module: CodecModule, result: ValidationResult
     ) -> None:
-        """Draw the first clips."""
-        due = self._validations % self.every_n_validations == 0
-        shown = batch_idx < self.clips and dataloader_idx == 0
-        if not (trainer.is_global_zero and due and shown) or trainer.sanity_checking:
-            return
-        suffix = f"_{batch_idx}" if batch_idx else ""
-        module = cast("CodecModule", pl_module)
-        stem = f"{module.run_step:07d}_{module.stage.name}{suffix}"
-        result = outputs[len(outputs) // 2]
-        clip = result.clip[0, : self.frames].float().cpu()
-        x_hat = result.x_hat[0, : self.frames].float().cpu()
-        caption = f"{result.name} at {result.point}, error x{ERROR_GAIN}"
+        """Draw the clip and show it to W&B."""
+        stem = f"{module.run_step:07d}_{module.stage.name}"
         try:
-            strip, video = self._write(clip, x_hat, stem)
+            pictures = self.draw(module, result, stem)
         except OSError as error:
             # A full disk or a missing encoder must not end a run of days.
             rank_zero_warn(f"no picture {stem} in {self.media}: {error!r}")
             return
         # Lightning numbers steps from 0: this is the one just done.
         step = max(0, trainer.global_step - 1)
+        caption = [f"{result.name} at {result.point}{self.note}"]
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                text = [caption]
-                logger.log_image(f"val/strip{suffix}", [str(strip)], step, caption=text)
-                logger.log_video(f"val/clip{suffix}", [str(video)], step, caption=text)
+                for key, path in pictures.items():
+                    video = path.suffix == ".mp4"
+                    log = logger.log_video if video else logger.log_image
+                    log(key, [str(path)], step, caption=caption)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count validations."""
-        self._validations += not trainer.sanity_checking
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the number of validations so far."""
-        return {"validations": self._validations}
+class ClipLogger(PictureLogger):
+    """Write a strip and a short side-by-side video at each validation.
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
-        self._validations = state_dict["validations"]
+    ``<run_step>_<stage>.png`` has rows source | reconstruction | error of up to four
+    frames, ``<run_step>_<stage>.mp4`` shows source | reconstruction.
+    """
 
-    def _write(self, clip: Tensor, x_hat: Tensor, stem: str) -> tuple[Path, Path]:
+    note = f", error x{ERROR_GAIN}"
+
+    def draw(
+        self, module: CodecModule, result: ValidationResult, stem: str
+    ) -> dict[str, Path]:
+        """Draw the strip, then the video."""
+        clip, x_hat = (v[0, :FRAMES].float().cpu() for v in (result.clip, result.x_hat))
         strip, video = self.media / f"{stem}.png", self.media / f"{stem}.mp4"
-        self.media.mkdir(parents=True, exist_ok=True)
         write_png(draw_strip(clip, x_hat), strip)
         pairs = zip(clip, x_hat, strict=True)
         write_video([side_by_side(x, y) for x, y in pairs], video)
-        return strip, video
+        return {"val/strip": strip, "val/clip": video}
+
+
+class MapLogger(PictureLogger):
+    """Draw what the codec's ``maps`` give for the first validation frame.
+
+    Writes ``<run_step>_<stage>_maps.png`` and logs each map's mean and standard
+    deviation as ``val/map/<name>_mean`` and ``_std``. Codecs without maps log nothing.
+    """
+
+    def draw(
+        self, module: CodecModule, result: ValidationResult, stem: str
+    ) -> dict[str, Path]:
+        """Log the figures, then draw the maps."""
+        maps = module.codec.maps(result.clip[0, 0], result.rate)
+        if not maps:
+            return {}
+        for name, values in maps.items():
+            figures = {
+                f"val/map/{name}_mean": float(values.mean()),
+                f"val/map/{name}_std": float(values.std(correction=0)),
+            }
+            module.log_dict(figures, batch_size=1, rank_zero_only=True)
+        path = self.media / f"{stem}_maps.png"
+        write_png(draw_maps(maps), path)
+        return {"val/maps": path}
 
 
 def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
@@ -160,6 +177,42 @@ def _picture(x: Tensor) -> Picture:
     return picture
 
 
+def draw_maps(maps: dict[str, Tensor]) -> Picture:
+    """Draw maps in rows of four, each from its smallest (black) to its largest value.
+
+    Args:
+        maps: Each (h, w), all of one shape.
+
+    Returns:
+        RGB picture; below the name of each map is its range.
+    """
+    shape = next(iter(maps.values())).shape
+    grow = max(1, -(-TILE_WIDTHS[0] // shape[-1]))
+    names = list(maps)
+    rows = []
+    for first in range(0, len(names), COLUMNS):
+        chosen = names[first : first + COLUMNS]
+        tiles = [_tile(maps[name], grow) for name in chosen]
+        tiles += [np.zeros_like(tiles[0])] * (COLUMNS - len(tiles))
+        row = np.concatenate(tiles, axis=1)
+        spare = [""] * (COLUMNS - len(chosen))
+        labels = chosen + spare
+        values = [maps[name] for name in chosen]
+        ranges = [f"{float(v.min()):.3g} to {float(v.max()):.3g}" for v in values]
+        ranges += spare
+        rows += [captions(labels, row.shape[1]), row, captions(ranges, row.shape[1])]
+    return np.concatenate(rows)
+
+
+def _tile(values: Tensor, grow: int) -> Picture:
+    values = values.float().cpu()
+    low, high = values.min(), values.max()
+    scaled = (values - low) / (high - low).clamp_min(1e-12)
+    grey: Picture = (scaled * 255).round().byte().numpy()
+    tall = grey.repeat(grow, axis=0).repeat(grow, axis=1)
+    return np.stack([tall] * 3, axis=-1)
+
+
 def captions(labels: list[str], width: int) -> Picture:
     """Draw a dark line of text, one label at the left of each tile."""
     import cv2
@@ -174,7 +227,7 @@ def captions(labels: list[str], width: int) -> Picture:
 
 
 def write_png(picture: Picture, path: Path) -> None:
-    """Write RGB (H, W, 3) as PNG; the name appears only when the file is whole.
+    """Write RGB (H, W, 3) as PNG, whole or not at all; its folder is made too.
 
     Raises:
         OSError: The file cannot be written.
@@ -182,6 +235,7 @@ def write_png(picture: Picture, path: Path) -> None:
     import cv2
 
     _, data = cv2.imencode(".png", picture[..., ::-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
