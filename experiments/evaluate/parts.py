@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callbacks.metrics.table import METRICS
+from datamodules.sequences.files import VideoSequence, frames_to_read, source_kind
 from experiments.evaluate.job import Job
 from experiments.results.joining import merge
 from experiments.results.result import Result, ResultError
-
-if TYPE_CHECKING:
-    from datamodules.sequences.files import VideoSequence
 
 SOURCE_FEATURES = re.compile(r"\.source\.[^.]+\.npy$")
 
@@ -139,7 +137,7 @@ class Parts:
 
 
 def check_sources(
-    result: Result, sequences: Sequence["VideoSequence"], max_frames: int | None
+    result: Result, sequences: Sequence[VideoSequence], max_frames: int | None
 ) -> None:
     """Refuse points of other videos with the same names.
 
@@ -152,8 +150,6 @@ def check_sources(
         ValueError: A sequence has another size, rate, length or source than the video
             of the same set and name that was measured.
     """
-    from datamodules.sequences.files import frames_to_read, source_kind
-
     stored = {sequence.key: sequence for sequence in result.sequences}
     changes = []
     for new in sequences:
