@@ -3,6 +3,8 @@
 from abc import abstractmethod
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from callbacks.first_clip import FRAMES, FirstClip
 from datamodules.whole_files import whole_or_nothing
+from datamodules.writing import write_png
 from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.psnr import psnr
 
@@ -215,8 +218,6 @@ def _tile(values: Tensor, grow: int) -> Picture:
 
 def captions(labels: list[str], width: int) -> Picture:
     """Draw a dark line of text, one label at the left of each tile."""
-    import cv2
-
     bar = np.full((CAPTION_HEIGHT, width, 3), 32, dtype=np.uint8)
     tile = width // len(labels)
     for column, label in enumerate(labels):
@@ -226,28 +227,12 @@ def captions(labels: list[str], width: int) -> Picture:
     return bar
 
 
-def write_png(picture: Picture, path: Path) -> None:
-    """Write RGB (H, W, 3) as PNG, whole or not at all; its folder is made too.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    import cv2
-
-    _, data = cv2.imencode(".png", picture[..., ::-1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_or_nothing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
-
-
 def write_video(pictures: list[Picture], path: Path) -> None:
     """Write RGB pictures of even sides as H.264 that browsers play.
 
     Raises:
         OSError: The file cannot be written, or the encoder fails.
     """
-    import av
-
     height, width = pictures[0].shape[:2]
     try:
         with (

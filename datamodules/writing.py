@@ -10,9 +10,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, TypeAlias
 
+import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 from torch import Tensor
 
 from datamodules.video_reader import VideoError
@@ -93,8 +103,6 @@ def create_video(
 
 @contextmanager
 def _png_directory(path: Path) -> Iterator[PutFrame]:
-    import cv2
-
     path.mkdir()
 
     def put(number: int, frame: Tensor) -> None:
@@ -103,6 +111,18 @@ def _png_directory(path: Path) -> Iterator[PutFrame]:
             raise VideoError(f"cannot write {name}")
 
     yield put
+
+
+def write_png(picture: npt.NDArray[np.uint8], path: Path) -> None:
+    """Write RGB (H, W, 3) as PNG, whole or not at all; its folder is made too.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    _, data = cv2.imencode(".png", picture[..., ::-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_nothing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def _to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
@@ -143,16 +163,6 @@ def _raw_file(path: Path, y4m_header: bytes, depth: int) -> Iterator[PutFrame]:
 def _x264_file(
     path: Path, container_format: str, width: int, height: int, fps: Fraction
 ) -> Iterator[PutFrame]:
-    import av
-    from av.video.reformatter import (
-        ColorPrimaries,
-        ColorRange,
-        Colorspace,
-        ColorTrc,
-        Interpolation,
-        VideoReformatter,
-    )
-
     reformatter = VideoReformatter()
     # Without these FFmpeg truncates instead of rounding.
     rounding = (

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+import av
+
 from datamodules.paths import find_images
 from datamodules.sources.pyav_reader import first_line, packet_stamps
 from datamodules.sources.source import ClipError
@@ -129,8 +131,6 @@ def examine(path: Path) -> VideoInfo:
 
 def _examine_video(path: Path, size: int) -> tuple[int, int, float, int]:
     """Return width, height, frames per second, and how many frames there are."""
-    import av
-
     if not size:
         if path.is_symlink() and not path.exists():
             raise ClipError(f"the link points nowhere: there is no {path.readlink()}")

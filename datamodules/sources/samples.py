@@ -156,13 +156,10 @@ class GlobalBatches(Sampler[list[int]]):
 
     Args:
         steps_done: Says how many optimizer steps are done.
-        batch_size: Samples per optimizer step over all ranks.
+        batch_size: Samples per optimizer step over all ranks, which share them evenly.
         world_size: Ranks.
         rank: This one.
         accumulate: Micro-batches per optimizer step.
-
-    Raises:
-        ValueError: ``batch_size`` cannot be shared out evenly.
     """
 
     def __init__(
@@ -173,15 +170,8 @@ class GlobalBatches(Sampler[list[int]]):
         rank: int = 0,
         accumulate: int = 1,
     ) -> None:
-        shares = world_size * accumulate
-        if batch_size % shares:
-            raise ValueError(
-                f"batch_size {batch_size} (over all devices) cannot be shared out to "
-                f"{world_size} devices x {accumulate} accumulated micro-batches: make "
-                f"it a multiple of {shares}"
-            )
         self._steps_done = steps_done
-        self._share = batch_size // shares
+        self._share = batch_size // (world_size * accumulate)
         self._world_size, self._rank = world_size, rank
         self._accumulate = accumulate
 

@@ -13,7 +13,7 @@ from experiments.results.origin import versions
 from experiments.results.result import Point, Result, SequenceResult
 
 if TYPE_CHECKING:
-    from datamodules.yuv import Codes, Colour, Planes
+    from datamodules.yuv import Codes, Planes
     from experiments.evaluate.features import SampleFeatures
 
 
@@ -226,26 +226,14 @@ class Gallery:
         """Keep a frame if it is one of the chosen."""
         if number not in self._wanted:
             return
-        from datamodules.yuv import dequantise, quantise
+        from datamodules.writing import write_png
+        from datamodules.yuv import dequantise, planes_to_rgb, quantise
 
-        self._folder.mkdir(parents=True, exist_ok=True)
         for kept, name, codes in (
             (self.source, "source", source),
             (self.decoded, self._label, quantise(planes)),
         ):
             path = self._folder / f"{number:05d}.{name}.png"
-            _write_png(path, dequantise(codes), self._colour)
+            rgb = planes_to_rgb(dequantise(codes), self._colour).mul(255).round()
+            write_png(rgb.byte().permute(1, 2, 0).numpy(), path)
             kept[str(number)] = path.relative_to(self._root).as_posix()
-
-
-def _write_png(path: Path, planes: "Planes", colour: "Colour") -> None:
-    import cv2
-
-    from datamodules.whole_files import whole_or_nothing
-    from datamodules.yuv import planes_to_rgb
-
-    rgb = planes_to_rgb(planes, colour).mul(255).round().byte().permute(1, 2, 0)
-    done, png = cv2.imencode(".png", rgb.numpy()[..., ::-1])
-    assert done, "OpenCV encodes every 8-bit picture"
-    with whole_or_nothing(path) as temporary:
-        temporary.write_bytes(png.tobytes())
