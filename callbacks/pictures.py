@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.first_clip import FRAMES, FirstClip
 from datamodules.whole_files import whole_or_nothing
-from datamodules.writing import write_png
+from datamodules.writing import to_rgb8, write_png
 from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.psnr import psnr
 
@@ -66,9 +65,7 @@ class PictureLogger(FirstClip):
             OSError: A file cannot be written.
         """
 
-    def look(
-        self, trainer: Trainer, module: CodecModule, result: ValidationResult
-    ) -> None:
+    def look(self, module: CodecModule, result: ValidationResult) -> None:
         """Draw the clip and show it to W&B."""
         stem = f"{module.run_step:07d}_{module.stage.name}"
         try:
@@ -78,9 +75,9 @@ class PictureLogger(FirstClip):
             rank_zero_warn(f"no picture {stem} in {self.media}: {error!r}")
             return
         # Lightning numbers steps from 0: this is the one just done.
-        step = max(0, trainer.global_step - 1)
+        step = max(0, module.trainer.global_step - 1)
         caption = [f"{result.name} at {result.point}{self.note}"]
-        for logger in trainer.loggers:
+        for logger in module.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 for key, path in pictures.items():
                     video = path.suffix == ".mp4"
@@ -155,7 +152,7 @@ def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
         x, y = clip[index], x_hat[index]
         error = ((x - y).abs() * ERROR_GAIN).clamp(max=1)
         tiles = [F.avg_pool2d(v, shrink) if shrink > 1 else v for v in (x, y, error)]
-        row = np.concatenate([_picture(tile) for tile in tiles], axis=1)
+        row = np.concatenate([to_rgb8(tile) for tile in tiles], axis=1)
         row = row.repeat(grow, axis=0).repeat(grow, axis=1)
         labels = [
             f"frame {index}: source",
@@ -169,15 +166,8 @@ def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
 def side_by_side(x: Tensor, y: Tensor) -> Picture:
     """Return source | reconstruction, (h, 2 w, 3), with sides cut to even numbers."""
     height, width = (side // 2 * 2 for side in x.shape[-2:])
-    tiles = [_picture(v[:, :height, :width]) for v in (x, y)]
+    tiles = [to_rgb8(v[:, :height, :width]) for v in (x, y)]
     return np.concatenate(tiles, axis=1)
-
-
-def _picture(x: Tensor) -> Picture:
-    """Turn (3, H, W) in [0, 1] into (H, W, 3) of 8 bits."""
-    rounded = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-    picture: Picture = rounded.cpu().numpy()
-    return picture
 
 
 def draw_maps(maps: dict[str, Tensor]) -> Picture:

@@ -81,7 +81,7 @@ def open_video(
         )
     reader.fps = fps or reader.fps
     if max_frames is not None:
-        reader._max_frames = max_frames
+        reader._pictures = islice(reader._pictures, max_frames)
         reader.frames = reader.frames and min(reader.frames, max_frames)
     return reader
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ class VideoReader:
         fps: Frames per second; the average if the rate varies.
         frames: Number of frames that iterating is expected to give; ``None`` if only
             reading to the end can tell. Containers are sometimes wrong.
+        close: Closes the file.
     """
 
     path: Path
@@ -47,8 +48,7 @@ class VideoReader:
     fps: Fraction
     frames: int | None
     _pictures: Iterator[Tensor]
-    _close: Callable[[], None] = lambda: None
-    _max_frames: int | None = None
+    close: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Tensor]:
         """Give frames (3, H, W), float32 RGB in [0, 1].
@@ -57,7 +57,7 @@ class VideoReader:
             VideoError: A frame is missing, damaged or of another size.
         """
         number = 0
-        for picture in islice(self._pictures, self._max_frames):
+        for picture in self._pictures:
             height, width = picture.shape[-2:]
             if (height, width) != (self.height, self.width):
                 raise VideoError(
@@ -68,10 +68,6 @@ class VideoReader:
             number += 1
         if number == 0:
             raise VideoError(f"{self.path} holds no frame")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._close()
 
     def __enter__(self) -> "VideoReader":
         return self

@@ -107,7 +107,7 @@ def _png_directory(path: Path) -> Iterator[PutFrame]:
 
     def put(number: int, frame: Tensor) -> None:
         name = path / f"im{number + 1:05d}.png"
-        if not cv2.imwrite(str(name), _to_rgb8(frame)[..., ::-1]):
+        if not cv2.imwrite(str(name), to_rgb8(frame)[..., ::-1]):
             raise VideoError(f"cannot write {name}")
 
     yield put
@@ -125,7 +125,7 @@ def write_png(picture: npt.NDArray[np.uint8], path: Path) -> None:
         temporary.write_bytes(data.tobytes())
 
 
-def _to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
+def to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
     """Round (3, H, W) in [0, 1] to (H, W, 3) in 0..255."""
     codes = frame.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return codes.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -190,7 +190,7 @@ def _x264_file(
 
             def put(number: int, frame: Tensor) -> None:
                 # Built from an array, a frame has no picture type that x264 would obey.
-                picture = av.VideoFrame.from_ndarray(_to_rgb8(frame), format="rgb24")
+                picture = av.VideoFrame.from_ndarray(to_rgb8(frame), format="rgb24")
                 picture = reformatter.reformat(
                     picture,
                     format=pixel_format,

@@ -71,15 +71,12 @@ def index_videos(root: Path, names: Sequence[str]) -> dict[str, VideoInfo]:
         One entry per name, in the order of ``names``; broken videos have an ``error``.
     """
     kept = _load(root)
-    known: dict[str, VideoInfo] = {}
-    new: list[str] = []
-    for name in names:
-        entry = kept.get(name)
-        if entry is not None and (entry.size, entry.mtime) == _stamp(root / name):
-            known[name] = entry
-        else:
-            new.append(name)
-    if new:
+    known = {
+        name: kept[name]
+        for name in names
+        if name in kept and (kept[name].size, kept[name].mtime) == _stamp(root / name)
+    }
+    if new := [name for name in names if name not in known]:
         _examine_all(root, new, known, kept)
     return {name: known[name] for name in names}
 

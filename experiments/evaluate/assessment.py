@@ -226,7 +226,7 @@ class Gallery:
         """Keep a frame if it is one of the chosen."""
         if number not in self._wanted:
             return
-        from datamodules.writing import write_png
+        from datamodules.writing import to_rgb8, write_png
         from datamodules.yuv import dequantise, planes_to_rgb, quantise
 
         for kept, name, codes in (
@@ -234,6 +234,6 @@ class Gallery:
             (self.decoded, self._label, quantise(planes)),
         ):
             path = self._folder / f"{number:05d}.{name}.png"
-            rgb = planes_to_rgb(dequantise(codes), self._colour).mul(255).round()
-            write_png(rgb.byte().permute(1, 2, 0).numpy(), path)
+            rgb = planes_to_rgb(dequantise(codes), self._colour)
+            write_png(to_rgb8(rgb), path)
             kept[str(number)] = path.relative_to(self._root).as_posix()
