@@ -218,7 +218,7 @@ class Unit:
     checksum: int
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     """Return a number >= 0 in 7-bit groups, low ones first."""
     groups = bytearray()
     while number >= 128:
@@ -268,7 +268,7 @@ class BitstreamWriter:
             raise BitstreamError(
                 f"unit {self.units} has checksum {unit.checksum}, it must fit 32 bits"
             )
-        head = UNIT + _varint(len(unit.payload)) + _varint(unit.frames)
+        head = UNIT + varint(len(unit.payload)) + varint(unit.frames)
         head += _U32.pack(unit.checksum)
         crc = zlib.crc32(unit.payload, zlib.crc32(head, self.units))
         self._append(head)
@@ -279,7 +279,7 @@ class BitstreamWriter:
 
     def close(self) -> None:
         """Write the end, without which a file counts as cut; the file stays open."""
-        end = END + _varint(self.frames)
+        end = END + varint(self.frames)
         self._append(end + _U32.pack(zlib.crc32(end, self.units)))
         self._closed = True
 

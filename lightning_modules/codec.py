@@ -212,7 +212,10 @@ class VideoCodec(nn.Module, ABC):
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
     ) -> Iterator[Packet]:
-        """Code frames as :meth:`compress` says, which has checked what it was given."""
+        """Code frames as :meth:`compress` says, which has checked what it was given.
+
+        What only ``reconstruct`` asks for is no time of the encoder: ``uncounted``.
+        """
 
     def decompress(
         self,
@@ -348,9 +351,10 @@ class VideoCodec(nn.Module, ABC):
         return None
 
     @property
-    def devices(self) -> "list[torch.device]":
+    def devices(self) -> list[torch.device]:
         """Where it computes, one entry for each of its workers."""
-        return [next(self.parameters()).device]
+        parameter = next(self.parameters(), None)
+        return [torch.device("cpu") if parameter is None else parameter.device]
 
     @property
     def cycle(self) -> int:
@@ -417,6 +421,11 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     if bottom == right == 0:
         return x
     return F.pad(x, (0, right, 0, bottom), mode="replicate")
+
+
+def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """Return the sides of a frame after :func:`pad_to_multiple`."""
+    return height + -height % multiple, width + -width % multiple
 
 
 def pad_frames(frames: Tensor, length: int) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from lightning_modules.entropy.ports import EncodePort
 from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
 
 OTHER_PROBABILITIES = (
@@ -74,28 +75,56 @@ def check_finite(reconstruction: Tensor, frame: int, rate: float) -> None:
         )
 
 
+def pack(
+    head: bytes,
+    port: EncodePort,
+    frames: int,
+    x_hat: Tensor | None = None,
+    *,
+    covers_head: bool = True,
+) -> Packet:
+    """Return a packet of what a port took.
+
+    Args:
+        head: Its payload before the symbols.
+        port: What took the symbols.
+        frames: As in :class:`Packet`.
+        x_hat: As there.
+        covers_head: Whether its checksum covers the head too.
+    """
+    checksum = port.encoder.checksum
+    return Packet(
+        head + port.encoder.finish(),
+        frames,
+        zlib.crc32(head, checksum) if covers_head else checksum,
+        x_hat,
+        port.bits if port.estimate else None,
+    )
+
+
 @contextmanager
 def read_symbols(
-    packet: Packet, skip: int, covered: bytes = b""
+    packet: Packet, head: int, *, covers_head: bool = True
 ) -> Iterator[SymbolDecoder]:
     """Give what reads a packet's symbols; compare checksums when it is done.
 
     Args:
         packet: What was received.
-        skip: Bytes of its payload before the symbols.
-        covered: What its checksum covers besides the symbols.
+        head: Bytes of its payload before the symbols.
+        covers_head: As :func:`pack` took it.
 
     Raises:
         DesyncError: The symbols are not those that were coded.
     """
     try:
-        decoder = SymbolDecoder(packet.payload[skip:])
+        decoder = SymbolDecoder(packet.payload[head:])
         yield decoder
         decoder.finish()
     except ValueError as error:
         raise DesyncError(
             f"the symbols cannot be read ({error}): {OTHER_PROBABILITIES}"
         ) from error
+    covered = packet.payload[:head] if covers_head else b""
     found = zlib.crc32(covered, decoder.checksum)
     if found != packet.checksum:
         raise DesyncError(

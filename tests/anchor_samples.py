@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from experiments.anchor.base import make_coder
+from experiments.anchor.coders import make_coder
 from experiments.anchor.settings import codec_names, load_preset, load_presets
+from experiments.evaluate.coder import Task
 
 FRAMES = 8
 
@@ -51,11 +52,9 @@ def coder_of(codec, preset=None, knob="qp", intra_period=-1, **options):
 
 def code(coder, tmp_path, rate, codes=None, colour="yuv420"):
     codes = codes or scene(colour)
-    decoded = []
-    cost = coder.code(
-        sequence(codes), lambda: iter(codes), colour, rate, tmp_path, decoded.append
-    )
-    return cost, decoded
+    task = Task(sequence(codes), lambda: iter(codes), colour, rate, tmp_path)
+    cost = coder.encode(task)
+    return cost, list(coder.decode(task, cost))
 
 
 def psnr(codes, decoded):

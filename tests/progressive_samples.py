@@ -6,7 +6,7 @@ import cv2
 import torch
 
 import lightning_modules
-from experiments.bitstreams.files import StreamDecoder, code_video, open_stream
+from experiments.bitstreams.files import StreamDecoder, StreamEncoder, open_stream
 from experiments.evaluate import command as evaluate
 from experiments.results.result import Protocol, Result, SequenceResult
 from lightning_modules.bitstream import StreamHeader
@@ -52,7 +52,7 @@ def write_stream(folder, codec, frames):
         fps=Fraction(25),
         rate=1024.0,
     )
-    return path, code_video(codec, header, frames, path, reconstruct=True)
+    return path, StreamEncoder(codec, header, frames, path, reconstruct=True).run()
 
 
 def units_of(path):

@@ -3,5 +3,5 @@
 Each YAML file beside this module describes one codec: which encoder runs it, what sets
 its rate, how pictures are given to it, and its presets, with the source of each. A
 further preset is a few lines of YAML. ``python -m experiments.anchor --list`` prints
-them; :func:`experiments.anchor.base.make_coder` makes the coder of one.
+them; :func:`experiments.anchor.coders.make_coder` makes the coder of one.
 """

@@ -1,25 +1,28 @@
-"""What the coders of all anchors share, and which coder runs which preset."""
+"""What the coders of all anchors share."""
 
-import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from datamodules.yuv import Codes, Colour, Planes
+from experiments.anchor.pictures import (
+    PIXEL_FORMATS,
+    PixelFormat,
+    from_samples,
+    to_samples,
+)
 from experiments.anchor.settings import Preset
-from experiments.evaluate.coder import Coder, Cost
-
-if TYPE_CHECKING:
-    from datamodules.sequences.files import VideoSequence
-    from datamodules.yuv import Codes, Colour, Planes
-    from experiments.anchor.pictures import PixelFormat
+from experiments.evaluate.coder import Coder, Cost, Task
+from lightning_modules.clock import CodingClock
 
 
 @dataclass(frozen=True)
-class CodingTask:
+class EncoderTask:
     """One sequence at one rate, as an encoder sees it.
 
     Attributes:
@@ -36,8 +39,8 @@ class CodingTask:
 
     label: str
     path: Path
-    pixel_format: "PixelFormat"
-    colour: "Colour"
+    pixel_format: PixelFormat
+    colour: Colour
     height: int
     width: int
     fps: Fraction
@@ -57,40 +60,19 @@ class Coded:
         frame_bits: Bits of each frame, in order of display.
         intra_frames: Numbers of the frames that decoding can start at; None if the
             encoder does not say.
-        seconds: That the encoder took.
     """
 
     frame_bits: list[float]
     intra_frames: list[int] | None
-    seconds: float
 
 
-class Stopwatch:
-    """Adds up the seconds of the blocks that it guards."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._start = 0.0
-
-    def __enter__(self) -> "Stopwatch":
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.seconds += time.perf_counter() - self._start
-
-
+@dataclass
 class AnchorCoder(Coder):
     """Codes with a classical encoder, and decodes the file that it wrote.
 
     Encoders run on one thread: their bytes do not depend on the machine.
 
-    Args:
+    Attributes:
         name: Label of the curve.
         preset: How the encoder is run.
         knob: What sets the rate.
@@ -100,22 +82,28 @@ class AnchorCoder(Coder):
         ValueError: The encoder is not there.
     """
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        self.name = name
-        self.preset = preset
-        self.knob = knob
-        self.intra_period = intra_period
+    name: str
+    preset: Preset
+    knob: str
+    intra_period: int
 
     @abstractmethod
-    def encode(self, task: CodingTask, pictures: Iterable["Codes"]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write the bitstream of pictures to ``task.path``.
+
+        Args:
+            task: What to code, and how.
+            pictures: Of the task's pixel format.
+            clock: Runs while the encoder works.
 
         Raises:
             ValueError: The encoder fails.
         """
 
     @abstractmethod
-    def decode(self, task: CodingTask) -> "Iterator[tuple[Codes, PixelFormat]]":
+    def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Give the pictures of ``task.path``, in order, and how they are held.
 
         Raises:
@@ -135,145 +123,86 @@ class AnchorCoder(Coder):
             "rate_unit": self.knob,
             "pixel_formats": dict(preset.pixel_formats),
             "rate_offset_per_bit_above_8": preset.knobs[self.knob].per_bit,
-            "options": self.options("{rate}"),
+            "options": self._options("{rate}", depth=8),
             "restarts": preset.restarts,
             "padding": "right and bottom, repeated edge, 4:2:0 to even sides",
         }
 
-    def options(self, rate: float | str, depth: int = 8) -> dict[str, str]:
-        """Return the encoder's options at a rate, or at ``{rate}``."""
-        return self.preset.encoder_options(self.knob, rate, self.intra_period, depth)
+    def encode(self, task: Task) -> Cost:
+        """Write a file, and count all of its bytes; see :class:`Coder`.
 
-    def code(
-        self,
-        sequence: "VideoSequence",
-        codes: Callable[[], Iterator["Codes"]],
-        colour: "Colour",
-        rate: float,
-        folder: Path,
-        sink: Callable[["Planes"], None],
-    ) -> Cost:
-        """Encode to a file, decode that file; see :class:`Coder`.
-
-        Bytes are the size of the file. Seconds are those of the encoder and of the
-        decoder, without the conversion of colours.
+        Seconds are those of the encoder, without the conversion of colours.
 
         Raises:
-            ValueError: Encoder or decoder fail, or do not do what was asked: other
-                intra frames, another number of frames.
+            ValueError: The encoder fails, or does not do what was asked: other intra
+                frames, another number of frames.
         """
-        from experiments.anchor.pictures import (
-            PIXEL_FORMATS,
-            from_samples,
-            to_samples,
-        )
+        own = self._encoder_task(task)
+        given = 0
 
-        self.preset.check_rate(self.knob, rate)
-        pixel_format = PIXEL_FORMATS[self.preset.pixel_formats[colour]]
+        def pictures() -> Iterator[Codes]:
+            nonlocal given
+            for frame in task.codes():
+                yield to_samples(frame, task.colour, own.pixel_format)
+                given += 1
+
+        clock = CodingClock(torch.device("cpu"))
+        coded = self.write(own, pictures(), clock)
+        if not given or given != len(coded.frame_bits):
+            raise own.error(
+                f"the encoder was given {given} frames and coded "
+                f"{len(coded.frame_bits)}"
+            )
+        step = given if self.intra_period == -1 else self.intra_period
+        wanted = list(range(0, given, step))
+        if coded.intra_frames not in (None, wanted):
+            raise own.error(
+                f"intra frames are {coded.intra_frames}, but intra period "
+                f"{self.intra_period} asks for {wanted}"
+            )
+        nbytes = own.path.stat().st_size
+        # Decoders conceal a last frame that lost its end.
+        if 8 * nbytes < sum(coded.frame_bits):
+            raise own.error(
+                f"the file has {nbytes} bytes, fewer than the frames that were encoded"
+            )
+        return Cost(nbytes, coded.frame_bits, seconds={"encode": clock.seconds})
+
+    def decode(
+        self, task: Task, cost: Cost, scales: int | None = None
+    ) -> Iterator[Planes]:
+        """Decode the file; seconds are without the conversion of colours.
+
+        Raises:
+            ValueError: The decoder fails, or gives another number of frames.
+        """
+        own = self._encoder_task(task)
+        size = task.sequence.height, task.sequence.width
+        clock = CodingClock(torch.device("cpu"))
+        frames = 0
+        for samples, held_as in clock.watch(self.read(own)):
+            yield from_samples(samples, task.colour, held_as, *size)
+            frames += 1
+        given = len(cost.frame_bits)
+        if frames != given:
+            raise own.error(f"{given} frames were encoded and {frames} decoded")
+        cost.seconds["decode"] = clock.seconds
+
+    def _options(self, rate: float | str, depth: int) -> dict[str, str]:
+        return self.preset.encoder_options(self.knob, rate, self.intra_period, depth)
+
+    def _encoder_task(self, task: Task) -> EncoderTask:
+        sequence, rate = task.sequence, task.rate
+        pixel_format = PIXEL_FORMATS[self.preset.pixel_formats[task.colour]]
         height, width = pixel_format.size(sequence.height, sequence.width)
-        task = CodingTask(
+        return EncoderTask(
             label=f"{self.preset.title} on {sequence.name} at {self.knob} {rate:g}",
-            path=folder / f"stream{self.preset.run['suffix']}",
+            path=task.folder / f"stream{self.preset.run['suffix']}",
             pixel_format=pixel_format,
-            colour=colour,
+            colour=task.colour,
             height=height,
             width=width,
             fps=sequence.fps,
             rate=rate,
-            options=self.options(rate, pixel_format.depth),
+            options=self._options(rate, pixel_format.depth),
         )
-        given = 0
-
-        def pictures() -> Iterator["Codes"]:
-            nonlocal given
-            for frame in codes():
-                yield to_samples(frame, colour, pixel_format)
-                given += 1
-
-        coded = self.encode(task, pictures())
-        if not given or given != len(coded.frame_bits):
-            raise task.error(
-                f"the encoder was given {given} frames and coded "
-                f"{len(coded.frame_bits)}"
-            )
-        self._check_intra_frames(task, coded)
-        size = sequence.height, sequence.width
-        decoded = self.decode(task)
-        watch = Stopwatch()
-        frames = 0
-        while True:
-            with watch:
-                picture = next(decoded, None)
-            if picture is None:
-                break
-            samples, held_as = picture
-            sink(from_samples(samples, colour, held_as, *size))
-            frames += 1
-        if frames != given:
-            raise task.error(f"{given} frames were encoded and {frames} decoded")
-        nbytes = task.path.stat().st_size
-        # Decoders conceal a last frame that lost its end.
-        if 8 * nbytes < sum(coded.frame_bits):
-            raise task.error(
-                f"the file has {nbytes} bytes, fewer than the frames that were encoded"
-            )
-        return Cost(
-            nbytes,
-            coded.frame_bits,
-            seconds={"encode": coded.seconds, "decode": watch.seconds},
-        )
-
-    def _check_intra_frames(self, task: CodingTask, coded: Coded) -> None:
-        """Raise ``ValueError`` if the encoder did not keep the intra period."""
-        frames = len(coded.frame_bits)
-        step = frames if self.intra_period == -1 else self.intra_period
-        wanted = list(range(0, frames, step))
-        if coded.intra_frames not in (None, wanted):
-            raise task.error(
-                f"intra frames are {coded.intra_frames}, but intra period "
-                f"{self.intra_period} asks for {wanted}"
-            )
-
-
-def make_coder(
-    preset: Preset,
-    knob: str,
-    intra_period: int,
-    *,
-    name: str,
-    binary: Path | None = None,
-    decoder: Path | None = None,
-    config: Path | None = None,
-) -> AnchorCoder:
-    """Return the coder that runs a preset.
-
-    Args:
-        preset: How the encoder is run.
-        knob: What sets the rate.
-        intra_period: Frames from one intra frame to the next, -1 for the first only.
-        name: Label of the curve.
-        binary: The encoder, for HM and VTM.
-        decoder: Its decoder, for HM and VTM.
-        config: Its configuration file, for HM and VTM.
-
-    Raises:
-        ValueError: The encoder is not there, or a file is named that it has no use for,
-            or one that it needs is not.
-    """
-    common = (name, preset, knob, intra_period)
-    if preset.tool == "reference":
-        from experiments.anchor.reference import ReferenceCoder
-
-        return ReferenceCoder(*common, binary=binary, decoder=decoder, config=config)
-    if binary or decoder or config:
-        raise ValueError(
-            f"{preset.codec} needs no --binary, --decoder or --config: {preset.title} "
-            "comes with a Python package"
-        )
-    if preset.tool == "ffmpeg":
-        from experiments.anchor.ffmpeg import FFmpegCoder
-
-        return FFmpegCoder(*common)
-    from experiments.anchor.pyav import PyAVCoder
-
-    return PyAVCoder(*common)

@@ -1,16 +1,15 @@
 """Measure a classical codec on test sequences: ``python -m experiments.anchor ...``."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from experiments.anchor.settings import codec_names, load_preset, load_presets
-from experiments.cli import run_command
-from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
-from experiments.evaluate.parts import Rate
+from experiments.cli import option, parse, run_command
+from experiments.evaluate.job import Rate
+from experiments.evaluate.jobs import run_jobs
+from experiments.evaluate.options import JobOptions
 
 EPILOG = """\
 examples:
@@ -24,68 +23,6 @@ Frames, colours and metrics are those of experiments.evaluate, so that its files
 compared. Every file is decoded again and counted whole. Encoders use one thread each:
 more --workers are faster and give the same bytes.
 """
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; see :func:`run_command`."""
-    return run_command(partial(anchor, _parser().parse_args(argv)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.anchor",
-        description="Measure a classical codec on test sequences.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--list", action=_ListPresets, nargs=0, help="print all presets and end")
-    add(
-        "--codec",
-        required=True,
-        metavar="NAME",
-        help=f"which: {', '.join(codec_names())} (av1: SVT-AV1, vvc: VVenC)",
-    )
-    add("--preset", metavar="NAME", help="how; see --list (default: its first)")
-    rates = parser.add_mutually_exclusive_group(required=True)
-    rates.add_argument(
-        "--qp",
-        metavar="Q",
-        type=float,
-        nargs="+",
-        help="constant quantisers, in the encoder's own scale",
-    )
-    rates.add_argument(
-        "--crf",
-        metavar="Q",
-        type=float,
-        nargs="+",
-        help="constant rate factors instead, where the encoder has them",
-    )
-    add_shared_options(parser)
-    add("--binary", metavar="PATH", type=Path, help="encoder program, for hm and vtm")
-    add(
-        "--decoder",
-        metavar="PATH",
-        type=Path,
-        help="its decoder (default: the encoder's own reconstruction is measured)",
-    )
-    add("--config", metavar="CFG", type=Path, help="its configuration file")
-    return parser
-
-
-class _ListPresets(argparse.Action):
-    """Print every codec's presets and exit, whatever else is missing."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        print(describe_presets())
-        parser.exit()
 
 
 def describe_presets() -> str:
@@ -111,24 +48,52 @@ def describe_presets() -> str:
     return "\n".join(lines)
 
 
-def anchor(options: argparse.Namespace) -> int:
-    """Measure as the options say; see :func:`experiments.evaluate.jobs.measure_all`.
+@dataclass(frozen=True, kw_only=True)
+class AnchorOptions(JobOptions):
+    """Code test sequences with a classical codec and compare them with the source.
+
+    Attributes:
+        list: Print all presets and end.
+        codec: Which: aom, av1 (SVT-AV1), hm, vtm, vvc (VVenC), x264, x265.
+        preset: How; see --list (default: its first).
+        qp: Constant quantisers, in the encoder's own scale.
+        crf: Constant rate factors instead, where the encoder has them.
+        binary: Encoder program, for hm and vtm.
+        decoder: Its decoder (default: the encoder's own reconstruction is compared).
+        config: Its configuration file.
+    """
+
+    list: bool = option(False, shows=describe_presets)
+    codec: str = option(metavar="NAME")
+    preset: str | None = option(None, metavar="NAME")
+    qp: tuple[float, ...] = option((), metavar="Q", one_of="rate", needed=True)
+    crf: tuple[float, ...] = option((), metavar="Q", one_of="rate", needed=True)
+    binary: Path | None = option(None, metavar="PATH")
+    decoder: Path | None = option(None, metavar="PATH")
+    config: Path | None = option(None, metavar="CFG")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; see :func:`run_command`."""
+    return run_command(lambda: anchor(parse(AnchorOptions, "anchor", argv, EPILOG)))
+
+
+def anchor(options: AnchorOptions) -> int:
+    """Do as the options say; see :func:`experiments.evaluate.jobs.run_jobs`.
 
     Raises:
         ValueError: An option, a file or the encoder is wrong.
     """
-    from experiments.anchor.base import make_coder
+    from experiments.anchor.coders import make_coder
 
     preset = load_preset(options.codec, options.preset)
     knob = "qp" if options.qp else "crf"
-    values = getattr(options, knob)
-    rates = [Rate(preset.check_rate(knob, value)) for value in values]
-    settings = settings_of(options)
+    rates = [Rate(preset.check_rate(knob, q)) for q in options.qp or options.crf]
     coder = make_coder(
         preset,
         knob,
         options.intra_period,
-        name=options.name or options.output.stem,
+        name=options.label,
         binary=options.binary,
         decoder=options.decoder,
         config=options.config,
@@ -139,4 +104,4 @@ def anchor(options: argparse.Namespace) -> int:
             "cannot; --list names low-delay presets",
             file=sys.stderr,
         )
-    return measure_all(coder, rates, settings, options)
+    return run_jobs(coder, rates, options)

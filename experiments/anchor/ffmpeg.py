@@ -2,34 +2,33 @@
 
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from datamodules.ffmpeg import INSTALL, find_ffmpeg
 from datamodules.writing import write_picture
-from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from datamodules.yuv import Codes
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import PixelFormat, read_picture
-from experiments.anchor.settings import Preset
-
-if TYPE_CHECKING:
-    from datamodules.yuv import Codes
+from lightning_modules.clock import CodingClock
 
 COLOUR_TAGS = (
     "-color_range pc -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 ).split()
 
 
+@dataclass
 class FFmpegCoder(AnchorCoder):
     """Encodes and decodes in two FFmpeg processes, frames through a pipe.
 
     Seconds are those that the program lets us wait, so start and pipe are in them.
     """
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        super().__init__(name, preset, knob, intra_period)
-        encoder = preset.run["encoder"]
+    def __post_init__(self) -> None:
+        encoder = self.preset.run["encoder"]
         listed = _output(["-hide_banner", "-encoders"])
         if encoder not in listed.split():
             raise ValueError(f"{find_ffmpeg()} has no {encoder}: {INSTALL}")
@@ -38,19 +37,20 @@ class FFmpegCoder(AnchorCoder):
         """Return the program's version."""
         return {"ffmpeg": _output(["-version"]).split()[2]}
 
-    def encode(self, task: CodingTask, pictures: Iterable["Codes"]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
-        watch = Stopwatch()
         bits: list[float] = []
         intra_frames: list[int] = []
         task.path.write_bytes(b"")
         for part in self._streams(pictures):
-            part_bits, part_intra = self._encode_stream(task, part, watch)
+            part_bits, part_intra = self._encode_stream(task, part, clock)
             intra_frames += [len(bits) + number for number in part_intra]
             bits += part_bits
-        return Coded(bits, intra_frames, watch.seconds)
+        return Coded(bits, intra_frames)
 
-    def _streams(self, pictures: Iterable["Codes"]) -> "Iterator[Iterator[Codes]]":
+    def _streams(self, pictures: Iterable[Codes]) -> Iterator[Iterator[Codes]]:
         """Give the pictures of each stream: all, or those of each intra period."""
         source = iter(pictures)
         length = None
@@ -61,7 +61,7 @@ class FFmpegCoder(AnchorCoder):
             yield chain([first], islice(source, rest))
 
     def _encode_stream(
-        self, task: CodingTask, pictures: Iterable["Codes"], watch: Stopwatch
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
     ) -> tuple[list[float], list[int]]:
         """Append one stream to the file; return its frames' bits and intra frames."""
         part = task.path.with_name("part" + task.path.suffix)
@@ -88,9 +88,9 @@ class FFmpegCoder(AnchorCoder):
             assert process.stdin, "it was asked for"
             try:
                 for samples in pictures:
-                    with watch:
+                    with clock.running():
                         write_picture(process.stdin, samples)
-                with watch:
+                with clock.running():
                     process.stdin.close()
                     process.wait()
             except BrokenPipeError:
@@ -112,7 +112,7 @@ class FFmpegCoder(AnchorCoder):
         bits = [found[n][0] for n in stamps]
         return bits, [n for n in stamps if found[n][1]]
 
-    def decode(self, task: CodingTask) -> "Iterator[tuple[Codes, PixelFormat]]":
+    def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Decode the file in another process; see :class:`AnchorCoder`."""
         command = [find_ffmpeg(), "-hide_banner", "-v", "error", "-threads", "1"]
         command += ["-f", self.preset.run["container"], "-i", str(task.path.absolute())]

@@ -3,34 +3,34 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from experiments.anchor.base import AnchorCoder, Coded, CodingTask, Stopwatch
+from datamodules.yuv import Codes
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat
-from experiments.anchor.settings import Preset
+from lightning_modules.clock import CodingClock
 
 if TYPE_CHECKING:
     import av
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-    from datamodules.yuv import Codes
-
     VideoPacket: TypeAlias = Packet[VideoStream]
 
 
+@dataclass
 class PyAVCoder(AnchorCoder):
     """Encodes and decodes within this process; the decoder only sees the file."""
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        super().__init__(name, preset, knob, intra_period)
+    def __post_init__(self) -> None:
         import av
 
-        encoder = preset.run["encoder"]
+        encoder = self.preset.run["encoder"]
         try:
             known = av.Codec(encoder, "w").video_formats or []
         except av.codec.codec.UnknownCodecError:
@@ -38,7 +38,7 @@ class PyAVCoder(AnchorCoder):
                 f"this PyAV ({av.__version__}) was built without {encoder}: use the "
                 "wheel of PyPI, pip install --force-reinstall av"
             ) from None
-        missing = set(preset.pixel_formats.values()) - {f.name for f in known}
+        missing = set(self.preset.pixel_formats.values()) - {f.name for f in known}
         if missing:
             raise ValueError(
                 f"{encoder} of this PyAV ({av.__version__}) has no {sorted(missing)}"
@@ -51,14 +51,15 @@ class PyAVCoder(AnchorCoder):
         libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
         return {"av": av.__version__, "libavcodec": libavcodec}
 
-    def encode(self, task: CodingTask, pictures: Iterable["Codes"]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
         import av
 
         # SVT-AV1 greets on stderr otherwise.
         os.environ.setdefault("SVT_LOG", "1")
         run = self.preset.run
-        watch = Stopwatch()
         bits: dict[int, float] = {}
         intra_frames: list[int] = []
 
@@ -77,20 +78,18 @@ class PyAVCoder(AnchorCoder):
                 for number, samples in enumerate(pictures):
                     picture = _to_frame(samples, task)
                     picture.pts = number
-                    with watch:
+                    with clock.running():
                         put(stream.encode(picture))
-                with watch:
+                with clock.running():
                     put(stream.encode())
         except av.FFmpegError as error:
             raise task.error(f"the encoder failed: {error}") from error
         if sorted(bits) != list(range(len(bits))):
             raise task.error(f"the encoder gave packets of frames {sorted(bits)}")
-        return Coded(
-            [bits[n] for n in range(len(bits))], sorted(intra_frames), watch.seconds
-        )
+        return Coded([bits[n] for n in range(len(bits))], sorted(intra_frames))
 
     def _open_encoder(
-        self, container: "av.container.OutputContainer", task: CodingTask
+        self, container: "av.container.OutputContainer", task: EncoderTask
     ) -> "VideoStream":
         from av.video.reformatter import (
             ColorPrimaries,
@@ -119,7 +118,7 @@ class PyAVCoder(AnchorCoder):
             raise task.error(f"{encoder} of this PyAV does not take {reasons}")
         return stream
 
-    def decode(self, task: CodingTask) -> "Iterator[tuple[Codes, PixelFormat]]":
+    def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Decode the file with a decoder of its own; see :class:`AnchorCoder`."""
         import av
 
@@ -199,7 +198,7 @@ def _stripper(
     return strip
 
 
-def _to_frame(samples: "Codes", task: CodingTask) -> "av.VideoFrame":
+def _to_frame(samples: Codes, task: EncoderTask) -> "av.VideoFrame":
     """Build a picture from arrays: it has no picture type that encoders would obey."""
     import av
     from av.video.reformatter import ColorRange, Colorspace

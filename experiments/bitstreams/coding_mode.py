@@ -71,6 +71,30 @@ def frame_bytes(frame: "Tensor") -> bytes:
     return frame.float().cpu().contiguous().numpy().tobytes()
 
 
+def peak_memory(device: "torch.device") -> int:
+    """Return the bytes of memory at their peak since this was last called.
+
+    On a GPU those that torch allocated, on a CPU the resident set of the process; where
+    the kernel cannot forget a peak, since the process began.
+    """
+    import resource
+
+    import torch
+
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return peak
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    kilobytes = int(fields["VmHWM"].split()[0])
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        Path("/proc/self/clear_refs").write_text("5")
+    return kilobytes * 1024
+
+
 def costs_of(
     frames: int, size: tuple[int, int], fps: Fraction, nbytes: int
 ) -> dict[str, float]:

@@ -4,11 +4,10 @@ Everything runs under :func:`.coding_mode.coding_mode`, which callers enter.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from experiments.bitstreams.coding_mode import frame_bytes
 
@@ -16,49 +15,18 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from datamodules.sequences.files import VideoSequence
+    from datamodules.video_reader import VideoReader
     from lightning_modules.bitstream import BitstreamReader, StreamHeader
     from lightning_modules.clock import CodingClock
     from lightning_modules.codec import VideoCodec
-    from lightning_modules.packets import Packet
 
 
-@dataclass(frozen=True)
-class Coded:
-    """What coding a video took.
+class StreamEncoder:
+    """One pass over frames into a bitstream file, which counts, times and hashes it.
 
-    Attributes:
-        nbytes: The whole file.
-        frame_bits: For each frame its share of its unit, payload and framing; the
-            file's header and end are in ``nbytes`` only.
-        scale_bits: The parts of ``frame_bits`` by packet of a unit, the coarsest scale
-            first; one part where a unit is one packet.
-        estimated_bits: Entropy of all symbols under the model, if it reconstructed.
-        seconds: ``encode``, and its parts ``encode_network`` and ``encode_entropy``;
-            without reading frames, writing bytes, the sink and the digest. If it
-            reconstructed, that is part of the network's.
-        digest: SHA-256 of the reconstruction (float32 RGB), if it reconstructed;
-            :attr:`StreamDecoder.digest` must be the same.
-    """
-
-    nbytes: int
-    frame_bits: list[float]
-    scale_bits: list[list[float]]
-    estimated_bits: float | None
-    seconds: dict[str, float]
-    digest: str | None
-
-
-def code_video(
-    codec: "VideoCodec",
-    header: "StreamHeader",
-    frames: Iterable["Tensor"],
-    path: Path,
-    *,
-    intra_period: int = -1,
-    reconstruct: bool = False,
-    sink: "Callable[[Tensor], None] | None" = None,
-) -> Coded:
-    """Code frames at the header's rate into a bitstream file.
+    Iterating codes the frames at the header's rate and gives those of the
+    reconstruction, if there is one; the file is complete behind the last.
 
     Args:
         codec: On the header's device and in its dtype.
@@ -66,59 +34,142 @@ def code_video(
         frames: Each (3, H, W), RGB in [0, 1]; taken as the codec needs them.
         path: File to write; it is left unfinished if anything raises.
         intra_period: Frames between starts without a reference; -1 for one only.
-        reconstruct: Whether to estimate bits and hash the reconstruction.
-        sink: Takes each frame of the reconstruction, in order; it implies
-            ``reconstruct``.
+        reconstruct: Whether to estimate bits, and to give and hash what a decoder will.
 
-    Raises:
-        ValueError: The codec cannot code at this rate, intra period or frame size, or
-            its reconstruction is not finite.
+    Attributes:
+        nbytes: The whole file.
     """
-    # Compiled when it is imported, which no measured time should hold.
-    from lightning_modules.bitstream import BitstreamWriter
-    from lightning_modules.clock import CodingClock
-    from lightning_modules.entropy import rans  # noqa: F401
-    from lightning_modules.packets import check_finite
 
-    reconstruct = reconstruct or sink is not None
-    clock = CodingClock(_device_of(codec))
-    unit_bits: list[int] = []
-    shares: list[list[float]] = []
-    estimates: list[float | None] = []
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        writer = BitstreamWriter(file, header)
-        packets: Iterator[Packet] = codec.compress(
-            clock.pause(frames),
-            header.rate,
-            intra_period=intra_period,
-            reconstruct=reconstruct,
+    def __init__(
+        self,
+        codec: "VideoCodec",
+        header: "StreamHeader",
+        frames: Iterable["Tensor"],
+        path: Path,
+        *,
+        intra_period: int = -1,
+        reconstruct: bool = False,
+    ) -> None:
+        from lightning_modules.clock import CodingClock
+
+        self.header = header
+        self.nbytes = 0
+        self._codec = codec
+        self._frames = frames
+        self._path = path
+        self._intra_period = intra_period
+        self._reconstruct = reconstruct
+        self._shares: list[list[float]] = []
+        self._estimates: list[float | None] = []
+        self._digest = hashlib.sha256()
+        self._clock = CodingClock(codec.devices[0])
+
+    def run(self) -> Self:
+        """Code all frames and return itself."""
+        for _ in self:
+            pass
+        return self
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        """Code; give frames (3, H, W), RGB in [0, 1], if it reconstructs.
+
+        Raises:
+            ValueError: The codec cannot code at this rate, intra period or frame size,
+                or its reconstruction is not finite.
+        """
+        # Compiled when it is imported, which no measured time should hold.
+        from lightning_modules.bitstream import BitstreamWriter
+        from lightning_modules.entropy import rans  # noqa: F401
+        from lightning_modules.packets import check_finite
+
+        rate = self.header.rate
+        packets = self._codec.compress(
+            self._clock.pause(self._frames),
+            rate,
+            intra_period=self._intra_period,
+            reconstruct=self._reconstruct,
         )
-        for packet in clock.watch(packets):
-            before = writer.nbytes
-            writer.write(packet)
-            unit_bits.append(8 * (writer.nbytes - before))
-            if packet.frames:
-                shares += [[b / packet.frames for b in unit_bits]] * packet.frames
-                unit_bits = []
-            if reconstruct:
-                estimates.append(packet.estimated_bits)
-                assert packet.x_hat is not None, "reconstruct=True gives x_hat"
-                first = len(shares) - packet.frames
-                for number, frame in enumerate(packet.x_hat, first):
-                    check_finite(frame, number, header.rate)
-                    digest.update(frame_bytes(frame))
-                    if sink:
-                        sink(frame)
-        writer.close()
-    known = [bits for bits in estimates if bits is not None]
-    return Coded(
-        nbytes=writer.nbytes,
-        frame_bits=[sum(parts) for parts in shares],
-        scale_bits=[list(parts) for parts in zip(*shares, strict=True)],
-        estimated_bits=sum(known) if known and len(known) == len(estimates) else None,
-        seconds=_parts("encode", clock),
-        digest=digest.hexdigest() if reconstruct else None,
+        unit_bits: list[int] = []
+        with self._path.open("wb") as file:
+            writer = BitstreamWriter(file, self.header)
+            for packet in self._clock.watch(packets):
+                before = writer.nbytes
+                writer.write(packet)
+                unit_bits.append(8 * (writer.nbytes - before))
+                if packet.frames:
+                    shares = [bits / packet.frames for bits in unit_bits]
+                    self._shares += [shares] * packet.frames
+                    unit_bits = []
+                if self._reconstruct:
+                    self._estimates.append(packet.estimated_bits)
+                    assert packet.x_hat is not None, "reconstruct=True gives x_hat"
+                    first = len(self._shares) - packet.frames
+                    for number, frame in enumerate(packet.x_hat, first):
+                        check_finite(frame, number, rate)
+                        self._digest.update(frame_bytes(frame))
+                        yield frame
+            writer.close()
+        self.nbytes = writer.nbytes
+
+    @property
+    def frame_bits(self) -> list[float]:
+        """For each frame its share of its unit, payload and framing.
+
+        The file's header and end are in :attr:`nbytes` only.
+        """
+        return [sum(parts) for parts in self._shares]
+
+    @property
+    def scale_bits(self) -> list[list[float]]:
+        """Parts of :attr:`frame_bits` by packet of a unit, the coarsest scale first."""
+        return [list(parts) for parts in zip(*self._shares, strict=True)]
+
+    @property
+    def estimated_bits(self) -> float | None:
+        """Entropy of all symbols under the model, if it reconstructed."""
+        known = [bits for bits in self._estimates if bits is not None]
+        return sum(known) if known and len(known) == len(self._estimates) else None
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the reconstruction (float32 RGB), if there was one.
+
+        :attr:`StreamDecoder.digest` must be the same.
+        """
+        return self._digest.hexdigest() if self._reconstruct else None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """``encode``, and its parts ``encode_network`` and ``encode_entropy``.
+
+        Without reading frames, writing bytes, hashing, and whatever is done with the
+        reconstruction, and without that itself where only a viewer needs it.
+        """
+        return _parts("encode", self._clock)
+
+
+def header_of(
+    codec: "VideoCodec", video: "VideoReader | VideoSequence", rate: float, dtype: str
+) -> "StreamHeader":
+    """Return the header of a video's bitstream.
+
+    Args:
+        codec: Where it runs.
+        video: For the size of its frames, and their rate.
+        rate: In the unit of the codec's knob.
+        dtype: What its networks compute in.
+    """
+    from lightning_modules.bitstream import StreamHeader
+
+    return StreamHeader(
+        codec=type(codec).__name__,
+        fingerprint=codec.fingerprint(),
+        width=video.width,
+        height=video.height,
+        fps=video.fps,
+        rate=rate,
+        dtype=dtype,
+        device=codec.devices[0].type,
     )
 
 
@@ -207,7 +258,7 @@ class StreamDecoder:
         self._hashing = hashing
         self._scales = scales
         self._digest = hashlib.sha256()
-        self._clock = CodingClock(_device_of(codec))
+        self._clock = CodingClock(codec.devices[0])
 
     def __iter__(self) -> Iterator["Tensor"]:
         """Give frames (3, H, W), RGB in [0, 1].
@@ -261,11 +312,3 @@ def _parts(name: str, clock: "CodingClock") -> dict[str, float]:
         f"{name}_network": clock.seconds - clock.entropy_seconds,
         f"{name}_entropy": clock.entropy_seconds,
     }
-
-
-def _device_of(codec: "VideoCodec") -> "torch.device":
-    """Return where a codec's networks run."""
-    import torch
-
-    parameter = next(codec.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

@@ -1,14 +1,17 @@
 """Functions called in another process, which ends with this one."""
 
+import pickle
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from inspect import isgenerator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, TypeVar
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -42,13 +45,36 @@ class WorkerProcess:
             signal.signal(signal.SIGINT, before)
         theirs.close()
 
-    def call(self, function: Callable[..., T], *arguments: object) -> T:
+    def call(self, function: Callable[..., R], *arguments: object) -> R:
         """Return what a function of a module gives there.
 
         Raises:
             OSError: The process has ended, killed for its memory for example.
             Exception: Whatever the function raises.
         """
+        result: R = self._ask(function, arguments)
+        return result
+
+    def generate(
+        self, function: Callable[..., Generator[T, None, R]], *arguments: object
+    ) -> Generator[T, None, R]:
+        """Give what a generator of a module yields there, and return what it returns.
+
+        It works only while it is asked for its next item; the next one ends it.
+
+        Raises:
+            OSError: See :meth:`call`.
+            Exception: Whatever the generator raises.
+        """
+        self._ask(function, arguments)
+        while True:
+            item, more = pickle.loads(self._ask(_advance, ()))
+            if not more:
+                ended: R = item
+                return ended
+            yield item
+
+    def _ask(self, function: Callable[..., object], arguments: object) -> Any:
         try:
             self._pipe.send((function, arguments))
             result, error = self._pipe.recv()
@@ -60,8 +86,7 @@ class WorkerProcess:
             ) from error
         if error is not None:
             raise error
-        value: T = result
-        return value
+        return result
 
     @property
     def alive(self) -> bool:
@@ -86,16 +111,41 @@ class WorkerProcess:
         self.close()
 
 
+def prepare_process(threads: int, gpu: int) -> None:
+    """Set up a process that codes: threads, and which of several GPUs it takes."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(gpu % torch.cuda.device_count())
+
+
+def _advance(generator: Generator[Any, None, Any]) -> bytes:
+    """Return a generator's next item, or what it returns, and whether it goes on.
+
+    Pickled here: a pipe would pass tensors in shared memory, which may be scarce.
+    """
+    try:
+        return pickle.dumps((next(generator), True))
+    except StopIteration as end:
+        return pickle.dumps((end.value, False))
+
+
 def _serve(
     pipe: "Connection[Any, Any]", start: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     start(*arguments)
+    running: Any = None
     # It ends when the other end does.
     with suppress(EOFError, ConnectionError):
         while True:
             function, values = pipe.recv()
             try:
+                if function is _advance:
+                    values = (running,)
                 result, failure = function(*values), None
+                if isgenerator(result):
+                    running, result = result, None
             except Exception as error:
                 error.add_note("".join(traceback.format_exception(error)))
                 result, failure = None, error

@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 
 from callbacks.metrics.table import METRICS
+from experiments.compare.bd import qualities_at
 from experiments.compare.comparison import (
     Comparison,
     Method,
-    PaperNumber,
-    Row,
-    headline_kind,
 )
-from experiments.compare.fixed_rates import qualities_at
-from experiments.compare.papers.tables import published
+from experiments.compare.papers import numbers_beside
 from experiments.compare.protocol_check import (
     check_allowed,
     explain_differences,
@@ -98,7 +95,7 @@ def compare_results(
         curves=tuple(curve for own in curves.values() for curve in own),
         rows=rows,
         # Papers compare what all scales give.
-        papers=() if scales else tuple(_papers(rows, base, others, tuple(shared))),
+        papers=() if scales else numbers_beside(rows, base, others, tuple(shared)),
         differences=tuple(differences),
         notes=tuple(_notes(results, everywhere, compared, by_codec, scales)),
         scales=scales,
@@ -220,60 +217,3 @@ def _notes_on_pools(result: Result, sets: dict[str, tuple[str, ...]]) -> list[st
                 for name, reason in pool.unavailable.items()
             ]
     return list(dict.fromkeys(notes))
-
-
-def _papers(
-    rows: Sequence[Row],
-    anchor: Result,
-    others: Sequence[Result],
-    sets: tuple[str, ...],
-) -> list[PaperNumber]:
-    """Find what papers printed for the means that were computed."""
-    by_name = {result.name: result for result in others}
-    found: dict[tuple[str, str, str | None, str], PaperNumber] = {}
-    for row in rows:
-        if row.kind != headline_kind(row.metric, row.set):
-            continue
-        result = by_name[row.codec]
-        for codec in _names(result):
-            for base in _names(anchor):
-                for number in published(codec, base, row.set, row.metric):
-                    source = number.table.source
-                    differs = _conditions_that_differ(number.table.conditions, result)
-                    average = number.table.average_of
-                    if row.set is None and set(average) != set(sets):
-                        over = ", ".join(average) or "sets that it does not list"
-                        differs.append(f"the paper averages over {over}")
-                    found[row.codec, row.metric, row.set, source] = PaperNumber(
-                        number.codec,
-                        number.table.anchor or "",
-                        row.set,
-                        row.metric,
-                        number.bd_rate,
-                        source,
-                        number.table.conditions,
-                        (row.codec, row.metric, row.set),
-                        tuple(differs),
-                    )
-    return list(found.values())
-
-
-def _names(result: Result) -> list[str]:
-    """Return what a paper could call a result: its codec's name or its own."""
-    name = str(result.codec.get("name", ""))
-    # One codec of ours with two backbones is two rows of its paper.
-    if backbone := (result.codec.get("architecture") or {}).get("backbone"):
-        name = f"{name} {backbone}"
-    return list(dict.fromkeys([name, result.name]))
-
-
-def _conditions_that_differ(paper: dict[str, str], result: Result) -> list[str]:
-    differs = []
-    for field in ("colour", "max_frames", "intra_period", "rate"):
-        ours = getattr(result.protocol, field)
-        if field == "max_frames" and ours == 0:
-            ours = "all"
-        theirs = paper.get(field, "not stated")
-        if ours is not None and theirs != "not stated" and str(ours) != theirs:
-            differs.append(f"{field} is {theirs} in the paper and {ours} here")
-    return differs

@@ -3,19 +3,21 @@
 A delta is the mean distance of two curves over the part of an axis that both cover:
 in log rate at equal quality (BD-rate, in %), or in quality at equal log rate
 (BD-quality). Between points a curve is what the ``bjontegaard`` package interpolates.
+A curve can also be read off at a fixed rate.
 
-Source: VCEG-M33 (cubic), JCTVC-L1100 (pchip), arXiv 2202.12565 (akima).
+Source: VCEG-M33 (cubic), JCTVC-L1100 (pchip), arXiv 2202.12565 (akima); fixed rates
+follow arXiv 2410.02598, section 7.2 and Fig. 10 (PSNR of motion patterns at one bpp).
 """
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TypeAlias
 
 from callbacks.metrics.table import METRICS
-from experiments.compare.comparison import Curve, Delta, Flag, Method
+from experiments.compare.comparison import Curve, Delta, Flag, Method, QualityAt
 
 MIN_POINTS: dict[Method, int] = {"pchip": 3, "akima": 4, "cubic": 4}
 """Fewest points of a curve that a number is computed from.
@@ -106,9 +108,9 @@ def compare_curves(
         BD-rate in %, BD-quality in the metric's unit and direction, and their caveats.
     """
     flags = [flag for c in (anchor, test) for flag in _curve_flags(c, method)]
-    few = [c for c in (anchor, test) if len(_used(c)[0]) < MIN_POINTS[method]]
+    few = [c for c in (anchor, test) if len(c.kept) < MIN_POINTS[method]]
     if few:
-        reason = " and ".join(f"{c.codec} has {len(_used(c)[0])}" for c in few)
+        reason = " and ".join(f"{c.codec} has {len(c.kept)}" for c in few)
         text = f"{method} needs {MIN_POINTS[method]} points of each curve, {reason}"
         return Delta(None), Delta(None), (*flags, Flag("not_computable", text))
     a, b = _used(anchor), _used(test)
@@ -131,11 +133,10 @@ def _sign(metric: str) -> int:
 
 def _used(curve: Curve) -> Points:
     """Return the log10 rates and the qualities, rising, that numbers are made from."""
-    kept = [i for i in range(len(curve.bpp)) if i not in curve.left_out]
     sign = _sign(curve.metric)
     return (
-        [math.log10(curve.bpp[i]) for i in kept],
-        [sign * curve.quality[i] for i in kept],
+        [math.log10(curve.bpp[i]) for i in curve.kept],
+        [sign * curve.quality[i] for i in curve.kept],
     )
 
 
@@ -149,7 +150,7 @@ def _curve_flags(curve: Curve, method: Method) -> list[Flag]:
             f"which favours {curve.codec}"
         )
         flags.append(Flag("not_monotone", text))
-    count = len(_used(curve)[0])
+    count = len(curve.kept)
     if count == MIN_POINTS[method]:
         text = f"{curve.codec} has {count} points, the least that {method} takes"
         flags.append(Flag("few_points", text))
@@ -179,10 +180,15 @@ def _delta(
         unit: Turns the mean distance into what is reported.
         flags: Takes the caveats.
     """
+    # The package imports matplotlib, which takes a second.
+    from bjontegaard import bd_linear
+
     x, y = (1, 0) if axis == "quality" else (0, 1)
+    asked = {"method": method, "require_matching_points": False, "min_overlap": 0}
 
     def distance(a: Points, b: Points) -> float:
-        return unit(_mean_distance(a[x], a[y], b[x], b[y], method))
+        """Return the mean of b minus a over the part of x that both cover."""
+        return unit(float(bd_linear(a[x], a[y], b[x], b[y], **asked)))
 
     overlap = _overlap(anchor[x], test[x])
     if overlap == 0:
@@ -239,32 +245,52 @@ def _shared(a: Sequence[float], b: Sequence[float]) -> tuple[float, float] | Non
     return (low, high) if low < high else None
 
 
-def _mean_distance(
-    x_anchor: Sequence[float],
-    y_anchor: Sequence[float],
-    x_test: Sequence[float],
-    y_test: Sequence[float],
-    method: Method,
-) -> float:
-    """Return the mean of test minus anchor over the part of x that both cover."""
-    # The package imports matplotlib, which takes a second.
-    from bjontegaard import bd_linear
-
-    return float(
-        bd_linear(
-            x_anchor,
-            y_anchor,
-            x_test,
-            y_test,
-            method=method,
-            require_matching_points=False,
-            min_overlap=0,
-        )
-    )
-
-
 def _percent(log10_ratio: float) -> float:
     try:
         return 100 * math.expm1(math.log(10) * log10_ratio)
     except OverflowError:
         return math.inf
+
+
+def qualities_at(
+    curves: Iterable[Curve], rates: Sequence[float]
+) -> tuple[QualityAt, ...]:
+    """Read every set's mean curve off at every rate.
+
+    Args:
+        curves: Those of sequences are passed over.
+        rates: In bits per pixel.
+
+    Raises:
+        ValueError: A rate is not above 0.
+    """
+    for bpp in rates:
+        if not (math.isfinite(bpp) and bpp > 0):
+            raise ValueError(f"a curve has no quality at {bpp:g} bpp: give more than 0")
+    return tuple(
+        QualityAt(c.codec, c.metric, c.set, bpp, quality_at(c, bpp))
+        for c in curves
+        if c.sequence is None
+        for bpp in rates
+    )
+
+
+def quality_at(curve: Curve, bpp: float) -> float | None:
+    """Return a curve's quality at a rate, ``None`` where the curve does not reach.
+
+    Between points it is the monotone cubic (pchip) over log rate that BD numbers use,
+    through the points that those use.
+
+    Args:
+        curve: From few bits to many.
+        bpp: Bits per pixel.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    kept = curve.kept
+    # Between fewer points lies nothing.
+    if len(kept) < 2 or not curve.bpp[kept[0]] <= bpp <= curve.bpp[kept[-1]]:
+        return None
+    logs = [math.log(curve.bpp[i]) for i in kept]
+    interpolated = PchipInterpolator(logs, [curve.quality[i] for i in kept])
+    return float(interpolated(math.log(bpp)))

@@ -4,6 +4,7 @@
 ``dataclasses.asdict``. Everything is plain numbers and text.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -104,6 +105,11 @@ class Curve:
     quality: tuple[float, ...]
     left_out: tuple[int, ...] = ()
     samples: int | None = None
+
+    @property
+    def kept(self) -> list[int]:
+        """Indices of the points that BD numbers are made from."""
+        return [i for i in range(len(self.bpp)) if i not in self.left_out]
 
 
 @dataclass(frozen=True)
@@ -277,6 +283,16 @@ class Comparison:
     notes: tuple[str, ...] = ()
     scales: int | None = None
     fixed: tuple[QualityAt, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The anchor and the codecs, in the order of every table."""
+        return self.anchor, *self.codecs
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Give set and name of every compared sequence."""
+        for name, sequences in self.sets.items():
+            yield from ((name, sequence) for sequence in sequences)
 
     @cached_property
     def _rows(self) -> dict[tuple[str, str, str, str | None, str | None], Row]:

@@ -13,7 +13,7 @@ from statistics import fmean, median
 from callbacks.metrics.table import METRICS
 from experiments.compare.bd import NOISE, compare_curves, make_curve
 from experiments.compare.comparison import Curve, Delta, Flag, Method, Row, RowKind
-from experiments.results.result import Point, Pool, Result, SequenceResult
+from experiments.results.result import Result, SequenceResult
 
 MIN_FOR_OUTLIERS = 4
 """Sequences of a set below which none can be called an outlier."""
@@ -37,7 +37,7 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
     targets in bpp. FID and KID have curves of sets only, of whichever have been pooled.
 
     Args:
-        result: Has the metric and all the sequences.
+        result: Has the metric and all the sequences, and pools of nothing but these.
         metric: Key of ``METRICS``.
         sets: Names of the sequences of each set.
 
@@ -45,17 +45,18 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
         ValueError: Points cannot be a curve; see ``make_curve``.
     """
     if METRICS[metric].pooled:
+        measured = [pool for pool in result.pools if metric in pool.metrics]
         return [
             make_curve(
                 result.name,
                 metric,
                 name,
                 None,
-                [(p.rate, p.bpp, p.metrics[metric]) for p in pools],
-                min(p.samples[metric] for p in pools),
+                [(p.rate, p.bpp, p.metrics[metric]) for p in own],
+                min(p.samples[metric] for p in own),
             )
-            for name, members in sets.items()
-            if (pools := pools_of(result, metric, name, members))
+            for name in sets
+            if (own := [p for p in measured if p.set == name])
         ]
     found = {sequence.key: sequence for sequence in result.sequences}
     curves = []
@@ -70,24 +71,15 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
     return curves
 
 
-def pools_of(
-    result: Result, metric: str, set: str, members: Sequence[str]
-) -> list[Pool]:
-    """Return a result's pools of just these sequences that have a metric."""
-    return [
-        pool
-        for pool in result.pools
-        if pool.set == set
-        and sorted(pool.sequences) == sorted(members)
-        and metric in pool.metrics
-    ]
-
-
 def _mean_points(
     sequences: Sequence[SequenceResult], metric: str
 ) -> list[tuple[float, float, float]] | None:
     """Average point by point over sequences, weighted by frames."""
-    tables = [{_rate_point(p): p for p in s.points} for s in sequences]
+    # Equal targets, where there are some; equal knobs.
+    tables = [
+        {(p.target_bpp, p.target_bpp or p.rate): p for p in sequence.points}
+        for sequence in sequences
+    ]
     same = all(table.keys() == tables[0].keys() for table in tables)
     if not same or any(len(s.points) != len(tables[0]) for s in sequences):
         return None
@@ -109,12 +101,6 @@ def _mean_points(
     ]
 
 
-def _rate_point(point: Point) -> tuple[str, float]:
-    if point.target_bpp is not None:
-        return "target", point.target_bpp
-    return "rate", point.rate
-
-
 def rows_of(
     anchor: Sequence[Curve], codec: Sequence[Curve], sets: Sets, method: Method
 ) -> list[Row]:
@@ -129,9 +115,15 @@ def rows_of(
     anchors = {(c.set, c.sequence): c for c in anchor}
     tests = {(c.set, c.sequence): c for c in codec}
     names = codec[0].codec, codec[0].metric
-    if METRICS[codec[0].metric].pooled:
-        return _pool_rows(names, anchors, tests, sets, method)
-    rows, means, mean_curves = [], [], []
+    pooled = METRICS[codec[0].metric].pooled
+    kind: RowKind = "set_pool" if pooled else "set_curve"
+    wholes = []
+    for name in sets:
+        whole = anchors.get((name, None)), tests.get((name, None))
+        wholes.append(_whole_row(names, kind, name, *whole, method))
+    if pooled:
+        return [*wholes, _mean_row(names, "overall_pool", None, wholes, "sets")]
+    rows, means = [], []
     for name, members in sets.items():
         own = []
         for member in members:
@@ -146,53 +138,32 @@ def rows_of(
                 mean = _flagged(mean, _without(row, own))
         rows += own
         means.append(mean)
-        key = (name, None)
-        mean_curves.append(
-            _curve_row(names, name, anchors.get(key), tests.get(key), method)
-        )
-    rows += [*means, *mean_curves]
-    rows.append(_mean_row(names, "overall_mean", None, means, "sets"))
-    rows.append(_mean_row(names, "overall_curve", None, mean_curves, "sets"))
-    return rows
+    overall = _mean_row(names, "overall_mean", None, means, "sets")
+    curves = _mean_row(names, "overall_curve", None, wholes, "sets")
+    return [*rows, *means, *wholes, overall, curves]
 
 
-def _pool_rows(
+def _whole_row(
     names: tuple[str, str],
-    anchors: Mapping[tuple[str, str | None], Curve],
-    tests: Mapping[tuple[str, str | None], Curve],
-    sets: Sets,
-    method: Method,
-) -> list[Row]:
-    rows = []
-    for name in sets:
-        pair = anchors.get((name, None)), tests.get((name, None))
-        row = _curve_row(names, name, *pair, method)
-        if None in pair:
-            reason = f"{METRICS[names[1]].label} of the set was not measured of both"
-            row = replace(row, flags=(Flag("not_computable", reason),))
-        rows.append(replace(row, kind="set_pool"))
-    return [*rows, _mean_row(names, "overall_pool", None, rows, "sets")]
-
-
-def _curve_row(
-    names: tuple[str, str],
+    kind: RowKind,
     set: str,
     anchor: Curve | None,
     test: Curve | None,
     method: Method,
 ) -> Row:
+    """Compare a set's mean curves, or what is measured of it as a whole."""
     if anchor is None or test is None:
         reason = "its sequences were coded at different rate points"
+        if kind == "set_pool":
+            reason = f"{METRICS[names[1]].label} of the set was not measured of both"
         flags: tuple[Flag, ...] = (Flag("not_computable", reason),)
-        return Row(*names, "set_curve", set, None, Delta(None), Delta(None), flags)
+        return Row(*names, kind, set, None, Delta(None), Delta(None), flags)
     rate, quality, flags = compare_curves(anchor, test, method)
-    return Row(*names, "set_curve", set, None, rate, quality, flags)
+    return Row(*names, kind, set, None, rate, quality, flags)
 
 
 def _flagged(row: Row, flag: Flag | None) -> Row:
-    if flag is None:
-        return row
-    return replace(row, flags=(*row.flags, flag))
+    return row if flag is None else replace(row, flags=(*row.flags, flag))
 
 
 def _outliers(rows: Sequence[Row]) -> dict[str, Flag]:

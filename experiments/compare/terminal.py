@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import FLAGS, Comparison, Row, RowKind
-from experiments.compare.papers.tables import load_tables
+from experiments.compare.papers import load_tables
 from experiments.compare.protocol_check import describe
 from experiments.compare.report.bd_tables import fixed_rates_table
 from experiments.drawing.tables import (

@@ -6,9 +6,11 @@ Figures are made without pyplot, so no state outlives a call.
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from datamodules.whole_files import whole_or_nothing
 from experiments.drawing.looks import Look
 
 if TYPE_CHECKING:
@@ -52,6 +54,26 @@ LEGEND_ROW = 0.21
 LOG_RANGE = 30.0
 """Ratio of most to fewest bits from which a linear axis would squeeze the low end."""
 
+Stems: TypeAlias = dict[tuple[str, str], dict[str, Path]]
+"""Paths of figures without suffix, by place, then by what they show."""
+
+
+@dataclass(frozen=True)
+class NamedFigure:
+    """A figure of a report.
+
+    Attributes:
+        place: Test set, and the metric or sequence.
+        what: What it shows of that.
+        file: Name of its file among those of the set.
+        figure: The figure.
+    """
+
+    place: tuple[str, str]
+    what: str
+    file: str
+    figure: "Figure"
+
 
 @contextmanager
 def figure_style() -> Iterator[None]:
@@ -78,8 +100,6 @@ def save_figure(figure: "Figure", stem: Path) -> list[Path]:
     Raises:
         OSError: A file cannot be written.
     """
-    from datamodules.whole_files import whole_or_nothing
-
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
     with warnings.catch_warnings():

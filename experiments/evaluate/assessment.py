@@ -7,53 +7,51 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from callbacks.metrics.table import METRICS
-from experiments.evaluate.coder import Coder, Cost, Settings
-from experiments.evaluate.parts import Job
+from experiments.bitstreams.coding_mode import coding_mode
+from experiments.evaluate.coder import Coder, Cost, Task
+from experiments.evaluate.gallery import Gallery
+from experiments.evaluate.job import Job
+from experiments.evaluate.options import JobOptions
 from experiments.results.origin import versions
 from experiments.results.result import Point, Result, SequenceResult
 
 if TYPE_CHECKING:
     from datamodules.yuv import Codes, Planes
-    from experiments.evaluate.features import SampleFeatures
 
 
-def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
+def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
     """Do one job: code, decode, compare with the source.
 
     Raises:
         ValueError: The codec fails, or gives another number of frames.
     """
-    from datamodules.sequences.files import read_codes, source_kind
-    from experiments.evaluate.features import SampleFeatures
+    import torch
 
-    sequence, colour = job.sequence, settings.colour
+    from datamodules.sequences.files import read_codes, source_kind
+
+    sequence = job.sequence
 
     def codes() -> Iterator["Codes"]:
-        return read_codes(sequence, colour, settings.max_frames)
+        return read_codes(sequence, options.colour, options.max_frames)
 
     # Beside the parts: --overwrite removes it should this process be killed.
-    scratch = output.with_suffix(".parts")
+    scratch = options.output.with_suffix(".parts")
     scratch.mkdir(parents=True, exist_ok=True)
-
-    def assess(scales: int | None = None) -> Assessment:
-        gallery = Gallery(output, job, settings, scales)
-        device = coder.metric_device
-        samples = SampleFeatures(scratch, job, settings, device, scales)
-        return Assessment(job, coder, settings, gallery, samples)
-
-    with TemporaryDirectory(prefix="coding-", dir=scratch) as name:
-        folder = Path(name)
+    points: list[Point] = []
+    with (
+        TemporaryDirectory(prefix="coding-", dir=scratch) as name,
+        coding_mode(torch.device(coder.metric_device)),
+    ):
+        task = Task(sequence, codes, options.colour, job.rate.value, Path(name))
         target = job.rate.target_bpp(sequence)
-        rate = job.rate.value
         if target is not None:
-            rate = coder.find_rate(sequence, codes, colour, target, folder)
-        whole = assess()
-        cost = coder.code(sequence, codes, colour, rate, folder, whole.add)
-        points = [whole.point(rate, cost)]
+            task = replace(task, rate=coder.find_rate(task, target))
+        cost = coder.encode(task)
+        whole = Assessment(job, coder, options)
+        points = [whole.point(task, cost)]
         for scales in job.scales:
-            part = assess(scales)
-            part_cost = coder.decode_scales(scales, cost, colour, folder, part.add)
-            points.append(replace(part.point(rate, part_cost), scales=scales))
+            part = Assessment(job, coder, options, scales)
+            points.append(part.point(task, cost.of_scales(scales)))
     shown = SequenceResult(
         sequence.set,
         sequence.name,
@@ -70,7 +68,7 @@ def measure(job: Job, coder: Coder, settings: Settings, output: Path) -> Result:
     return Result(
         coder.name,
         coder.describe(),
-        replace(settings.protocol(), definitions=definitions),
+        replace(options.protocol(), definitions=definitions),
         {**versions(), **coder.environment(), "unavailable": whole.unavailable},
         [shown],
     )
@@ -82,79 +80,61 @@ class Assessment:
     Args:
         job: What was coded.
         coder: What coded it.
-        settings: How it is measured.
-        gallery: Keeps chosen frames.
-        samples: Leaves what FID and KID compare.
+        options: What is compared, and how.
+        scales: How many are decoded; None for all.
 
     Attributes:
         count: Frames so far.
+        gallery: Chosen frames.
     """
 
     def __init__(
-        self,
-        job: Job,
-        coder: Coder,
-        settings: Settings,
-        gallery: "Gallery",
-        samples: "SampleFeatures",
+        self, job: Job, coder: Coder, options: JobOptions, scales: int | None = None
     ) -> None:
         from callbacks.metrics.meter import Meter
-        from datamodules.sequences.files import read_codes
+        from experiments.evaluate.features import SampleFeatures
 
-        sequence = job.sequence
-        self.gallery = gallery
+        sequence, device = job.sequence, coder.metric_device
         self.count = 0
+        self.gallery = Gallery(job, options, scales)
         self._job = job
         self._coder = coder
-        self._settings = settings
-        self._source = read_codes(sequence, settings.colour, settings.max_frames)
+        self._options = options
+        self._scales = scales
         self._meter = Meter(
-            settings.colour,
+            options.colour,
             sequence.height,
             sequence.width,
-            settings.metrics,
-            coder.metric_device,
+            options.metric_names,
+            device,
         )
-        self._samples = samples
+        self._samples = SampleFeatures(job, options, device, scales)
 
-    def add(self, planes: "Planes") -> None:
-        """Take the next decoded frame.
-
-        Raises:
-            ValueError: The source has no more.
-        """
-        from datamodules.yuv import quantise
-
-        frame = next(self._source, None)
-        if frame is None:
-            raise ValueError(
-                f"more frames were decoded than the {self.count} of the source"
-            )
-        self._meter.add(frame, planes)
-        self._samples.add(frame, quantise(planes))
-        self.gallery.add(self.count, frame, planes)
-        self.count += 1
-
-    def point(self, rate: float, cost: Cost) -> Point:
-        """Return what was measured, after the last frame.
+    def point(self, task: Task, cost: Cost) -> Point:
+        """Decode, compare, and return what came of it.
 
         Args:
-            rate: That it was coded at.
-            cost: What coding and decoding took.
+            task: What was coded.
+            cost: What coding took; takes what decoding does.
 
         Raises:
-            ValueError: Frames are missing, or the codec estimates no bits.
+            ValueError: The decoder fails or gives another number of frames than the
+                source has, or the codec estimates no bits.
         """
         from callbacks.metrics.meter import at_boundaries, means
 
+        source = task.codes()
+        for planes in self._coder.decode(task, cost, self._scales):
+            self._add(next(source, None), planes)
         count = self.count
-        if next(self._source, None) is not None or count != len(cost.frame_bits):
+        if next(source, None) is not None or count != len(cost.frame_bits):
             raise ValueError(
                 f"{count} frames were decoded and {len(cost.frame_bits)} coded, which "
                 "is not the number of the source"
             )
         qualities = self._meter.close()
-        sequence, is_estimate = self._job.sequence, self._settings.rate == "estimate"
+        is_estimate = self._options.bits_from == "estimate"
+        sequence = task.sequence
         pixels = sequence.width * sequence.height * count
         bits: float = 8 * cost.nbytes
         if is_estimate:
@@ -164,7 +144,7 @@ class Assessment:
         estimated = cost.estimated_bits
         scales = {f"bits_scale{n}": b for n, b in enumerate(cost.scale_bits, start=1)}
         return Point(
-            rate=rate,
+            rate=task.rate,
             bpp=bits / pixels,
             nbytes=None if is_estimate else cost.nbytes,
             estimated_bpp=None if estimated is None else estimated / pixels,
@@ -178,6 +158,7 @@ class Assessment:
             seconds={name: total / count for name, total in cost.seconds.items()},
             peak_memory=cost.peak_memory,
             pictures=self.gallery.decoded,
+            scales=self._scales,
             unavailable={**self._meter.undefined, **self._samples.undefined},
             features=self._samples.save(),
         )
@@ -191,49 +172,15 @@ class Assessment:
             **self._samples.undefined,
         }
 
+    def _add(self, source: "Codes | None", planes: "Planes") -> None:
+        """Take the next frame of the source and the decoded one."""
+        from datamodules.yuv import quantise
 
-class Gallery:
-    """Keeps chosen frames as PNG, source and decoded.
-
-    Args:
-        output: The result file.
-        job: What is coded.
-        settings: Which frames are kept.
-        scales: How many were decoded; None for all.
-
-    Attributes:
-        source: Path of each kept frame of the source, relative to the result file.
-        decoded: The same of the decoded frames.
-    """
-
-    def __init__(
-        self, output: Path, job: Job, settings: Settings, scales: int | None = None
-    ) -> None:
-        self.source: dict[str, str] = {}
-        self.decoded: dict[str, str] = {}
-        self._root = output.parent
-        self._colour = settings.colour
-        self._wanted = settings.pictures
-        self._folder = output.with_suffix(".frames") / job.stem
-        value = job.rate.value
-        # Short, unless that would be another rate.
-        shown = f"{value:g}" if float(f"{value:g}") == value else repr(value)
-        self._label = f"{job.rate.unit}{shown}"
-        if scales is not None:
-            self._label += f".scales{scales}"
-
-    def add(self, number: int, source: "Codes", planes: "Planes") -> None:
-        """Keep a frame if it is one of the chosen."""
-        if number not in self._wanted:
-            return
-        from datamodules.writing import to_rgb8, write_png
-        from datamodules.yuv import dequantise, planes_to_rgb, quantise
-
-        for kept, name, codes in (
-            (self.source, "source", source),
-            (self.decoded, self._label, quantise(planes)),
-        ):
-            path = self._folder / f"{number:05d}.{name}.png"
-            rgb = planes_to_rgb(dequantise(codes), self._colour)
-            write_png(to_rgb8(rgb), path)
-            kept[str(number)] = path.relative_to(self._root).as_posix()
+        if source is None:
+            raise ValueError(
+                f"more frames were decoded than the {self.count} of the source"
+            )
+        self._meter.add(source, planes)
+        self._samples.add(source, quantise(planes))
+        self.gallery.add(self.count, source, planes)
+        self.count += 1

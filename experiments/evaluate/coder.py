@@ -1,4 +1,4 @@
-"""What is measured: a codec with all its settings, learned or classical."""
+"""What codes: a codec with all its settings, learned or classical."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -6,11 +6,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.results.result import Protocol
-
 if TYPE_CHECKING:
     from datamodules.sequences.files import VideoSequence
     from datamodules.yuv import Codes, Colour, Planes
+
+
+@dataclass(frozen=True)
+class Task:
+    """One sequence to code at one rate.
+
+    Attributes:
+        sequence: For its name, size and frame rate.
+        codes: Starts a new pass over the source's frames.
+        colour: Of these frames, and of those that are decoded.
+        rate: In the codec's own unit.
+        folder: Where the bitstream is; empty at first.
+    """
+
+    sequence: "VideoSequence"
+    codes: Callable[[], Iterator["Codes"]]
+    colour: "Colour"
+    rate: float
+    folder: Path
 
 
 @dataclass
@@ -26,14 +43,27 @@ class Cost:
         seconds: Totals by name: ``encode``, ``encode_network``, ``encode_entropy``,
             ``decode``, ``decode_network``, ``decode_entropy``; those that are known.
         peak_memory: Bytes, of ``encode`` and ``decode``.
+        digest: SHA-256 of the frames that the encoder expects to be decoded, if it
+            knows.
     """
 
-    nbytes: int
-    frame_bits: list[float]
+    nbytes: int = 0
+    frame_bits: list[float] = field(default_factory=list)
+    scale_bits: list[list[float]] = field(default_factory=list)
     estimated_bits: float | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: dict[str, int] = field(default_factory=dict)
-    scale_bits: list[list[float]] = field(default_factory=list)
+    digest: str | None = None
+
+    def of_scales(self, scales: int) -> "Cost":
+        """Return what a bitstream costs that holds the coarsest scales and no others.
+
+        Args:
+            scales: How many.
+        """
+        frame_bits = map(sum, zip(*self.scale_bits[:scales], strict=True))
+        unsent = sum(map(sum, self.scale_bits[scales:]))
+        return Cost(self.nbytes - round(unsent / 8), list(frame_bits))
 
 
 class Coder(ABC):
@@ -41,7 +71,7 @@ class Coder(ABC):
 
     Attributes:
         name: Label of its curve.
-        metric_device: Where quality is measured.
+        metric_device: Where decoded frames are compared with the source's.
         scales: How many of the coarsest scales are decoded alone, besides all of them:
             once for each number.
     """
@@ -59,24 +89,20 @@ class Coder(ABC):
         """Return what may differ between machines, such as device and versions."""
 
     @abstractmethod
-    def code(
-        self,
-        sequence: "VideoSequence",
-        codes: Callable[[], Iterator["Codes"]],
-        colour: "Colour",
-        rate: float,
-        folder: Path,
-        sink: Callable[["Planes"], None],
-    ) -> Cost:
-        """Code a sequence to bytes and decode them.
+    def encode(self, task: Task) -> Cost:
+        """Write the bitstream of a sequence into the task's folder."""
+
+    @abstractmethod
+    def decode(
+        self, task: Task, cost: Cost, scales: int | None = None
+    ) -> Iterator["Planes"]:
+        """Give the frames of what :meth:`encode` wrote, in order.
 
         Args:
-            sequence: For its size and frame rate.
-            codes: Starts a new pass over the source's frames.
-            colour: Of the source and of what the sink takes.
-            rate: In the codec's own unit.
-            folder: An empty folder for the bitstream.
-            sink: Takes each decoded frame, in order.
+            task: As :meth:`encode` took it.
+            cost: What it returned, or the part of these scales; takes what decoding
+                costs, after the last frame.
+            scales: Decode only so many of the coarsest; all by default.
         """
 
     def boundaries(self, frames: int) -> list[int]:
@@ -87,62 +113,6 @@ class Coder(ABC):
         """
         return []
 
-    def decode_scales(
-        self,
-        scales: int,
-        whole: Cost,
-        colour: "Colour",
-        folder: Path,
-        sink: Callable[["Planes"], None],
-    ) -> Cost:
-        """Decode only the coarsest scales of what :meth:`code` left in the folder.
-
-        Args:
-            scales: How many.
-            whole: What :meth:`code` returned.
-            colour: Of what the sink takes.
-            folder: Where the bitstream is.
-            sink: Takes each decoded frame, in order.
-
-        Returns:
-            What a bitstream costs that holds nothing else; without encoding.
-        """
-        raise NotImplementedError(f"{self.name} has no scales")
-
-    def find_rate(
-        self,
-        sequence: "VideoSequence",
-        codes: Callable[[], Iterator["Codes"]],
-        colour: "Colour",
-        target_bpp: float,
-        folder: Path,
-    ) -> float:
-        """Return the rate that meets a target on a sequence."""
+    def find_rate(self, task: Task, target_bpp: float) -> float:
+        """Return the rate at which a task's sequence costs as much as the target."""
         raise NotImplementedError(f"{self.name} has no search for a target")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How everything is coded and measured, whoever does it.
-
-    Attributes:
-        colour: In which colour frames are given and compared.
-        max_frames: Of each sequence; None for all.
-        intra_period: For the record; the coder knows it too.
-        rate: ``bitstream`` or ``estimate``.
-        metrics: Keys of ``METRICS`` that are measured.
-        pictures: Numbers of the frames that are kept as PNG.
-        threads: Of torch, in each process.
-    """
-
-    colour: "Colour"
-    max_frames: int | None
-    intra_period: int
-    rate: str = "bitstream"
-    metrics: tuple[str, ...] = ()
-    pictures: tuple[int, ...] = ()
-    threads: int = 1
-
-    def protocol(self) -> Protocol:
-        """Return the result's protocol, without the metrics' definitions."""
-        return Protocol(self.colour, self.max_frames or 0, self.intra_period, self.rate)

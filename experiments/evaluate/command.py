@@ -1,18 +1,18 @@
 """Measure a trained codec on test sequences: ``python -m experiments.evaluate ...``."""
 
-import argparse
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.bitstreams.coding_mode import choose_device
+from experiments.bitstreams.options import CodecOptions, DeviceOptions
 from experiments.bitstreams.rate_search import check_target
-from experiments.cli import add_device_options, add_given, run_command, take_given
-from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
-from experiments.evaluate.learned import LearnedCoder
-from experiments.evaluate.parts import Rate
-from lightning_modules import coding_options
+from experiments.cli import option, parse, run_command
+from experiments.evaluate.job import Rate
+from experiments.evaluate.jobs import run_jobs
+from experiments.evaluate.learned import EstimatedCoder, LearnedCoder
+from experiments.evaluate.options import JobOptions
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -31,89 +31,72 @@ same command again goes on with what is missing.
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(JobOptions, CodecOptions, DeviceOptions):
+    """Code test sequences with a trained codec and compare them with the source.
+
+    Attributes:
+        checkpoint: Trained codec.
+        rate: Values of the codec's knob (default: the ones its paper reports).
+        target_bpp: Search the rate that gives these bits per pixel on each sequence.
+        target_kbps: The same in kbit/s.
+        estimate: Fast: bits are the model's estimate and nothing is decoded; a file of
+            its own kind, never compared with real bitstreams.
+        scales: Also what only the K coarsest scales give, one point for each number,
+            of a codec that has scales.
+    """
+
+    checkpoint: Path = option(metavar="CKPT")
+    rate: tuple[float, ...] = option((), metavar="R", one_of="rate")
+    target_bpp: tuple[float, ...] = option((), metavar="X", one_of="rate")
+    target_kbps: tuple[float, ...] = option((), metavar="X", one_of="rate")
+    estimate: bool = False
+    scales: tuple[str, ...] = option((), metavar="K")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.checkpoint.is_file():
+            raise ValueError(f"there is no checkpoint {self.checkpoint}")
+        if self.estimate and self.scales:
+            raise ValueError("--scales needs real bitstreams: leave out --estimate")
+
+    @property
+    def bits_from(self) -> str:
+        """What tells the bits."""
+        return "estimate" if self.estimate else "bitstream"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    return run_command(partial(evaluate, _parser().parse_args(argv)))
+    """Run the command and return its exit code; see :func:`run_command`."""
+    return run_command(
+        lambda: evaluate(parse(EvaluateOptions, "evaluate", argv, EPILOG))
+    )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.evaluate",
-        description="Measure a trained codec on test sequences.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--checkpoint", metavar="CKPT", type=Path, required=True, help="trained codec")
-    rates = parser.add_mutually_exclusive_group()
-    rates.add_argument(
-        "--rate",
-        metavar="R",
-        type=float,
-        nargs="+",
-        help="values of the codec's knob (default: the ones its paper reports)",
-    )
-    rates.add_argument(
-        "--target_bpp",
-        metavar="X",
-        type=float,
-        nargs="+",
-        help="search the rate that gives these bits per pixel on each sequence",
-    )
-    rates.add_argument(
-        "--target_kbps", metavar="X", type=float, nargs="+", help="the same in kbit/s"
-    )
-    add_shared_options(parser)
-    add(
-        "--estimate",
-        action="store_true",
-        help="fast: bits are the model's estimate and nothing is decoded; a file of "
-        "its own kind, never compared with real bitstreams",
-    )
-    add(
-        "--scales",
-        metavar="K",
-        nargs="+",
-        default=[],
-        help="also measure what only the K coarsest scales give, one point for each "
-        "number, of a codec that has scales",
-    )
-    add_given(parser, coding_options())
-    add_device_options(parser)
-    return parser
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Measure as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
-    if not options.checkpoint.is_file():
-        raise ValueError(f"there is no checkpoint {options.checkpoint}")
-    if options.estimate and options.scales:
-        raise ValueError("--scales needs real bitstreams: leave out --estimate")
-    kind = "estimate" if options.estimate else "bitstream"
-    settings = settings_of(options, kind)
-    coder = LearnedCoder(
-        name=options.name or options.output.stem,
+def evaluate(options: EvaluateOptions) -> int:
+    """Do as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
+    kind = EstimatedCoder if options.estimate else LearnedCoder
+    coder = kind(
+        name=options.label,
         checkpoint=options.checkpoint.absolute(),
-        device=choose_device(options.device).type,
+        metric_device=choose_device(options.device).type,
         dtype=options.dtype,
         intra_period=options.intra_period,
-        estimate=options.estimate,
-        threads=settings.threads,
-        options=take_given(vars(options), coding_options()),
+        threads=options.threads_each,
+        coding=options.coding,
     )
-    coder.scales = _scales(options.scales, coder.codec)
-    knob = coder.codec.rate_knob
-    coder.codec.check_intra_period(options.intra_period)
-    for unit in ("bpp", "kbps"):
-        for target in getattr(options, f"target_{unit}") or ():
-            check_target(knob, target, unit)
-    if options.target_bpp:
-        rates = [Rate(value, "bpp") for value in options.target_bpp]
-    elif options.target_kbps:
-        rates = [Rate(value, "kbps") for value in options.target_kbps]
-    else:
-        rates = [Rate(knob.check(value)) for value in options.rate or knob.points]
-    return measure_all(coder, rates, settings, options)
+    codec = coder.codec
+    coder.scales = _scales(options.scales, codec)
+    codec.check_intra_period(options.intra_period)
+    rates = []
+    for unit, targets in (("bpp", options.target_bpp), ("kbps", options.target_kbps)):
+        for target in targets:
+            check_target(codec.rate_knob, target, unit)
+            rates.append(Rate(target, unit))
+    if not rates:
+        values = options.rate or codec.rate_knob.points
+        rates = [Rate(codec.rate_knob.check(value)) for value in values]
+    return run_jobs(coder, rates, options)
 
 
 def _scales(texts: Sequence[str], codec: "VideoCodec") -> tuple[int, ...]:

@@ -7,7 +7,6 @@ features of a sample take 8 kB, in memory while the job is done, then on disk.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,21 +16,18 @@ from callbacks.metrics import distribution
 from callbacks.metrics.distribution import SAMPLES, to_8_bit
 from callbacks.metrics.table import METRICS, pooled_names
 from datamodules.whole_files import whole_or_nothing
-from datamodules.yuv import Codes, Colour, dequantise, planes_to_rgb
-from experiments.evaluate.coder import Settings
+from datamodules.yuv import Codes, dequantise, planes_to_rgb
+from experiments.evaluate.job import Job
+from experiments.evaluate.options import JobOptions
 from lightning_modules.perceptual import UnavailableMetricError
-
-if TYPE_CHECKING:
-    from experiments.evaluate.parts import Job
 
 
 class SampleFeatures:
     """Takes source and decoded frames one by one and leaves their features.
 
     Args:
-        folder: Of the parts.
         job: What is coded.
-        settings: Say what is a sample.
+        options: Say what is a sample, and where the parts are.
         device: Where the network runs.
         scales: How many were decoded; None for all.
 
@@ -42,17 +38,17 @@ class SampleFeatures:
 
     def __init__(
         self,
-        folder: Path,
-        job: "Job",
-        settings: Settings,
+        job: Job,
+        options: JobOptions,
         device: str,
         scales: int | None = None,
     ) -> None:
         self.missing: dict[str, str] = {}
         self.undefined: dict[str, str] = {}
-        self._colour: Colour = settings.colour
+        self._colour = options.colour
         self._device = device
-        frames = settings.max_frames or "all"
+        folder = options.output.with_suffix(".parts")
+        frames = options.max_frames or "all"
         of_source = f"{job.stem}.{self._colour}.{frames}"
         of_job = job.file.removesuffix(".json")
         if scales is not None:
@@ -64,7 +60,7 @@ class SampleFeatures:
                 folder / f"{of_source}.source.{kind}.npy",
             ]
             for kind in SAMPLES
-            if any(METRICS[name].pooled == kind for name in settings.metrics)
+            if any(METRICS[name].pooled == kind for name in options.metric_names)
         }
         self._features: dict[Path, list[Tensor]] = {}
         if self._paths:

@@ -1,6 +1,5 @@
-"""Measure a coder on sequences: what ``evaluate`` and ``anchor`` share."""
+"""The jobs of a command, done by this process, its workers, or several machines."""
 
-import argparse
 import os
 import re
 import shutil
@@ -8,168 +7,21 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
-from callbacks.metrics.table import (
-    LPIPS_NETS,
-    METRICS,
-    describe_metrics,
-    pooled_names,
-)
-from datamodules.sequences import SEQUENCES
-from experiments.bitstreams.processes import WorkerProcess
-from experiments.cli import check_folder
-from experiments.evaluate.assessment import measure
-from experiments.evaluate.coder import Coder, Settings
-from experiments.evaluate.parts import Job, Parts, Rate, check_sources
+from callbacks.metrics.table import METRICS, pooled_names
+from experiments.bitstreams.processes import WorkerProcess, prepare_process
+from experiments.evaluate.assessment import assess
+from experiments.evaluate.coder import Coder
+from experiments.evaluate.job import Job, Rate
+from experiments.evaluate.options import JobOptions
+from experiments.evaluate.parts import Parts, check_sources
 from experiments.evaluate.show import print_result
+from experiments.results.joining import merge
 from experiments.results.result import Result
 
-PICTURES = (0, 31)
 
-
-def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """Add what every measurement is told: sequences, protocol, output, processes."""
-    add = parser.add_argument
-    add("--sequences", metavar="SPEC", nargs="+", required=True, help=SEQUENCES)
-    add("--output", metavar="JSON", type=Path, required=True, help="result file")
-    add("--name", help="label of the curve (default: the output's name)")
-    add("--max_frames", metavar="N", type=int, help="of each sequence (default: all)")
-    add(
-        "--intra_period",
-        metavar="N",
-        type=int,
-        default=-1,
-        help="start without a reference every N frames (default: only at the first)",
-    )
-    add(
-        "--colour",
-        choices=["yuv420", "rgb"],
-        default="yuv420",
-        help="of the frames that are given and compared (default: yuv420)",
-    )
-    add(
-        "--lpips",
-        choices=[*LPIPS_NETS, "none"],
-        default="alex",
-        help="backbone of LPIPS and tLP (default: alex; random: a stand-in for "
-        "rehearsals)",
-    )
-    add(
-        "--tof",
-        choices=["dis", "teco"],
-        nargs="+",
-        default=["dis"],
-        help="estimators of tOF (default: dis; teco: TecoGAN's)",
-    )
-    add(
-        "--fid",
-        choices=["frames", "patches"],
-        nargs="+",
-        default=[],
-        help="also FID and KID of all frames of a set, whole or in squares of 256",
-    )
-    add("--brisque", action="store_true", help="also BRISQUE")
-    add(
-        "--metrics",
-        action=_ListMetrics,
-        nargs=0,
-        help="print what every metric is and needs, and end",
-    )
-    add(
-        "--vmaf",
-        action="store_true",
-        help="also VMAF, in yuv420 (needs pip install -e '.[anchors]')",
-    )
-    add(
-        "--pictures",
-        metavar="FRAME",
-        type=int,
-        nargs="*",
-        default=list(PICTURES),
-        help="frames to keep as PNG for reports (default: 0 31)",
-    )
-    add("--workers", metavar="N", type=int, default=1, help="processes (default: 1)")
-    add(
-        "--threads",
-        metavar="N",
-        type=int,
-        help="of each process (default: the cores, divided by the workers)",
-    )
-    add("--overwrite", action="store_true", help="discard what OUTPUT holds first")
-
-
-class _ListMetrics(argparse.Action):
-    """Print every metric and exit, whatever else is missing."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        print(describe_metrics())
-        parser.exit()
-
-
-def settings_of(options: argparse.Namespace, rate: str = "bitstream") -> Settings:
-    """Return the settings that the options describe.
-
-    Raises:
-        ValueError: A number is impossible.
-    """
-    for name, least in (("max_frames", 1), ("workers", 1), ("threads", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} is {value}, it must be at least {least}")
-    if options.intra_period != -1 and options.intra_period < 1:
-        raise ValueError(
-            f"--intra_period is {options.intra_period}: it must be at least 1, or -1"
-        )
-    if options.output.suffix != ".json":
-        raise ValueError(f"--output {options.output} must end in .json")
-    check_folder(options.output.parent)
-    if options.vmaf:
-        if options.colour != "yuv420":
-            raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
-        from datamodules.ffmpeg import find_ffmpeg
-
-        find_ffmpeg()
-    return Settings(
-        colour=options.colour,
-        max_frames=options.max_frames,
-        intra_period=options.intra_period,
-        rate=rate,
-        metrics=chosen_metrics(options),
-        pictures=tuple(sorted(set(options.pictures))),
-        threads=threads_of(options),
-    )
-
-
-def chosen_metrics(options: argparse.Namespace) -> tuple[str, ...]:
-    """Return the metrics that the options ask for, and those that need no option."""
-    chosen = {"", f"--lpips {options.lpips}"}
-    chosen |= {f"--tof {flow}" for flow in options.tof}
-    chosen |= {f"--fid {kind}" for kind in options.fid}
-    chosen |= {f"--{name}" for name in ("brisque", "vmaf") if getattr(options, name)}
-    return tuple(name for name, metric in METRICS.items() if metric.option in chosen)
-
-
-def threads_of(options: argparse.Namespace) -> int:
-    """Return the threads of each process: as asked, or a fair share of the cores."""
-    cores = len(os.sched_getaffinity(0))
-    return options.threads or max(1, cores // options.workers)
-
-
-def measure_all(
-    coder: Coder,
-    rates: Sequence[Rate],
-    settings: Settings,
-    options: argparse.Namespace,
-) -> int:
+def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
     """Do what is missing of every sequence at every rate, and print the result.
 
     Under ``torchrun`` or SLURM each process does its share of the jobs, and the one
@@ -178,8 +30,7 @@ def measure_all(
     Args:
         coder: What codes.
         rates: At which rates.
-        settings: How.
-        options: Of :func:`add_shared_options`.
+        options: What, how, and where to.
 
     Returns:
         The command's exit code.
@@ -188,15 +39,18 @@ def measure_all(
         ValueError: Jobs failed, and the others' parts are kept; or what there is
             belongs to another codec, protocol or video.
     """
+    from datamodules.ffmpeg import find_ffmpeg
     from datamodules.sequences.files import frames_to_read
     from datamodules.sequences.find import find_sequences
 
+    if options.vmaf:
+        find_ffmpeg()
     rank, world = rank_and_world()
     sequences = find_sequences(options.sequences)
     for sequence in sequences:
         # That one is too short shall not come out after hours.
-        frames_to_read(sequence, settings.max_frames)
-    needs = needed_metrics(settings)
+        frames_to_read(sequence, options.max_frames)
+    needs = _needed_metrics(options)
     pools: dict[str, tuple[str, ...]] = {}
     for sequence in sorted(sequences, key=lambda s: s.name):
         pools[sequence.set] = (*pools.get(sequence.set, ()), sequence.name)
@@ -207,11 +61,11 @@ def measure_all(
     ]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     if options.overwrite:
-        _discard(options.output, world)
-    empty = Result(coder.name, coder.describe(), settings.protocol())
+        _discard(options, world)
+    empty = Result(coder.name, coder.describe(), options.protocol())
     parts = Parts(options.output, empty)
     done = parts.load()
-    check_sources(done, sequences, settings.max_frames)
+    check_sources(done, sequences, options.max_frames)
     missing = [job for job in jobs if not job.done_in(done)]
     if len(missing) < len(jobs):
         kept = len(jobs) - len(missing)
@@ -221,14 +75,14 @@ def measure_all(
     share = sorted(jobs, key=_size, reverse=True)[rank::world]
     share = [job for job in share if job in missing]
     try:
-        _work(share, coder, settings, parts, options.workers)
+        _work(share, coder, options, parts)
     except KeyboardInterrupt:
         print(
             "interrupted: finished points are kept, the same command goes on",
             file=sys.stderr,
         )
         return 130
-    result = parts.finish(jobs, alone=world == 1)
+    result = _finish(parts, jobs, alone=world == 1)
     if result is None:
         print("other processes still work; the last one writes the result")
         return 0
@@ -242,7 +96,7 @@ def measure_all(
     return 0
 
 
-def needed_metrics(settings: Settings) -> tuple[str, ...]:
+def _needed_metrics(options: JobOptions) -> tuple[str, ...]:
     """Return the metrics that were asked for and for which nothing is missing here.
 
     A point that lacks one of them, because it was measured without, is measured again.
@@ -250,19 +104,17 @@ def needed_metrics(settings: Settings) -> tuple[str, ...]:
     # Metrics of the same samples are pooled together, or not at all.
     return tuple(
         name
-        for name in settings.metrics
+        for name in options.metric_names
         if METRICS[name].per_frame or name in pooled_names(METRICS[name].pooled)[:1]
         if METRICS[name].lacks() is None
     )
 
 
-def _work(
-    jobs: Sequence[Job], coder: Coder, settings: Settings, parts: Parts, workers: int
-) -> None:
+def _work(jobs: Sequence[Job], coder: Coder, options: JobOptions, parts: Parts) -> None:
     """Do jobs and keep each as soon as it is done."""
     failures: list[str] = []
     advice = ""
-    for job, outcome in _outcomes(jobs, coder, settings, parts.output, workers):
+    for job, outcome in _outcomes(jobs, coder, options):
         if isinstance(outcome, Result):
             parts.add(job, outcome)
             print(f"{job.label}: {_headline(outcome)}", file=sys.stderr, flush=True)
@@ -280,60 +132,79 @@ def _work(
 
 
 def _outcomes(
-    jobs: Sequence[Job],
-    coder: Coder,
-    settings: Settings,
-    output: Path,
-    workers: int,
+    jobs: Sequence[Job], coder: Coder, options: JobOptions
 ) -> Iterator[tuple[Job, Result | ValueError | OSError]]:
     """Give each job as it ends with its result, or with what the user can mend."""
-    workers = min(workers, len(jobs))
+    workers, threads = min(options.workers, len(jobs)), options.threads_each
     if workers <= 1:
-        prepare_process(settings.threads, _first_gpu(1))
+        prepare_process(threads, _first_gpu(1))
         for job in jobs:
             try:
-                yield job, measure(job, coder, settings, output)
+                yield job, assess(job, coder, options)
             except (ValueError, OSError) as error:
                 yield job, error
         return
     idle: SimpleQueue[WorkerProcess] = SimpleQueue()
     processes = [
-        WorkerProcess(
-            _prepare_worker, settings.threads, _first_gpu(workers) + n, daemon=False
-        )
+        WorkerProcess(_prepare_worker, threads, _first_gpu(workers) + n, daemon=False)
         for n in range(workers)
     ]
 
     def do(job: Job) -> Result:
         process = idle.get()
         try:
-            return process.call(measure, job, coder, settings, output)
+            return process.call(assess, job, coder, options)
         finally:
             idle.put(process)
 
     for process in processes:
         idle.put(process)
-    threads = ThreadPoolExecutor(workers)
+    callers = ThreadPoolExecutor(workers)
     try:
-        futures = {threads.submit(do, job): job for job in jobs}
+        futures = {callers.submit(do, job): job for job in jobs}
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
             except (ValueError, OSError) as error:
                 yield futures[future], error
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        callers.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.close()
 
 
-def prepare_process(threads: int, gpu: int) -> None:
-    """Set up a process that codes: threads, and which of several GPUs it takes."""
-    import torch
+def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
+    """Write the whole file if every job is done; return it, or None.
 
-    torch.set_num_threads(threads)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(gpu % torch.cuda.device_count())
+    Args:
+        parts: Where the jobs' results are.
+        jobs: All of the command.
+        alone: Whether no other process does some of them.
+
+    Raises:
+        ValueError: A job is not done, and nobody else does it.
+    """
+    # It imports SciPy.
+    from experiments.evaluate.pools import make_pools
+
+    found = parts.read()
+    result = merge(parts.empty, list(found.values()))
+    undone = [job for job in jobs if not job.done_in(result)]
+    if undone and alone:
+        raise ValueError(
+            f"{undone[0].label} was measured, but what {parts.folder} holds lacks it "
+            f"({len(undone)} of {len(jobs)} points): another command has removed it; "
+            "the same command again measures what is missing"
+        )
+    if undone:
+        return None
+    try:
+        result.pools = make_pools(result, jobs, parts.folder)
+    except FileNotFoundError:
+        # Another process has just written the whole and removed the parts.
+        return _finish(parts, jobs, alone=alone)
+    parts.finish(result, found, jobs)
+    return result
 
 
 def _prepare_worker(threads: int, gpu: int) -> None:
@@ -381,8 +252,9 @@ def _number(variable: str) -> int:
     return int(text)
 
 
-def _discard(output: Path, world: int) -> None:
+def _discard(options: JobOptions, world: int) -> None:
     """Remove a result with all that belongs to it."""
+    output = options.output
     if world > 1:
         raise ValueError(
             f"--overwrite with {world} processes could discard what another one has "

@@ -1,6 +1,6 @@
-"""Jobs of a measurement, and their results on disk until the last one is there.
+"""Results of jobs on disk, until the last one is there.
 
-A job is one sequence at one rate. Each finished job is a result file of its own in
+Each finished job is a result file of its own in
 ``NAME.parts/``; when the last one is there, whichever process finished it puts them
 together to ``NAME.json``, and compares what was left for FID and KID. So jobs run in
 any order, in several processes or on several machines that share a disk, and an
@@ -10,121 +10,19 @@ interrupted command goes on with what is missing.
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callbacks.metrics.table import METRICS
+from experiments.evaluate.job import Job
 from experiments.results.joining import merge
-from experiments.results.result import Point, Pool, Result, ResultError
+from experiments.results.result import Result, ResultError
 
 if TYPE_CHECKING:
     from datamodules.sequences.files import VideoSequence
 
-# A set or name that files are called by as it is: no dots, and no hash at its end.
-ORDINARY = "(?!.*-[0-9a-f]{8}$)[A-Za-z0-9_-]+"
 SOURCE_FEATURES = re.compile(r"\.source\.[^.]+\.npy$")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """One rate of a job: the codec's own value, or a target in bpp or kbps."""
-
-    value: float
-    unit: str = "rate"
-
-    def target_bpp(self, sequence: "VideoSequence") -> float | None:
-        """Return the bits per pixel asked for, or None for the codec's own value."""
-        if self.unit == "rate":
-            return None
-        if self.unit == "bpp":
-            return self.value
-        pixels = sequence.width * sequence.height
-        return self.value * 1000 / (float(sequence.fps) * pixels)
-
-    def is_of(self, point: Point, sequence: "VideoSequence") -> bool:
-        """Return whether a point was made for this rate."""
-        target = self.target_bpp(sequence)
-        if target is None:
-            return point.target_bpp is None and point.rate == self.value
-        return point.target_bpp == target
-
-    @property
-    def target(self) -> str | None:
-        """Return what was asked for, as text, or None for the codec's own value."""
-        return None if self.unit == "rate" else f"{self.unit} {self.value!r}"
-
-    def __str__(self) -> str:
-        return f"{self.unit} {self.value:g}"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One sequence at one rate.
-
-    Attributes:
-        sequence: What is coded.
-        rate: At which rate.
-        needs: Metrics without which a point does not count as done.
-        scales: Numbers of scales that are also decoded alone.
-        pool: Names of the sequences of the set that FID and KID are of.
-    """
-
-    sequence: "VideoSequence"
-    rate: Rate
-    needs: tuple[str, ...] = ()
-    scales: tuple[int, ...] = ()
-    pool: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Say which it is."""
-        return f"{self.sequence.set}/{self.sequence.name} at {self.rate}"
-
-    @property
-    def stem(self) -> str:
-        """Return what names of files call its sequence, different for every one.
-
-        It is ``SET.NAME``; with a hash where that, in plain characters, could be
-        another's too.
-        """
-        own, name = self.sequence.set, self.sequence.name
-        text = f"{own}.{name}"
-        if re.fullmatch(ORDINARY, own) and re.fullmatch(ORDINARY, name):
-            return text
-        digest = sha256(f"{own}\0{name}".encode(errors="surrogateescape")).hexdigest()
-        return f"{re.sub('[^A-Za-z0-9_.-]', '_', text)}-{digest[:8]}"
-
-    @property
-    def file(self) -> str:
-        """Return the name of its part, different for every job."""
-        return f"{self.stem}.{self.rate.unit}{self.rate.value!r}.json"
-
-    def done_in(self, result: Result) -> bool:
-        """Return whether a result holds this job's points."""
-        key = (self.sequence.set, self.sequence.name)
-        found = {
-            point.scales
-            for s, point in result.all_points()
-            if s.key == key
-            and self.rate.is_of(point, self.sequence)
-            and all(self._has(name, point, result.pools) for name in self.needs)
-        }
-        return found >= {None, *self.scales}
-
-    def _has(self, name: str, point: Point, pools: Sequence[Pool]) -> bool:
-        """Return whether a metric is known, also that these frames have none."""
-        if not METRICS[name].pooled:
-            return name in {**point.metrics, **point.unavailable}
-        if name in {**point.features, **point.unavailable}:
-            return True
-        rate = self.rate.target or self.rate.value
-        key = (self.sequence.set, self.pool, rate, point.scales)
-        return any(
-            pool.key == key and name in {**pool.metrics, **pool.unavailable}
-            for pool in pools
-        )
 
 
 class Parts:
@@ -133,23 +31,23 @@ class Parts:
     Args:
         output: The result file in the end.
         empty: A result without sequences: whose points these are.
-
-    Raises:
-        ValueError: What is there belongs to another codec or protocol.
     """
 
     def __init__(self, output: Path, empty: Result) -> None:
         self.output = output
         self.folder = output.with_suffix(".parts")
         self.empty = empty
-        self.load()
 
     def load(self) -> Result:
-        """Return all points that exist, as one result."""
-        return merge(self.empty, list(self._read().values()))
+        """Return all points that exist, as one result.
 
-    def _read(self) -> dict[Path, Result]:
-        """Return what each part holds, and the whole file."""
+        Raises:
+            ValueError: What is there belongs to another codec or protocol.
+        """
+        return merge(self.empty, list(self.read().values()))
+
+    def read(self) -> dict[Path, Result]:
+        """Return what each part holds, and the whole file; see :meth:`load`."""
         # Parts first: whoever removes them has written the whole file before.
         paths = sorted(self.folder.glob("*.json"))
         found = {path: _load(path) for path in [*paths, self.output]}
@@ -189,34 +87,16 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         result.save(self.folder / job.file)
 
-    def finish(self, jobs: Sequence[Job], *, alone: bool) -> Result | None:
-        """Write the whole file if every job is done; return it, or None.
+    def finish(
+        self, result: Result, merged: Mapping[Path, Result], jobs: Sequence[Job]
+    ) -> None:
+        """Write the whole file, and remove the parts that it holds.
 
         Args:
+            result: Has the points and the pools of all jobs.
+            merged: What :meth:`read` gave for it.
             jobs: All of the command.
-            alone: Whether no other process does some of them.
-
-        Raises:
-            ValueError: A job is not done, and nobody else does it.
         """
-        from experiments.evaluate.pools import make_pools
-
-        found = self._read()
-        result = merge(self.empty, list(found.values()))
-        undone = [job for job in jobs if not job.done_in(result)]
-        if undone and alone:
-            raise ValueError(
-                f"{undone[0].label} was measured, but what {self.folder} holds lacks "
-                f"it ({len(undone)} of {len(jobs)} points): another command has "
-                "removed it; the same command again measures what is missing"
-            )
-        if undone:
-            return None
-        try:
-            result.pools = make_pools(result, jobs, self.folder)
-        except FileNotFoundError:
-            # Another process has just written the whole and removed the parts.
-            return self.finish(jobs, alone=alone)
         for pool in result.pools:
             own = {name: METRICS[name].definition for name in pool.metrics}
             result.protocol.definitions.update(own)
@@ -230,11 +110,10 @@ class Parts:
         places = {(j.sequence.set, j.sequence.name): n for n, j in enumerate(jobs)}
         result.sequences.sort(key=lambda s: places.get(s.key, len(places)))
         result.save(self.output)
-        found.pop(self.output, None)
+        parts = {path: part for path, part in merged.items() if path != self.output}
         # The whole is written: what cannot be removed is only merged again.
         with suppress(OSError):
-            self._remove(found, {job.file for job in jobs})
-        return result
+            self._remove(parts, {job.file for job in jobs})
 
     def _remove(self, merged: Mapping[Path, Result], own: set[str]) -> None:
         """Remove what the whole file holds; the rest is of commands that still run.

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from operator import mul
 from pathlib import Path
 
 import numpy as np
 
 from callbacks.metrics.distribution import SAMPLES, Samples
 from callbacks.metrics.table import METRICS, pooled_names
-from experiments.evaluate.parts import Job, Rate
-from experiments.results.result import Point, Pool, Result
+from experiments.evaluate.job import Found, Job, Rate
+from experiments.results.result import Pool, Result
 from lightning_modules.perceptual import UnavailableMetricError
 
 
@@ -34,7 +35,7 @@ def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:
             groups.setdefault((job.sequence.set, job.rate, scales), []).append(job)
     of_sources: dict[tuple[Path, ...], Samples] = {}
     for (_, rate, scales), members in groups.items():
-        found = [_point(result, job, scales) for job in members]
+        found = [job.points_in(result)[scales] for job in members]
         points = [point for _, point in found]
         empty = Pool(
             members[0].sequence.set,
@@ -63,22 +64,10 @@ def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:
     return sorted(filled, key=lambda pool: (pool.set, pool.sequences, pool.bpp))
 
 
-def _point(result: Result, job: Job, scales: int | None) -> tuple[int, Point]:
-    """Return a job's number of frames and its point."""
-    key = (job.sequence.set, job.sequence.name)
-    return next(
-        (sequence.frames, point)
-        for sequence, point in result.all_points()
-        if sequence.key == key
-        and point.scales == scales
-        and job.rate.is_of(point, job.sequence)
-    )
-
-
-def _mean(found: Sequence[tuple[int, Point]], values: Sequence[float]) -> float:
+def _mean(found: Sequence[Found], values: Sequence[float]) -> float:
     """Average over sequences, weighted by frames."""
-    products = (n * value for (n, _), value in zip(found, values, strict=True))
-    return math.fsum(products) / sum(n for n, _ in found)
+    frames = [sequence.frames for sequence, _ in found]
+    return math.fsum(map(mul, frames, values)) / sum(frames)
 
 
 def _measure(

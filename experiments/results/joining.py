@@ -1,4 +1,4 @@
-"""Files of one codec, trained once for each rate, as one curve."""
+"""Results of one codec as one: parts of a file, or files of one curve."""
 
 from collections.abc import Sequence
 from dataclasses import replace

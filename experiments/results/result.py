@@ -31,8 +31,9 @@ Paths of pictures are relative to the file. Frames count from 0. A quality of a
 sequence is the mean of its frames' qualities, never the quality of a mean error.
 FID and KID are no mean over frames: they belong to a set's sequences together, one pool
 for each rate. ``bpp`` counts all bytes, headers too, over the frames' original pixels.
-``seconds`` of a learned codec's encoder include reconstructing each frame, which the
-proof of the bitstream needs; ``profile --time`` gives encoding alone.
+``seconds`` of a learned codec's encoder are without what it computes only to prove the
+bitstream, its own reconstruction (a pipeline's workers do not tell that apart);
+``peak_memory`` is with it.
 
 Of a codec with scales, ``per_frame`` of a point with all of them also holds the parts
 of ``bits``: ``bits_scale1`` (the coarsest), ``bits_scale2``, ... A point with some of

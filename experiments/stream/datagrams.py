@@ -19,7 +19,7 @@ bytes  header of each datagram
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
 from lightning_modules.bitstream import Unit, UnitLike
@@ -68,17 +68,8 @@ class Datagram:
 
     def to_bytes(self, session: int) -> bytes:
         """Return it as it is sent."""
-        fields = (
-            self.unit,
-            self.first,
-            self.frames,
-            self.scale,
-            self.fragment,
-            self.fragments,
-            self.completes,
-            self.checksum,
-        )
-        return HEADER.pack(MAGIC, session, self.kind, *fields) + self.data
+        kind, *numbers, data = astuple(self)
+        return HEADER.pack(MAGIC, session, kind, *numbers) + data
 
     @classmethod
     def from_bytes(cls, raw: bytes, session: int) -> "Datagram | None":

@@ -183,7 +183,7 @@ def show(
             yield Shown(to_codes(frame), digest(frame), received.scales)
 
 
-def measure(
+def assess(
     source: Iterable[Tensor],
     shown: Iterable[Shown],
     log: deque[tuple[SentUnit, frozenset[int]]],

@@ -25,8 +25,8 @@ from lightning_modules.dhvc.frame_coder import FrameCoder
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.options import CodingOptions
 from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
-from lightning_modules.dhvc.ports import SilentPort
 from lightning_modules.dhvc.walk import FrameWalk, State, complete
+from lightning_modules.entropy.ports import SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import Packet, Received
 
@@ -137,7 +137,7 @@ class DHVCCodec(VideoCodec):
     @property
     def coder(self) -> FrameCoder:
         """What codes a frame, with the weights and tables as they are now."""
-        return FrameCoder(self.network, self.rate_knob, self.tables["z"])
+        return FrameCoder(self.network, self.rate_knob, self.tables)
 
     # Packets.
 

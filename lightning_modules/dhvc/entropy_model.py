@@ -9,7 +9,8 @@ from math import log
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_modules.entropy.estimates import lower_bound
+from lightning_modules.entropy.distributions import Gaussians
+from lightning_modules.entropy.estimates import lower_bound, training_bits
 from lightning_modules.entropy.priors import ScaleLevels
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
@@ -34,6 +35,11 @@ def split_prior(parameters: Tensor) -> tuple[Tensor, Tensor]:
     # Likewise from above: a gradient passes wherever descent would lower it.
     log_sigma = -lower_bound(-log_sigma, -log(SIGMA_LEVELS.high))
     return mean, log_sigma.exp()
+
+
+def gaussians(sigma: Tensor) -> Gaussians:
+    """Return how latents less their mean are distributed."""
+    return Gaussians(sigma, SIGMA_LEVELS, table="z", noisy_bits=training_bits)
 
 
 @cache

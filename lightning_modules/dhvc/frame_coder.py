@@ -9,15 +9,22 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import RateKnob, Schedule, as_shown, pad_to_multiple
+from lightning_modules.clock import uncounted
+from lightning_modules.codec import (
+    RateKnob,
+    Schedule,
+    as_shown,
+    pad_to_multiple,
+    padded_size,
+)
 from lightning_modules.dhvc.network import DHVCNetwork
-from lightning_modules.dhvc.packets import Head, pack, round_lmbda, unpack
-from lightning_modules.dhvc.ports import EncodePort, EstimatePort, SilentPort
+from lightning_modules.dhvc.packets import Head, round_lmbda, unpack
 from lightning_modules.dhvc.reception import Decodable, decodable_frames
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
+from lightning_modules.entropy.ports import EncodePort, EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
-from lightning_modules.packets import Packet, Received
+from lightning_modules.packets import Packet, Received, pack
 
 STREAMS_PER_SCALE = 2
 """Noise streams kept for a scale: one for each of its latents."""
@@ -29,11 +36,14 @@ class FrameCoder:
     Args:
         network: Its transforms.
         rate_knob: Which lambdas are possible.
-        tables: Of ``SIGMA_LEVELS``.
+        tables: The codec's.
     """
 
     def __init__(
-        self, network: DHVCNetwork, rate_knob: RateKnob, tables: CdfTables
+        self,
+        network: DHVCNetwork,
+        rate_knob: RateKnob,
+        tables: dict[str, CdfTables],
     ) -> None:
         self.network = network
         self.rate_knob = rate_knob
@@ -69,7 +79,7 @@ class FrameCoder:
         bits = []
         for scale, observed in enumerate(self.network.encoder(padded, embedding)):
             first = (number * self.scales + scale) * STREAMS_PER_SCALE
-            port = EstimatePort(seeds, first)
+            port = EstimatePort(seeds, first - 1)
             walk.step(observed, port)
             bits.append(torch.as_tensor(port.bits))
         pixels, state = walk.finish()
@@ -137,7 +147,8 @@ class FrameCoder:
             yield walk
             walk.step(observed, ports[-1])
         yield walk
-        pixels, state = walk.finish(shown)
+        with uncounted(unless=self.options.auxiliary):
+            pixels, state = walk.finish(shown)
         x_hat = None
         if reconstruct:
             assert pixels is not None
@@ -146,7 +157,9 @@ class FrameCoder:
         for number, port in enumerate(ports, start=1):
             spatial = 0 < first <= number
             head = Head(number, spatial, lmbda if number == 1 else None)
-            packets.append(pack(head, port, int(number == self.scales), x_hat))
+            completes = int(number == self.scales)
+            complete = None if x_hat is None else x_hat[:completes]
+            packets.append(pack(head.to_bytes(), port, completes, complete))
         return packets, state
 
     # Decoding.
@@ -191,8 +204,7 @@ class FrameCoder:
 
     def padded(self, height: int, width: int) -> tuple[int, int, int]:
         """Return batch, height and width of one padded frame."""
-        side = self.pad_multiple
-        return 1, -(-height // side) * side, -(-width // side) * side
+        return 1, *padded_size(height, width, self.pad_multiple)
 
     def embed(self, lmbda: float) -> Tensor | None:
         """Return the embedding (1, E) of one lambda."""

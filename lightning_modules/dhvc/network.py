@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.clock import uncounted
 from lightning_modules.dhvc.blocks import (
     AttentionPredictor,
     BlockStyle,
@@ -47,8 +48,8 @@ from lightning_modules.dhvc.design import (
     Options,
     Widths,
 )
-from lightning_modules.dhvc.entropy_model import split_prior
-from lightning_modules.dhvc.ports import Port
+from lightning_modules.dhvc.entropy_model import gaussians, split_prior
+from lightning_modules.entropy.ports import Port
 from lightning_modules.layers import SubpelUp, at_least_float32
 
 
@@ -149,6 +150,7 @@ class LatentBlock(nn.Module):
         c, kernel = channels, KERNELS[level]
         path_block = partial(ResBlock, c, kernel, PATH_RATIOS[level], style)
         self.reference = options.reference
+        self.refers_to_decoded = options.auxiliary or options.reference == "decoded"
         self.slots = options.reference_frames
         self.temporal_constant = nn.Parameter(torch.zeros(1, c, 1, 1))
         self.auxiliary_constant = (
@@ -214,17 +216,19 @@ class LatentBlock(nn.Module):
         context = self.predictor(torch.cat(known, dim=1))
         mean, sigma = split_prior(self.prior(context))
         residual = None if mu is None else at_least_float32(mu) - mean
-        z_hat = mean + port.code(residual, sigma)
+        z_hat = mean + port.code(residual, gaussians(sigma))
         spatial = spatial + self.restore(z_hat.to(spatial.dtype))
         if isinstance(self.end, ResBlock):
             spatial = self.end(spatial, embedding)
         if path.decoded is None:
             return Path(spatial, None)
-        decoded = self.up_decoded(path.decoded)
-        if isinstance(self.decoded, ResBlock):
-            decoded = self.decoded(decoded, embedding)
-        merged = self.merge(torch.cat([decoded, context, spatial], dim=1))
-        return Path(spatial, self.decode(merged, embedding))
+        # Where nothing refers to it, an encoder needs it for a viewer alone.
+        with uncounted(unless=observed is None or self.refers_to_decoded):
+            decoded = self.up_decoded(path.decoded)
+            if isinstance(self.decoded, ResBlock):
+                decoded = self.decoded(decoded, embedding)
+            merged = self.merge(torch.cat([decoded, context, spatial], dim=1))
+            return Path(spatial, self.decode(merged, embedding))
 
     def feature(self, path: Path) -> Tensor:
         """Return what later frames may refer to."""

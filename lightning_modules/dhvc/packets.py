@@ -10,14 +10,11 @@ head too.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from lightning_modules.dhvc.ports import DecodePort, EncodePort
+from lightning_modules.entropy.ports import DecodePort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import DesyncError, Packet, read_symbols
 
@@ -68,40 +65,22 @@ class Head:
         return cls(scale, bool(payload[0] & SPATIAL), lmbda)
 
 
-def pack(head: Head, port: EncodePort, completes: int, x_hat: Tensor | None) -> Packet:
-    """Return a scale's packet.
-
-    Args:
-        head: Its beginning.
-        port: What took its symbols.
-        completes: Frames that it completes: 1 for the last scale, else 0.
-        x_hat: (1, 3, H, W), the frame's reconstruction, if asked for.
-    """
-    start = head.to_bytes()
-    return Packet(
-        payload=start + port.encoder.finish(),
-        frames=completes,
-        checksum=zlib.crc32(start, port.encoder.checksum),
-        x_hat=None if x_hat is None else x_hat[:completes],
-        estimated_bits=None if x_hat is None else port.bits,
-    )
-
-
 @contextmanager
-def unpack(packet: Packet, head: Head, tables: CdfTables) -> Iterator[DecodePort]:
+def unpack(
+    packet: Packet, head: Head, tables: dict[str, CdfTables]
+) -> Iterator[DecodePort]:
     """Give a port that reads a packet's symbols; check them when it is done.
 
     Args:
-        packet: What :func:`pack` gave.
+        packet: Of a scale.
         head: Its beginning.
         tables: The encoder's.
 
     Raises:
         DesyncError: The symbols are not those that were coded.
     """
-    start = head.to_bytes()
     try:
-        with read_symbols(packet, len(start), start) as decoder:
+        with read_symbols(packet, len(head.to_bytes())) as decoder:
             yield DecodePort(decoder, tables)
     except DesyncError as error:
         raise DesyncError(f"scale {head.scale}: {error}") from error

@@ -11,7 +11,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from lightning_modules.dhvc.network import DHVCNetwork, Feature
-from lightning_modules.dhvc.ports import Port
+from lightning_modules.entropy.ports import Port
 
 R = TypeVar("R")
 

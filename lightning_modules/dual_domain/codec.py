@@ -20,6 +20,7 @@ from lightning_modules.codec import (
     Schedule,
     VideoCodec,
     pad_to_multiple,
+    padded_size,
 )
 from lightning_modules.dual_domain.design import (
     LATENT_STRIDE,
@@ -31,12 +32,13 @@ from lightning_modules.dual_domain.design import (
 )
 from lightning_modules.dual_domain.entropy_model import symbol_tables
 from lightning_modules.dual_domain.estimation import (
+    PARTS,
     Clip,
     Objective,
     code_frames,
     estimate_clip,
 )
-from lightning_modules.dual_domain.frame_coder import FrameCoder, padded_size
+from lightning_modules.dual_domain.frame_coder import FrameCoder
 from lightning_modules.dual_domain.network import (
     DualDomainNetwork,
     Mode,
@@ -50,7 +52,7 @@ from lightning_modules.dual_domain.options import (
     Numeric,
 )
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
-from lightning_modules.dual_domain.ports import PARTS, EstimatePort, SilentPort
+from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import Packet, Received
 
@@ -303,7 +305,7 @@ class DualDomainCodec(VideoCodec):
         content = network.transform(padded)
         if network.steps_by_hyper:
             target = network.analyse(padded, quality)
-            port = EstimatePort(self.options.quantiser)
+            port = EstimatePort(None)
             shape = latent_shape(padded)
             content = network.code(target, (), None, quality, shape, port).hyper
         steps = network.encoder_steps
@@ -331,7 +333,7 @@ class DualDomainCodec(VideoCodec):
         One way of coding it: where the encoder chooses between modes, the two others
         cost a pass of ``decode`` without the decoder's transform each.
         """
-        rows, columns = padded_size(height, width)
+        rows, columns = padded_size(height, width, self.pad_multiple)
         frame = torch.zeros(1, 3, rows, columns, device=self._device)
         shape = latent_shape(frame)
         latent = frame.new_zeros(1, SIZES[self.architecture["size"]].latent, *shape[1:])

@@ -8,9 +8,8 @@ Source: the bottleneck of VCT (arXiv 2206.07307) and FTIC; the numbers are ours.
 """
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from math import ceil, log, sqrt
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,8 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import Widths
-from lightning_modules.entropy.estimates import lower_bound
-from lightning_modules.entropy.priors import FactorisedPrior, ScaleLevels
+from lightning_modules.entropy.distributions import Distributions, Whole
+from lightning_modules.entropy.estimates import (
+    gaussian_bits,
+    lower_bound,
+    training_bits,
+)
+from lightning_modules.entropy.ports import Port
+from lightning_modules.entropy.priors import ScaleLevels
+from lightning_modules.entropy.steps import checkerboard
 from lightning_modules.entropy.symbols import OverflowingError
 from lightning_modules.entropy.tables import CdfTables, tables_from_pmf
 from lightning_modules.layers import at_least_float32
@@ -45,6 +51,10 @@ class TableChoice:
     means: Tensor
     levels: Tensor
     doubtful: Tensor
+
+    def numbers(self) -> tuple[Whole, Whole]:
+        """Return table and shift of each element."""
+        return self.rows.cpu().numpy(), self.shifts.cpu().numpy()
 
     @property
     def shifts(self) -> Tensor:
@@ -119,36 +129,70 @@ def symbol_tables() -> CdfTables:
     )
 
 
-class Port(Protocol):
-    """Where symbols go: into an estimate, into bytes, or out of bytes.
+class MeanGaussians(Distributions):
+    """Gaussians whose means may lie between whole numbers.
 
-    Targets are ``None`` when decoding. ``part`` names what the bits are spent on.
+    Args:
+        mean: (B, C, h, w), in units of symbols.
+        log_scale: Of the same shape, logarithm of the standard deviation.
+        part: What the bits are spent on.
+        keep: As in the base class.
     """
 
-    def z(
-        self,
-        target: Tensor | None,
-        prior: FactorisedPrior,
-        shape: tuple[int, ...],
-        part: str,
-    ) -> Tensor:
-        """Code a hyper-latent of ``shape`` and return its symbols."""
-        ...
+    def __init__(
+        self, mean: Tensor, log_scale: Tensor, part: str, keep: Tensor | None = None
+    ) -> None:
+        super().__init__(mean, part, "symbols", keep)
+        self.log_scale = log_scale
 
-    def values(
-        self,
-        target: Tensor | None,
-        mean: Tensor,
-        log_scale: Tensor,
-        mask: Tensor,
-        part: str,
-    ) -> Tensor:
-        """Code what a bool (C, h, w) mask selects; return values there and 0 elsewhere.
+    def taken(self) -> Distributions:
+        """Return those that are coded, without the others."""
+        mean, log_scale = self.take(self.like), self.take(self.log_scale)
+        return MeanGaussians(mean, log_scale, self.part)
 
-        Values are symbols, with the lattice; with ``mean_centred`` quantisation they
-        are symbols plus the mean.
-        """
-        ...
+    def bits(self, values: Tensor) -> Tensor:
+        """Estimate what rounded values cost."""
+        return gaussian_bits(values - self.like, self.log_scale.exp())
+
+    def noisy_bits(self, values: Tensor) -> Tensor:
+        """Estimate what values with noise cost."""
+        return training_bits(values - self.like, self.log_scale.exp())
+
+    def choice(self) -> TableChoice:
+        """Return the tables, in raster order."""
+        return choose_tables(self.like.flatten(), self.log_scale.flatten())
+
+    def choose(self) -> tuple[Whole, Whole | int]:
+        """Return the same as numbers."""
+        return self.choice().numbers()
+
+
+def code_values(
+    target: Tensor | None,
+    mean: Tensor,
+    log_scale: Tensor,
+    port: Port,
+    part: str,
+    *,
+    keep: Tensor | None = None,
+    centred: bool = False,
+) -> Tensor:
+    """Code a latent and return its values where ``keep`` holds, 0 elsewhere.
+
+    Args:
+        target: (B, C, h, w), not yet rounded; ``None`` to decode.
+        mean: Of the same shape, in units of symbols.
+        log_scale: Of the same shape.
+        port: Takes or gives the symbols.
+        part: What the bits are spent on.
+        keep: bool, (h, w), which positions are coded; all by default.
+        centred: Symbols are whole numbers of the latent less its mean, and not of the
+            latent itself, where the mean only changes what they cost (ablation).
+    """
+    origin = mean if centred else torch.zeros_like(mean)
+    x = None if target is None else target.to(mean) - origin
+    of = MeanGaussians(mean - origin, log_scale, part, keep)
+    return of.mask(port.code(x, of) + origin)
 
 
 def bounded_log_scale(raw: Tensor) -> Tensor:
@@ -157,20 +201,6 @@ def bounded_log_scale(raw: Tensor) -> Tensor:
     log_scale = F.softplus(raw + shift) - shift
     # From above, a gradient passes wherever descent would lower it.
     return -lower_bound(-log_scale, -log(LEVELS.high))
-
-
-@lru_cache(maxsize=8)
-# Cached tensors serve validation and training alike: autograd refuses those that were
-# made in inference mode.
-@torch.inference_mode(False)
-def checkerboard(
-    channels: int, height: int, width: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return the two colours of a board, each bool (channels, height, width)."""
-    rows = torch.arange(height, device=device)[:, None]
-    columns = torch.arange(width, device=device)
-    even = ((rows + columns) % 2 == 0).expand(channels, -1, -1).clone()
-    return even, ~even
 
 
 class Group(nn.Module):
@@ -236,6 +266,8 @@ class ContextModel(nn.Module):
         temporal: Tensor | None,
         coarse: Tensor | None,
         port: Port,
+        *,
+        centred: bool = False,
     ) -> Tensor:
         """Code a frame's symbols through a port and return its values.
 
@@ -245,6 +277,7 @@ class ContextModel(nn.Module):
             temporal: (B, C, h, w), features from other frames, if there are any.
             coarse: (B, C, h, w), the prediction in units of symbols, likewise.
             port: Takes or gives the symbols.
+            centred: As in :func:`code_values`.
         """
         if temporal is None:
             temporal = self.start.to(hyper).expand_as(hyper)
@@ -256,18 +289,20 @@ class ContextModel(nn.Module):
             part = slice(first, first + size)
             before = torch.cat(coded, dim=1) if coded else hyper[:, :0]
             own = at_least_float32(torch.zeros_like(hyper[:, part]))
-            for mask in checkerboard(size, height, width, hyper.device):
+            for keep in checkerboard(height, width, hyper.device):
                 mean, raw, gate = group(known, before, own)
                 if coarse is not None:
                     # The prediction is one in the symbols' own units.
                     share = at_least_float32(coarse[:, part])
                     mean = mean + torch.sigmoid(gate) * share
-                own = own + port.values(
+                own = own + code_values(
                     None if target is None else target[:, part],
                     mean,
                     bounded_log_scale(raw),
-                    mask,
+                    port,
                     "latent",
+                    keep=keep,
+                    centred=centred,
                 )
             coded.append(own)
             first += size

@@ -33,11 +33,13 @@ from lightning_modules.dual_domain.network import (
     State,
     latent_shape,
 )
-from lightning_modules.dual_domain.ports import PARTS, EstimatePort
 from lightning_modules.entropy.estimates import uniform_noise
+from lightning_modules.entropy.ports import EstimatePort
 
 Objective = Literal["flow", "image", "motion", "prior", "joint"]
 
+PARTS = ("motion", "hyper", "latent")
+"""What bits are spent on."""
 STREAMS_PER_FRAME = 16
 """Noise streams kept for a frame: two for z's, and one for each step of values."""
 REFERENCE_STREAM = 2**20
@@ -148,7 +150,7 @@ def _code_frame(
     attempts = []
     for mode in modes:
         first = number * STREAMS_PER_FRAME
-        port = EstimatePort(options.quantiser, clip.seeds, first, exact)
+        port = EstimatePort(clip.seeds, first, exact=exact)
         seen = state if mode else ()
         flow = network.code_motion(mode, motion, quality, shape, port)
         target = own
@@ -169,7 +171,7 @@ def _code_frame(
 
 def _bits(port: EstimatePort, frame: Tensor) -> Tensor:
     nothing = frame.new_zeros(len(frame), dtype=torch.float32)
-    return torch.stack([port.bits.get(part, nothing) for part in PARTS], dim=1)
+    return torch.stack([port.parts.get(part, nothing) for part in PARTS], dim=1)
 
 
 def code_motion(network: DualDomainNetwork, clip: Clip) -> Estimate:
@@ -186,7 +188,7 @@ def code_motion(network: DualDomainNetwork, clip: Clip) -> Estimate:
     for number in range(1, clip.frames.shape[1]):
         frame, quality = clip.frames[:, number], clip.quality[:, number]
         reference = images.pixels[number - 1].clamp(0.0, 1.0)
-        port = EstimatePort("lattice", clip.seeds, number * STREAMS_PER_FRAME)
+        port = EstimatePort(clip.seeds, number * STREAMS_PER_FRAME)
         flow = network.flow.full_size(frame, reference)
         target = network.motion_encoder(flow, quality)
         decoded = network.motion_decoder(target, quality, latent_shape(frame), port)

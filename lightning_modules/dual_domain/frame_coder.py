@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import as_shown, pad_to_multiple
+from lightning_modules.codec import as_shown, pad_to_multiple, padded_size
 from lightning_modules.dual_domain.design import LATENT_STRIDE
 from lightning_modules.dual_domain.motion import MotionTarget
 from lightning_modules.dual_domain.network import (
@@ -154,7 +154,7 @@ class FrameCoder:
         state: State,
         estimate: bool,
     ) -> Attempt:
-        port = EncodePort(self.options.quantiser, self.tables, estimate)
+        port = EncodePort(self.tables, estimate)
         quality, shape = self._quality(value), latent_shape(frame)
         seen = state if mode else ()
         flow = self.exact.code_motion(mode, motion, quality, shape, port)
@@ -187,12 +187,12 @@ class FrameCoder:
                 f"a frame refers to {head.references} frames, and there are "
                 f"{len(state)}: packets are out of order, or a loss is not marked"
             )
-        rows, columns = padded_size(height, width)
+        rows, columns = padded_size(height, width, LATENT_STRIDE)
         shape = 1, rows // LATENT_STRIDE, columns // LATENT_STRIDE
         quality = self._quality(head.quality)
         seen = state if head.mode else ()
-        with read_symbols(packet, size, packet.payload[:size]) as decoder:
-            port = DecodePort(self.options.quantiser, self.tables, decoder, head.doubts)
+        with read_symbols(packet, size) as decoder:
+            port = DecodePort(decoder, self.tables, head.doubts)
             flow = self.exact.code_motion(head.mode, None, quality, shape, port)
             coded = self.exact.code(None, seen, flow, quality, shape, port)
         pixels, left = self.exact.finish(coded, seen, flow, quality)
@@ -211,9 +211,3 @@ class FrameCoder:
     @property
     def _device(self) -> torch.device:
         return self.network.like.device
-
-
-def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Return the sides of a frame when both are multiples of 16."""
-    rows, columns = -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
-    return rows * LATENT_STRIDE, columns * LATENT_STRIDE

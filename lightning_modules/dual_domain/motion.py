@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.design import HYPER_STRIDE, Widths
-from lightning_modules.dual_domain.entropy_model import Port, bounded_log_scale
+from lightning_modules.dual_domain.entropy_model import (
+    bounded_log_scale,
+    code_values,
+)
 from lightning_modules.dual_domain.experts import SLOPE
 from lightning_modules.dual_domain.transforms import (
     LATENT_GAIN,
@@ -21,6 +24,8 @@ from lightning_modules.dual_domain.transforms import (
     hyper_size,
     squash,
 )
+from lightning_modules.entropy.distributions import Factorised
+from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.layers import SubpelUp, at_least_float32
 
@@ -90,7 +95,6 @@ class MotionDecoder(nn.Module):
     def __init__(self, widths: Widths) -> None:
         super().__init__()
         n, latent = widths.motion, widths.motion_latent
-        self.z_channels = widths.motion_z
         layers: list[nn.Module] = []
         before = latent
         for _ in range(3):
@@ -107,6 +111,8 @@ class MotionDecoder(nn.Module):
         quality: Tensor,
         shape: tuple[int, int, int],
         port: Port,
+        *,
+        centred: bool = False,
     ) -> Tensor:
         """Code a flow's symbols and return the decoded flow (B, 2, H, W).
 
@@ -115,21 +121,22 @@ class MotionDecoder(nn.Module):
             quality: (B,).
             shape: Batch, height and width of the latent.
             port: Takes or gives the symbols.
+            centred: As in :func:`code_values`.
         """
         batch, height, width = shape
-        z_shape = (batch, self.z_channels, *hyper_size(height, width))
-        z = None if target is None else target.z
+        z_shape = (batch, self.z_prior.channels, *hyper_size(height, width))
+        z = None if target is None else at_least_float32(target.z)
         like = self.z_prior.h
-        z_hat = port.z(z, self.z_prior, z_shape, "motion")
+        z_hat = port.code(z, Factorised(self.z_prior, z_shape, "motion"))
         prior = self.hyper_decoder(z_hat.to(like))[..., :height, :width]
         mean, raw = at_least_float32(prior).chunk(2, dim=1)
-        everything = torch.ones(mean.shape[1:], dtype=torch.bool, device=mean.device)
-        values = port.values(
+        values = code_values(
             None if target is None else target.values,
             mean,
             bounded_log_scale(raw),
-            everything,
+            port,
             "motion",
+            centred=centred,
         )
         flow = self.decoder((values / self.gain(quality)).to(like))
         return at_least_float32(flow)

@@ -19,7 +19,7 @@ from lightning_modules.dual_domain.design import (
     Options,
     Widths,
 )
-from lightning_modules.dual_domain.entropy_model import ContextModel, Port
+from lightning_modules.dual_domain.entropy_model import ContextModel
 from lightning_modules.dual_domain.experts import StepScale, regularisers
 from lightning_modules.dual_domain.flow import (
     FlowNet,
@@ -41,6 +41,8 @@ from lightning_modules.dual_domain.transforms import (
     hyper_size,
     squash,
 )
+from lightning_modules.entropy.distributions import Factorised
+from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.layers import at_least_float32
 
@@ -111,7 +113,7 @@ class DualDomainNetwork(nn.Module):
     def __init__(self, widths: Widths, options: Options) -> None:
         super().__init__()
         self.options = options
-        self.z_channels = widths.z
+        self.centred = options.quantiser == "mean_centred"
         self.encoder = Encoder(widths)
         self.decoder = Decoder(widths)
         self.encoder_steps = StepScale(widths, options.step)
@@ -232,7 +234,9 @@ class DualDomainNetwork(nn.Module):
             batch, height, width = shape
             sides = height * LATENT_STRIDE, width * LATENT_STRIDE
             return at_least_float32(self.like).new_zeros(batch, 2, *sides)
-        flow: Tensor = self.motion_decoder(target, quality, shape, port)
+        flow: Tensor = self.motion_decoder(
+            target, quality, shape, port, centred=self.centred
+        )
         return flow
 
     def code(
@@ -255,9 +259,9 @@ class DualDomainNetwork(nn.Module):
             port: Takes or gives the symbols.
         """
         batch, height, width = shape
-        z_shape = (batch, self.z_channels, *hyper_size(height, width))
-        z = None if target is None else target.z
-        z_hat = port.z(z, self.z_prior, z_shape, "hyper")
+        z_shape = (batch, self.z_prior.channels, *hyper_size(height, width))
+        z = None if target is None else at_least_float32(target.z)
+        z_hat = port.code(z, Factorised(self.z_prior, z_shape, "hyper"))
         hyper = self.hyper_decoder(z_hat.to(self.like))[..., :height, :width]
         values = None if target is None else target.values
         if target is not None and values is None:
@@ -265,7 +269,10 @@ class DualDomainNetwork(nn.Module):
         temporal = coarse = None
         if references:
             temporal, coarse = self._predict(references, flow, quality, hyper)
-        return Coded(self.context(values, hyper, temporal, coarse, port), hyper)
+        coded = self.context(
+            values, hyper, temporal, coarse, port, centred=self.centred
+        )
+        return Coded(coded, hyper)
 
     def _predict(
         self,

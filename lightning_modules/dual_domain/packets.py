@@ -17,6 +17,7 @@ may choose differently, because a float64 lies within 10^-9 of the edge between 
 import struct
 from dataclasses import dataclass, field
 
+from lightning_modules.bitstream import varint
 from lightning_modules.dual_domain.design import MAX_REFERENCES
 from lightning_modules.dual_domain.network import Mode
 from lightning_modules.dual_domain.options import Numeric
@@ -58,12 +59,12 @@ class Head:
         first |= DOUBTS * bool(self.doubts) | FLOAT32 * (self.numeric == "float32")
         head = FIXED.pack(first, round(self.quality * QUALITY_STEPS))
         if self.doubts:
-            head += _varint(len(self.doubts))
+            head += varint(len(self.doubts))
             last = 0
             for doubt in self.doubts:
                 zigzag = doubt.mean << 1 if doubt.mean >= 0 else (-doubt.mean << 1) - 1
-                head += _varint(doubt.place - last) + _varint(zigzag)
-                head += _varint(doubt.level)
+                head += varint(doubt.place - last) + varint(zigzag)
+                head += varint(doubt.level)
                 last = doubt.place
         return head
 
@@ -101,15 +102,6 @@ def read_head(packet: Packet) -> tuple[Head, int]:
     numeric: Numeric = "float32" if first & FLOAT32 else "float64"
     head = Head(mode, references, quality / QUALITY_STEPS, numeric, doubts)
     return head, at
-
-
-def _varint(number: int) -> bytes:
-    groups = bytearray()
-    while number >= 128:
-        groups.append(number & 127 | 128)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:

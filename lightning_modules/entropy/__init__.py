@@ -1,6 +1,7 @@
-"""From latents to bits: estimates that train, integer tables and a coder that count.
+"""From latents to bits, for all codecs.
 
-Training asks what symbols would cost (``estimates``, ``priors``) under a quantiser with
-useful gradients. Real coding turns the model into integer tables once (``tables``),
-and then exchanges arrays and bytes with the coder of ``symbols``.
+A network's walk through its entropy model tells a port (``ports``) how each element is
+distributed (``distributions``, ``priors``), in some order (``steps``). Training asks
+what symbols would cost (``estimates``); real coding asks for integer tables
+(``tables``) and gives arrays to a coder (``symbols``, ``rans``).
 """

@@ -74,20 +74,26 @@ class FactorisedPrior(nn.Module):
 
     def __init__(self, rows: int, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         self.h = nn.Parameter(torch.randn(self.LAYERS, rows, channels) * 0.01)
         self.b = nn.Parameter(torch.randn(self.LAYERS, rows, channels) * 0.01)
         self.a = nn.Parameter(torch.randn(self.LAYERS - 1, rows, channels) * 0.01)
 
-    def bits(self, z: Tensor, row: Tensor) -> Tensor:
+    def bits(self, z: Tensor, row: Tensor | None = None) -> Tensor:
         """Return -log2 of the mass of [z - 1/2, z + 1/2], elementwise, >= 0.
 
         Args:
-            z: (B, C, H, W).
-            row: (B,), which row each sample uses.
+            z: (B, C, ...).
+            row: (B,), which row each sample uses; 0 by default.
         """
+        if row is None:
+            row = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        sides = (1,) * (z.ndim - 2)
         with torch.autocast(z.device.type, enabled=False):
             z = z.float()
-            weights = [w[:, row].float()[..., None, None] for w in self.weights]
+            weights = [
+                w[:, row].float().unflatten(-1, (-1, *sides)) for w in self.weights
+            ]
             lower, upper = _logits(z - 0.5, *weights), _logits(z + 0.5, *weights)
             # Where both sigmoids are small their difference is exact.
             sign = torch.where(lower + upper > 0, -1.0, 1.0)

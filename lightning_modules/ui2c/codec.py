@@ -12,7 +12,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Literal
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
+from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
     CodecOutput,
     RateKnob,
@@ -29,8 +30,15 @@ from lightning_modules.codec import (
     as_shown,
     pad_frames,
     pad_to_multiple,
+    padded_size,
 )
-from lightning_modules.entropy.symbols import SymbolEncoder
+from lightning_modules.entropy.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    Port,
+    SilentPort,
+)
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
@@ -38,26 +46,19 @@ from lightning_modules.packets import (
     Packet,
     Received,
     check_finite,
+    pack,
     read_symbols,
 )
-from lightning_modules.ui2c.entropy_model import y_tables
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
-    HYPER_STRIDE,
     QP_BIAS,
     QP_COUNT,
     SIZES,
+    Y_LEVELS,
     UI2CNetwork,
     Unit,
 )
 from lightning_modules.ui2c.options import CodingOptions
-from lightning_modules.ui2c.ports import (
-    DecodePort,
-    EncodePort,
-    EstimatePort,
-    Port,
-    SilentPort,
-)
 
 LATENT_STRIDE = 16
 STREAMS_PER_UNIT = 8
@@ -135,7 +136,6 @@ class UI2CCodec(VideoCodec):
         self.frames_per_unit = self.start_multiple = frames_per_unit
         self.configure(refresh=refresh)
         self.input_offset = input_offset
-        self.hyper_channels = widths.hyper
         self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
         self.intra = (
             # 368 and 256 at the paper's trunk of 256.
@@ -333,25 +333,15 @@ class UI2CCodec(VideoCodec):
         position = state.position if state is not None else 0
         side = position % len(QP_BIAS)
         side |= (START if state is None else 0) | (REFRESHED if refreshed else 0)
-        encoder = SymbolEncoder()
-        port = EncodePort(
-            encoder,
-            self.tables["y"],
-            self.tables["z_intra" if intra else "z"],
-            estimate=reconstruct,
-        )
+        port = EncodePort(self.tables, estimate=reconstruct)
         padded = frames.shape[-2:]
         state = self._code(frames, padded, qp, side, state, port, reconstruct)
-        packet = Packet(
-            payload=bytes([qp, side]) + encoder.finish(),
-            frames=shown,
-            checksum=encoder.checksum,
-        )
+        x_hat = None
         if reconstruct:
             assert state.frames is not None
             x_hat = self._to_rgb(state.frames, height, width)[0, :shown]
-            packet = replace(packet, x_hat=x_hat, estimated_bits=port.bits)
-        return packet, state
+        head = bytes([qp, side])
+        return pack(head, port, shown, x_hat, covers_head=False), state
 
     def _code(
         self,
@@ -378,8 +368,14 @@ class UI2CCodec(VideoCodec):
             position = state.position
         qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
         wanted = reconstruct or bool(self.refresh)
-        unit = self.network(frames, reference, qps, port, wanted)
-        return State(position + self.frames_per_unit, unit.feature, unit.frames)
+        # Without refreshes an encoder needs its frames for a viewer alone.
+        aside = wanted and frames is not None and not self.refresh
+        unit = self.network(frames, reference, qps, port, wanted and not aside)
+        decoded = unit.frames
+        if aside:
+            with uncounted():
+                decoded = self.network.generate(unit.feature, qps)
+        return State(position + self.frames_per_unit, unit.feature, decoded)
 
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int
@@ -412,25 +408,15 @@ class UI2CCodec(VideoCodec):
             state = None
         elif state is None:
             raise DesyncError("the first unit refers to frames that are not there")
-        padded = _padded(height, width)
-        intra = self.intra is not None and bool(side & START)
-        with read_symbols(packet, skip=2) as decoder:
-            port = DecodePort(
-                decoder,
-                self.tables["y"],
-                self.tables["z_intra" if intra else "z"],
-                self._z_shape(*padded),
-            )
+        padded = padded_size(height, width, LATENT_STRIDE)
+        with read_symbols(packet, 2, covers_head=False) as decoder:
+            port = DecodePort(decoder, self.tables)
             state = self._code(None, padded, qp, side, state, port, True)
         assert state.frames is not None
         if not 1 <= packet.frames <= state.frames.shape[1]:
             raise DesyncError(f"a unit cannot complete {packet.frames} frames")
         rgb = self._to_rgb(state.frames, height, width)[0, : packet.frames]
         return state, rgb
-
-    def _z_shape(self, height: int, width: int) -> tuple[int, ...]:
-        stride = LATENT_STRIDE * HYPER_STRIDE
-        return 1, self.hyper_channels, -(-height // stride), -(-width // stride)
 
     @property
     def _like(self) -> Tensor:
@@ -443,7 +429,7 @@ class UI2CCodec(VideoCodec):
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""
-        tables = {"y": y_tables(), "z": self.network.z_prior.tables()}
+        tables = {"y": Y_LEVELS.tables(), "z": self.network.z_prior.tables()}
         if self.intra is not None:
             tables["z_intra"] = self.intra.z_prior.tables()
         return tables
@@ -454,7 +440,7 @@ class UI2CCodec(VideoCodec):
         Encoding ends with the feature that the next unit refers to, as in the
         paper's count; decoding leaves out encoder and hyper-encoder.
         """
-        rows, columns = _padded(height, width)
+        rows, columns = padded_size(height, width, LATENT_STRIDE)
         n = self.frames_per_unit
         frames = self._like.new_zeros(1, n, 3, rows, columns)
         feature = self._like.new_zeros(
@@ -462,7 +448,7 @@ class UI2CCodec(VideoCodec):
         )
         base = torch.zeros(1, dtype=torch.int64, device=self._like.device)
         qps = self._qps(base, base)
-        port = SilentPort(self._z_shape(rows, columns))
+        port = SilentPort()
 
         def encode() -> Unit:
             reference = self.network.refer_to_feature(feature)
@@ -475,11 +461,6 @@ class UI2CCodec(VideoCodec):
             return unit
 
         return {"encode": encode, "decode": decode}
-
-
-def _padded(height: int, width: int) -> tuple[int, int]:
-    rows, columns = -(-height // LATENT_STRIDE), -(-width // LATENT_STRIDE)
-    return rows * LATENT_STRIDE, columns * LATENT_STRIDE
 
 
 def _unit_qp(rate: float, unit: int) -> int:

@@ -5,7 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
+from lightning_modules.entropy.distributions import Factorised, Gaussians
+from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.steps import step_masks
 from lightning_modules.layers import at_least_float32
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
@@ -16,9 +19,14 @@ from lightning_modules.ui2c.blocks import (
     start_prior,
     trunk,
 )
-from lightning_modules.ui2c.entropy_model import step_masks
-from lightning_modules.ui2c.network import HYPER_STRIDE, PATCH, QP_SPREAD
-from lightning_modules.ui2c.ports import Port
+from lightning_modules.ui2c.network import (
+    HYPER_STRIDE,
+    PATCH,
+    QP_SPREAD,
+    RESIDUAL_LIMITS,
+    Y_LEVELS,
+    hyper_shape,
+)
 
 STEPS = 4
 
@@ -94,7 +102,8 @@ class IntraNetwork(nn.Module):
             embedded = self.embed(F.pixel_unshuffle(frame, PATCH))
             y = self.encoder(embedded * self.q_encoder[0, qp][..., None, None])
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
-        z_hat = port.z(z, self.z_prior, qp)
+        z_shape = hyper_shape(self.z_prior, len(qp), *latent_size)
+        z_hat = port.code(z, Factorised(self.z_prior, z_shape, "z_intra", qp))
         hyper = self.hyper_decoder(z_hat)[..., : latent_size[0], : latent_size[1]]
         y_hat = self.code_latent(y, self.fusion(hyper), port)
         decoded = self.decoder(y_hat) * self.q_decoder[0, qp][..., None, None]
@@ -118,7 +127,7 @@ class IntraNetwork(nn.Module):
                 adapted = self.adaptors[step - 1](decoded)
                 parameters = self.spatial_prior(adapted)
                 scale, mean = at_least_float32(parameters).chunk(2, dim=1)
-            keep = masks[step].expand_as(scale)
             residual = None if target is None else target - mean
-            y_hat = y_hat + (port.y(residual, scale, keep) + mean) * keep
+            of = Gaussians(scale, Y_LEVELS, masks[step], limits=RESIDUAL_LIMITS)
+            y_hat = y_hat + (port.code(residual, of) + mean) * masks[step]
         return (y_hat * gain_decoder).to(prior.dtype)

@@ -23,7 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
-from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.distributions import Factorised, Gaussians
+from lightning_modules.entropy.ports import Port
+from lightning_modules.entropy.priors import FactorisedPrior, ScaleLevels
+from lightning_modules.entropy.steps import step_masks
 from lightning_modules.layers import SubpelUp, at_least_float32
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
@@ -34,8 +37,6 @@ from lightning_modules.ui2c.blocks import (
     start_prior,
     trunk,
 )
-from lightning_modules.ui2c.entropy_model import step_masks
-from lightning_modules.ui2c.ports import Port
 
 PATCH = 8
 QP_COUNT = 64
@@ -47,6 +48,9 @@ QP_SPREAD = 768**0.25
 goes with lambda ** -0.5; half of that in the encoder trained best in 400 steps."""
 STEPS = 2
 HYPER_STRIDE = 4
+Y_LEVELS = ScaleLevels(0.11, 16.0, 128)
+"""DCVC-RT takes the next lower level of a scale; the nearest costs fewer bits."""
+RESIDUAL_LIMITS = (-128.0, 127.0)
 
 
 @dataclass(frozen=True)
@@ -217,7 +221,8 @@ class UI2CNetwork(nn.Module):
         if y is not None:
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
         # The last slot's row: with the offsets of the group it reaches every row.
-        z_hat = port.z(z, self.z_prior, qps[:, -1])
+        z_shape = hyper_shape(self.z_prior, len(qps), height, width)
+        z_hat = port.code(z, Factorised(self.z_prior, z_shape, row=qps[:, -1]))
         hyper = self.hyper_decoder(z_hat)[..., :height, :width]
         prior = self.fusion(torch.cat([hyper, temporal], dim=1))
         # Rounding needs more digits than bfloat16 has, whatever the layers run in.
@@ -231,13 +236,12 @@ class UI2CNetwork(nn.Module):
                 decoded = torch.cat([y_hat.to(prior.dtype), prior], dim=1)
                 parameters = self.spatial_prior(decoded)
                 scale, mean = at_least_float32(parameters).chunk(2, dim=1)
-            mask = masks[step].expand_as(scale)
-            keep = mask
+            mask = keep = masks[step]
             if self.skip_threshold and not self.training:
                 keep = mask & (scale > self.skip_threshold)
             residual = None if target is None else target - mean
-            symbols = port.y(residual, scale, keep)
-            y_hat = y_hat + (symbols + mean) * mask
+            of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS)
+            y_hat = y_hat + (port.code(residual, of) + mean) * mask
         return (y_hat * quant_step).to(prior.dtype)
 
     def generate(self, feature: Tensor, qps: Tensor) -> Tensor:
@@ -245,6 +249,14 @@ class UI2CNetwork(nn.Module):
         pixels = self.recon_out(self.recon(feature) * _scales(self.q_recon, qps))
         pixels = F.pixel_shuffle(pixels, PATCH)
         return pixels.unflatten(1, (self.frames_per_unit, 3))
+
+
+def hyper_shape(
+    prior: FactorisedPrior, batch: int, height: int, width: int
+) -> tuple[int, ...]:
+    """Return the shape of z for a y of ``height`` x ``width``."""
+    sides = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+    return batch, prior.channels, *sides
 
 
 def _patches(frames: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
     CodecOutput,
     RateKnob,
@@ -28,13 +29,20 @@ from lightning_modules.codec import (
     as_shown,
     pad_frames,
     pad_to_multiple,
+    padded_size,
+)
+from lightning_modules.entropy.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    SilentPort,
 )
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
-from lightning_modules.packets import Packet, Received
+from lightning_modules.packets import Packet, Received, pack, read_symbols
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.backbones import build_backbone
-from lightning_modules.video_vae.context import channel_groups
+from lightning_modules.video_vae.context import Y_LEVELS, channel_groups
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
 from lightning_modules.video_vae.latent_codec import HYPER_STRIDE, LatentCodec
 from lightning_modules.video_vae.options import CodingOptions
@@ -42,14 +50,6 @@ from lightning_modules.video_vae.packets import (
     MAX_FRAMES,
     MAX_TILE,
     Head,
-    pack,
-    unpack,
-)
-from lightning_modules.video_vae.ports import (
-    Y_LEVELS,
-    EncodePort,
-    EstimatePort,
-    SilentPort,
 )
 from lightning_modules.video_vae.released import released_weights
 from lightning_modules.video_vae.side_by_side import side_by_side
@@ -194,7 +194,7 @@ class VideoVAECodec(VideoCodec):
         for number, gop in enumerate(self._cut(range(count))):
             first = gop.frames[0]
             latent = self._latent(clip[:, first : gop.frames[-1] + 1])
-            port = EstimatePort(no_bits, seeds, number * STREAMS_PER_GOP)
+            port = EstimatePort(seeds, number * STREAMS_PER_GOP, samples=batch)
             if not uncoded:
                 latent = self.latent_codec(latent, port)
             decoded = self.backbone.decode(latent)[..., :height, :width]
@@ -202,7 +202,8 @@ class VideoVAECodec(VideoCodec):
                 at_least_float32(decoded), gop.shown, gop.blends, held
             )
             pixels.append(complete)
-            spent = torch.stack([port.y_bits, port.z_bits]) / gop.shown
+            by_part = [port.parts.get(part, no_bits) for part in ("y", "z")]
+            spent = torch.stack(by_part) / gop.shown
             bits.append(spent[..., None].expand(-1, -1, gop.shown))
         x_hat = torch.cat(pixels, dim=1)
         y_bits, z_bits = torch.cat(bits, dim=-1)
@@ -249,12 +250,13 @@ class VideoVAECodec(VideoCodec):
                 head = Head(padded_length(len(gop.frames)), gop.blends, tile)
                 port = EncodePort(self.tables, reconstruct)
                 y_hats.append(self.latent_codec.code(y, y.shape, port))
-                packets.append(pack(head, port, gop.shown))
+                packets.append(pack(head.to_bytes(), port, gop.shown))
             if reconstruct:
                 size = clips[0].shape[-2:]
-                decoded = self._side_by_side(
-                    [partial(self._synthesise, y, tile, *size) for y in y_hats]
-                )
+                with uncounted():
+                    decoded = self._side_by_side(
+                        [partial(self._synthesise, y, tile, *size) for y in y_hats]
+                    )
                 for number, gop in enumerate(batch):
                     complete, held = join(decoded[number], gop.shown, gop.blends, held)
                     packets[number] = replace(packets[number], x_hat=as_shown(complete))
@@ -328,14 +330,14 @@ class VideoVAECodec(VideoCodec):
                 continue
             head = Head.read(packet)
             shape = self._y_shape(head.frames, height, width)
-            with unpack(packet, head, self.tables) as port:
+            with read_symbols(packet, len(head.to_bytes())) as decoder:
+                port = DecodePort(decoder, self.tables)
                 y_hat = self.latent_codec.code(None, shape, port)
             yield head, y_hat, packet.frames
 
     def _y_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:
-        side = self.pad_multiple
-        positions = side // self.latent_stride
-        rows, columns = -(-height // side) * positions, -(-width // side) * positions
+        padded = padded_size(height, width, self.pad_multiple)
+        rows, columns = (side // self.latent_stride for side in padded)
         steps = frames // TIME_STRIDE + 1
         return 1, self.latent_codec.channels, steps, rows, columns
 

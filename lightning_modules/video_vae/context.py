@@ -12,8 +12,14 @@ Source: ELIC (arXiv 2203.10886), sections 3.2 and 4.1, whose latents are 2-D.
 import torch
 from torch import Tensor, nn
 
+from lightning_modules.entropy.distributions import Gaussians
+from lightning_modules.entropy.ports import Port
+from lightning_modules.entropy.priors import ScaleLevels
+from lightning_modules.entropy.steps import checkerboard
 from lightning_modules.layers import at_least_float32
-from lightning_modules.video_vae.ports import Port
+
+Y_LEVELS = ScaleLevels(0.11, 256.0, 64)
+"""The field's usual 64 standard deviations (CompressAI's)."""
 
 FIRST_GROUPS = (16, 16, 32, 64)
 """ELIC's; the last group has the channels that are left."""
@@ -135,12 +141,13 @@ def _code_group(
     known = hyper
     if context.channels is not None:
         known = torch.cat([context.channels(torch.cat(before, dim=1)), hyper], dim=1)
-    space = hyper.new_zeros(len(hyper), context.space.out_channels, *board.shape)
+    space = hyper.new_zeros(len(hyper), context.space.out_channels, *board.shape[1:])
     y_hat: Tensor | None = None
-    for keep in (board, ~board):
+    for keep in board:
         mean, scale = context(space, known)
         residual = None if part is None else at_least_float32(part) - mean
-        step = (port.y(residual, scale, keep) + mean * keep).to(hyper.dtype)
+        coded = port.code(residual, Gaussians(scale, Y_LEVELS, keep))
+        step = (coded + mean * keep).to(hyper.dtype)
         if y_hat is None:
             y_hat = step
             space = context.space(y_hat)
@@ -148,10 +155,3 @@ def _code_group(
             y_hat = y_hat + step
     assert y_hat is not None
     return y_hat
-
-
-def checkerboard(height: int, width: int, device: torch.device) -> Tensor:
-    """Return the positions of the first colour, bool (height, width)."""
-    rows = torch.arange(height, device=device)[:, None]
-    columns = torch.arange(width, device=device)
-    return (rows + columns) % 2 == 0

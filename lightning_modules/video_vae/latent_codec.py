@@ -7,9 +7,10 @@ the latent's channels everywhere, and no stride in time.
 
 from torch import Tensor, nn
 
+from lightning_modules.entropy.distributions import Factorised
+from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.video_vae.context import CHANNEL_CONTEXT, SpaceChannelContext
-from lightning_modules.video_vae.ports import Port
 
 HYPER_STRIDE = 4
 """Positions of y along each side of a position of z."""
@@ -118,8 +119,8 @@ class LatentCodec(nn.Module):
             height // HYPER_STRIDE,
             width // HYPER_STRIDE,
         )
-        z = None if y is None else self.hyper_encoder(y)
-        z_hat = port.z(z, self.prior, z_shape)
+        z = None if y is None else self.hyper_encoder(y).float()
+        z_hat = port.code(z, Factorised(self.prior, z_shape))
         hyper = self.hyper_decoder(z_hat.to(self.prior.h.dtype))
         folded = None if y is None else _fold(y)
         y_hat: Tensor = self.context(folded, _fold(hyper), port)

@@ -11,15 +11,10 @@ It is one, because a stream costs up to 50 bits beyond its symbols, and all of a
 group of pictures a few thousand. The checksum covers the head too.
 """
 
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lightning_modules.entropy.tables import CdfTables
-from lightning_modules.packets import DesyncError, Packet, read_symbols
+from lightning_modules.packets import DesyncError, Packet
 from lightning_modules.video_vae.backbone import TIME_STRIDE
-from lightning_modules.video_vae.ports import DecodePort, EncodePort
 
 STEPS, TILED, BLENDS = 63, 64, 128
 MAX_FRAMES = TIME_STRIDE * STEPS + 1
@@ -66,39 +61,3 @@ class Head:
                 f"a packet of {frames} coded frames cannot complete {packet.frames}"
             )
         return cls(frames, bool(payload[0] & BLENDS), tile)
-
-
-def pack(head: Head, port: EncodePort, completes: int) -> Packet:
-    """Return the packet of a group of pictures.
-
-    Args:
-        head: Its beginning.
-        port: What took its symbols.
-        completes: Frames that are complete when it is decoded.
-    """
-    start = head.to_bytes()
-    return Packet(
-        payload=start + port.encoder.finish(),
-        frames=completes,
-        checksum=zlib.crc32(start, port.encoder.checksum),
-        estimated_bits=port.bits if port.estimate else None,
-    )
-
-
-@contextmanager
-def unpack(
-    packet: Packet, head: Head, tables: dict[str, CdfTables]
-) -> Iterator[DecodePort]:
-    """Give a port that reads a packet's symbols; check them when it is done.
-
-    Args:
-        packet: What :func:`pack` gave.
-        head: Its beginning.
-        tables: The encoder's.
-
-    Raises:
-        DesyncError: The symbols are not those that were coded.
-    """
-    start = head.to_bytes()
-    with read_symbols(packet, len(start), start) as decoder:
-        yield DecodePort(decoder, tables)

@@ -18,7 +18,7 @@ import lightning_modules.ui2c.network
 import lightning_modules.video_vae.context
 from lightning_modules import load_codec
 from lightning_modules.codec import as_shown
-from lightning_modules.dual_domain import ports
+from lightning_modules.dual_domain import entropy_model
 from lightning_modules.dual_domain.entropy_model import FRACTIONS, GUARD, LEVELS
 from lightning_modules.entropy.priors import ScaleLevels
 
@@ -59,7 +59,7 @@ class recorded:
     """Note where each element lies among the tables, while in the context."""
 
     def __enter__(self):
-        self.indices, self.choose = ScaleLevels.indices, ports.choose_tables
+        self.indices, self.choose = ScaleLevels.indices, entropy_model.choose_tables
         places = []
 
         def indices(levels, scales):
@@ -72,11 +72,11 @@ class recorded:
             places.append(torch.stack([x.double() for x in steps]))
             return self.choose(mean, log_scale)
 
-        ScaleLevels.indices, ports.choose_tables = indices, choose
+        ScaleLevels.indices, entropy_model.choose_tables = indices, choose
         return places
 
     def __exit__(self, *error):
-        ScaleLevels.indices, ports.choose_tables = self.indices, self.choose
+        ScaleLevels.indices, entropy_model.choose_tables = self.indices, self.choose
 
 
 def loaded(folder, name, precision):

@@ -94,7 +94,7 @@ def pools_table(comparison: Comparison) -> Table:
     curves = {(c.metric, c.set, c.codec): c for c in comparison.curves}
     for metric in comparison.metrics:
         for name in comparison.sets if METRICS[metric].pooled else ():
-            for codec in (comparison.anchor, *comparison.codecs):
+            for codec in comparison.names:
                 if curve := curves.get((metric, name, codec)):
                     row = comparison.row(codec, metric, "set_pool", name)
                     table.rows.append(
@@ -143,16 +143,16 @@ def sequences_table(comparison: Comparison) -> Table:
 
 def fixed_rates_table(comparison: Comparison, metric: str) -> Table:
     """A metric at fixed rates, of the sets' mean curves; empty if not asked for."""
-    codecs = [comparison.anchor, *comparison.codecs]
+    names = comparison.names
     own = {
         (q.codec, q.set, q.bpp): q.value for q in comparison.fixed if q.metric == metric
     }
     return Table(
         f"{metric_name(metric)} at fixed rates",
-        [*words("set"), *numbers("bpp", *codecs, spec=".5g", missing=NO_NUMBER)],
+        [*words("set"), *numbers("bpp", *names, spec=".5g", missing=NO_NUMBER)],
         [
-            [name, bpp, *(own.get((codec, name, bpp)) for codec in codecs)]
-            for name in comparison.sets
+            [set, bpp, *(own.get((codec, set, bpp)) for codec in names)]
+            for set in comparison.sets
             for bpp in dict.fromkeys(bpp for _, _, bpp in own)
         ],
         [

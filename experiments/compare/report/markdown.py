@@ -1,6 +1,6 @@
 """``report.md``: the tables, and links to the figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from experiments.compare.comparison import Comparison
@@ -22,6 +22,7 @@ from experiments.compare.report.condition_tables import (
     differences_table,
     protocol_table,
 )
+from experiments.drawing.figures import Stems
 from experiments.drawing.names import FileNames
 from experiments.drawing.tables import escape, metric_name, to_markdown
 from experiments.results.result import Result
@@ -35,9 +36,9 @@ WARNING = (
 def make_markdown(
     comparison: Comparison,
     results: Sequence[Result],
-    plots: Mapping[tuple[str, str], Mapping[str, Path]],
-    strips: Mapping[tuple[str, str], Path],
-    scales: Mapping[tuple[str, str], Mapping[str, Path]],
+    plots: Stems,
+    strips: Stems,
+    scales: Stems,
     names: FileNames,
 ) -> str:
     """Return the report's text.
@@ -45,10 +46,9 @@ def make_markdown(
     Args:
         comparison: What was compared.
         results: All results, the anchor's too.
-        plots: Stems of the RD figures by set and metric, then by what they show.
-        strips: Stems of the strips by set and sequence.
-        scales: Stems of the figures of scales by set and sequence, then by what they
-            show.
+        plots: RD figures, by set and metric.
+        strips: Strips, by set and sequence.
+        scales: Figures of scales, by set and sequence.
         names: Knows the report's folder.
     """
     blocks = [f"# {escape('Comparison with ' + comparison.anchor)}"]
@@ -87,23 +87,16 @@ def make_markdown(
 
 
 def _figure_links(
-    plots: Mapping[tuple[str, str], Mapping[str, Path]],
-    strips: Mapping[tuple[str, str], Path],
-    scales: Mapping[tuple[str, str], Mapping[str, Path]],
-    names: FileNames,
-) -> list[str]:
-    def link(stem: Path) -> str:
-        return f"[PNG]({names.link(stem)}.png) [SVG]({names.link(stem)}.svg)"
+    plots: Stems, strips: Stems, scales: Stems, names: FileNames
+) -> Iterator[str]:
+    def links(title: str, stems: Mapping[str, Path]) -> str:
+        linked = ", ".join(
+            f"{what} [PNG]({names.link(stem)}.png) [SVG]({names.link(stem)}.svg)"
+            for what, stem in stems.items()
+        )
+        return f"* {escape(title)}: {linked}"
 
-    def links(stems: Mapping[str, Path]) -> str:
-        return ", ".join(f"{what} {link(stem)}" for what, stem in stems.items())
-
-    lines = [
-        f"* {escape(name)}, {escape(metric_name(metric))}: {links(stems)}"
-        for (name, metric), stems in plots.items()
-    ]
-    for (name, sequence), stem in strips.items():
-        lines.append(f"* {escape(f'{name}/{sequence}')}, per frame: {link(stem)}")
-    for (name, sequence), stems in scales.items():
-        lines.append(f"* {escape(f'{name}/{sequence}')}, scales: {links(stems)}")
-    return lines
+    for (name, metric), stems in plots.items():
+        yield links(f"{name}, {metric_name(metric)}", stems)
+    for place in dict.fromkeys([*strips, *scales]):
+        yield links("/".join(place), strips.get(place, {}) | scales.get(place, {}))

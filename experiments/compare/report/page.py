@@ -4,10 +4,10 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
-from typing import Any, TypeAlias
+from typing import Any
 
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.bd_tables import (
@@ -26,7 +26,8 @@ from experiments.compare.report.condition_tables import (
 )
 from experiments.compare.report.markdown import WARNING
 from experiments.compare.report.page_data import make_page_data
-from experiments.drawing.looks import Look
+from experiments.compare.report.plots import looks_of
+from experiments.drawing.figures import Stems
 from experiments.drawing.tables import to_html
 from experiments.results.result import Result
 
@@ -36,14 +37,11 @@ SCRIPTS = ("charts.js", "report.js")
 SCALES_LIMIT = 8_000_000
 """Characters of all figures of scales together."""
 
-ScaleFigures: TypeAlias = Mapping[tuple[str, str], Mapping[str, Path]]
-
 
 def make_page(
     comparison: Comparison,
     results: Sequence[Result],
-    looks: Mapping[str, Look],
-    scales: ScaleFigures | None = None,
+    scales: Stems | None = None,
 ) -> str:
     """Return the page.
 
@@ -53,11 +51,10 @@ def make_page(
     Args:
         comparison: What was compared.
         results: All results, the anchor's too.
-        looks: Line and marker of each codec.
         scales: Stems of the figures of scales by set and sequence, then by what they
             show.
     """
-    style = _read("report.css") + _codec_colours(results, looks)
+    style = _read("report.css") + _codec_colours(comparison)
     script = "\n".join(map(_read, SCRIPTS))
     warning = ""
     if comparison.differences:
@@ -89,11 +86,11 @@ def make_page(
         tables=show_scales(scales or {})
         + "".join(map(to_html, tables))
         + f"<h2>Codecs</h2>{codecs}",
-        data=to_script_json(make_page_data(comparison, results, looks)),
+        data=to_script_json(make_page_data(comparison, results)),
     )
 
 
-def show_scales(scales: ScaleFigures, limit: int = SCALES_LIMIT) -> str:
+def show_scales(scales: Stems, limit: int = SCALES_LIMIT) -> str:
     """Return a section with the figures of scales; nothing if there are none.
 
     Args:
@@ -137,13 +134,14 @@ def to_script_json(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _codec_colours(results: Sequence[Result], looks: Mapping[str, Look]) -> str:
-    def block(colours: Sequence[str]) -> str:
+def _codec_colours(comparison: Comparison) -> str:
+    def block(colours: Iterable[str]) -> str:
         pairs = "".join(f"--codec-{n}: {c}; " for n, c in enumerate(colours))
         return f":root {{ {pairs}}}"
 
-    light = block([looks[result.name].colour for result in results])
-    dark = block([looks[result.name].dark_colour for result in results])
+    looks = looks_of(comparison).values()
+    dark = block(look.dark_colour for look in looks)
+    light = block(look.colour for look in looks)
     return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n"
 
 

@@ -6,43 +6,33 @@ from typing import Any
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import ROW_KINDS, Comparison
 from experiments.compare.report.pictures import embed_pictures
-from experiments.compare.report.plots import plotted_metrics
+from experiments.compare.report.plots import looks_of, plotted_metrics
 from experiments.compare.report.strips import (
     LOG_RATIO,
     comparable_points,
     per_frame_points,
 )
 from experiments.drawing.figures import LOG_RANGE
-from experiments.drawing.looks import Look
 from experiments.results.result import Point, Result
 
 FRAME_NUMBERS = 2_000_000
 """Values per frame in the page; some 6 characters each."""
 
 
-def make_page_data(
-    comparison: Comparison, results: Sequence[Result], looks: Mapping[str, Look]
-) -> dict[str, Any]:
-    """Return everything the page's script needs.
-
-    Codecs are numbered in the order of ``results``.
+def make_page_data(comparison: Comparison, results: Sequence[Result]) -> dict[str, Any]:
+    """Return everything the page's script needs; codecs are numbered as the results.
 
     Args:
         comparison: What was compared.
-        results: All results, the anchor's too.
-        looks: Line and marker of each codec.
+        results: All results, the anchor's first.
     """
-    numbers = {result.name: number for number, result in enumerate(results)}
+    numbers = {name: number for number, name in enumerate(comparison.names)}
     frames, frames_note = _frames(comparison, results, numbers)
     pictures, pictures_note = embed_pictures(comparison, results)
     return {
         "codecs": [
-            {
-                "name": result.name,
-                "marker": looks[result.name].marker,
-                "dashes": looks[result.name].dashes,
-            }
-            for result in results
+            {"name": name, "marker": look.marker, "dashes": look.dashes}
+            for name, look in looks_of(comparison).items()
         ],
         "metrics": {
             metric: {
@@ -120,23 +110,23 @@ def _frames(
     comparison: Comparison, results: Sequence[Result], numbers: Mapping[str, int]
 ) -> tuple[list[dict[str, Any]], str]:
     """Return values per frame, the closest comparable rates first if room is short."""
-    entries = []
-    for name, sequences in comparison.sets.items():
-        for sequence in sequences:
-            points = per_frame_points(results, name, sequence)
-            closest = comparable_points(points) if points else {}
-            for codec, own in points.items():
-                for point in own:
-                    entry: dict[str, Any] = {
-                        "codec": numbers[codec],
-                        "set": name,
-                        "sequence": sequence,
-                        "rate": point.rate,
-                        "bpp": point.bpp,
-                        "closest": point is closest[codec],
-                        "series": _series(point, comparison.metrics),
-                    }
-                    entries.append(entry)
+    entries: list[dict[str, Any]] = []
+    for place in comparison.places():
+        points = per_frame_points(results, *place)
+        closest = comparable_points(points) if points else {}
+        entries += [
+            {
+                "codec": numbers[codec],
+                "set": place[0],
+                "sequence": place[1],
+                "rate": point.rate,
+                "bpp": point.bpp,
+                "closest": point is closest[codec],
+                "series": _series(point, comparison.metrics),
+            }
+            for codec, own in points.items()
+            for point in own
+        ]
     room, chosen = FRAME_NUMBERS, set()
     for number in sorted(range(len(entries)), key=lambda n: not entries[n]["closest"]):
         room -= sum(map(len, entries[number]["series"].values()))

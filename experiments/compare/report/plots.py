@@ -1,23 +1,20 @@
 """RD curves: one figure per set and metric, and one of the set's sequences."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Curve
 from experiments.drawing.figures import (
+    NamedFigure,
     add_legend,
-    figure_style,
     line_style,
     make_figure,
     needs_log,
-    save_figure,
     set_log_ticks,
     shorten,
 )
-from experiments.drawing.looks import Look
-from experiments.drawing.names import FileNames
+from experiments.drawing.looks import Look, choose_looks
 from experiments.drawing.tables import metric_name
 
 if TYPE_CHECKING:
@@ -36,6 +33,11 @@ SEQUENCE_HEIGHT = 2.3
 TITLE_HEIGHT = 0.8
 
 
+def looks_of(comparison: Comparison) -> dict[str, Look]:
+    """Return line and marker of each codec, the same in every figure."""
+    return choose_looks(comparison.names, comparison.anchor)
+
+
 def plotted_metrics(metrics: Sequence[str]) -> list[str]:
     """Return the metrics worth a figure.
 
@@ -47,41 +49,27 @@ def plotted_metrics(metrics: Sequence[str]) -> list[str]:
     return [m for m in metrics if m not in twins | fractions]
 
 
-def write_plots(
-    comparison: Comparison, looks: Mapping[str, Look], names: FileNames
-) -> dict[tuple[str, str], dict[str, Path]]:
-    """Write every RD figure as PNG and SVG.
+def rd_figures(comparison: Comparison) -> Iterator[NamedFigure]:
+    """Draw every RD figure, by set and metric.
 
-    Args:
-        comparison: Holds the curves.
-        looks: Line and marker of each codec.
-        names: Where figures go.
-
-    Returns:
-        The paths without suffix by set and metric, then by what they show: ``mean``
-        curves, if the set has any, and the ``sequences``, if there are several.
-
-    Raises:
-        OSError: A file cannot be written.
+    They show the ``mean`` curves, if the set has any, and its ``sequences``, if there
+    are several.
     """
-    stems: dict[tuple[str, str], dict[str, Path]] = {}
+    looks = looks_of(comparison)
     for metric in plotted_metrics(comparison.metrics):
         for name, sequences in comparison.sets.items():
-            means = mean_curves(comparison, name, metric)
-            singles = _single(comparison, name, metric)
-            if not (means or singles):
-                continue
-            own = stems.setdefault((name, metric), {})
-            with figure_style():
-                if means:
-                    own["mean"] = names.stem("plots", name, metric)
-                    figure = draw_set(means, name, len(sequences), looks)
-                    save_figure(figure, own["mean"])
-                if singles and (len(sequences) > 1 or not means):
-                    own["sequences"] = names.stem("plots", name, f"{metric}_sequences")
-                    figure = draw_sequences(singles, looks)
-                    save_figure(figure, own["sequences"])
-    return stems
+            place, means = (name, metric), mean_curves(comparison, name, metric)
+            singles = [
+                curve
+                for curve in comparison.curves
+                if (curve.set, curve.metric) == place and curve.sequence is not None
+            ]
+            if means:
+                figure = draw_set(means, name, len(sequences), looks)
+                yield NamedFigure(place, "mean", metric, figure)
+            if singles and (len(sequences) > 1 or not means):
+                figure = draw_sequences(singles, looks)
+                yield NamedFigure(place, "sequences", f"{metric}_sequences", figure)
 
 
 def draw_set(
@@ -150,26 +138,13 @@ def _labels(curves: Sequence[Curve]) -> dict[str, str]:
     return {curve.codec: shorten(curve.codec, CODEC_NAME) for curve in curves}
 
 
-def _single(comparison: Comparison, name: str, metric: str) -> list[Curve]:
-    return [
-        curve
-        for curve in comparison.curves
-        if (curve.set, curve.metric) == (name, metric) and curve.sequence is not None
-    ]
-
-
 def _draw_curves(
     axes: "Axes", curves: Sequence[Curve], looks: Mapping[str, Look]
 ) -> None:
     for curve in curves:
         style = line_style(looks[curve.codec])
-        kept = [i for i in range(len(curve.bpp)) if i not in curve.left_out]
-        axes.plot(
-            [curve.bpp[i] for i in kept], [curve.quality[i] for i in kept], **style
-        )
         # Hollow: drawn, but no part of any BD number.
-        axes.plot(
-            [curve.bpp[i] for i in curve.left_out],
-            [curve.quality[i] for i in curve.left_out],
-            **{**style, "linestyle": "", "markerfacecolor": "white"},
-        )
+        hollow = {**style, "linestyle": "", "markerfacecolor": "white"}
+        for points, how in ((curve.kept, style), (curve.left_out, hollow)):
+            x, y = ([each[i] for i in points] for each in (curve.bpp, curve.quality))
+            axes.plot(x, y, **how)

@@ -4,8 +4,7 @@ Source: the figures follow arXiv 2410.02598, Fig. 21 (bits by scale) and Fig. 11
 (progressive decoding).
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.compare.comparison import Comparison
@@ -14,13 +13,7 @@ from experiments.compare.report.strips import (
     comparable_points,
     points_of_sequence,
 )
-from experiments.drawing.figures import (
-    figure_style,
-    make_figure,
-    save_figure,
-    shorten,
-)
-from experiments.drawing.names import FileNames
+from experiments.drawing.figures import NamedFigure, make_figure, shorten
 from experiments.drawing.tables import metric_name
 from experiments.results.result import Point, Result
 
@@ -40,38 +33,26 @@ PALEST = 0.8
 """End of the colour map that scales are taken from; what follows is lost on white."""
 
 
-def write_scale_figures(
-    comparison: Comparison, results: Sequence[Result], names: FileNames
-) -> dict[tuple[str, str], dict[str, Path]]:
-    """Write figures of each sequence for which a codec has scales.
+def scale_figures(
+    comparison: Comparison, results: Sequence[Result]
+) -> Iterator[NamedFigure]:
+    """Draw figures of each sequence for which a codec has scales.
+
+    They show ``bits by scale``, and ``progressive decoding`` if that was measured.
 
     Args:
         comparison: Names sets and sequences.
         results: All results, also with points of which some scales were decoded.
-        names: Where figures go.
-
-    Returns:
-        The paths without suffix by set and sequence, then by what they show: ``bits by
-        scale``, and ``progressive decoding`` if that was measured.
-
-    Raises:
-        OSError: A file cannot be written.
     """
-    stems: dict[tuple[str, str], dict[str, Path]] = {}
-    for name, sequences in comparison.sets.items():
-        for sequence in sequences:
-            figures: dict[str, Figure] = {}
-            with figure_style():
-                if wholes := whole_points(results, name, sequence):
-                    figures["bits by scale"] = draw_bits(sequence, wholes)
-                if points := progressive_points(results, name, sequence):
-                    figure = draw_progressive(sequence, points, comparison.headline)
-                    figures["progressive decoding"] = figure
-                for what, figure in figures.items():
-                    stem = names.stem("scales", name, f"{sequence}_{what.split()[0]}")
-                    save_figure(figure, stem)
-                    stems.setdefault((name, sequence), {})[what] = stem
-    return stems
+    for place in comparison.places():
+        _, sequence = place
+        if wholes := whole_points(results, *place):
+            figure = draw_bits(sequence, wholes)
+            yield NamedFigure(place, "bits by scale", f"{sequence}_bits", figure)
+        if points := progressive_points(results, *place):
+            figure = draw_progressive(sequence, points, comparison.headline)
+            file = f"{sequence}_progressive"
+            yield NamedFigure(place, "progressive decoding", file, figure)
 
 
 def whole_points(

@@ -4,22 +4,20 @@ Source: the figures follow arXiv 2510.14431, Fig. 6 (bits and PSNR per frame).
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.compare.comparison import Comparison
+from experiments.compare.report.plots import looks_of
 from experiments.drawing.figures import (
+    NamedFigure,
     add_legend,
-    figure_style,
     line_style,
     make_figure,
-    save_figure,
     set_log_ticks,
     shorten,
 )
 from experiments.drawing.looks import Look
-from experiments.drawing.names import FileNames
 from experiments.drawing.tables import metric_name
 from experiments.results.result import Point, Result
 
@@ -99,39 +97,21 @@ def per_frame_points(
     )
 
 
-def write_strips(
-    comparison: Comparison,
-    results: Sequence[Result],
-    looks: Mapping[str, Look],
-    names: FileNames,
-) -> dict[tuple[str, str], Path]:
-    """Write a strip of each sequence whose results have values per frame.
+def strip_figures(
+    comparison: Comparison, results: Sequence[Result]
+) -> Iterator[NamedFigure]:
+    """Draw a strip of each sequence whose results have values per frame.
 
     Args:
         comparison: Names sets and sequences.
         results: All results, the anchor's too.
-        looks: Line and marker of each codec.
-        names: Where figures go.
-
-    Returns:
-        The paths without suffix by set and sequence.
-
-    Raises:
-        OSError: A file cannot be written.
     """
-    stems = {}
-    for name, sequences in comparison.sets.items():
-        for sequence in sequences:
-            points = per_frame_points(results, name, sequence)
-            if not points:
-                continue
-            stem = names.stem("strips", name, sequence)
-            with figure_style():
-                closest = comparable_points(points)
-                figure = draw_strip(sequence, closest, looks, comparison.headline)
-                save_figure(figure, stem)
-            stems[name, sequence] = stem
-    return stems
+    looks = looks_of(comparison)
+    for name, sequence in comparison.places():
+        if points := per_frame_points(results, name, sequence):
+            closest = comparable_points(points)
+            figure = draw_strip(sequence, closest, looks, comparison.headline)
+            yield NamedFigure((name, sequence), "per frame", sequence, figure)
 
 
 def draw_strip(

@@ -13,9 +13,13 @@ from experiments.compare.comparison import (
     Comparison,
     headline_kind,
 )
-from experiments.compare.report.plots import draw_set, mean_curves, plotted_metrics
+from experiments.compare.report.plots import (
+    draw_set,
+    looks_of,
+    mean_curves,
+    plotted_metrics,
+)
 from experiments.drawing.figures import figure_style
-from experiments.drawing.looks import choose_looks
 from experiments.drawing.names import safe_name
 from experiments.fit.tracking import (
     StageWandbLogger,
@@ -142,7 +146,7 @@ def make_media(
         "eval/bd": wandb.Table(*bd_table(comparison)),
         "eval/points": wandb.Table(*points_table(comparison, results)),
     }
-    looks = choose_looks([result.name for result in results], comparison.anchor)
+    looks = looks_of(comparison)
     for name, sequences in comparison.sets.items():
         for metric in plotted_metrics(comparison.metrics):
             curves = mean_curves(comparison, name, metric)

@@ -1,16 +1,16 @@
 """A comparison as a report: Markdown, figures and one page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.markdown import make_markdown
 from experiments.compare.report.page import make_page
-from experiments.compare.report.plots import write_plots
-from experiments.compare.report.scales import write_scale_figures
-from experiments.compare.report.strips import write_strips
-from experiments.drawing.looks import choose_looks
+from experiments.compare.report.plots import rd_figures
+from experiments.compare.report.scales import scale_figures
+from experiments.compare.report.strips import strip_figures
+from experiments.drawing.figures import NamedFigure, Stems, figure_style, save_figure
 from experiments.drawing.names import FileNames
 from experiments.results.result import Result
 
@@ -39,20 +39,25 @@ def write_report(
     """
     output.mkdir(parents=True, exist_ok=True)
     names = FileNames(output)
-    scales = write_scale_figures(comparison, results, names)
+    written: list[Path] = []
+
+    def save(figures: Iterable[NamedFigure], folder: str) -> Stems:
+        stems: Stems = {}
+        with figure_style():
+            # One after the other: all of them together would fill the memory.
+            for each in figures:
+                stem = names.stem(folder, each.place[0], each.file)
+                written.extend(save_figure(each.figure, stem))
+                stems.setdefault(each.place, {})[each.what] = stem
+        return stems
+
+    scales = save(scale_figures(comparison, results), "scales")
     results = [r.with_scales(comparison.scales).only(comparison.sets) for r in results]
-    looks = choose_looks([result.name for result in results], comparison.anchor)
-    plots = write_plots(comparison, looks, names)
-    strips = write_strips(comparison, results, looks, names)
-    stems = [stem for own in plots.values() for stem in own.values()]
-    stems += strips.values()
-    stems += [stem for own in scales.values() for stem in own.values()]
-    written = [
-        stem.with_name(f"{stem.name}{s}") for stem in stems for s in (".png", ".svg")
-    ]
+    plots = save(rd_figures(comparison), "plots")
+    strips = save(strip_figures(comparison, results), "strips")
     texts = {
         "report.md": make_markdown(comparison, results, plots, strips, scales, names),
-        "report.html": make_page(comparison, results, looks, scales),
+        "report.html": make_page(comparison, results, scales),
     }
     for name, text in texts.items():
         with whole_or_nothing(output / name) as temporary:

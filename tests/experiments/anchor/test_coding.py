@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anchor_samples import FRAMES, PYAV, code, coder_of, psnr, scene
-from experiments.anchor.base import make_coder
+from experiments.anchor.coders import make_coder
 from experiments.anchor.pictures import PIXEL_FORMATS, from_samples, to_samples
 from experiments.anchor.settings import load_preset
 

@@ -14,7 +14,7 @@ import torch
 from anchor_samples import FRAMES, code, coder_of, psnr, scene
 from callbacks.metrics.gauges import Frame, FramePair
 from callbacks.metrics.vmaf import Vmaf
-from experiments.anchor.base import make_coder
+from experiments.anchor.coders import make_coder
 from experiments.anchor.settings import load_preset
 
 

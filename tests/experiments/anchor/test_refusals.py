@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from anchor_samples import PYAV, code, coder_of
-from experiments.anchor.base import make_coder
+from experiments.anchor.coders import make_coder
 from experiments.anchor.command import main
 from experiments.anchor.settings import load_preset
 
@@ -38,21 +38,21 @@ def test_an_output_below_a_file_is_refused_before_any_work(tmp_path, capsys):
 
 def test_an_encoder_that_loses_frames_is_refused(tmp_path, monkeypatch):
     coder = coder_of("x264", "ldp_medium")
-    encode = coder.encode
+    write = coder.write
 
-    def forget(task, pictures):
-        coded = encode(task, pictures)
+    def forget(task, *arguments):
+        coded = write(task, *arguments)
         return replace(coded, frame_bits=coded.frame_bits[:-1])
 
-    monkeypatch.setattr(coder, "encode", forget)
+    monkeypatch.setattr(coder, "write", forget)
     with pytest.raises(ValueError, match=r"was given 8 frames and coded 7"):
         code(coder, tmp_path, 27)
 
 
 def test_a_decoder_that_loses_frames_is_refused(tmp_path, monkeypatch):
     coder = coder_of("x264", "ldp_medium")
-    decode = coder.decode
-    monkeypatch.setattr(coder, "decode", lambda task: islice(decode(task), 7))
+    read = coder.read
+    monkeypatch.setattr(coder, "read", lambda task: islice(read(task), 7))
     with pytest.raises(ValueError, match=r"8 frames were encoded and 7 decoded"):
         code(coder, tmp_path, 27)
 
@@ -74,15 +74,15 @@ def test_a_file_that_lost_its_end_is_refused(
     if codec == "vvc":
         pytest.importorskip("imageio_ffmpeg")
     coder = coder_of(codec, preset)
-    encode = coder.encode
+    write = coder.write
 
-    def lose(task, pictures):
-        coded = encode(task, pictures)
+    def lose(task, *arguments):
+        coded = write(task, *arguments)
         data = task.path.read_bytes()
         task.path.write_bytes(data[: int(len(data) * kept)])
         return coded
 
-    monkeypatch.setattr(coder, "encode", lose)
+    monkeypatch.setattr(coder, "write", lose)
     with pytest.raises(ValueError, match=r"decoded|damaged|decoder failed|fewer"):
         code(coder, tmp_path, rate)
 
@@ -96,16 +96,16 @@ def test_damage_that_the_decoder_sees_is_refused(
     if codec == "vvc":
         pytest.importorskip("imageio_ffmpeg")
     coder = coder_of(codec, preset)
-    encode = coder.encode
+    write = coder.write
 
-    def damage(task, pictures):
-        coded = encode(task, pictures)
+    def damage(task, *arguments):
+        coded = write(task, *arguments)
         data = bytearray(task.path.read_bytes())
         for place in range(len(data) // 3, len(data) // 3 + 30):
             data[place] ^= 0x55
         task.path.write_bytes(bytes(data))
         return coded
 
-    monkeypatch.setattr(coder, "encode", damage)
+    monkeypatch.setattr(coder, "write", damage)
     with pytest.raises(ValueError, match=r"damaged|decoder failed"):
         code(coder, tmp_path, rate)

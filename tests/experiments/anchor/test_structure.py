@@ -6,7 +6,7 @@ import av
 import pytest
 
 from anchor_samples import PRESETS, PYAV, code, coder_of, scene
-from experiments.anchor.base import make_coder
+from experiments.anchor.coders import make_coder
 from experiments.anchor.settings import load_preset
 
 

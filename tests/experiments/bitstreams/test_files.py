@@ -8,7 +8,7 @@ import torch
 
 from experiments.bitstreams.files import (
     StreamDecoder,
-    code_video,
+    StreamEncoder,
     load_decoder,
     open_stream,
 )
@@ -47,9 +47,8 @@ def header(codec, rate=42.0):
 
 @pytest.fixture
 def coded(codec, frames, tmp_path):
-    return code_video(
-        codec, header(codec), frames, tmp_path / "v.lvc", reconstruct=True
-    )
+    path = tmp_path / "v.lvc"
+    return StreamEncoder(codec, header(codec), frames, path, reconstruct=True).run()
 
 
 def test_the_decoder_has_the_digest_of_the_encoders_reconstruction(
@@ -63,11 +62,10 @@ def test_the_decoder_has_the_digest_of_the_encoders_reconstruction(
     assert decoded.shape == (5, 3, *SIZE)
 
 
-def test_the_sink_takes_the_reconstruction_in_order(codec, coded, frames, tmp_path):
-    shown = []
-    again = code_video(
-        codec, header(codec), frames, tmp_path / "again.lvc", sink=shown.append
-    )
+def test_the_encoder_gives_the_reconstruction_in_order(codec, coded, frames, tmp_path):
+    path = tmp_path / "again.lvc"
+    again = StreamEncoder(codec, header(codec), frames, path, reconstruct=True)
+    shown = list(again)
     with open_stream(tmp_path / "v.lvc") as reader:
         decoded = list(StreamDecoder(codec, reader))
     assert torch.equal(torch.stack(shown), torch.stack(decoded))
@@ -77,7 +75,8 @@ def test_the_sink_takes_the_reconstruction_in_order(codec, coded, frames, tmp_pa
 
 
 def test_reconstructing_changes_no_byte(codec, coded, frames, tmp_path):
-    plain = code_video(codec, header(codec), frames, tmp_path / "plain.lvc")
+    plain = StreamEncoder(codec, header(codec), frames, tmp_path / "plain.lvc")
+    assert list(plain) == []
     assert (tmp_path / "plain.lvc").read_bytes() == (tmp_path / "v.lvc").read_bytes()
     assert plain.digest is None
     assert plain.estimated_bits is None
@@ -125,13 +124,12 @@ def now(monkeypatch):
     return now
 
 
-def test_sources_and_sinks_take_none_of_the_codecs_time(codec, frames, tmp_path, now):
-    def wait(frame=None):
-        now[0] += 1
-
+def test_what_gives_and_takes_frames_needs_none_of_the_codecs_time(
+    codec, frames, tmp_path, now
+):
     def slowly(items):
         for item in items:
-            wait()
+            now[0] += 1
             yield item
 
     class SlowReader:
@@ -143,7 +141,10 @@ def test_sources_and_sinks_take_none_of_the_codecs_time(codec, frames, tmp_path,
             return self.units
 
     path = tmp_path / "v.lvc"
-    coded = code_video(codec, header(codec), slowly(frames), path, sink=wait)
+    source = slowly(frames)
+    coded = StreamEncoder(codec, header(codec), source, path, reconstruct=True)
+    for _ in slowly(coded):
+        pass
     with open_stream(path) as reader:
         decoder = StreamDecoder(codec, SlowReader(reader))
         for _ in slowly(decoder):
@@ -173,7 +174,7 @@ def test_all_that_coding_symbols_takes_is_the_entropy_coders_time(
     ):
         monkeypatch.setattr(owner, name, slow(name, getattr(owner, name)))
     path = tmp_path / "v.lvc"
-    seconds = code_video(codec, header(codec), frames, path).seconds
+    seconds = StreamEncoder(codec, header(codec), frames, path).run().seconds
     assert set(calls) == {"update", "encode"}
     assert seconds["encode_entropy"] == seconds["encode"] == len(calls)
     calls.clear()

@@ -10,7 +10,7 @@ import torch
 
 import lightning_modules
 from experiments import decode
-from experiments.bitstreams.files import code_video
+from experiments.bitstreams.files import StreamEncoder
 from lightning_modules.bitstream import BitstreamWriter, StreamHeader
 from lightning_modules.packets import Packet
 from progressive_samples import (
@@ -139,7 +139,7 @@ def encode(module, path):
         fps=Fraction(25),
         rate=points[0],
     )
-    code_video(codec, header, torch.rand(1, 3, SIDE, SIDE), path)
+    StreamEncoder(codec, header, torch.rand(1, 3, SIDE, SIDE), path).run()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from experiments.compare.bd import qualities_at, quality_at
 from experiments.compare.comparison import Curve
-from experiments.compare.fixed_rates import qualities_at, quality_at
 
 
 def mean_curve(bpp, quality, left_out=(), sequence=None):

@@ -3,7 +3,7 @@ from statistics import fmean
 import pytest
 
 from callbacks.metrics.table import METRICS
-from experiments.compare.papers.tables import load_tables, number, published
+from experiments.compare.papers import load_tables, number, published
 
 
 def table(source):

@@ -11,7 +11,6 @@ from compare_samples import SETS, compare, kinds
 from experiments.compare.command import main
 from experiments.compare.report.page_data import make_page_data
 from experiments.compare.report.write import write_report
-from experiments.drawing.looks import choose_looks
 from experiments.results.joining import join_results
 from experiments.results.result import (
     Point,
@@ -175,8 +174,7 @@ def test_the_report_shows_fid_where_rates_differ_from_the_other_metrics(tmp_path
     assert "hevc_d" not in table
     assert (tmp_path / "report" / "plots" / "uvg" / "kid.svg").is_file()
     assert not (tmp_path / "report" / "plots" / "hevc_d" / "kid.svg").exists()
-    looks = choose_looks(["a", "b"], "a")
-    curves = make_page_data(comparison, results, looks)["curves"]
+    curves = make_page_data(comparison, results)["curves"]
     for curve in curves:
         lengths = {len(values) for values in curve["quality"].values()}
         assert lengths == {len(curve["bpp"])}

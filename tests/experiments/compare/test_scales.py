@@ -17,10 +17,9 @@ from experiments.compare.report.scales import (
     draw_bits,
     draw_progressive,
     progressive_points,
+    scale_figures,
     whole_points,
-    write_scale_figures,
 )
-from experiments.drawing.names import FileNames
 from experiments.results.result import Point
 from progressive_samples import make_result
 
@@ -126,10 +125,10 @@ def test_the_report_shows_bits_by_scale_and_progressive_decoding(report):
     assert [entry["codec"] for entry in frames].count(1) == 4
 
 
-def test_codecs_without_scales_make_no_such_figure(tmp_path):
+def test_codecs_without_scales_make_no_such_figure():
     results = [curve(name, 0, scaled=False) for name in ("x265", "plain")]
     comparison = compare_results(results, "x265")
-    assert list(write_scale_figures(comparison, results, FileNames(tmp_path))) == []
+    assert list(scale_figures(comparison, results)) == []
     assert show_scales({}) == ""
 
 

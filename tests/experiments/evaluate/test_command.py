@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import lightning_modules
-from experiments.evaluate import assessment as measurement
+from callbacks.metrics.table import METRICS
 from experiments.evaluate import command as evaluate
-from experiments.evaluate import jobs as evaluation
+from experiments.evaluate import jobs
 from experiments.evaluate.learned import LearnedCoder
 from experiments.results.result import Result
 
@@ -71,7 +71,7 @@ def run(checkpoint, clips, output, *more):
 class SameProcess:
     """Stands for the decoding process where that is not what is tested."""
 
-    def call(self, function, *arguments):
+    def generate(self, function, *arguments):
         return function(*arguments)
 
 
@@ -154,7 +154,7 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
 ):
     output = tmp_path / "a.json"
     done = []
-    real = evaluation.measure
+    real = jobs.assess
 
     def stops_at_the_third(job, *arguments):
         if len(done) == 2:
@@ -162,14 +162,14 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
         done.append(job.label)
         return real(job, *arguments)
 
-    monkeypatch.setattr(evaluation, "measure", stops_at_the_third)
+    monkeypatch.setattr(jobs, "assess", stops_at_the_third)
     assert run(checkpoint, clips, output, "--rate", "0", "63") == 130
     assert "goes on" in capsys.readouterr().err
     assert not output.exists()
     kept = sorted(p.name for p in output.with_suffix(".parts").glob("*.json"))
     assert len(kept) == 2
     monkeypatch.setattr(
-        evaluation, "measure", lambda job, *a: done.append(job.label) or real(job, *a)
+        jobs, "assess", lambda job, *a: done.append(job.label) or real(job, *a)
     )
     assert run(checkpoint, clips, output, "--rate", "0", "63") == 0
     assert len(done) == len(set(done)) == 4
@@ -202,7 +202,8 @@ def test_another_codec_or_protocol_is_not_mixed_in(
 
 
 class WrongDecoder:
-    def call(self, function, path, *_):
+    def generate(self, function, *arguments):
+        yield from function(*arguments)
         return "0" * 64, {}, 1
 
 
@@ -269,7 +270,7 @@ def test_a_target_is_searched_on_each_sequence(
 def test_a_killed_worker_is_an_error_and_not_a_hang(
     checkpoint, clips, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(evaluation, "measure", Deadly())
+    monkeypatch.setattr(jobs, "assess", Deadly())
     status = run(
         checkpoint, clips, tmp_path / "a.json", "--rate", "0", "63", "--workers=2"
     )
@@ -352,4 +353,4 @@ def test_the_whole_protocol_is_in_the_file(quick, checkpoint, clips, tmp_path):
     assert set(protocol["definitions"]) == set(point["metrics"])
     assert data["environment"]["threads"] == 1
     assert data["environment"]["suite"]
-    assert measurement.METRICS["psnr_y"].definition == protocol["definitions"]["psnr_y"]
+    assert METRICS["psnr_y"].definition == protocol["definitions"]["psnr_y"]

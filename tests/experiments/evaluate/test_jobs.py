@@ -1,11 +1,9 @@
-"""Jobs of a measurement: which there are, who does them, and what is kept of them."""
+"""Jobs of a command: which there are, who does them, and what is kept of them."""
 
-import argparse
 import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,18 +14,16 @@ import lightning_modules
 import video_vae_samples
 from datamodules.sequences.content import examine
 from datamodules.sequences.files import VideoSequence, source_kind
+from experiments.cli import parse
 from experiments.evaluate import command as evaluate
-from experiments.evaluate import jobs as evaluation
-from experiments.evaluate.assessment import Gallery
+from experiments.evaluate import jobs
 from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.features import SampleFeatures
-from experiments.evaluate.jobs import (
-    add_shared_options,
-    measure_all,
-    rank_and_world,
-    settings_of,
-)
-from experiments.evaluate.parts import Job, Parts, Rate, check_sources
+from experiments.evaluate.gallery import Gallery
+from experiments.evaluate.job import Job, Rate
+from experiments.evaluate.jobs import rank_and_world, run_jobs
+from experiments.evaluate.options import JobOptions
+from experiments.evaluate.parts import Parts, check_sources
 from experiments.results.result import Protocol, Result, SequenceResult
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 2
@@ -44,11 +40,13 @@ class ToyCoder(Coder):
     def environment(self):
         return {}
 
-    def code(self, sequence, codes, colour, rate, folder, sink):
-        frames = list(codes())
-        for frame in frames:
-            sink(tuple(torch.from_numpy(plane / 255).float() for plane in frame))
-        return Cost(round(1000 * rate), [1000.0] * len(frames))
+    def encode(self, task):
+        frames = len(list(task.codes()))
+        return Cost(round(1000 * task.rate), [1000.0] * frames)
+
+    def decode(self, task, cost, scales=None):
+        for frame in task.codes():
+            yield tuple(torch.from_numpy(plane / 255).float() for plane in frame)
 
 
 def write_clip(folder, name, seed=0, frames=FRAMES, size=(WIDTH, HEIGHT), fps=25):
@@ -62,13 +60,11 @@ def write_clip(folder, name, seed=0, frames=FRAMES, size=(WIDTH, HEIGHT), fps=25
 
 
 def measure(clips, output, *more, rates=(1.0,)):
-    parser = argparse.ArgumentParser()
-    add_shared_options(parser)
     given = ["--sequences", str(clips), "--output", str(output)]
     given += ["--lpips=none", "--threads=1", "--pictures=0"]
-    options = parser.parse_args([*given, *more])
+    options = parse(JobOptions, "toy", [*given, *more])
     found = [rate if isinstance(rate, Rate) else Rate(rate) for rate in rates]
-    return measure_all(ToyCoder(), found, settings_of(options), options)
+    return run_jobs(ToyCoder(), found, options)
 
 
 def job(own, name, rate=21.0):
@@ -119,22 +115,24 @@ def test_no_point_and_no_picture_is_lost_to_a_similar_name(tmp_path):
 
 def test_features_of_similar_names_are_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("callbacks.metrics.distribution.Inception", lambda: None)
-    settings = SimpleNamespace(colour="rgb", max_frames=None, metrics=["fid"])
+    options = JobOptions(
+        sequences=(), output=tmp_path / "a.json", colour="rgb", fid=("frames",)
+    )
     paths = [
         path
         for name in ("a b", "a_b")
-        for path in SampleFeatures(tmp_path, job("s", name), settings, "cpu")._features
+        for path in SampleFeatures(job("s", name), options, "cpu")._features
     ]
     assert len(set(paths)) == 4
 
 
 def test_close_rates_have_pictures_of_their_own(tmp_path):
-    settings = SimpleNamespace(colour="rgb", pictures=(0,))
+    options = JobOptions(sequences=(), output=tmp_path / "a.json", colour="rgb")
     codes = tuple(np.zeros((2, 2), np.uint8) for _ in range(3))
     planes = tuple(torch.zeros(2, 2) for _ in range(3))
     kept = []
     for rate in (21.0, 0.12345678, 0.12345679):
-        gallery = Gallery(tmp_path / "a.json", job("s", "a", rate), settings)
+        gallery = Gallery(job("s", "a", rate), options)
         gallery.add(0, codes, planes)
         kept.append(gallery.decoded["0"])
     assert kept[0] == "a.frames/s.a/00000.rate21.png"
@@ -303,7 +301,7 @@ def test_what_no_point_can_do_is_refused_before_any_is_tried(
     checkpoints, tmp_path, monkeypatch, capsys, codec, options, named
 ):
     tried = []
-    monkeypatch.setattr(evaluation, "measure", lambda *a: tried.append(a))
+    monkeypatch.setattr(jobs, "assess", lambda *a: tried.append(a))
     write_clip(tmp_path / "clips", "calm")
     given = ["--checkpoint", str(checkpoints[codec]), "--device=cpu"]
     given += ["--sequences", str(tmp_path / "clips")]
@@ -345,7 +343,7 @@ def test_what_failed_is_not_advised_for_ever(tmp_path, monkeypatch, error, advic
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(evaluation, "measure", fails)
+    monkeypatch.setattr(jobs, "assess", fails)
     write_clip(tmp_path / "clips", "calm")
     with pytest.raises(ValueError) as caught:
         measure(tmp_path / "clips", tmp_path / "a.json")
@@ -358,9 +356,9 @@ def test_a_run_that_ends_first_leaves_another_what_it_has(
 ):
     clips, output = tmp_path / "clips", tmp_path / "a.json"
     write_clip(clips, "calm")
-    real, seen = evaluation.measure, []
+    real, seen = jobs.assess, []
 
-    def other_run_ends_meanwhile(job, coder, settings, place):
+    def other_run_ends_meanwhile(job, coder, options):
         if job.rate.value == 2.0 and not seen:
             seen.append(job)
             folder = output.with_suffix(".parts") / "coding-of-this-one"
@@ -370,9 +368,9 @@ def test_a_run_that_ends_first_leaves_another_what_it_has(
             assert "holds what other commands left" in capsys.readouterr().err
             assert (folder / "stream").read_text() == "half"
             shutil.rmtree(folder)
-        return real(job, coder, settings, place)
+        return real(job, coder, options)
 
-    monkeypatch.setattr(evaluation, "measure", other_run_ends_meanwhile)
+    monkeypatch.setattr(jobs, "assess", other_run_ends_meanwhile)
     assert measure(clips, output, rates=(1.0, 2.0)) == 0
     (sequence,) = Result.load(output).sequences
     assert sorted(point.rate for point in sequence.points) == [1.0, 2.0, 3.0]

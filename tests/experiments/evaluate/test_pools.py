@@ -1,8 +1,8 @@
 """FID and KID of whole sets: who measures what, when, changes nothing."""
 
-import argparse
 import json
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,12 +11,13 @@ import torch
 
 from callbacks.metrics.distribution import Samples, frechet_distance, patches
 from callbacks.metrics.table import METRICS, describe_metrics
+from experiments.cli import parse
 from experiments.compare.command import main as compare
-from experiments.evaluate import assessment as measurement
-from experiments.evaluate import jobs as evaluation
-from experiments.evaluate.coder import Coder, Cost
-from experiments.evaluate.jobs import add_shared_options, measure_all, settings_of
-from experiments.evaluate.parts import Job, Rate
+from experiments.evaluate import jobs
+from experiments.evaluate.coder import Coder, Cost, Task
+from experiments.evaluate.job import Job, Rate
+from experiments.evaluate.jobs import run_jobs
+from experiments.evaluate.options import JobOptions
 from experiments.evaluate.pools import make_pools
 from experiments.results.result import Point, Protocol, Result, SequenceResult
 from lightning_modules.perceptual import UnavailableMetricError
@@ -52,19 +53,23 @@ class NoisyCoder(Coder):
     def environment(self):
         return {}
 
-    def code(self, sequence, codes, colour, rate, folder, sink):
+    def encode(self, task):
+        frames = len(list(task.codes()))
+        return Cost(round(1000 * task.rate), [1000.0] * frames)
+
+    def decode(self, task, cost, scales=None):
         rng = np.random.default_rng(0)
-        frames = list(codes())
-        for frame in frames:
+        for frame in task.codes():
             planes = []
             for plane in frame:
-                noise = rng.normal(0, 40 / rate, (9, 10)).repeat(50, 0).repeat(50, 1)
+                noise = (
+                    rng.normal(0, 40 / task.rate, (9, 10)).repeat(50, 0).repeat(50, 1)
+                )
                 noise = noise[: plane.shape[0], : plane.shape[1]]
                 planes.append(torch.from_numpy(plane / 255 + noise / 255).float())
-            sink(tuple(planes))
-        return Cost(round(1000 * rate), [1000.0] * len(frames))
+            yield tuple(planes)
 
-    def find_rate(self, sequence, codes, colour, target_bpp, folder):
+    def find_rate(self, task, target_bpp):
         return 2.0
 
     def boundaries(self, frames):
@@ -96,17 +101,14 @@ def source_frames(seed):
 
 
 def options(clips, output, *more):
-    parser = argparse.ArgumentParser()
-    add_shared_options(parser)
     given = ["--sequences", str(clips), "--output", str(output), "--lpips=none"]
     given += ["--threads=1", "--pictures", "--fid", "frames", "patches"]
-    return parser.parse_args([*given, *more])
+    return parse(JobOptions, "toy", [*given, *more])
 
 
 def measure(clips, output, *more, rates=RATES, coder=NoisyCoder):
-    chosen = options(clips, output, *more)
     rates = [rate if isinstance(rate, Rate) else Rate(rate) for rate in rates]
-    return measure_all(coder(), rates, settings_of(chosen), chosen)
+    return run_jobs(coder(), rates, options(clips, output, *more))
 
 
 def values(path):
@@ -128,8 +130,8 @@ def test_a_pool_is_of_all_frames_of_all_sequences(toy, clips, tmp_path):
     for sequence in find_sequences([str(clips)]):
         codes = [tuple(c) for c in read_codes(sequence, "rgb")]
         frames["source"] += [torch.from_numpy(np.stack(c)) for c in codes]
-        decoded = []
-        NoisyCoder().code(sequence, lambda c=codes: c, "rgb", 2.0, None, decoded.append)
+        task = Task(sequence, lambda c=codes: c, "rgb", 2.0, tmp_path)
+        decoded = NoisyCoder().decode(task, Cost())
         frames["decoded"] += [torch.from_numpy(np.stack(quantise(p))) for p in decoded]
     both = [torch.stack(frames[kind]) for kind in ("source", "decoded")]
     for name, cut in (("fid", lambda x: x), ("fid_256", patches)):
@@ -172,7 +174,7 @@ def test_workers_ranks_and_resuming_give_what_one_process_gives(
     assert paths[0].stat().st_size < 40_000
     assert not paths[0].with_suffix(".parts").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "WorkerProcess", InThreads)
+        patch.setattr(jobs, "WorkerProcess", InThreads)
         assert measure(clips, paths[1], "--workers=3") == 0
     with monkeypatch.context() as patch:
         patch.setenv("WORLD_SIZE", "2")
@@ -180,7 +182,7 @@ def test_workers_ranks_and_resuming_give_what_one_process_gives(
             assert not paths[2].exists()
             patch.setenv("RANK", rank)
             assert measure(clips, paths[2]) == 0
-    real, done = evaluation.measure, []
+    real, done = jobs.assess, []
 
     def stops(job, *arguments):
         if len(done) == 3:
@@ -189,14 +191,12 @@ def test_workers_ranks_and_resuming_give_what_one_process_gives(
         return real(job, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "measure", stops)
+        patch.setattr(jobs, "assess", stops)
         assert measure(clips, paths[3]) == 130
     assert measure(clips, paths[3]) == 0
     turned = [str(path) for path in sorted(clips.iterdir(), reverse=True)]
-    chosen = options(clips, paths[4])
-    chosen.sequences = turned
-    rates = [Rate(rate) for rate in RATES]
-    assert measure_all(NoisyCoder(), rates, settings_of(chosen), chosen) == 0
+    chosen = replace(options(clips, paths[4]), sequences=turned)
+    assert run_jobs(NoisyCoder(), [Rate(rate) for rate in RATES], chosen) == 0
     found = [values(path) for path in paths]
     assert len(found[0]) == len(RATES)
     assert all(other == found[0] for other in found)
@@ -208,9 +208,9 @@ def test_what_is_there_is_not_measured_again_and_what_is_pooled_anew_is(
     toy, clips, tmp_path, monkeypatch, capsys
 ):
     done = []
-    real = measurement.measure
+    real = jobs.assess
     monkeypatch.setattr(
-        evaluation, "measure", lambda job, *a: done.append(job.label) or real(job, *a)
+        jobs, "assess", lambda job, *a: done.append(job.label) or real(job, *a)
     )
     one = tmp_path / "clips"
     one.mkdir()
@@ -288,7 +288,7 @@ def test_a_run_that_ends_first_leaves_another_its_features(
 ):
     alone, output = tmp_path / "alone.json", tmp_path / "a.json"
     assert measure(clips, alone, rates=[1.0, 2.0, *rates]) == 0
-    real, done = evaluation.measure, []
+    real, done = jobs.assess, []
 
     def other_run_ends_meanwhile(job, *arguments):
         result = real(job, *arguments)
@@ -298,7 +298,7 @@ def test_a_run_that_ends_first_leaves_another_its_features(
             assert measure(clips, output, rates=rates) == 0
         return result
 
-    monkeypatch.setattr(evaluation, "measure", other_run_ends_meanwhile)
+    monkeypatch.setattr(jobs, "assess", other_run_ends_meanwhile)
     assert measure(clips, output, rates=[1.0, 2.0]) == 0
     assert values(output) == values(alone)
     assert not output.with_suffix(".parts").exists()
@@ -399,9 +399,8 @@ def test_a_pool_with_a_value_that_is_no_number_is_damaged(toy, clips, tmp_path):
 
 def test_boundaries_have_motion_of_their_own(clips, tmp_path):
     output = tmp_path / "a.json"
-    chosen = options(clips, output, "--tof", "dis", "teco")
-    chosen.fid = []
-    assert measure_all(NoisyCoder(), [Rate(1.0)], settings_of(chosen), chosen) == 0
+    chosen = replace(options(clips, output, "--tof", "dis", "teco"), fid=())
+    assert run_jobs(NoisyCoder(), [Rate(1.0)], chosen) == 0
     for sequence in Result.load(output).sequences:
         assert sequence.boundaries == [2]
         (point,) = sequence.points
@@ -418,8 +417,8 @@ def test_measured_files_are_compared_on_fid(toy, clips, tmp_path, capsys):
         def describe(self):
             return {**super().describe(), "name": "worse"}
 
-        def code(self, *arguments):
-            cost = super().code(*arguments)
+        def encode(self, task):
+            cost = super().encode(task)
             cost.nbytes *= 2
             return cost
 

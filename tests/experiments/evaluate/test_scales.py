@@ -8,9 +8,10 @@ import pytest
 import torch
 
 import lightning_modules
-from experiments.bitstreams.files import code_video
+from experiments.bitstreams.files import StreamEncoder
+from experiments.evaluate.job import Job, Rate
 from experiments.evaluate.learned import LearnedCoder, decode_stream
-from experiments.evaluate.parts import Job, Rate, merge
+from experiments.results.joining import merge
 from experiments.results.result import Point, Result
 from progressive_samples import (
     FRAMES,
@@ -66,9 +67,9 @@ class SameProcess:
     def __init__(self):
         self.scales = []
 
-    def call(self, function, *arguments):
+    def generate(self, function, *arguments):
         assert function is decode_stream
-        self.scales.append(arguments[3])
+        self.scales.append(arguments[4])
         return function(*arguments)
 
 
@@ -107,7 +108,7 @@ def test_each_number_of_scales_is_a_point_with_its_own_bytes_and_error(
     )
     path = stream[0].with_name("rounded.lvc")
     header, _ = units_of(stream[0])
-    coded = code_video(codec, header, rounded, path)
+    coded = StreamEncoder(codec, header, rounded, path).run()
     header, units = units_of(path)
     for scales, point in points.items():
         sent = [u for n, u in enumerate(units) if n % 4 < (scales or 4)]
@@ -148,8 +149,8 @@ def test_every_number_of_scales_has_its_own_pictures(measured):
 def test_the_table_names_the_scales(quick, checkpoint, clips, tmp_path, capsys):
     more = [f"--rate={RATE}", "--scales", "1", "2"]
     assert run(checkpoint, clips, tmp_path / "a.json", *more) == 0
-    rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
-    scales = [row[5].strip() for row in rows if len(row) > 5 and "waves" in row[2]]
+    rows = map(str.split, capsys.readouterr().out.splitlines())
+    scales = [row[4] for row in rows if row[1:2] == ["waves"]]
     assert sorted(scales) == ["1", "2", "all"]
     assert sorted(quick.scales, key=str) == [1, 2, None]
 
@@ -174,9 +175,9 @@ def test_what_was_measured_without_scales_gets_them_later(
 
 
 class WrongPreview(SameProcess):
-    def call(self, function, path, checkpoint, device, scales, options):
-        digest, *rest = function(path, checkpoint, device, scales, options)
-        return ("0" * 64 if scales == 2 else digest, *rest)
+    def generate(self, function, *arguments):
+        digest, *rest = yield from function(*arguments)
+        return ("0" * 64 if arguments[4] == 2 else digest, *rest)
 
 
 def test_another_preview_in_the_other_process_is_caught(

@@ -76,7 +76,7 @@ def test_scales_of_one_frame_and_frames_of_one_scale_share_no_noise(monkeypatch)
         streams.append(stream)
         return torch.zeros_like(like)
 
-    monkeypatch.setattr("lightning_modules.dhvc.ports.uniform_noise", record)
+    monkeypatch.setattr("lightning_modules.entropy.ports.uniform_noise", record)
     for structure, latents in (("dhvc2", 4), ("dhvc1", 5)):
         streams.clear()
         codec = DHVCCodec("tiny", structure=structure)

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from dual_domain_samples import HEIGHT, WIDTH, make, moving_clip
-from lightning_modules.dual_domain import entropy_model, ports
+from lightning_modules.dual_domain import entropy_model
 from lightning_modules.dual_domain.design import SIZES
 from lightning_modules.dual_domain.entropy_model import (
     FRACTIONS,
     LEVELS,
     ContextModel,
     choose_tables,
+    code_values,
     symbol_tables,
 )
 from lightning_modules.dual_domain.packets import read_head
@@ -68,13 +69,12 @@ def test_coded_bits_are_the_models_within_half_a_percent():
     log_scale = 1.5 * torch.randn(shape, generator=generator).double() - 0.3
     log_scale = log_scale.clamp(math.log(0.11), math.log(64))
     drawn = mean + log_scale.exp() * torch.randn(shape, generator=generator)
-    port = EncodePort("lattice", {"symbols": symbol_tables()}, estimate=True)
-    mask = torch.ones(shape[1:], dtype=torch.bool)
-    port.values(drawn, mean, log_scale, mask, "latent")
+    port = EncodePort({"symbols": symbol_tables()}, estimate=True)
+    code_values(drawn, mean, log_scale, port, "latent")
     stream = port.encoder.finish()
     assert 8 * len(stream) == pytest.approx(port.bits, rel=0.005)
-    decode = DecodePort("lattice", port.tables, SymbolDecoder(stream), [])
-    found = decode.values(None, mean, log_scale, mask, "latent")
+    decode = DecodePort(SymbolDecoder(stream), port.tables, [])
+    found = code_values(None, mean, log_scale, decode, "latent")
     assert torch.equal(found, drawn.round())
 
 
@@ -92,7 +92,7 @@ def coded_with_noise(monkeypatch, codec, guard, noise):
 
         return choose_tables(disturbed(mean), disturbed(log_scale))
 
-    monkeypatch.setattr(ports, "choose_tables", other_machine)
+    monkeypatch.setattr(entropy_model, "choose_tables", other_machine)
     decoded = torch.stack(list(codec.decompress(packets, HEIGHT, WIDTH)))
     assert torch.equal(decoded, torch.cat([p.x_hat for p in packets]))
     return packets
@@ -119,10 +119,9 @@ class Recorder:
     def __init__(self):
         self.seen = []
 
-    def values(self, target, mean, log_scale, mask, part):
-        chosen = mask.expand_as(mean[0])
-        self.seen.append((mean[0][chosen].clone(), log_scale[0][chosen].clone()))
-        return target.round() * mask
+    def code(self, target, of):
+        self.seen.append((of.take(of.like).clone(), of.take(of.log_scale).clone()))
+        return of.mask(target.round())
 
 
 def test_an_element_sees_only_what_was_coded_before_it():

@@ -9,6 +9,7 @@ import torch
 
 from lightning_modules import UI2C
 from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.steps import step_masks
 from lightning_modules.entropy.symbols import (
     OverflowingError,
     SymbolDecoder,
@@ -17,9 +18,8 @@ from lightning_modules.entropy.symbols import (
 from lightning_modules.packets import DesyncError
 from lightning_modules.stages import Stage
 from lightning_modules.ui2c.codec import UI2CCodec
-from lightning_modules.ui2c.entropy_model import scale_indices, step_masks
 from lightning_modules.ui2c.module import FRAME_WEIGHTS
-from lightning_modules.ui2c.network import QP_ROWS, _scales
+from lightning_modules.ui2c.network import QP_ROWS, Y_LEVELS, _scales
 
 
 @pytest.fixture
@@ -248,11 +248,11 @@ def test_z_far_from_zero_is_coded_by_the_escape():
     decoder.finish()
 
 
-def test_scale_indices_take_the_nearest_level():
+def test_scales_go_to_the_nearest_level():
     scales = torch.tensor([0.0, 0.11, 16.0, 1e9])
-    assert scale_indices(scales).tolist() == [0, 0, 127, 127]
+    assert Y_LEVELS.indices(scales).tolist() == [0, 0, 127, 127]
     levels = torch.logspace(math.log10(0.11), math.log10(16.0), 128)
-    assert scale_indices(levels * 1.01).tolist() == list(range(128))
+    assert Y_LEVELS.indices(levels * 1.01).tolist() == list(range(128))
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,10 @@
 import pytest
 import torch
 
+from lightning_modules.entropy.ports import DecodePort, EncodePort, EstimatePort
+from lightning_modules.entropy.steps import checkerboard
 from lightning_modules.entropy.symbols import SymbolDecoder
-from lightning_modules.video_vae.context import (
-    SpaceChannelContext,
-    channel_groups,
-    checkerboard,
-)
-from lightning_modules.video_vae.ports import DecodePort, EncodePort, EstimatePort
+from lightning_modules.video_vae.context import SpaceChannelContext, channel_groups
 from video_vae_samples import lively
 
 
@@ -43,9 +40,9 @@ class Recorder:
     def __init__(self):
         self.steps = []
 
-    def y(self, residual, scale, keep):
-        self.steps.append((residual.clone(), scale.clone(), keep))
-        return residual * keep
+    def code(self, residual, of):
+        self.steps.append((residual.clone(), of.like.clone(), of.keep))
+        return of.mask(residual)
 
 
 def scales_of(context, y, hyper):
@@ -60,8 +57,7 @@ def test_no_step_sees_itself_or_a_later_one():
     y, hyper = torch.randn(3, 5, 5, 7), torch.randn(3, 6, 5, 7)
     before = scales_of(context, y, hyper)
     board = checkerboard(5, 7, y.device)
-    masks = [(slice(0, 2), board), (slice(0, 2), ~board)]
-    masks += [(slice(2, 5), board), (slice(2, 5), ~board)]
+    masks = [(part, colour) for part in (slice(0, 2), slice(2, 5)) for colour in board]
     for step, (channels, keep) in enumerate(masks):
         changed = y.clone()
         changed[:, channels] += keep
@@ -97,8 +93,8 @@ def test_odd_sizes_and_single_positions_come_back(codec, size):
         y_hat = context(y, hyper, port)
         again = DecodePort(SymbolDecoder(port.encoder.finish()), tables)
         assert torch.equal(context(None, hyper, again), y_hat)
-        estimate = EstimatePort(torch.zeros(1), None)
+        estimate = EstimatePort(None, samples=1)
         assert torch.equal(context(y, hyper, estimate), y_hat)
     # Of its mean, which is between.
     assert (y_hat - y).abs().max() <= 0.5 + 1e-5
-    torch.testing.assert_close(float(estimate.y_bits), port.bits, rtol=1e-4, atol=0.1)
+    torch.testing.assert_close(float(estimate.bits), port.bits, rtol=1e-4, atol=0.1)

@@ -13,7 +13,6 @@ import cv2
 import pytest
 
 from experiments.compare.report.page import make_page
-from experiments.drawing.looks import choose_looks
 from report_samples import CODECS, compare, make_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -56,9 +55,8 @@ def browse(path, profile, *options, width=1280, height=1000):
 
 
 def save_page(folder, results, comparison):
-    looks = choose_looks([result.name for result in results], comparison.anchor)
     path = folder / "report.html"
-    path.write_text(make_page(comparison, results, looks), encoding="utf-8")
+    path.write_text(make_page(comparison, results), encoding="utf-8")
     return path
 
 

@@ -20,9 +20,10 @@ from experiments.compare.report.page import make_page, to_script_json
 from experiments.compare.report.pictures import embed_pictures
 from experiments.compare.report.plots import (
     draw_set,
+    looks_of,
     mean_curves,
     plotted_metrics,
-    write_plots,
+    rd_figures,
 )
 from experiments.compare.report.strips import comparable_points, draw_strip
 from experiments.compare.report.write import write_report
@@ -53,8 +54,8 @@ def report(results, comparison, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def looks(results, comparison):
-    return choose_looks([result.name for result in results], comparison.anchor)
+def looks(comparison):
+    return looks_of(comparison)
 
 
 def read_data(page):
@@ -99,8 +100,8 @@ def test_allowed_differences_stand_before_any_number(report):
         assert text.index("UI2C lacks nothing") < text.index("BD-rate against")
 
 
-def test_without_differences_there_is_no_warning(results, looks):
-    page = make_page(compare(results), results, looks)
+def test_without_differences_there_is_no_warning(results):
+    page = make_page(compare(results), results)
     assert "same protocol" not in page and "protocols differ" not in page
 
 
@@ -113,7 +114,7 @@ def test_flags_are_footnotes_and_explained_in_full(report):
     assert "| SVT-AV1 | uvg/Jockey: one sequence | the curves share 61 %" in markdown
 
 
-def test_a_missing_number_is_never_shown_as_one(results, looks, tmp_path):
+def test_a_missing_number_is_never_shown_as_one(results):
     comparison = compare(results)
     rows = [
         replace(row, rate=Delta(None), quality=Delta(None))
@@ -122,7 +123,7 @@ def test_a_missing_number_is_never_shown_as_one(results, looks, tmp_path):
         for row in comparison.rows
         if row.codec != "SVT-AV1"
     ]
-    page = make_page(replace(comparison, rows=tuple(rows)), results, looks)
+    page = make_page(replace(comparison, rows=tuple(rows)), results)
     cells = re.search(r"mean of the set.{1,6}s sequences.*?</tr>", page)[0]
     assert re.findall(r'number">(.*?)<', cells) == ["none, paper -31.50 %", "none"]
 
@@ -215,16 +216,13 @@ def test_the_rate_axis_is_logarithmic_only_where_it_must(
     assert figure.axes[0].get_xscale() == scale
 
 
-def test_a_set_without_mean_curves_shows_its_sequences(comparison, looks, tmp_path):
+def test_a_set_without_mean_curves_shows_its_sequences(comparison):
     curves = tuple(c for c in comparison.curves if c.sequence is not None)
     lacking = replace(comparison, curves=curves, metrics=("psnr_yuv",))
-    write_plots(lacking, looks, FileNames(tmp_path))
-    names = [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")]
-    assert sorted(names, reverse=True) == [
-        f"plots/{name}/psnr_yuv_sequences.{suffix}"
-        for name in ("uvg", "hevc_e")
-        for suffix in ("svg", "png")
-    ]
+    with figure_style():
+        drawn = [(f.place[0], f.what, f.file) for f in rd_figures(lacking)]
+    file = "psnr_yuv_sequences"
+    assert drawn == [(name, "sequences", file) for name in ("uvg", "hevc_e")]
 
 
 def test_colours_belong_to_codecs_and_come_back_with_other_dashes_and_markers():
@@ -407,13 +405,13 @@ def test_a_small_page_keeps_first_frames_at_comparable_rates(results, comparison
 
 
 def test_a_page_with_too_many_frames_keeps_comparable_rates(
-    results, comparison, looks, monkeypatch
+    results, comparison, monkeypatch
 ):
-    everything = read_data(make_page(comparison, results, looks))["frames"]
+    everything = read_data(make_page(comparison, results))["frames"]
     closest = [entry for entry in everything if entry["closest"]]
     numbers = sum(len(v) for entry in closest for v in entry["series"].values())
     monkeypatch.setattr("experiments.compare.report.page_data.FRAME_NUMBERS", numbers)
-    data = read_data(make_page(comparison, results, looks))
+    data = read_data(make_page(comparison, results))
     assert data["frames"] == closest and len(closest) == 3 * 3
     assert "27 of 36 points were left out" in data["frames_note"]
 

@@ -1,31 +1,9 @@
-"""UI2C's entropy model: the scales of y and the steps that it is coded in.
-
-Source: DCVC-RT (arXiv 2502.20762), section 3; kept by UI2C (arXiv 2510.14431).
-"""
+"""The order in which elements of a latent are coded, so that some can see others."""
 
 from functools import lru_cache
 
 import torch
 from torch import Tensor
-
-from lightning_modules.entropy.priors import ScaleLevels
-from lightning_modules.entropy.tables import CdfTables
-
-Y_LEVELS = ScaleLevels(0.11, 16.0, 128)
-
-
-def scale_indices(scales: Tensor) -> Tensor:
-    """Return the nearest table of each scale, int32 in 0..127.
-
-    DCVC-RT takes the next lower level; the nearest costs fewer bits.
-    """
-    return Y_LEVELS.indices(scales)
-
-
-def y_tables() -> CdfTables:
-    """Return the Gaussian tables that :func:`scale_indices` points into."""
-    return Y_LEVELS.tables()
-
 
 TILES = {2: [[0, 1], [1, 0]], 4: [[0, 1], [2, 3]]}
 """The places of a 2 x 2 tile by the number of coding steps."""
@@ -45,6 +23,8 @@ def step_masks(
 
     Returns:
         bool (steps, channels, height, width); over the steps each element once.
+
+    Source: DCVC-RT (arXiv 2502.20762), section 3.
     """
     places = torch.tensor(TILES[steps]).repeat(height // 2 + 1, width // 2 + 1)
     places = places[:height, :width]
@@ -53,3 +33,8 @@ def step_masks(
     # steps each group visits every place once.
     masks = places == (step ^ group)[:, :, None, None]
     return masks.repeat_interleave(channels // steps, dim=1).to(device)
+
+
+def checkerboard(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the two colours of a board, bool (2, height, width)."""
+    return step_masks(2, 2, height, width, device)[:, 0]

@@ -1,0 +1,55 @@
+"""Pictures of chosen frames, source and decoded, beside a result file."""
+
+from typing import TYPE_CHECKING
+
+from experiments.evaluate.job import Job
+from experiments.evaluate.options import JobOptions
+
+if TYPE_CHECKING:
+    from datamodules.yuv import Codes, Planes
+
+
+class Gallery:
+    """Keeps chosen frames as PNG, source and decoded.
+
+    Args:
+        job: What is coded.
+        options: Which frames are kept, and beside which result file.
+        scales: How many were decoded; None for all.
+
+    Attributes:
+        source: Path of each kept frame of the source, relative to the result file.
+        decoded: The same of the decoded frames.
+    """
+
+    def __init__(
+        self, job: Job, options: JobOptions, scales: int | None = None
+    ) -> None:
+        self.source: dict[str, str] = {}
+        self.decoded: dict[str, str] = {}
+        self._root = options.output.parent
+        self._colour = options.colour
+        self._wanted = options.pictures
+        self._folder = options.output.with_suffix(".frames") / job.stem
+        value = job.rate.value
+        # Short, unless that would be another rate.
+        shown = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        self._label = f"{job.rate.unit}{shown}"
+        if scales is not None:
+            self._label += f".scales{scales}"
+
+    def add(self, number: int, source: "Codes", planes: "Planes") -> None:
+        """Keep a frame if it is one of the chosen."""
+        if number not in self._wanted:
+            return
+        from datamodules.writing import to_rgb8, write_png
+        from datamodules.yuv import dequantise, planes_to_rgb, quantise
+
+        for kept, name, codes in (
+            (self.source, "source", source),
+            (self.decoded, self._label, quantise(planes)),
+        ):
+            path = self._folder / f"{number:05d}.{name}.png"
+            rgb = planes_to_rgb(dequantise(codes), self._colour)
+            write_png(to_rgb8(rgb), path)
+            kept[str(number)] = path.relative_to(self._root).as_posix()

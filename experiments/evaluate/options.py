@@ -1,0 +1,106 @@
+"""What ``evaluate`` and ``anchor`` are both told of their jobs."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from callbacks.metrics.table import LPIPS_NETS, METRICS, describe_metrics
+from experiments.bitstreams.options import SequencesOption
+from experiments.cli import check_folder, option
+from experiments.results.result import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricOptions:
+    """What decoded frames are compared by.
+
+    Attributes:
+        lpips: Backbone of LPIPS and tLP (default: alex; random: a stand-in for
+            rehearsals).
+        tof: Estimators of tOF (default: dis; teco: TecoGAN's).
+        fid: Also FID and KID of all frames of a set, whole or in squares of 256.
+        brisque: Also BRISQUE.
+        vmaf: Also VMAF, in yuv420 (needs pip install -e '.[anchors]').
+        metrics: Print what every metric is and needs, and end.
+    """
+
+    lpips: str = option("alex", choices=(*LPIPS_NETS, "none"))
+    tof: tuple[Literal["dis", "teco"], ...] = ("dis",)
+    fid: tuple[Literal["frames", "patches"], ...] = ()
+    brisque: bool = False
+    vmaf: bool = False
+    metrics: bool = option(False, shows=describe_metrics)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Keys of ``METRICS``: those asked for, and those that need no option."""
+        chosen = {"", f"--lpips {self.lpips}"}
+        chosen |= {f"--tof {flow}" for flow in self.tof}
+        chosen |= {f"--fid {kind}" for kind in self.fid}
+        chosen |= {f"--{name}" for name in ("brisque", "vmaf") if getattr(self, name)}
+        return tuple(name for name, m in METRICS.items() if m.option in chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions(SequencesOption, MetricOptions):
+    """How sequences are coded and assessed, whoever codes them.
+
+    Attributes:
+        output: Result file.
+        name: Label of the curve (default: the output's name).
+        max_frames: Of each sequence (default: all).
+        intra_period: Start without a reference every N frames (default: only at the
+            first).
+        colour: Of the frames that are given and compared.
+        pictures: Frames to keep as PNG for reports.
+        workers: Processes.
+        threads: Of each process (default: the cores, divided by the workers).
+        overwrite: Discard what OUTPUT holds first.
+    """
+
+    output: Path = option(metavar="JSON")
+    name: str | None = None
+    max_frames: int | None = option(None, metavar="N")
+    intra_period: int = option(-1, metavar="N")
+    colour: Literal["yuv420", "rgb"] = "yuv420"
+    pictures: tuple[int, ...] = option((0, 31), metavar="FRAME", nargs="*")
+    workers: int = option(1, metavar="N")
+    threads: int | None = option(None, metavar="N")
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_frames", "workers", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} is {value}, it must be at least 1")
+        if self.intra_period != -1 and self.intra_period < 1:
+            raise ValueError(
+                f"--intra_period is {self.intra_period}: it must be at least 1, or -1"
+            )
+        if self.output.suffix != ".json":
+            raise ValueError(f"--output {self.output} must end in .json")
+        check_folder(self.output.parent)
+        if self.vmaf and self.colour != "yuv420":
+            raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
+
+    @property
+    def bits_from(self) -> str:
+        """What tells the bits: ``bitstream``, or the model's ``estimate``."""
+        return "bitstream"
+
+    @property
+    def label(self) -> str:
+        """Label of the curve."""
+        return self.name or self.output.stem
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of each process: as asked, or a fair share of the cores."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
+
+    def protocol(self) -> Protocol:
+        """Return the result's protocol, without the metrics' definitions."""
+        return Protocol(
+            self.colour, self.max_frames or 0, self.intra_period, self.bits_from
+        )

@@ -1,0 +1,170 @@
+"""How the elements of a latent are distributed: what a walk tells a port.
+
+Training asks what values would cost and real coding asks for integer tables; the same
+object answers both.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from lightning_modules.entropy.estimates import gaussian_bits
+from lightning_modules.entropy.priors import Z_LIMIT, FactorisedPrior, ScaleLevels
+
+Whole = npt.NDArray[np.integer[Any]]
+
+
+class Distributions(ABC):
+    """Of a latent's elements, which are coded as whole numbers.
+
+    Args:
+        like: Of the latent's shape, dtype and device.
+        part: What the bits are spent on.
+        table: Name of the integer tables.
+        keep: Which elements are coded: bool, of the shape of the latent's last
+            dimensions. The others are 0. ``None`` for all.
+        limits: What values are clamped to.
+    """
+
+    def __init__(
+        self,
+        like: Tensor,
+        part: str,
+        table: str,
+        keep: Tensor | None = None,
+        limits: tuple[float, float] | None = None,
+    ) -> None:
+        self.like = like
+        self.part = part
+        self.table = table
+        self.keep = keep
+        self.limits = limits
+
+    def bound(self, x: Tensor) -> Tensor:
+        """Return a latent within the limits."""
+        return x if self.limits is None else x.clamp(*self.limits)
+
+    def mask(self, x: Tensor) -> Tensor:
+        """Return a latent with 0 where nothing is coded."""
+        return x if self.keep is None else x * self.keep
+
+    def take(self, x: Tensor) -> Tensor:
+        """Return the elements that are coded, in raster order."""
+        return x if self.keep is None else x[..., self.keep]
+
+    def put(self, taken: Tensor) -> Tensor:
+        """Return the latent that :meth:`take` took elements of, with 0 elsewhere."""
+        if self.keep is None:
+            return taken
+        latent = taken.new_zeros(self.like.shape)
+        latent[..., self.keep] = taken
+        return latent
+
+    @abstractmethod
+    def taken(self) -> "Distributions":
+        """Return those of the elements that are coded, without the others."""
+
+    @abstractmethod
+    def bits(self, values: Tensor) -> Tensor:
+        """Estimate what rounded values cost, in bits, element by element."""
+
+    @abstractmethod
+    def noisy_bits(self, values: Tensor) -> Tensor:
+        """Estimate the same from values with noise."""
+
+    @abstractmethod
+    def choose(self) -> tuple[Whole, Whole | int]:
+        """Return the table of each element, and what its symbols lack to its values.
+
+        In raster order, channel-major.
+        """
+
+
+class Factorised(Distributions):
+    """Of a hyper-latent, by channel.
+
+    Args:
+        prior: The distributions.
+        shape: Of the hyper-latent, (B, C, ...).
+        name: Of the part and of the tables.
+        row: (B,), the prior's row of each sample; 0 by default.
+    """
+
+    def __init__(
+        self,
+        prior: FactorisedPrior,
+        shape: tuple[int, ...],
+        name: str = "z",
+        row: Tensor | None = None,
+    ) -> None:
+        like = prior.h.new_empty(shape)
+        super().__init__(like, name, name, limits=(-Z_LIMIT, Z_LIMIT))
+        self.prior = prior
+        self.row = row
+
+    def taken(self) -> Distributions:
+        """Return all."""
+        return self
+
+    def bits(self, values: Tensor) -> Tensor:
+        """Estimate what values cost."""
+        return self.prior.bits(values, self.row)
+
+    def noisy_bits(self, values: Tensor) -> Tensor:
+        """Estimate what values cost."""
+        return self.bits(values)
+
+    def choose(self) -> tuple[Whole, Whole | int]:
+        """Return the table of each element of one sample."""
+        _, channels, *sides = self.like.shape
+        first = 0 if self.row is None else int(self.row[0]) * channels
+        tables = np.arange(first, first + channels, dtype=np.int32)
+        return np.repeat(tables, prod(sides)), 0
+
+
+class Gaussians(Distributions):
+    """Of a latent less its mean.
+
+    Args:
+        scale: Standard deviations, (N, C, h, w), float32 at least.
+        levels: Which of them have tables.
+        keep: As above.
+        limits: As above.
+        table: As above.
+        noisy_bits: What values with noise cost at these scales.
+    """
+
+    def __init__(
+        self,
+        scale: Tensor,
+        levels: ScaleLevels,
+        keep: Tensor | None = None,
+        *,
+        limits: tuple[float, float] | None = None,
+        table: str = "y",
+        noisy_bits: Callable[[Tensor, Tensor], Tensor] = gaussian_bits,
+    ) -> None:
+        super().__init__(scale, "y", table, keep, limits)
+        self.levels = levels
+        self._noisy_bits = noisy_bits
+
+    def taken(self) -> Distributions:
+        """Return those that are coded, without the others."""
+        return Gaussians(self.take(self.like), self.levels)
+
+    def bits(self, values: Tensor) -> Tensor:
+        """Estimate what rounded values cost."""
+        return gaussian_bits(values, self.like)
+
+    def noisy_bits(self, values: Tensor) -> Tensor:
+        """Estimate what values with noise cost."""
+        return self._noisy_bits(values, self.like)
+
+    def choose(self) -> tuple[Whole, Whole | int]:
+        """Return the table of each element."""
+        return self.levels.indices(self.like).flatten().cpu().numpy(), 0

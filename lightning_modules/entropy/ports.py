@@ -1,0 +1,156 @@
+"""Where a latent's symbols go: into an estimate, into bytes, or out of bytes.
+
+A network walks through its entropy model once, whatever the purpose, and hands each
+latent to a port. Encoder, decoder and training cannot drift apart, because there is no
+second copy of the walk.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lightning_modules.entropy.distributions import Distributions, Factorised, Whole
+from lightning_modules.entropy.estimates import ste_round, uniform_noise
+from lightning_modules.entropy.symbols import (
+    SymbolDecoder,
+    SymbolEncoder,
+    to_symbols,
+)
+from lightning_modules.entropy.tables import CdfTables
+
+
+class Port(Protocol):
+    """What a walk needs."""
+
+    def code(self, x: Tensor | None, of: Distributions) -> Tensor:
+        """Code a latent and return it in whole numbers.
+
+        Args:
+            x: (N, C, ...), not yet rounded; ``None`` to decode.
+            of: How its elements are distributed, and which of them are coded.
+        """
+        ...
+
+
+class EstimatePort:
+    """Counts bits per sample; differentiable in training.
+
+    Args:
+        seeds: (B,) sample seeds, which make the noise of the rate estimate; ``None``
+            estimates from the rounded values instead.
+        stream: The number before the first noise stream, so that no two units share
+            noise.
+        samples: B, where N counts more than one item of each, as frames.
+        exact: Estimate all but hyper-latents from the rounded values all the same, for
+            latents that do not train.
+
+    Attributes:
+        bits: (B,), of all parts; 0 at first.
+        parts: The same by part.
+    """
+
+    def __init__(
+        self,
+        seeds: Tensor | None,
+        stream: int = 0,
+        *,
+        samples: int | None = None,
+        exact: bool = False,
+    ) -> None:
+        self.seeds = seeds
+        self.stream = stream
+        self.samples = samples
+        self.exact = exact
+        self.bits: Tensor | float = 0.0
+        self.parts: dict[str, Tensor] = {}
+
+    def code(self, x: Tensor | None, of: Distributions) -> Tensor:
+        """Round a latent (straight through) and add its bits."""
+        assert x is not None
+        x = of.bound(x)
+        rounded = ste_round(x)
+        if self.seeds is None:
+            bits = of.bits(rounded)
+        elif self.exact and not isinstance(of, Factorised):
+            bits = of.noisy_bits(rounded)
+        else:
+            bits = of.noisy_bits(x + self._noise(x, self.seeds))
+        spent = of.mask(bits).reshape(self.samples or len(x), -1).sum(1)
+        self.bits = self.bits + spent
+        earlier = self.parts.get(of.part)
+        self.parts[of.part] = spent if earlier is None else earlier + spent
+        return of.mask(rounded)
+
+    def _noise(self, x: Tensor, seeds: Tensor) -> Tensor:
+        self.stream += 1
+        like = x.new_empty(len(seeds), x.numel() // len(seeds))
+        return uniform_noise(like, seeds, self.stream).reshape(x.shape)
+
+
+class EncodePort:
+    """Writes one sample's symbols in raster order, channel-major.
+
+    Args:
+        tables: The codec's.
+        estimate: Whether to add up the model's estimate in ``bits`` too.
+    """
+
+    def __init__(self, tables: Mapping[str, CdfTables], estimate: bool) -> None:
+        self.encoder = SymbolEncoder()
+        self.tables = tables
+        self.estimate = estimate
+        self.bits = 0.0
+
+    def code(self, x: Tensor | None, of: Distributions) -> Tensor:
+        """Write a latent.
+
+        Raises:
+            OverflowingError: An element is not finite.
+        """
+        assert x is not None
+        taken = of.taken()
+        whole = of.take(of.bound(x)).round()
+        if self.estimate:
+            self.bits += float(taken.bits(whole).sum())
+        rows, shifts = self.choose(taken)
+        symbols = to_symbols(whole.flatten()) - shifts
+        self.encoder.push(symbols, rows, self.tables[of.table])
+        return of.put(whole)
+
+    def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:
+        """Return what tables code elements; a codec may want to note it."""
+        return of.choose()
+
+
+class DecodePort:
+    """Reads one sample's symbols.
+
+    Args:
+        decoder: Gives them.
+        tables: As the encoder's.
+    """
+
+    def __init__(self, decoder: SymbolDecoder, tables: Mapping[str, CdfTables]) -> None:
+        self.decoder = decoder
+        self.tables = tables
+
+    def code(self, x: Tensor | None, of: Distributions) -> Tensor:
+        """Read a latent."""
+        taken = of.taken()
+        rows, shifts = self.choose(taken)
+        whole = self.decoder.pull(rows, self.tables[of.table]) + shifts
+        return of.put(torch.from_numpy(whole).to(of.like).reshape(taken.like.shape))
+
+    def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:
+        """Return what tables code elements; a codec may know better."""
+        return of.choose()
+
+
+class SilentPort:
+    """Codes nothing: for what was lost, and for counting and timing networks alone."""
+
+    def code(self, x: Tensor | None, of: Distributions) -> Tensor:
+        """Return the latent as it is, or zeros."""
+        return torch.zeros_like(of.like) if x is None else x

@@ -1,0 +1,91 @@
+"""One walk, three purposes: what is estimated, written and read is the same."""
+
+import pytest
+import torch
+
+from lightning_modules.entropy.distributions import Factorised, Gaussians
+from lightning_modules.entropy.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    SilentPort,
+)
+from lightning_modules.entropy.priors import FactorisedPrior, ScaleLevels
+from lightning_modules.entropy.steps import checkerboard, step_masks
+from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
+
+LEVELS = ScaleLevels(0.11, 16.0, 64)
+SHAPE = (1, 4, 5, 7)
+CPU = torch.device("cpu")
+
+
+def latent(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.rand(SHAPE, generator=generator) * 3 + 0.2
+    return torch.randn(SHAPE, generator=generator) * scale, scale
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [None, checkerboard(5, 7, CPU)[0], step_masks(2, 4, 5, 7, CPU)[1]],
+    ids=["all", "positions", "elements"],
+)
+@pytest.mark.parametrize("limits", [None, (-1.0, 2.0)])
+def test_what_was_written_is_read_and_estimated(keep, limits):
+    prior = FactorisedPrior(3, 4)
+    tables = {"y": LEVELS.tables(), "z": prior.tables()}
+    y, scale = latent()
+    z = 9 * latent(1)[0]
+
+    def walk(port, z, y):
+        of_z = Factorised(prior, SHAPE, row=torch.tensor([2]))
+        return port.code(z, of_z), port.code(
+            y, Gaussians(scale, LEVELS, keep, limits=limits)
+        )
+
+    encode, estimate = EncodePort(tables, estimate=True), EstimatePort(None)
+    with torch.no_grad():
+        written = walk(encode, z, y)
+        estimated = walk(estimate, z, y)
+    read = walk(DecodePort(SymbolDecoder(encode.encoder.finish()), tables), None, None)
+    for found in (estimated, read):
+        assert all(map(torch.equal, found, written))
+    bounded = y if limits is None else y.clamp(*limits)
+    kept = torch.ones_like(y) if keep is None else keep.expand_as(y)
+    assert torch.equal(written[1], bounded.round() * kept)
+    assert float(estimate.bits) == pytest.approx(encode.bits, rel=1e-5)
+    assert set(estimate.parts) == {"z", "y"}
+    assert not walk(SilentPort(), None, None)[1].any()
+
+
+def test_samples_share_no_noise_however_they_are_folded():
+    y, scale = (x.expand(6, -1, -1, -1) for x in latent())
+    seeds = torch.tensor([3, 4])
+    frames, whole = (EstimatePort(seeds, 7, samples=2) for _ in range(2))
+    frames.code(y, Gaussians(scale, LEVELS))
+    folded = [x.reshape(2, 12, 5, 7) for x in (y, scale)]
+    whole.code(folded[0], Gaussians(folded[1], LEVELS))
+    torch.testing.assert_close(frames.bits, whole.bits)
+    assert frames.bits.shape == (2,) and frames.bits[0] != frames.bits[1]
+
+
+def test_exact_latents_have_no_noise_but_hyper_latents_do():
+    y, scale = latent()
+    of_z = Factorised(FactorisedPrior(1, 4), SHAPE)
+    noisy, exact = (EstimatePort(torch.tensor([1]), exact=e) for e in (False, True))
+    for port in (noisy, exact):
+        port.code(y, of_z)
+        port.code(y, Gaussians(scale, LEVELS))
+    assert torch.equal(noisy.parts["z"], exact.parts["z"])
+    rounded = EstimatePort(None)
+    rounded.code(y, Gaussians(scale, LEVELS))
+    assert torch.equal(exact.parts["y"], rounded.parts["y"])
+    assert not torch.equal(noisy.parts["y"], rounded.parts["y"])
+
+
+def test_what_is_not_finite_is_not_written():
+    y, scale = latent()
+    y[0, 0, 0, 0] = float("nan")
+    port = EncodePort({"y": LEVELS.tables()}, estimate=False)
+    with pytest.raises(OverflowingError, match="not finite"):
+        port.code(y, Gaussians(scale, LEVELS))
