@@ -1,6 +1,7 @@
 """One pass over a video's frames, whatever holds them."""
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
@@ -29,7 +30,7 @@ def name_frames(path: Path, frames: Iterator[T]) -> Generator[T]:
 
 
 @dataclass
-class VideoReader:
+class VideoReader(AbstractContextManager["VideoReader"]):
     """One pass over the frames of a video; a context manager that closes the file.
 
     Attributes:
@@ -68,9 +69,6 @@ class VideoReader:
             number += 1
         if number == 0:
             raise VideoError(f"{self.path} holds no frame")
-
-    def __enter__(self) -> "VideoReader":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
