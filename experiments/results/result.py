@@ -98,6 +98,10 @@ class Protocol:
     definitions: dict[str, str] = field(default_factory=dict)
 
 
+PROTOCOL_FIELDS = [f.name for f in fields(Protocol) if f.name != "definitions"]
+"""The conditions of a measurement, each of which is one value."""
+
+
 @dataclass
 class Point:
     """One sequence coded at one rate; the file's keys."""
@@ -301,8 +305,7 @@ class Result:
         Raises:
             ResultError: A value is impossible.
         """
-        unknown = dict.fromkeys(each.name for each in fields(Protocol))
-        protocol = Protocol(**{**unknown, "definitions": {}, **stated})
+        protocol = Protocol(**{**dict.fromkeys(PROTOCOL_FIELDS), **stated})
         codec = {"kind": "imported", **codec}
         result = cls(name, codec, protocol, sequences=sequences, path=path.absolute())
         for metric in result.metric_names():
