@@ -26,7 +26,7 @@ from lightning_modules.clock import CodingClock
 from lightning_modules.codec import VideoCodec
 from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
 from lightning_modules.entropy.symbols import OverflowingError
-from lightning_modules.packets import DesyncError, Packet, check_finite
+from lightning_modules.packets import DesyncError, check_finite
 
 
 class StreamEncoder:
@@ -259,10 +259,7 @@ class StreamDecoder:
             OverflowingError: A frame is not finite.
         """
         header = self._reader.header
-        packets = (
-            Packet(unit.payload, unit.frames, unit.checksum)
-            for unit in self._clock.pause(self._reader)
-        )
+        packets = self._clock.pause(self._reader)
         size = (header.height, header.width)
         decoded = self._codec.decompress(packets, *size, scales=self._scales)
         try:

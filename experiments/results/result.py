@@ -98,6 +98,10 @@ class Protocol:
     definitions: dict[str, str] = field(default_factory=dict)
 
 
+PROTOCOL_FIELDS = [f.name for f in fields(Protocol) if f.name != "definitions"]
+"""The conditions of a measurement, each of which is one value."""
+
+
 @dataclass
 class Point:
     """One sequence coded at one rate; the file's keys."""
@@ -270,7 +274,13 @@ class Result:
     @classmethod
     def from_json(cls, data: Any, path: Path) -> "Result":
         """Turn a file's parsed content into a result; see :meth:`load`."""
-        return cls._typed(KIND.values(data, path), path)
+        values = KIND.values(data, path)
+        match values:
+            case {"codec": {"options": {"overlap": shared, **options}, **codec}}:
+                # Written before an option had the same name everywhere.
+                options["gop_overlap"] = shared
+                values["codec"] = {**codec, "options": options}
+        return cls._typed(values, path)
 
     @classmethod
     def imported(
@@ -295,8 +305,7 @@ class Result:
         Raises:
             ResultError: A value is impossible.
         """
-        unknown = dict.fromkeys(each.name for each in fields(Protocol))
-        protocol = Protocol(**{**unknown, "definitions": {}, **stated})
+        protocol = Protocol(**{**dict.fromkeys(PROTOCOL_FIELDS), **stated})
         codec = {"kind": "imported", **codec}
         result = cls(name, codec, protocol, sequences=sequences, path=path.absolute())
         for metric in result.metric_names():
