@@ -130,7 +130,7 @@ class ReferenceCoder(AnchorCoder):
                 width=task.width,
                 height=task.height,
                 # They take whole numbers; no bit depends on it.
-                fps=max(1, round(task.fps)),
+                fps=max(1, round(task.sequence.fps)),
                 stream=task.path,
                 reconstruction=self._reconstruction(task),
                 output_depth=self._output_format(task).depth,

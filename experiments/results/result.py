@@ -262,7 +262,13 @@ class Result:
     @classmethod
     def from_json(cls, data: Any, path: Path) -> "Result":
         """Turn a file's parsed content into a result; see :meth:`load`."""
-        return cls._typed(KIND.values(data, path), path)
+        values = KIND.values(data, path)
+        match values:
+            case {"codec": {"options": {"overlap": shared, **options}, **codec}}:
+                # Written before an option had the same name everywhere.
+                options["gop_overlap"] = shared
+                values["codec"] = {**codec, "options": options}
+        return cls._typed(values, path)
 
     @classmethod
     def imported(

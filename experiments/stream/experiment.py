@@ -17,13 +17,12 @@ from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.cli import track
 from experiments.results.origin import codec_name, describe, versions
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Echoes, Losses, SentUnit
 from experiments.stream.link import Player, UdpLink, load_once
 from experiments.stream.options import StreamOptions
 from experiments.stream.plan import Plan, make_plan
 from experiments.stream.runs import Run
 from experiments.stream.session import (
-    SentUnit,
     Shown,
     assess,
     deliver,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.bitstreams.processes import WorkerProcess
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Echoes, Losses, SentUnit
 from experiments.stream.datagrams import HEADER
 from experiments.stream.options import StreamOptions
 from experiments.stream.udp import Address, Endpoint, Receiver, Sender, relay
 
 if TYPE_CHECKING:
-    from experiments.stream.session import SentUnit, Shown
+    from experiments.stream.session import Shown
     from lightning_modules.codec import VideoCodec
 
 
@@ -60,23 +60,14 @@ class Player:
         import torch
 
         from experiments.bitstreams.coding_mode import coding_mode
-        from experiments.stream.session import Arrival, show
-        from lightning_modules.packets import Packet
+        from experiments.stream.session import show
 
         receiver = Receiver(end, sender, self.scales)
-
-        def arrivals() -> Iterator[Arrival]:
-            for frames, units in receiver.units():
-                packets = tuple(
-                    Packet(unit.payload, unit.frames, unit.checksum) if unit else None
-                    for unit in units
-                )
-                yield Arrival(frames, packets)
-
         codec = load_once(self.options, self.device)
         frames = []
         with path.open("wb") as file, coding_mode(torch.device(self.device)):
-            for shown in show(codec, arrivals(), self.height, self.width):
+            arrivals = receiver.arrivals()
+            for shown in show(codec, arrivals, self.height, self.width):
                 file.write(shown.codes.numpy().tobytes())
                 frames.append((shown.digest, shown.scales))
         return frames, receiver.late
@@ -118,7 +109,7 @@ class Transmission:
         link: What it took, for the record.
     """
 
-    log: deque[tuple["SentUnit", frozenset[int]]]
+    log: deque[tuple[SentUnit, frozenset[int]]]
     shown: Iterator["Shown"]
     link: dict[str, Any]
 
@@ -159,7 +150,7 @@ class UdpLink:
         self._stack.close()
 
     def transmit(
-        self, units: Iterable["SentUnit"], losses: Losses, echoes: Echoes
+        self, units: Iterable[SentUnit], losses: Losses, echoes: Echoes
     ) -> Transmission:
         """Send units as they are coded, and return what the receiver made of them.
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from experiments.stream import command as stream
+from experiments.stream.channel import Arrival, SentUnit
 from experiments.stream.experiment import Experiment
 from experiments.stream.link import UdpLink
-from experiments.stream.session import Arrival, SentUnit, assess, show
+from experiments.stream.session import assess, show
 from lightning_modules.packets import Packet
 from stream_samples import make_checkpoints, make_video
 
