@@ -162,14 +162,8 @@ def _delta(
 ) -> Delta:
     """Compute a delta with its range and overlap; append its caveats to ``flags``.
 
-    Args:
-        axis: What is equal in both curves, ``quality`` or ``rate``.
-        anchor: Used points of the anchor.
-        test: Used points of the other.
-        method: Interpolation.
-        unit: Turns the mean distance into what is reported.
-        end: Turns an end of the axis into what is reported.
-        flags: Takes the caveats.
+    The ``axis`` is equal in both curves: ``quality`` or ``rate``. ``unit`` turns the
+    mean distance, and ``end`` an end of the axis, into what is reported.
     """
     # The package imports matplotlib, which takes a second.
     from bjontegaard import bd_linear

@@ -146,12 +146,8 @@ def build_parser(
     """Return the parser of everything that defines a run.
 
     ``experiments/configs/base.yaml`` is always read first, then every ``--config`` in
-    its order, then single options.
-
-    Args:
-        prog: The command.
-        description: Shown by ``--help``.
-        describe_only: Whether it only shows ``--help``, and so loads no codec.
+    its order, then single options. One that is to ``describe_only`` shows ``--help``
+    and loads no codec.
     """
     from jsonargparse import ActionConfigFile, ArgumentParser
 

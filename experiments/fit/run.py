@@ -162,13 +162,7 @@ def start_data(data: VideoDataModule, stage: Stage, index: int) -> None:
 class Run:
     """One run: its module, its data and its loggers go through all stages.
 
-    Args:
-        folder: Where it lies.
-        module: What trains.
-        data: What it trains on.
-        config: Instantiated options.
-        options: The same as plain values, for the loggers.
-        stages: The rows, in order.
+    Its options are instantiated (``config``) and, for the loggers, as plain values.
     """
 
     def __init__(

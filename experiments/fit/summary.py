@@ -21,12 +21,8 @@ def summary(
 ) -> str:
     """Return the last lines of a run: stages, validation, folder, what to do next.
 
-    Args:
-        folder: The run's.
-        stages: Its rows.
-        received: The signal that stopped it, if one did.
-        sync: Command that sends an offline run to W&B, if it is one.
-        rate: A rate that the codec can code at, for the example.
+    A signal ``received`` stopped the run. ``sync`` is the command that sends an
+    offline run to W&B, and ``rate`` one that the codec can code at, for the example.
     """
     done = folder.steps_done(stages)
     rows = [

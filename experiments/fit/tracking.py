@@ -41,13 +41,7 @@ class StageAxis:
     offset: int = 0
 
     def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis.
-
-        Args:
-            stage: The stage's name.
-            offset: Steps of the finished stages.
-            done: Steps of this stage that are done; above 0 when a run goes on.
-        """
+        """Place the coming steps on the axis, after ``done`` ones of this stage."""
         self.stage, self.offset = stage, offset
 
     def run_step(self, step: int | None) -> int:
@@ -63,11 +57,7 @@ class StageAxis:
 
 
 class TidyCSVLogger(StageAxis, Logger):
-    """Append every scalar to ``metrics.csv`` as ``step,stage,name,value``.
-
-    Args:
-        run_dir: The run's folder.
-    """
+    """Append every scalar to ``metrics.csv`` as ``step,stage,name,value``."""
 
     def __init__(self, run_dir: str | Path) -> None:
         super().__init__()

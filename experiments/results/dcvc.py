@@ -8,9 +8,10 @@ Source: microsoft/DCVC, ``test_video.py``, ``compare_bd_rate.py`` and ``anchors/
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from itertools import compress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -76,11 +77,8 @@ def from_dcvc(data: Any, path: Path) -> Result:
     """Turn DCVC's JSON into a result; what the file does not state stays unknown.
 
     Sequences of the standard sets get this suite's names. PSNR becomes the unrounded
-    metrics, which is what DCVC computes; a MS-SSIM of 0 was not computed.
-
-    Args:
-        data: Parsed content.
-        path: Where it was, for messages and the curve's name.
+    metrics, which is what DCVC computes; a MS-SSIM of 0 was not computed. The curve is
+    called after the file.
 
     Raises:
         ResultError: Keys are missing, or its values contradict each other.
@@ -290,11 +288,11 @@ def _entry(
         "p_frame_num": kinds.count(1),
     }
     for prefix, kind in (("i", 0), ("p", 1)):
+        chosen = [each == kind for each in kinds]
         for name, mean in means.items():
-            value = mean if 1 - kind not in kinds else 0.0
-            if 0 in kinds and 1 in kinds:
-                value = _mean_of(lists[name], kinds, kind) if name in lists else 0.0
-            entry[f"ave_{prefix}_frame_{name}"] = value
+            own = [*compress(lists.get(name, ()), chosen)]
+            value = fmean(own) if own else 0.0
+            entry[f"ave_{prefix}_frame_{name}"] = mean if all(chosen) else value
     entry |= {f"ave_all_frame_{name}": mean for name, mean in means.items()}
     if lists:
         entry |= {f"frame_{name}": values for name, values in lists.items()}
@@ -323,7 +321,3 @@ def _lists(
     bpp = [b / pixels for b in bits]
     bpp[0] += header / pixels
     return {"bpp": bpp, **lists}
-
-
-def _mean_of(values: Sequence[float], kinds: Sequence[int], kind: int) -> float:
-    return fmean(v for v, k in zip(values, kinds, strict=True) if k == kind)
