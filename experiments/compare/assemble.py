@@ -8,10 +8,9 @@ from experiments.compare.comparison import Comparison, Method
 from experiments.compare.papers import numbers_beside
 from experiments.compare.protocol_check import (
     check_allowed,
+    check_differences,
     explain_differences,
     find_differences,
-    mismatch,
-    refused,
     shared_sequences,
 )
 from experiments.compare.rows import curves_of, rows_of
@@ -56,8 +55,7 @@ def compare_results(
     ]
     if explain:
         print("\n".join(explain_differences(differences)))
-    if forbidden := refused(differences, allow):
-        raise mismatch(forbidden)
+    check_differences(differences, allow)
     curves = {
         (name, metric): curves_of(cut[name], metric, shared)
         for name in (anchor, *by_codec)
