@@ -115,8 +115,9 @@ def rows_of(
 
     def compare(kind: RowKind, *place: *tuple[str, str | None]) -> Row:
         if place in anchors and place in tests:
-            numbers = compare_curves(anchors[place], tests[place], method)
-            return Row(*names, kind, *place, *numbers)
+            pair = anchors[place], tests[place]
+            rate, quality, flags = compare_curves(*pair, method)
+            return Row(*names, kind, *place, rate, quality, flags)
         reason = "its sequences were coded at different rate points"
         if pooled:
             reason = f"{metric.label} of the set was not measured of both"
