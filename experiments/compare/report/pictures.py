@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.strips import comparable_points, points_of_sequence
-from experiments.results.result import Point, Result
+from experiments.results.result import Result
 
 WEBP_QUALITY = 90
 
@@ -72,41 +72,25 @@ def find_pictures(
     for place in comparison.places():
         points = points_of_sequence(results, *place, lambda point: point.pictures)
         closest = comparable_points(points)
+        where = {"set": place[0], "sequence": place[1]}
+        source = {"codec": None, "rate": None, "bpp": None, "closest": True}
         sources: dict[str, dict[str, Any]] = {}
         decoded = []
         for number, result in enumerate(results):
             folder = result.path.parent if result.path else Path()
             for own in result.sequences:
                 for frame, path in own.pictures.items() if own.key == place else ():
-                    sources.setdefault(frame, _entry(place, frame, folder / path))
+                    entry = {**where, "frame": frame, "path": folder / path, **source}
+                    sources.setdefault(frame, entry)
             for point in points.get(result.name, ()):
-                is_closest = point is closest[result.name]
+                coded = {"codec": number, "rate": point.rate, "bpp": point.bpp}
+                coded["closest"] = point is closest[result.name]
                 decoded += [
-                    _entry(place, frame, folder / path, number, point, is_closest)
+                    {**where, "frame": frame, "path": folder / path, **coded}
                     for frame, path in point.pictures.items()
                 ]
         found += [*sources.values(), *decoded]
     return found
-
-
-def _entry(
-    place: tuple[str, str],
-    frame: str,
-    path: Path,
-    codec: int | None = None,
-    point: Point | None = None,
-    is_closest: bool = True,
-) -> dict[str, Any]:
-    return {
-        "set": place[0],
-        "sequence": place[1],
-        "frame": frame,
-        "path": path,
-        "codec": codec,
-        "rate": point.rate if point else None,
-        "bpp": point.bpp if point else None,
-        "closest": is_closest,
-    }
 
 
 def _encode(path: Path) -> tuple[str, int] | None:
