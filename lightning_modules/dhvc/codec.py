@@ -12,14 +12,14 @@ Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
-from lightning_modules.dhvc.design import PUBLISHED, SIZES, Options
+from lightning_modules.dhvc.design import LATENTS, PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
 from lightning_modules.dhvc.frame_coder import FrameCoder
 from lightning_modules.dhvc.network import DHVCNetwork
@@ -42,17 +42,7 @@ class DHVCCodec(VideoCodec):
             rehearsals).
         lmbda_range: Smallest and largest lambda, both above 0: what training draws
             from and what coding allows.
-        strides: Of the scales, coarsest first, each half the one before.
-        structure: ``dhvc2``, or the base network of ``dhvc1`` (ablation).
-        variable_rate: Whether one model serves all lambdas (layer norms follow it);
-            otherwise the range must be one number (ablation).
-        predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
-        reference: What later frames see of a scale: its ``decoded`` feature, or its
-            ``spatial`` one as in 1.0 (ablation).
-        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
-        auxiliary: Whether it also sees features of the last reconstruction. Then one
-            lost packet spoils every scale, until a frame without a reference. Without
-            them it is DHVC 2.0 (Parallel).
+        network: Fields of :class:`~lightning_modules.dhvc.design.Options`.
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.
@@ -62,40 +52,27 @@ class DHVCCodec(VideoCodec):
     can_resync = True
     coding_options = CodingOptions
     coding: CodingOptions
+    options: Options
 
     def __init__(
         self,
         size: Literal["paper", "small", "tiny"] = "paper",
         lmbda_range: tuple[float, float] = (256.0, 2048.0),
-        strides: tuple[int, ...] = (64, 32, 16, 8),
-        structure: Literal["dhvc1", "dhvc2"] = "dhvc2",
-        variable_rate: bool = True,
-        predictor: Literal["attention", "unet"] = "attention",
-        reference: Literal["decoded", "spatial"] = "decoded",
-        reference_frames: int = 2,
-        auxiliary: bool = True,
+        **network: Any,
     ) -> None:
-        options = Options(
-            tuple(strides),
-            structure,
-            variable_rate,
-            predictor,
-            reference,
-            reference_frames,
-            auxiliary,
-        )
+        options = Options(**network)
         super().__init__(size=size, lmbda_range=tuple(lmbda_range), **vars(options))
         if size not in SIZES:
             raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
-        self.rate_knob = _knob(*lmbda_range, variable_rate)
+        self.rate_knob = _knob(*lmbda_range, options.variable_rate)
         self.pad_multiple = options.strides[0]
         self.options = options
         self.scales = len(options.strides)
         if size == "paper":
             self.published = PUBLISHED.get(options, {})
-        network = DHVCNetwork(SIZES[size], options)
+        self.network = DHVCNetwork(SIZES[size], options)
         # A tenth faster on a CPU; layer norms and MLPs want channels last.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)
 
     # Training and estimates.
 
@@ -256,10 +233,13 @@ class DHVCCodec(VideoCodec):
         }
 
     def _blank(self, shape: tuple[int, int, int]) -> Iterator[tuple[Tensor, ...]]:
-        for number, stride in enumerate(self.options.strides, start=1):
-            scale = self.network.scale(number)
+        widths = reversed(SIZES[self.architecture["size"]].decoder)
+        latents = LATENTS[self.options.structure]
+        for stride, width, own in zip(
+            self.options.strides, widths, latents, strict=False
+        ):
             sides = (shape[1] // stride, shape[2] // stride)
-            yield (self.network.like.new_zeros(1, scale.channels, *sides),) * len(scale)
+            yield (self.network.like.new_zeros(1, width, *sides),) * len(own)
 
 
 def _knob(low: float, high: float, variable: bool) -> RateKnob:

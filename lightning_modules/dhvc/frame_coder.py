@@ -5,6 +5,8 @@ frames in turn and another several at once.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -18,15 +20,30 @@ from lightning_modules.codec import (
 )
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.packets import Head, round_lmbda, unpack
-from lightning_modules.dhvc.reception import Decodable, decodable_frames
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
 from lightning_modules.entropy.ports import EncodePort, EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
-from lightning_modules.packets import Packet, Received, pack
+from lightning_modules.packets import DesyncError, Packet, Received, pack
 
 STREAMS_PER_SCALE = 2
 """Noise streams kept for a scale: one for each of its latents."""
+
+
+@dataclass(frozen=True)
+class Decodable:
+    """What a receiver can decode of a frame.
+
+    Attributes:
+        packets: Those to decode with their heads, coarsest first; the scales after
+            them take the mean of their prior.
+        lmbda: The frame's; if its first packet was lost, that of the last frame.
+        intra: Whether no scale refers to an earlier frame.
+    """
+
+    packets: tuple[tuple[Packet, Head], ...]
+    lmbda: float
+    intra: bool
 
 
 class FrameCoder:
@@ -165,10 +182,58 @@ class FrameCoder:
     def decodable(
         self, packets: Iterable[Packet | None], scales: int
     ) -> Iterator[Decodable]:
-        """Say of each frame what can be decoded; see :func:`decodable_frames`."""
-        yield from decodable_frames(
-            packets, self.scales, scales, self.rate_knob, self.options.auxiliary
-        )
+        """Say of each frame what can be decoded, told from its packets' heads alone.
+
+        So a decoder may have begun the next frame before it has finished this one.
+
+        Args:
+            packets: One for each scale of each frame, in coding order; ``None`` stands
+                for a lost one.
+            scales: How many of a frame's packets to decode, coarsest first.
+
+        Raises:
+            DesyncError: Packets are out of order.
+        """
+        source = iter(packets)
+        # Scales, coarsest first, whose references are the encoder's.
+        in_step = 0
+        lmbda: float | None = None
+        for first in source:
+            group = list(islice(chain([first], source), self.scales))
+            heads = [
+                Head.read(packet, number) if packet else None
+                for number, packet in enumerate(group, start=1)
+            ]
+            lmbda = self._check_lmbda(heads[0], lmbda)
+            if len(group) < self.scales:
+                raise DesyncError(
+                    f"the last frame ends after {len(group)} of {self.scales} packets"
+                )
+            readable: list[tuple[Packet, Head]] = []
+            for packet, head in zip(group[:scales], heads, strict=False):
+                if not (packet and head and (head.spatial or len(readable) < in_step)):
+                    break
+                readable.append((packet, head))
+            intra = heads[0] is not None and heads[0].spatial
+            yield Decodable(tuple(readable), lmbda, intra)
+            # What one scale lacks the auxiliary path takes to all of the next frame.
+            whole = len(readable) == self.scales or not self.options.auxiliary
+            in_step = len(readable) * whole
+
+    def _check_lmbda(self, head: Head | None, last: float | None) -> float:
+        """Return the frame's lambda; if its first packet was lost, the last one's."""
+        knob = self.rate_knob
+        if head is None:
+            # Before the first packet any will do.
+            return last or knob.points[0]
+        if not head.spatial and last is None:
+            raise DesyncError("the first frame refers to frames that are not there")
+        low, high = round_lmbda(knob.low), round_lmbda(knob.high)
+        if head.lmbda is None or not low <= head.lmbda <= high:
+            raise DesyncError(
+                f"the frame's lambda is {head.lmbda}, possible are {low:g} to {high:g}"
+            )
+        return head.lmbda
 
     def decode_steps(
         self, frame: Decodable, state: State, height: int, width: int

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from lightning_modules.dual_domain.attempts import attempts
 from lightning_modules.dual_domain.flow import (
     charbonnier,
     enlarge,
@@ -140,33 +141,16 @@ def _code_frame(
     exact: bool,
 ) -> Frame:
     frame, quality = clip.frames[:, number], clip.quality[:, number]
-    shape = latent_shape(frame)
-    options = network.options
-    motion = None
-    if Mode.INTER in modes and options.pixel_alignment:
-        motion = network.analyse_flow(frame, state[0].x_hat, quality)
-    separate = options.transform == "separate" and modes != [Mode.INTRA]
-    own = None if separate else network.analyse(frame, quality)
-    attempts = []
-    for mode in modes:
-        first = number * STREAMS_PER_FRAME
-        port = EstimatePort(clip.seeds, first, exact=exact)
-        seen = state if mode else ()
-        flow = network.code_motion(mode, motion, quality, shape, port)
-        target = own
-        if target is None:
-            assert flow is not None
-            target = network.analyse_inter(frame, state[0].x_hat, flow, quality)
-        coded = network.code(target, seen, flow, quality, shape, port)
-        attempts.append((_bits(port, frame), target, coded, seen, flow))
-    best = attempts[0]
-    if len(attempts) > 1:
-        best = min(attempts, key=lambda attempt: float(attempt[0].sum()))
-    bits, target, coded, seen, flow = best
+    first = number * STREAMS_PER_FRAME
+    port = partial(EstimatePort, clip.seeds, first, exact=exact)
+    tried = attempts(network, network, frame, quality, state, modes, port)
+    best = tried[0]
+    if len(tried) > 1:
+        best = min(tried, key=lambda attempt: float(_bits(attempt.port, frame).sum()))
     with torch.set_grad_enabled(torch.is_grad_enabled() and not exact):
-        pixels, left = network.finish(coded, seen, flow, quality)
-    state = (left, *seen)[: options.references]
-    return Frame(pixels, bits, state, target.y, coded)
+        pixels, left = network.finish(best.coded, best.seen, best.flow, quality)
+    state = (left, *best.seen)[: network.options.references]
+    return Frame(pixels, _bits(best.port, frame), state, best.y, best.coded)
 
 
 def _bits(port: EstimatePort, frame: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.alignment import Alignment
 from lightning_modules.dual_domain.design import (
-    HYPER_STRIDE,
     LATENT_STRIDE,
     Options,
     Widths,
@@ -38,12 +37,11 @@ from lightning_modules.dual_domain.transforms import (
     Encoder,
     HyperDecoder,
     HyperEncoder,
-    hyper_size,
     squash,
 )
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
 from lightning_modules.layers import at_least_float32
 
 
@@ -259,7 +257,7 @@ class DualDomainNetwork(nn.Module):
             port: Takes or gives the symbols.
         """
         batch, height, width = shape
-        z_shape = (batch, self.z_prior.channels, *hyper_size(height, width))
+        z_shape = self.z_prior.shape(batch, height, width)
         z = None if target is None else at_least_float32(target.z)
         z_hat = port.code(z, Factorised(self.z_prior, z_shape, "hyper"))
         hyper = self.hyper_decoder(z_hat.to(self.like))[..., :height, :width]

@@ -15,6 +15,8 @@ from lightning_modules.entropy.tables import (
 )
 from lightning_modules.layers import at_least_float32
 
+HYPER_STRIDE = 4
+"""Positions of a latent along each side of a position of its hyper-latent."""
 Z_LIMIT = 127
 """z is clamped to what one signed byte holds."""
 PROBABILITY_FLOOR = 1e-6
@@ -78,6 +80,11 @@ class FactorisedPrior(nn.Module):
         self.h = nn.Parameter(torch.randn(self.LAYERS, rows, channels) * 0.01)
         self.b = nn.Parameter(torch.randn(self.LAYERS, rows, channels) * 0.01)
         self.a = nn.Parameter(torch.randn(self.LAYERS - 1, rows, channels) * 0.01)
+
+    def shape(self, batch: int, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of z for a latent of ``height`` x ``width``."""
+        sides = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+        return batch, self.channels, *sides
 
     def bits(self, z: Tensor, row: Tensor | None = None) -> Tensor:
         """Return -log2 of the mass of [z - 1/2, z + 1/2], elementwise, >= 0.

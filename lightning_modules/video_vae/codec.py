@@ -36,6 +36,7 @@ from lightning_modules.entropy.ports import (
     EstimatePort,
     SilentPort,
 )
+from lightning_modules.entropy.priors import HYPER_STRIDE
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import Packet, Received, pack, read_symbols
@@ -43,7 +44,7 @@ from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.context import Y_LEVELS, channel_groups
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
-from lightning_modules.video_vae.latent_codec import HYPER_STRIDE, LatentCodec
+from lightning_modules.video_vae.latent_codec import LatentCodec
 from lightning_modules.video_vae.options import CodingOptions
 from lightning_modules.video_vae.packets import (
     MAX_FRAMES,
