@@ -12,7 +12,7 @@ Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
 from lightning_modules.dhvc.design import LATENTS, PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
-from lightning_modules.dhvc.frame_coder import FrameCoder
+from lightning_modules.dhvc.frame_coder import FrameCoder, Work
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.options import CodingOptions
 from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
@@ -29,6 +29,8 @@ from lightning_modules.dhvc.walk import FrameWalk, State, complete
 from lightning_modules.entropy.ports import SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import Packet, Received
+
+R = TypeVar("R")
 
 SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
 """Of a model that survives losses."""
@@ -134,16 +136,7 @@ class DHVCCodec(VideoCodec):
         Raises:
             ValueError: A scale is not one that can begin anew.
         """
-        if pipeline := self._pipeline():
-            yield from pipeline.compress(frames, schedule, reconstruct)
-            return
-        coder = self.coder
-        state = coder.start
-        for frame, lmbda, first in coder.plan(frames, schedule):
-            if first:
-                state = state.without(first)
-            steps = coder.encode_steps(frame, lmbda, state, first, reconstruct)
-            packets, state = complete(steps)
+        for packets in self._do(self.coder.encoding(frames, schedule, reconstruct)):
             yield from packets
 
     def _receive(
@@ -155,15 +148,20 @@ class DHVCCodec(VideoCodec):
             DesyncError: The decoded symbols are not those that were coded, or packets
                 are out of order.
         """
+        yield from self._do(self.coder.decoding(packets, scales, height, width))
+
+    def _do(self, frames: Iterator[Work[R]]) -> Iterator[R]:
+        """Do the work of frames in turn, or on workers, and give the results."""
         if pipeline := self._pipeline():
-            yield from pipeline.receive(packets, height, width, scales)
+            yield from pipeline.run(frames)
             return
         coder = self.coder
         state = coder.start
-        for frame in coder.decodable(packets, scales):
-            steps = coder.decode_steps(frame, state, height, width)
-            received, state = complete(steps)
-            yield received
+        for work in frames:
+            if work.first:
+                state = state.without(work.first)
+            result, state = complete(work.steps(coder, state))
+            yield result
 
     def check_scales(self, scales: int) -> None:
         """Refuse scales that there are not, or that need each other."""

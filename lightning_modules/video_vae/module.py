@@ -97,15 +97,8 @@ class VideoVAE(CodecModule):
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train: all but matrices and kernels do not decay."""
         prior = set(self.codec.latent_codec.prior.parameters())
-        groups: dict[bool, list[Tensor]] = {True: [], False: []}
-        for parameter in self.codec.parameters():
-            if parameter.requires_grad:
-                decays = parameter.ndim > 1 and parameter not in prior
-                groups[decays].append(parameter)
-        return [
-            {"params": groups[True]},
-            {"params": groups[False], "weight_decay": 0.0},
-        ]
+        flat = [p for p in self.codec.parameters() if p.ndim <= 1 or p in prior]
+        return self.split_weights(flat, weight_decay=0.0)
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the rate: it is the Lagrangian itself; 1 where there are no bits."""

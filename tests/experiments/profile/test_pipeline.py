@@ -65,7 +65,7 @@ def test_profile_measures_the_pipeline(tmp_path, monkeypatch, capsys):
 
 def test_a_pipeline_that_computes_something_else_is_not_reported(codec, monkeypatch):
     monkeypatch.setattr(pipeline_report, "FRAMES_PER_WORKER", 2)
-    monkeypatch.setattr(Handover, "take", lambda self, scale, device: ())
+    monkeypatch.setattr(Handover, "take", lambda self, device: ())
     with pytest.raises(ValueError, match="do not compute what one does"):
         measure_pipeline(codec, 2, *SIZE, repeats=1)
 

@@ -148,6 +148,12 @@ def test_ctrl_c_while_a_frame_is_read_is_not_put_off(codec):
         next(packets)
 
 
+def test_a_lost_first_packet_holds_up_no_worker(codec):
+    packets = [None, *expected(2, -1)[0][1:]]
+    shown = list(codec.decompress(packets, *SIZE))
+    assert same_frames(list(pipelined(codec).decompress(packets, *SIZE)), shown)
+
+
 def test_an_auxiliary_path_is_refused():
     with pytest.raises(ValueError, match="auxiliary: false"):
         pipelined(DHVCCodec("tiny"))
