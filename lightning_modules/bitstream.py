@@ -47,7 +47,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 MAGIC = b"LVC\x1a"
 VERSION = 1
@@ -187,30 +187,15 @@ class StreamHeader:
         return 16 * self.width * self.height * max(frames, 1) + (1 << 16)
 
 
-class UnitLike(Protocol):
-    """What a unit has; a codec's packets have it too."""
-
-    @property
-    def payload(self) -> bytes:
-        """Entropy-coded bytes."""
-
-    @property
-    def frames(self) -> int:
-        """Frames that the unit completes, also 0."""
-
-    @property
-    def checksum(self) -> int:
-        """CRC32 of the coded symbols."""
-
-
 @dataclass(frozen=True)
 class Unit:
-    """One unit as it was read.
+    """One unit as a file holds it.
 
     Attributes:
-        payload: Entropy-coded bytes.
-        frames: Frames that the unit completes, also 0.
-        checksum: CRC32 of the coded symbols.
+        payload: Entropy-coded bytes, with the codec's own side information.
+        frames: Frames that the unit completes; 0 where more of the same frame follow.
+        checksum: CRC32 of the coded symbols; a decoder that arrives at another value
+            has desynchronised.
     """
 
     payload: bytes
@@ -247,7 +232,7 @@ class BitstreamWriter:
         self._closed = False
         self._append(header.to_bytes())
 
-    def write(self, unit: UnitLike) -> None:
+    def write(self, unit: Unit) -> None:
         """Append a unit.
 
         Raises:

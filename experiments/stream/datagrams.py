@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from lightning_modules.bitstream import Unit, UnitLike
+from lightning_modules.bitstream import Unit
 
 MAGIC = b"LVS\x01"
 HEADER = struct.Struct("<4sIBIIHBHHHI")
@@ -107,7 +107,7 @@ def check_limit(limit: int) -> int:
 
 
 def cut(
-    number: int, first: int, frames: int, packets: Sequence[UnitLike], limit: int
+    number: int, first: int, frames: int, packets: Sequence[Unit], limit: int
 ) -> Iterator[Datagram]:
     """Cut the packets of a unit into fragments, all but the last as large as can be.
 

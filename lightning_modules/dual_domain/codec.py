@@ -266,10 +266,6 @@ class DualDomainCodec(VideoCodec):
 
     # The rest of the contract.
 
-    @property
-    def _device(self) -> torch.device:
-        return self.network.like.device
-
     @torch.no_grad()
     def maps(self, frame: Tensor, rate: float) -> dict[str, Tensor]:
         """Return a frame's steps and experts; see :meth:`VideoCodec.maps`.
@@ -279,8 +275,8 @@ class DualDomainCodec(VideoCodec):
         share of an expert; its mean is how much it is used.
         """
         network = self.network
-        padded = pad_to_multiple(frame[None].to(self._device), self.pad_multiple)
-        quality = torch.tensor([rate], device=self._device)
+        padded = pad_to_multiple(frame[None].to(self.like.device), self.pad_multiple)
+        quality = torch.tensor([rate], device=self.like.device)
         content = network.transform(padded)
         if network.steps_by_hyper:
             target = network.analyse(padded, quality)
@@ -313,11 +309,11 @@ class DualDomainCodec(VideoCodec):
         cost a pass of ``decode`` without the decoder's transform each.
         """
         rows, columns = padded_size(height, width, self.pad_multiple)
-        frame = torch.zeros(1, 3, rows, columns, device=self._device)
+        frame = torch.zeros(1, 3, rows, columns, device=self.like.device)
         shape = latent_shape(frame)
         latent = frame.new_zeros(1, SIZES[self.architecture["size"]].latent, *shape[1:])
         still = frame.new_zeros(1, 2, rows, columns)
-        quality = torch.tensor([0.5], device=self._device)
+        quality = torch.tensor([0.5], device=self.like.device)
         known = Reference(frame, latent, still)
         state = (known,) * self.options.references
 

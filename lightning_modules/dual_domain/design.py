@@ -5,10 +5,12 @@ and numbers in this folder are our design, unless a source is named.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lightning_modules.dual_domain.options import check_choices
 
 StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
 Quantiser = Literal["lattice", "mean_centred"]
@@ -152,16 +154,7 @@ class Options:
             ValueError: A value is not one of the allowed ones, or two exclude each
                 other.
         """
-        for name, kind in (
-            ("step", StepKind),
-            ("quantiser", Quantiser),
-            ("transform", Transform),
-        ):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(
-                    f"{name} {getattr(self, name)!r} is unknown: choose from "
-                    f"{list(get_args(kind))}"
-                )
+        check_choices(self)
         if not 1 <= self.references <= MAX_REFERENCES:
             raise ValueError(
                 f"references is {self.references}: it must be 1 to {MAX_REFERENCES}"

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightning_modules.dual_domain.attempts import attempts
+from lightning_modules.dual_domain.attempts import Attempt, attempts
 from lightning_modules.dual_domain.flow import (
     charbonnier,
     enlarge,
@@ -28,7 +28,6 @@ from lightning_modules.dual_domain.flow import (
     warp,
 )
 from lightning_modules.dual_domain.network import (
-    Coded,
     DualDomainNetwork,
     Mode,
     State,
@@ -80,23 +79,9 @@ class Clip:
     weighed: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a pass.
-
-    Attributes:
-        pixels: (B, 3, H, W).
-        bits: (B, 3), by part.
-        state: What the next frame may refer to.
-        y: Its latent before quantisation.
-        coded: Its symbols.
-    """
-
-    pixels: Tensor
-    bits: Tensor
-    state: State
-    y: Tensor
-    coded: Coded
+Coding = tuple[Tensor, Tensor, State, Attempt[EstimatePort]]
+"""Pixels (B, 3, H, W) and bits (B, 3) by part of a frame, what the next one may refer
+to, and the attempt that was taken."""
 
 
 def code_frames(
@@ -120,15 +105,15 @@ def code_frames(
     state: State = ()
     for number in range(clip.frames.shape[1]):
         run = partial(_code_frame, network, clip, number, state, modes(state), exact)
-        frame: Frame = checkpoint(run, use_reentrant=False) if recompute else run()
-        state = frame.state
+        out: Coding = checkpoint(run, use_reentrant=False) if recompute else run()
+        pixels, spent, state, best = out
         if number == 0 and clip.seeds is not None and not exact:
             quality = clip.quality[:, 0]
             estimate.terms = network.regularisers(
-                frame.y, frame.coded, quality, clip.weighed
+                best.y, best.coded, quality, clip.weighed
             )
-        estimate.pixels.append(frame.pixels)
-        estimate.bits.append(frame.bits)
+        estimate.pixels.append(pixels)
+        estimate.bits.append(spent)
     return estimate
 
 
@@ -139,7 +124,7 @@ def _code_frame(
     state: State,
     modes: list[Mode],
     exact: bool,
-) -> Frame:
+) -> Coding:
     frame, quality = clip.frames[:, number], clip.quality[:, number]
     first = number * STREAMS_PER_FRAME
     port = partial(EstimatePort, clip.seeds, first, exact=exact)
@@ -150,7 +135,7 @@ def _code_frame(
     with torch.set_grad_enabled(torch.is_grad_enabled() and not exact):
         pixels, left = network.finish(best.coded, best.seen, best.flow, quality)
     state = (left, *best.seen)[: network.options.references]
-    return Frame(pixels, _bits(best.port, frame), state, best.y, best.coded)
+    return pixels, _bits(best.port, frame), state, best
 
 
 def _bits(port: EstimatePort, frame: Tensor) -> Tensor:

@@ -75,7 +75,8 @@ class FrameCoder:
             reconstruct: Whether the packet carries ``x_hat`` and ``estimated_bits``.
         """
         height, width = frame.shape[-2:]
-        padded = pad_to_multiple(frame[None].to(self._device), LATENT_STRIDE)
+        here = frame[None].to(self.network.like.device)
+        padded = pad_to_multiple(here, LATENT_STRIDE)
         value = round_quality(rate)
         quality = self._quality(value)
         tried = attempts(
@@ -140,12 +141,8 @@ class FrameCoder:
         return (left, *seen)[: self.options.references]
 
     def _quality(self, value: float) -> Tensor:
-        return torch.tensor([value], dtype=self.exact.like.dtype, device=self._device)
+        return self.exact.like.new_tensor([value])
 
     @property
     def _numeric(self) -> Numeric:
         return "float64" if self.exact.like.dtype == torch.float64 else "float32"
-
-    @property
-    def _device(self) -> torch.device:
-        return self.network.like.device

@@ -310,8 +310,9 @@ class DualDomainNetwork(nn.Module):
         ablation with separate transforms).
         """
         if self.options.transform == "separate" and flow is not None:
-            warped = warp(references[0].x_hat, flow)
-            y_hat, pixels = self._synthesise_inter(coded, warped, quality)
+            warped = warp(references[0].x_hat, flow).to(self.like)
+            y_hat = self.to_latent(coded, quality)
+            pixels = at_least_float32(self.inter_decoder(y_hat, warped)) + 0.5
         else:
             y_hat, pixels = self.synthesise(coded, quality)
         return pixels, Reference(pixels.clamp(0.0, 1.0), y_hat, flow)
@@ -325,13 +326,6 @@ class DualDomainNetwork(nn.Module):
         warped = warp(reference, flow).to(self.like)
         pair = torch.cat([frame.to(self.like), warped], dim=1)
         return self._target(self.inter_encoder(pair - 0.5), quality)
-
-    def _synthesise_inter(
-        self, coded: Coded, warped: Tensor, quality: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        y_hat = self.to_latent(coded, quality)
-        pixels = self.inter_decoder(y_hat, warped.to(self.like))
-        return y_hat, at_least_float32(pixels) + 0.5
 
 
 def latent_shape(frame: Tensor) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.entropy.tables import (
+    TAIL_MASS,
     CdfTables,
     gaussian_tables,
     tables_from_pmf,
@@ -113,7 +114,7 @@ class FactorisedPrior(nn.Module):
         return self.h, self.b, self.a
 
     @torch.no_grad()
-    def tables(self, tail_mass: float = 1e-4) -> CdfTables:
+    def tables(self) -> CdfTables:
         """Return integer tables; row r and channel c have ``r * channels + c``."""
         rows, channels = self.h.shape[1:]
         edges = torch.arange(-Z_LIMIT, Z_LIMIT + 2, dtype=torch.float64) - 0.5
@@ -121,8 +122,8 @@ class FactorisedPrior(nn.Module):
         cdf = torch.sigmoid(_logits(edges.expand(rows, channels, -1), *weights))
         cdf_np = cdf.reshape(rows * channels, -1).numpy()
         symbols = cdf_np.shape[1] - 1
-        first = np.clip((cdf_np < tail_mass / 2).sum(1) - 1, 0, symbols - 1)
-        last = np.clip((cdf_np < 1 - tail_mass / 2).sum(1), first + 1, symbols)
+        first = np.clip((cdf_np < TAIL_MASS / 2).sum(1) - 1, 0, symbols - 1)
+        last = np.clip((cdf_np < 1 - TAIL_MASS / 2).sum(1), first + 1, symbols)
         length = last - first
         columns = first[:, None] + np.arange(length.max())
         inside = columns < last[:, None]
