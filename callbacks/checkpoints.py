@@ -56,12 +56,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove temporary files that a killed process left behind."""
-    for path in directory.glob("*.tmp*"):
-        path.unlink(missing_ok=True)
-
-
 def validation_follows(trainer: Trainer) -> bool:
     """Return whether a validation comes between this training batch and the next.
 
@@ -88,39 +82,30 @@ class StageCheckpoints(Callback):
         dirpath: The stage's folder.
         every_n_steps: Optimizer steps between two ``last.ckpt``.
 
-    Raises:
-        ValueError: ``every_n_steps`` is below 1.
+    Attributes:
+        last: Path of the latest checkpoint.
+        best: Path of the checkpoint with the lowest validation loss.
     """
 
     def __init__(self, dirpath: str | Path, every_n_steps: int) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps is {every_n_steps}, it must be at least 1")
-        self.dirpath = Path(dirpath)
+        self.last = Path(dirpath, "last.ckpt")
+        self.best = Path(dirpath, "best.ckpt")
         self.every_n_steps = every_n_steps
         self.best_loss = math.inf
         self._saved_step = 0
 
-    @property
-    def last(self) -> Path:
-        """Path of the latest checkpoint."""
-        return self.dirpath / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """Path of the checkpoint with the lowest validation loss."""
-        return self.dirpath / "best.ckpt"
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remove what a killed run left half-written."""
+        """Remove temporary files that a killed process left behind."""
         if trainer.is_global_zero:
-            remove_leftovers(self.dirpath)
+            for path in self.last.parent.glob("*.tmp*"):
+                path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where the stage stands."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Keep the loggers' step that of the optimizer.
 
@@ -130,12 +115,7 @@ class StageCheckpoints(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Save every few optimizer steps, not every few accumulated batches."""
         if not validation_follows(trainer):
@@ -179,12 +159,7 @@ class FinalValidation(Callback):
     """Validate a stage's last step, whatever the interval between validations."""
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Ask Lightning to stop, before which it validates."""
         if trainer.global_step == trainer.max_steps:

@@ -1,14 +1,13 @@
 """An exponential moving average of the codec's parameters, used for validation."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning_modules.base import CodecModule
-    from lightning_modules.codec import VideoCodec
+from lightning_modules.base import CodecModule
+from lightning_modules.codec import VideoCodec
 
 
 class CodecEMA(Callback):
@@ -75,12 +74,7 @@ class CodecEMA(Callback):
         self._averaged_step = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Average the weights of the optimizer step just done."""
         self._update(trainer, pl_module)
@@ -89,23 +83,18 @@ class CodecEMA(Callback):
         """Put the average in place of the training weights."""
         if not self.average or self._training:
             return
-        codec = _codec(pl_module)
-        with torch.inference_mode(False), torch.no_grad():
-            for name, parameter in codec.named_parameters():
-                self._training[name] = parameter.detach().clone()
-                parameter.copy_(self.average[name])
-        codec.tables = None  # They follow from the weights.
+        with torch.inference_mode(False):
+            self._training = {
+                name: parameter.detach().clone()
+                for name, parameter in _codec(pl_module).named_parameters()
+            }
+        _put(self.average, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the training weights back."""
-        if not self._training:
-            return
-        codec = _codec(pl_module)
-        with torch.inference_mode(False), torch.no_grad():
-            for name, parameter in codec.named_parameters():
-                parameter.copy_(self._training[name])
-        self._training = {}
-        codec.tables = None  # They follow from the weights.
+        if self._training:
+            _put(self._training, pl_module)
+            self._training = {}
 
     on_test_start = on_validation_start
     on_test_end = on_validation_end
@@ -145,5 +134,14 @@ class CodecEMA(Callback):
             )
 
 
-def _codec(pl_module: LightningModule) -> "VideoCodec":
-    return cast("CodecModule", pl_module).codec
+def _codec(pl_module: LightningModule) -> VideoCodec:
+    return cast(CodecModule, pl_module).codec
+
+
+def _put(weights: dict[str, Tensor], pl_module: LightningModule) -> None:
+    """Give the codec's parameters these values."""
+    codec = _codec(pl_module)
+    with torch.inference_mode(False), torch.no_grad():
+        for name, parameter in codec.named_parameters():
+            parameter.copy_(weights[name])
+    codec.tables = None  # They follow from the weights.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,16 +11,24 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
+from callbacks.first_clip import FRAMES, FirstClip
+from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.codec import VideoCodec
 from lightning_modules.entropy.symbols import OverflowingError
 from lightning_modules.packets import check_finite
 
-if TYPE_CHECKING:
-    from lightning_modules.base import CodecModule
-
-
 NORMS = 100
 """Gradient norms whose median tells what is usual."""
+
+COLLAPSED_BPP = 1e-4
+COLLAPSED_PSNR = 8.0
+"""``val/psnr`` below this, in dB, is no picture."""
+
+PATIENCE = 2
+"""Validations of a collapsed codec in a row that are borne."""
+
+REAL_BITS_TOLERANCE = 0.05
+"""Relative difference of real and estimated bits that passes without a warning."""
 
 
 class NonFiniteGradientError(RuntimeError):
@@ -140,12 +148,7 @@ class RankDivergenceGuard(Callback):
         self.every_n_steps = every_n_steps
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Compare every few steps."""
         if trainer.global_step % self.every_n_steps == 0:
@@ -181,33 +184,22 @@ def bit_sum(tensor: Tensor) -> Tensor:
 
 
 class RateCollapseGuard(Callback):
-    """Warn when the codec has stopped sending anything, or shows only noise.
+    """Warn when the codec has stopped sending anything, or shows only noise."""
 
-    Args:
-        min_bpp: ``val/bpp`` below this has collapsed.
-        min_psnr: ``val/psnr`` below this, in dB, is no picture.
-        patience: Validations in a row that are borne.
-    """
-
-    def __init__(
-        self, min_bpp: float = 1e-4, min_psnr: float = 8.0, patience: int = 2
-    ) -> None:
-        self.min_bpp = min_bpp
-        self.min_psnr = min_psnr
-        self.patience = patience
+    def __init__(self) -> None:
         self._in_a_row = 0
         self._warned: set[str] = set()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the validation's means; warn once per stage."""
-        stage = cast("CodecModule", pl_module).stage
-        if trainer.sanity_checking or not stage.codes:
+        stage = cast(CodecModule, pl_module).stage
+        if not stage.codes:
             return
         bpp = float(trainer.callback_metrics.get("val/bpp", torch.inf))
         psnr = float(trainer.callback_metrics.get("val/psnr", torch.inf))
-        collapsed = bpp < self.min_bpp or psnr < self.min_psnr
+        collapsed = bpp < COLLAPSED_BPP or psnr < COLLAPSED_PSNR
         self._in_a_row = self._in_a_row + 1 if collapsed else 0
-        if self._in_a_row > self.patience and stage.name not in self._warned:
+        if self._in_a_row > PATIENCE and stage.name not in self._warned:
             self._warned.add(stage.name)
             rank_zero_warn(
                 f"stage {stage.name!r} has collapsed: val/bpp {bpp:.2g}, val/psnr "
@@ -217,61 +209,23 @@ class RateCollapseGuard(Callback):
             )
 
 
-class RealBitsGuard(Callback):
+class RealBitsGuard(FirstClip):
     """Code a clip into real bytes at validation, decode it, and compare.
 
-    Rank 0 takes its first validation clip at the middle rate point. Logs
-    ``val/real_bpp`` (payload only) and ``val/real_to_estimated``.
-
-    Args:
-        every_n_validations: 1 for each validation.
-        frames: Frames of the clip that are coded.
-        tolerance: Largest relative difference of real and estimated bits that passes
-            without a warning, beyond the coder's 16 bytes per packet.
+    Logs ``val/real_bpp`` (payload only) and ``val/real_to_estimated``.
     """
 
-    def __init__(
-        self,
-        every_n_validations: int = 1,
-        frames: int = 8,
-        tolerance: float = 0.05,
-    ) -> None:
-        self.every_n_validations = every_n_validations
-        self.frames = frames
-        self.tolerance = tolerance
-        self._validations = 0
-        self._clip: tuple[Tensor, float] | None = None
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the first clip."""
-        due = self._validations % self.every_n_validations == 0
-        due &= cast("CodecModule", pl_module).stage.codes
-        if trainer.is_global_zero and due and batch_idx == dataloader_idx == 0:
-            result = outputs[len(outputs) // 2]
-            self._clip = result.clip[0, : self.frames], result.rate
-
-    def on_validation_epoch_end(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> None:
+    def look(self, module: CodecModule, result: ValidationResult) -> None:
         """Code, decode, compare and log.
 
         Raises:
             RuntimeError: The decoder's frames are not the encoder's.
         """
-        self._validations += not trainer.sanity_checking
-        if self._clip is None:
+        if not module.stage.codes:
             return
-        (frames, rate), self._clip = self._clip, None
+        frames, rate = result.clip[0, :FRAMES], result.rate
         try:
-            with _coding(cast("CodecModule", pl_module).codec) as codec:
+            with _coding(module.codec) as codec:
                 packets = list(codec.compress(frames, rate, reconstruct=True))
                 decoded = list(codec.decompress(packets, *frames.shape[-2:]))
             sent = [frame for packet in packets for frame in cast(Tensor, packet.x_hat)]
@@ -299,10 +253,14 @@ class RealBitsGuard(Callback):
         # At least one bit, lest a codec that sends nothing divides by zero.
         estimated = max(1.0, sum(packet.estimated_bits or 0.0 for packet in packets))
         pixels = frames.shape[0] * frames.shape[-2] * frames.shape[-1]
-        pl_module.log("val/real_bpp", bits / pixels, rank_zero_only=True)
-        pl_module.log("val/real_to_estimated", bits / estimated, rank_zero_only=True)
-        slack = self.tolerance * estimated + 128 * len(packets)
-        if abs(bits - estimated) > slack and not trainer.sanity_checking:
+        figures = {
+            "val/real_bpp": bits / pixels,
+            "val/real_to_estimated": bits / estimated,
+        }
+        module.log_dict(figures, batch_size=1, rank_zero_only=True)
+        # Each packet ends with up to 16 bytes of the coder's own.
+        slack = REAL_BITS_TOLERANCE * estimated + 128 * len(packets)
+        if abs(bits - estimated) > slack:
             # Escape codes are cheaper than what a Gaussian says of its far tails.
             reason = "the estimate that training minimises is not what a file will cost"
             if bits < estimated:
@@ -311,14 +269,6 @@ class RealBitsGuard(Callback):
                 f"real bits are {bits / estimated:.3f} times the estimated ones at "
                 f"rate {rate:g} ({bits} against {estimated:.0f}): {reason}"
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the number of validations so far."""
-        return {"validations": self._validations}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
-        self._validations = state_dict["validations"]
 
 
 @contextmanager

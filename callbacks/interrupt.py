@@ -38,12 +38,6 @@ class SaveOnSignal(Callback):
         self._told: int | None = None
         self._step = 0
 
-    def on_sanity_check_start(
-        self, trainer: Trainer, pl_module: LightningModule
-    ) -> None:
-        """Listen from the first validation on."""
-        self._listen()
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Replace Lightning's handlers, which would raise instead of saving.
 
@@ -51,15 +45,13 @@ class SaveOnSignal(Callback):
         ends, whether well or by an error.
         """
         self._step = trainer.global_step
-        self._listen()
+        # Python allows handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:
+                signal.signal(signum, self._receive)
 
     def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Save and stop if any rank received a signal."""
         if not validation_follows(trainer):
@@ -67,8 +59,7 @@ class SaveOnSignal(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save and stop if any rank received a signal."""
-        if not trainer.sanity_checking:
-            self._stop_if_told(trainer)
+        self._stop_if_told(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Agree on a signal that came after the last step; the fit is over anyway."""
@@ -98,13 +89,6 @@ class SaveOnSignal(Callback):
         trainer.limit_val_batches = 0
         trainer.fit_loop.min_epochs = 0
         trainer.fit_loop.epoch_loop.min_steps = 0
-
-    def _listen(self) -> None:
-        # Python allows handlers in the main thread only.
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for signum in SIGNALS:
-            signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         if signum == signal.SIGINT and self._told == signal.SIGINT:

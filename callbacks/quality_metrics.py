@@ -11,13 +11,9 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
 from callbacks.metrics.distribution import SAMPLES, Inception, Pooled, to_8_bit
-from callbacks.metrics.table import (
-    FAST_METRICS,
-    check_validation_names,
-    validation_metrics,
-)
+from callbacks.metrics.table import FAST_METRICS, validation_metrics
 from lightning_modules.base import ValidationResult, bits_to_bpp
-from lightning_modules.perceptual import UnavailableMetricError, lpips_file
+from lightning_modules.perceptual import UnavailableMetricError
 
 
 class QualityMetrics(Callback):
@@ -32,9 +28,6 @@ class QualityMetrics(Callback):
             namesakes with 256 of squares, of all clips of a point together. What
             cannot be measured here is reported once and left out, never 0.
         lpips_net: Backbone of ``lpips`` and ``tlp``.
-
-    Raises:
-        ValueError: A name or the backbone is unknown.
     """
 
     def __init__(
@@ -42,21 +35,18 @@ class QualityMetrics(Callback):
         names: Sequence[str] = FAST_METRICS,
         lpips_net: Literal["alex", "vgg", "squeeze"] = "alex",
     ) -> None:
-        check_validation_names(names)
-        lpips_file(lpips_net)
         self.names = list(names)
         self.unavailable: dict[str, str] = {}
-        self.cautions: dict[str, str] = {}
+        self._cautioned: set[str] = set()
         known = validation_metrics(lpips_net)
         self._rows = {name: known[name] for name in names if name != "bpp"}
         self._metrics: dict[str, Metric] = {}
         self._inception: Inception | None = None
         self._functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
-        self._pools: dict[str, list[str]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Load what is needed, or report what it lacks."""
-        self._functions, self._pools = {}, {}
+        self._functions = {}
         for name, row in self._rows.items():
             if reason := row.lacks():
                 self._report(name, reason)
@@ -64,7 +54,6 @@ class QualityMetrics(Callback):
             self._functions[name] = row.load()
             if row.pooled:
                 self._inception = self._inception or Inception()
-                self._pools.setdefault(row.pooled, []).append(name)
 
     def on_validation_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule
@@ -82,17 +71,20 @@ class QualityMetrics(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the clips of one batch."""
-        # All points of a clip are compared with the same source.
-        of_sources: dict[tuple[int, str], Tensor] = {}
+        # Shared by the metrics, and the sources' by all points of a clip.
+        features: dict[tuple[int, str], Tensor] = {}
         for result in outputs:
             if "bpp" in self.names:
                 bpp = bits_to_bpp(result.bits.float(), result.clip)
                 self._metric(f"{result.point}/bpp", pl_module.device).update(bpp)
             for name in self._functions:
-                if self._rows[name].per_frame:
-                    self._add(name, result, pl_module.device)
-            for kind, names in self._pools.items():
-                self._pool(kind, names, result, of_sources)
+                try:
+                    values = self._values(name, result, features)
+                except UnavailableMetricError as error:
+                    reason = f"{error}; clips like {result.name} are left out"
+                    self._report(name, reason)
+                    continue
+                self._metric(f"{result.point}/{name}", pl_module.device).update(*values)
 
     def on_validation_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule
@@ -124,40 +116,31 @@ class QualityMetrics(Callback):
     on_test_batch_end = on_validation_batch_end
     on_test_epoch_end = on_validation_epoch_end
 
-    def _add(self, name: str, result: ValidationResult, device: torch.device) -> None:
-        """Add a clip's values of one metric."""
-        if self._rows[name].pairs and result.clip.shape[1] < 2:
-            self._leave_out(name, f"{name} needs clips of at least two frames", result)
-            return
-        try:
-            values = self._functions[name](result.x_hat, result.clip)
-        except UnavailableMetricError as error:
-            self._leave_out(name, str(error), result)
-            return
-        self._metric(f"{result.point}/{name}", device).update(values)
-
-    def _pool(
+    def _values(
         self,
-        kind: str,
-        names: Sequence[str],
+        name: str,
         result: ValidationResult,
-        of_sources: dict[tuple[int, str], Tensor],
-    ) -> None:
-        """Add a clip to metrics that compare features of the same samples."""
-        extract = self._inception
-        assert extract is not None
-        source = (id(result.clip), kind)
-        try:
-            decoded = extract(SAMPLES[kind](to_8_bit(result.x_hat)))
-            if source not in of_sources:
-                of_sources[source] = extract(SAMPLES[kind](to_8_bit(result.clip)))
-        except UnavailableMetricError as error:
-            for name in names:
-                self._leave_out(name, str(error), result)
-            return
-        for name in names:
-            metric = self._metric(f"{result.point}/{name}", decoded.device)
-            metric.update(decoded, of_sources[source])
+        features: dict[tuple[int, str], Tensor],
+    ) -> list[Tensor]:
+        """Return what a clip adds to a metric: its values, or features of both sides.
+
+        ``features`` keeps those of the batch, by clip and kind of sample.
+        """
+        row = self._rows[name]
+        if row.per_frame:
+            if row.pairs and result.clip.shape[1] < 2:
+                raise UnavailableMetricError(
+                    f"{name} needs clips of at least two frames"
+                )
+            return [self._functions[name](result.x_hat, result.clip)]
+        assert self._inception is not None
+        found = []
+        for clip in (result.x_hat, result.clip):
+            key = (id(clip), row.pooled)
+            if key not in features:
+                features[key] = self._inception(SAMPLES[row.pooled](to_8_bit(clip)))
+            found.append(features[key])
+        return found
 
     def _metric(self, key: str, device: torch.device) -> Metric:
         """Return the metric with this key, a new one if it has none yet."""
@@ -179,22 +162,19 @@ class QualityMetrics(Callback):
             return [torch.empty(0, metric.size, device=device)] * 2
         return [torch.empty(0, device=device)]
 
-    def _leave_out(self, name: str, reason: str, result: ValidationResult) -> None:
-        self._report(name, f"{reason}; clips like {result.name} are left out")
-
     def _report(self, name: str, reason: str) -> None:
         if name not in self.unavailable:
             self.unavailable[name] = reason
-            rank_zero_warn(f"metric unavailable: {reason}", category=UserWarning)
+            rank_zero_warn(f"metric unavailable: {reason}")
 
     def _caution(self, name: str, samples: int) -> None:
         """Say once if a metric is of so few samples that it is biased."""
         fewest = self._rows[name].fewest_samples
-        if samples < fewest and name not in self.cautions:
-            self.cautions[name] = (
+        if samples < fewest and name not in self._cautioned:
+            self._cautioned.add(name)
+            rank_zero_warn(
                 f"{name} is of {samples} samples, below {fewest} biased upwards"
             )
-            rank_zero_warn(self.cautions[name], category=UserWarning)
 
     def _keys_of_all_ranks(self) -> list[str]:
         """Return one list of keys for all ranks: each key is a collective."""

@@ -6,10 +6,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import av
 import torch
+from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
-from datamodules.video_reader import VideoError, VideoReader
+from datamodules.video_reader import VideoError, VideoReader, name_frames
 
 
 def open_container(path: Path, fps: Fraction | None) -> VideoReader:
@@ -22,8 +24,6 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
     Raises:
         VideoError: It is no such file, is truncated, holds no frame or says no rate.
     """
-    import av
-
     try:
         # Absolute, or FFmpeg takes what comes before a colon for a protocol.
         container = av.open(str(path.absolute()))
@@ -46,11 +46,8 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
         fps = fps or stream.average_rate or stream.guessed_rate
         if not fps:
             raise VideoError(f"{path} does not say its frame rate: give fps")
-        pictures = _decode(container, stream)
-        try:
-            first = next(pictures, None)
-        except ValueError as error:
-            raise VideoError(f"{path}: frame 0 (from 0): {error}") from error
+        pictures = name_frames(path, _decode(container, stream))
+        first = next(pictures, None)
         if first is None:
             raise VideoError(f"{path} holds no frame")
     except BaseException:
@@ -97,9 +94,6 @@ def _matroska_end(path: Path) -> int:
 
 def _decode(container: Any, stream: Any) -> Iterator[Tensor]:
     """Decode a container's stream to its end, upright, refusing damage."""
-    import av
-    from av.video.reformatter import Interpolation, VideoReformatter
-
     reformatter = VideoReformatter()
     # FFmpeg's default for RGB truncates instead of rounding: 1 to 2 codes too dark.
     rounding = (

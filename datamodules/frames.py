@@ -13,24 +13,19 @@ error that names the frame, never a silent end. How a file's colour is read:
 """
 
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from datamodules.containers import open_container
 from datamodules.paths import IMAGE_SUFFIXES, find_images
-from datamodules.video_reader import VideoError, VideoReader
-from datamodules.y4m import read_y4m_codes, read_y4m_header
-from datamodules.yuv import (
-    Codes,
-    dequantise,
-    planes_to_rgb,
-    read_yuv420_frame,
-    yuv420_frame_size,
-)
+from datamodules.raw_video import RawVideo, read_y4m
+from datamodules.video_reader import VideoError, VideoReader, name_frames
+from datamodules.yuv import dequantise, planes_to_rgb
 
 # Images carry no frame rate; FFmpeg assumes the same.
 IMAGE_FPS = Fraction(25)
@@ -86,7 +81,7 @@ def open_video(
         )
     reader.fps = fps or reader.fps
     if max_frames is not None:
-        reader._max_frames = max_frames
+        reader._pictures = islice(reader._pictures, max_frames)
         reader.frames = reader.frames and min(reader.frames, max_frames)
     return reader
 
@@ -96,14 +91,12 @@ def _open_images(path: Path) -> VideoReader:
     if not paths:
         raise VideoError(f"directory {path} holds no {'/'.join(IMAGE_SUFFIXES)} image")
     height, width = _read_image(paths[0]).shape[-2:]
-    pictures = (_read_image(p) for p in paths)
+    pictures = name_frames(path, map(_read_image, paths))
     return VideoReader(path, width, height, IMAGE_FPS, len(paths), pictures)
 
 
 def _read_image(path: Path) -> Tensor:
     """Read 8- or 16-bit RGB, (3, H, W) in [0, 1]."""
-    import cv2
-
     try:
         pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
@@ -123,43 +116,34 @@ def _open_raw(
     height, width = size
     if min(size) < 1:
         raise VideoError(f"size {width}x{height} is not possible")
-    frame_bytes = yuv420_frame_size(height, width, depth)
+    raw = RawVideo(path, width, height, fps, depth)
     file_bytes = path.stat().st_size
-    frames, rest = divmod(file_bytes, frame_bytes)
+    frames, rest = divmod(file_bytes, raw.frame_bytes)
     if rest:
         raise VideoError(
             f"{path} has {file_bytes} bytes, which is not a whole number of "
-            f"{width}x{height} {depth}-bit yuv420p frames of {frame_bytes} bytes "
-            f"({frames} frames would be {frames * frame_bytes} bytes)"
+            f"{width}x{height} {depth}-bit yuv420p frames of {raw.frame_bytes} bytes "
+            f"({frames} frames would be {frames * raw.frame_bytes} bytes)"
         )
-    file = path.open("rb")
-    pictures = (_read_yuv(file, height, width, depth) for _ in range(frames))
-    return VideoReader(path, width, height, fps, frames, pictures, file.close)
-
-
-def _read_yuv(file: BinaryIO, height: int, width: int, depth: int) -> Tensor:
-    return _codes_to_rgb(read_yuv420_frame(file, height, width, depth), depth)
-
-
-def _codes_to_rgb(codes: Codes, depth: int, full_range: bool = True) -> Tensor:
-    return planes_to_rgb(dequantise(codes, depth, full_range=full_range), "yuv420")
+    return _read_raw(raw, frames, frames)
 
 
 def _open_y4m(path: Path) -> VideoReader:
-    file = path.open("rb")
-    try:
-        header = read_y4m_header(file)
-        data_bytes = path.stat().st_size - header.nbytes
-        frames, rest = divmod(data_bytes, header.frame_bytes)
-        if frames < 1:
-            raise VideoError("it is shorter than one frame of the size in its header")
-    except ValueError as error:
-        file.close()
-        raise VideoError(f"{path} is no y4m that can be read: {error}") from error
+    raw = read_y4m(path)
+    frames, rest = divmod(path.stat().st_size - raw.header_bytes, raw.frame_bytes)
+    if frames < 1:
+        raise VideoError(
+            f"{path} is no y4m that can be read: it is shorter than one frame of the "
+            "size in its header"
+        )
+    return _read_raw(raw, None if rest else frames, None)
+
+
+def _read_raw(raw: RawVideo, frames: int | None, last: int | None) -> VideoReader:
+    codes = raw.codes()
     pictures = (
-        _codes_to_rgb(codes, header.depth, header.full_range)
-        for codes in read_y4m_codes(file, header)
+        planes_to_rgb(dequantise(frame, raw.depth, full_range=raw.full_range), "yuv420")
+        for frame in islice(codes, last)
     )
-    known = None if rest else frames
-    size = (header.width, header.height)
-    return VideoReader(path, *size, header.fps, known, pictures, file.close)
+    size = (raw.width, raw.height)
+    return VideoReader(raw.path, *size, raw.fps, frames, pictures, codes.close)

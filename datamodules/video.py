@@ -112,9 +112,10 @@ class VideoDataModule(LightningDataModule):
         """Return random clips without end, from the trainer's step on.
 
         Raises:
-            ValueError: No stage was started, or its batch cannot be shared out.
+            ValueError: No stage was started.
         """
-        if self._stage is None or self.trainer is None:
+        trainer = self.trainer
+        if self._stage is None or trainer is None:
             raise ValueError("call start_stage() and let a Trainer fit before training")
         opened, options, stage = self._open(), self._options, self._stage
         stride = options.stride or opened.train.default_stride
@@ -129,11 +130,11 @@ class VideoDataModule(LightningDataModule):
             flip=options.flip,
         )
         batches = GlobalBatches(
-            self.trainer,
+            lambda: trainer.global_step,
             stage.batch_size,
-            self.trainer.world_size,
-            self.trainer.global_rank,
-            self.trainer.accumulate_grad_batches,
+            trainer.world_size,
+            trainer.global_rank,
+            trainer.accumulate_grad_batches,
         )
         return DataLoader(
             clips,

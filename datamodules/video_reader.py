@@ -1,19 +1,36 @@
 """One pass over a video's frames, whatever holds them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class VideoError(ValueError):
     """A video cannot be read or written as asked."""
 
 
+def name_frames(path: Path, frames: Iterator[T]) -> Generator[T]:
+    """Give a video's frames on; an error in one names the file and the frame."""
+    for number in count():
+        try:
+            frame = next(frames)
+        except StopIteration:
+            return
+        except (ValueError, OSError) as error:
+            raise VideoError(f"{path}: frame {number} (from 0): {error}") from error
+        yield frame
+
+
 @dataclass
-class VideoReader:
+class VideoReader(AbstractContextManager["VideoReader"]):
     """One pass over the frames of a video; a context manager that closes the file.
 
     Attributes:
@@ -23,6 +40,7 @@ class VideoReader:
         fps: Frames per second; the average if the rate varies.
         frames: Number of frames that iterating is expected to give; ``None`` if only
             reading to the end can tell. Containers are sometimes wrong.
+        close: Closes the file.
     """
 
     path: Path
@@ -31,8 +49,7 @@ class VideoReader:
     fps: Fraction
     frames: int | None
     _pictures: Iterator[Tensor]
-    _close: Callable[[], None] = lambda: None
-    _max_frames: int | None = None
+    close: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Tensor]:
         """Give frames (3, H, W), float32 RGB in [0, 1].
@@ -40,32 +57,18 @@ class VideoReader:
         Raises:
             VideoError: A frame is missing, damaged or of another size.
         """
-        count = 0
-        while self._max_frames is None or count < self._max_frames:
-            try:
-                picture = next(self._pictures, None)
-            except (ValueError, OSError) as error:
-                where = f"{self.path}: frame {count} (from 0)"
-                raise VideoError(f"{where}: {error}") from error
-            if picture is None:
-                break
+        number = 0
+        for picture in self._pictures:
             height, width = picture.shape[-2:]
             if (height, width) != (self.height, self.width):
                 raise VideoError(
-                    f"{self.path}: frame {count} (from 0) is {width}x{height}, but "
+                    f"{self.path}: frame {number} (from 0) is {width}x{height}, but "
                     f"the first is {self.width}x{self.height}"
                 )
             yield picture
-            count += 1
-        if count == 0:
+            number += 1
+        if number == 0:
             raise VideoError(f"{self.path} holds no frame")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._close()
-
-    def __enter__(self) -> "VideoReader":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -7,13 +7,22 @@ suite's BT.709 full-range matrix, chroma averaged 2 x 2, luma and chroma rounded
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import count
 from pathlib import Path
 from typing import IO, TypeAlias
 
+import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 from torch import Tensor
 
 from datamodules.video_reader import VideoError
@@ -25,37 +34,18 @@ CONTAINER_FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 # x264's scale ends at 0, lossless; differences below 17 are hardly ever seen.
 X264_CRF = "12"
 
-PutFrame: TypeAlias = Callable[[Tensor], None]
-
-
-class VideoWriter:
-    """Takes the frames of a video that :func:`create_video` is making.
-
-    Attributes:
-        frames: Number of frames written so far.
-    """
-
-    def __init__(self, width: int, height: int, put: PutFrame) -> None:
-        self.frames = 0
-        self._shape = (3, height, width)
-        self._put = put
-
-    def write(self, frame: Tensor) -> None:
-        """Append a frame (3, H, W), RGB; values outside [0, 1] are clamped."""
-        if tuple(frame.shape) != self._shape:
-            raise VideoError(
-                f"frame {self.frames} has shape {tuple(frame.shape)}, "
-                f"the video has {self._shape}"
-            )
-        self._put(frame)
-        self.frames += 1
+PutFrame: TypeAlias = Callable[[int, Tensor], None]
+"""Appends a frame, whose number is given too."""
 
 
 @contextmanager
 def create_video(
     path: str | Path, width: int, height: int, fps: Fraction, *, depth: int = 8
-) -> Iterator[VideoWriter]:
+) -> Iterator[Callable[[Tensor], None]]:
     """Make a video that appears under its name only when the block ends well.
+
+    The block gets a function that appends a frame (3, height, width), RGB; values
+    outside [0, 1] are clamped.
 
     Args:
         path: What to write, by its suffix: ``.y4m`` and ``.yuv`` (4:2:0), ``.mp4`` and
@@ -68,7 +58,8 @@ def create_video(
         depth: Bits per sample of ``.y4m`` and ``.yuv``; others have 8.
 
     Raises:
-        VideoError: The suffix is unknown, or no frame was written.
+        VideoError: The suffix is unknown, a frame has another shape, or none was
+            written.
         OSError: Something stands in the way.
     """
     path = Path(path)
@@ -93,28 +84,48 @@ def create_video(
         else:
             video = _x264_file(temporary, CONTAINER_FORMATS[suffix], width, height, fps)
         with video as put:
-            writer = VideoWriter(width, height, put)
-            yield writer
-            if not writer.frames:
+            frames = 0
+
+            def write(frame: Tensor) -> None:
+                nonlocal frames
+                if tuple(frame.shape) != (3, height, width):
+                    raise VideoError(
+                        f"frame {frames} has shape {tuple(frame.shape)}, "
+                        f"the video has {(3, height, width)}"
+                    )
+                put(frames, frame)
+                frames += 1
+
+            yield write
+            if not frames:
                 raise VideoError(f"no frame was written to {path}")
 
 
 @contextmanager
 def _png_directory(path: Path) -> Iterator[PutFrame]:
-    import cv2
-
     path.mkdir()
-    numbers = count(1)
 
-    def put(frame: Tensor) -> None:
-        name = path / f"im{next(numbers):05d}.png"
-        if not cv2.imwrite(str(name), _to_rgb8(frame)[..., ::-1]):
+    def put(number: int, frame: Tensor) -> None:
+        name = path / f"im{number + 1:05d}.png"
+        if not cv2.imwrite(str(name), to_rgb8(frame)[..., ::-1]):
             raise VideoError(f"cannot write {name}")
 
     yield put
 
 
-def _to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
+def write_png(picture: npt.NDArray[np.uint8], path: Path) -> None:
+    """Write RGB (H, W, 3) as PNG, whole or not at all; its folder is made too.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    _, data = cv2.imencode(".png", picture[..., ::-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_nothing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
     """Round (3, H, W) in [0, 1] to (H, W, 3) in 0..255."""
     codes = frame.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return codes.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -139,7 +150,7 @@ def _raw_file(path: Path, y4m_header: bytes, depth: int) -> Iterator[PutFrame]:
     with path.open("wb") as file:
         file.write(y4m_header)
 
-        def put(frame: Tensor) -> None:
+        def put(number: int, frame: Tensor) -> None:
             planes = rgb_to_planes(frame.detach().float().clamp(0, 1), "yuv420")
             if y4m_header:
                 file.write(b"FRAME\n")
@@ -152,16 +163,6 @@ def _raw_file(path: Path, y4m_header: bytes, depth: int) -> Iterator[PutFrame]:
 def _x264_file(
     path: Path, container_format: str, width: int, height: int, fps: Fraction
 ) -> Iterator[PutFrame]:
-    import av
-    from av.video.reformatter import (
-        ColorPrimaries,
-        ColorRange,
-        Colorspace,
-        ColorTrc,
-        Interpolation,
-        VideoReformatter,
-    )
-
     reformatter = VideoReformatter()
     # Without these FFmpeg truncates instead of rounding.
     rounding = (
@@ -174,7 +175,6 @@ def _x264_file(
     pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
     if max(fps.as_integer_ratio()) >= 1 << 31:
         raise VideoError(f"x264 cannot write {path} at {fps} frames per second")
-    numbers = count()
     try:
         # Absolute, or FFmpeg takes what comes before a colon for a protocol.
         target = str(path.absolute())
@@ -188,9 +188,9 @@ def _x264_file(
             stream.codec_context.color_primaries = ColorPrimaries.BT709
             stream.codec_context.color_trc = ColorTrc.BT709
 
-            def put(frame: Tensor) -> None:
+            def put(number: int, frame: Tensor) -> None:
                 # Built from an array, a frame has no picture type that x264 would obey.
-                picture = av.VideoFrame.from_ndarray(_to_rgb8(frame), format="rgb24")
+                picture = av.VideoFrame.from_ndarray(to_rgb8(frame), format="rgb24")
                 picture = reformatter.reformat(
                     picture,
                     format=pixel_format,
@@ -198,7 +198,7 @@ def _x264_file(
                     dst_color_range=ColorRange.MPEG,
                     interpolation=rounding,
                 )
-                picture.pts, picture.time_base = next(numbers), 1 / fps
+                picture.pts, picture.time_base = number, 1 / fps
                 container.mux(stream.encode(picture))
 
             yield put

@@ -76,6 +76,7 @@ def option(
     metavar: str | None = None,
     read: Callable[[str], Any] | None = None,
     nargs: str | None = None,
+    repeated: bool = False,
     choices: Iterable[str] | None = None,
     positional: bool = False,
     one_of: str | None = None,
@@ -90,6 +91,8 @@ def option(
         metavar: Placeholder of its value in the help.
         read: Turns text into a value where the field's type does not.
         nargs: As argparse has it, where the field's type does not say it.
+        repeated: Whether each of several values stands behind a name of its own; the
+            default is ``None``, or none.
         choices: The values that it can have, where the field's type does not say them.
         positional: Whether it is given by its place, without its name.
         one_of: Name of a group of options of which only one can be given.
@@ -99,6 +102,7 @@ def option(
             value is a dict of those that were given.
     """
     told = {"metavar": metavar, "type": read, "nargs": nargs, "choices": choices}
+    told["action"] = "append" if repeated else None
     place = {"positional": positional, "one_of": one_of, "needed": needed}
     other = {"told": told, "shows": shows, "also": also}
     return field(default=default, metadata={**other, **place})
@@ -126,7 +130,7 @@ def parse(
     given = vars(make_parser(options, command, epilog).parse_args(argv))
     for each in fields(options):  # type: ignore[arg-type]
         if also := each.metadata.get("also"):
-            given[each.name] = take_given(given, also())
+            given[each.name] = _take_given(given, also())
     lists = {name: tuple(v) for name, v in given.items() if isinstance(v, list)}
     return options(**{**given, **lists})
 
@@ -150,7 +154,7 @@ def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser
     own = [n for parent in options.__mro__[:-1] for n in parent.__annotations__]
     for each in sorted(fields(options), key=lambda each: own.index(each.name)):
         if also := each.metadata.get("also"):
-            add_given(parser, also())
+            _add_given(parser, also())
             continue
         place: Any = parser
         if name := each.metadata.get("one_of"):
@@ -163,13 +167,13 @@ def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser
     return parser
 
 
-def take_given(given: dict[str, Any], kinds: Iterable[type]) -> dict[str, Any]:
+def _take_given(given: dict[str, Any], kinds: Iterable[type]) -> dict[str, Any]:
     """Take what was given of the fields of dataclasses out of a parser's values."""
     names = {each.name for kind in kinds for each in fields(kind)}
     return {name: given.pop(name) for name in sorted(names & given.keys())}
 
 
-def add_given(parser: ArgumentParser, kinds: Iterable[type]) -> None:
+def _add_given(parser: ArgumentParser, kinds: Iterable[type]) -> None:
     """Add the fields of dataclasses that leave no trace where they are not given."""
     added: set[str] = set()
     for kind in kinds:
@@ -221,7 +225,8 @@ def _argument(each: "Field[Any]", hint: Any, text: str) -> dict[str, Any]:
     if hint is bool:
         return {"action": "store_true", "help": told["help"]}
     if get_origin(hint) is tuple and kinds[-1] is Ellipsis:
-        told.setdefault("nargs", "+")
+        if "action" not in told:
+            told.setdefault("nargs", "+")
         hint = kinds[0]
     if get_origin(hint) is Literal:
         told.setdefault("choices", get_args(hint))
@@ -283,23 +288,6 @@ def check_folder(folder: Path) -> None:
             raise ValueError(
                 f"--output: {place} is a file, it must be a folder: choose another"
             )
-
-
-def add_device_options(parser: ArgumentParser) -> None:
-    """Add where the networks of an encoder run, and in what."""
-    parser.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="where the networks run (default: cuda if there is one)",
-    )
-    parser.add_argument(
-        "--dtype",
-        choices=["float32", "float16", "bfloat16", "float64"],
-        default="float32",
-        help="what they compute in; decoders follow (default: float32); float64 is "
-        "slow, and decodes with other threads and kernels too",
-    )
 
 
 def track(items: Iterable[T], verb: str, total: int | None) -> Iterable[T]:

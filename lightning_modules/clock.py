@@ -11,6 +11,7 @@ what happens while it waits, or while it reads its source, is never counted::
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -30,7 +31,7 @@ class CodingClock:
             ends, so that each span has its own work; coding is a little slower then.
 
     Attributes:
-        seconds: Within :meth:`watch` and not within :meth:`pause`.
+        seconds: Within :meth:`watch` or :meth:`running`, not within :meth:`pause`.
         entropy_seconds: The part of them within :func:`entropy_coding`.
     """
 
@@ -39,20 +40,27 @@ class CodingClock:
         self.entropy_seconds = 0.0
         self._device = device
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of a block."""
+        token = _RUNNING.set(self)
+        start = self.now()
+        try:
+            yield
+        finally:
+            self.seconds += self.now() - start
+            _RUNNING.reset(token)
+
     def watch(self, items: Iterable[T]) -> Iterator[T]:
         """Pass items through; count the time that making each of them takes."""
         source = iter(items)
         while True:
-            # Set for the span only: a generator that waits must not leave it behind.
-            token = _RUNNING.set(self)
-            start = self.now()
-            try:
-                item = next(source)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += self.now() - start
-                _RUNNING.reset(token)
+            # For the span only: a generator that waits must not leave it running.
+            with self.running():
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
             yield item
 
     def pause(self, items: Iterable[T]) -> Iterator[T]:
@@ -73,6 +81,26 @@ class CodingClock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
+
+
+@contextmanager
+def uncounted(unless: bool = False) -> Iterator[None]:
+    """Leave a block out of the time of the clock that runs, if one does.
+
+    For what an encoder computes only to show its reconstruction.
+
+    Args:
+        unless: Count it all the same.
+    """
+    clock = None if unless else _RUNNING.get()
+    if clock is None:
+        yield
+        return
+    start = clock.now()
+    try:
+        yield
+    finally:
+        clock.seconds -= clock.now() - start
 
 
 _RUNNING: ContextVar[CodingClock | None] = ContextVar("running_clock", default=None)

@@ -212,7 +212,10 @@ class VideoCodec(nn.Module, ABC):
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
     ) -> Iterator[Packet]:
-        """Code frames as :meth:`compress` says, which has checked what it was given."""
+        """Code frames as :meth:`compress` says, which has checked what it was given.
+
+        What only ``reconstruct`` asks for is no time of the encoder: ``uncounted``.
+        """
 
     def decompress(
         self,

@@ -3,11 +3,11 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_modules.bitstream import Unit
+from lightning_modules.bitstream import Packet as Packet
 from lightning_modules.entropy.ports import EncodePort
 from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
 
@@ -15,20 +15,6 @@ OTHER_PROBABILITIES = (
     "this machine computes other probabilities than the encoder's did; decode with the "
     "same device, dtype and threads, or encode in float64"
 )
-
-
-@dataclass(frozen=True)
-class Packet(Unit):
-    """The smallest thing that can be lost alone: a unit, or one scale of it.
-
-    Attributes:
-        x_hat: The encoder's own reconstruction of the frames that it completes,
-            (frames, 3, H, W), if asked for; never written to a file.
-        estimated_bits: Entropy of the symbols under the model, if asked for.
-    """
-
-    x_hat: Tensor | None = field(default=None, compare=False)
-    estimated_bits: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

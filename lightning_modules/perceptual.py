@@ -4,7 +4,7 @@ Its weights are never downloaded. A missing file is an error that names it.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -89,12 +89,7 @@ class Lpips:
         Raises:
             UnavailableMetricError: A side is below 32 pixels.
         """
-        height, width = frames.shape[-2:]
-        if min(height, width) < LPIPS_SIDE:
-            raise UnavailableMetricError(
-                f"lpips needs frames of at least {LPIPS_SIDE}x{LPIPS_SIDE} pixels, "
-                f"these have {width}x{height}"
-            )
+        check_side("lpips needs", frames.shape[-2:], LPIPS_SIDE)
         network = self.network.to(frames.device)
         # Its heads tell apart what bfloat16 rounds to one value.
         with torch.autocast(frames.device.type, enabled=False):
@@ -144,12 +139,7 @@ def check_lpips(net: str) -> None:
     """
     if net == "random":
         return
-    file = lpips_file(net)
-    if not file.is_file():
-        raise UnavailableMetricError(
-            f"lpips needs the backbone weights {file.name}, put them at {file} "
-            "(or set TORCH_HOME to the folder that holds hub/checkpoints)"
-        )
+    check_file("lpips needs the backbone weights", lpips_file(net))
 
 
 def lpips_file(net: str) -> Path:
@@ -160,7 +150,42 @@ def lpips_file(net: str) -> Path:
     """
     if net not in LPIPS_FILES:
         raise ValueError(f"lpips has no backbone {net!r}, choose {list(LPIPS_FILES)}")
-    return Path(torch.hub.get_dir(), "checkpoints", LPIPS_FILES[net]).absolute()
+    return hub_file(LPIPS_FILES[net])
+
+
+def hub_file(name: str) -> Path:
+    """Return where every library looks for a file of weights."""
+    return Path(torch.hub.get_dir(), "checkpoints", name).absolute()
+
+
+def check_file(needs: str, file: Path) -> None:
+    """Raise ``UnavailableMetricError`` if there is no such file.
+
+    Args:
+        needs: Who needs what, for the message.
+        file: As :func:`hub_file` gives it.
+    """
+    if not file.is_file():
+        raise UnavailableMetricError(
+            f"{needs} {file.name}, put them at {file} (or set TORCH_HOME to the folder "
+            "that holds hub/checkpoints)"
+        )
+
+
+def check_side(needs: str, size: Sequence[int], least: int) -> None:
+    """Raise ``UnavailableMetricError`` if a side of frames is too small.
+
+    Args:
+        needs: Who needs larger ones, for the message.
+        size: Height and width.
+        least: The smallest side.
+    """
+    height, width = size
+    if min(height, width) < least:
+        raise UnavailableMetricError(
+            f"{needs} frames of at least {least}x{least} pixels, these have "
+            f"{width}x{height}"
+        )
 
 
 def in_groups(

@@ -11,6 +11,7 @@ import lightning_modules
 from datamodules.frames import open_video
 from datamodules.writing import create_video
 from experiments import decode, encode
+from experiments.bitstreams import encoding
 from lightning_modules.codec import RateKnob, VideoCodec
 from lightning_modules.packets import DesyncError, Packet, Received
 
@@ -86,9 +87,9 @@ def random_frames():
 def write_source(tmp_path, frames):
     folder = tmp_path / "in"
     folder.mkdir()
-    with create_video(folder / "frames", SIZE[1], SIZE[0], Fraction(25)) as video:
+    with create_video(folder / "frames", SIZE[1], SIZE[0], Fraction(25)) as append:
         for frame in frames:
-            video.write(frame)
+            append(frame)
     return folder / "frames"
 
 
@@ -113,7 +114,7 @@ def verify_in_process(monkeypatch, capsys):
         code = decode.main(command[3:])
         return subprocess.CompletedProcess(command, code, *capsys.readouterr())
 
-    monkeypatch.setattr(encode.subprocess, "run", run)
+    monkeypatch.setattr(encoding.subprocess, "run", run)
 
 
 def run_encode(source, target, *more):

@@ -51,9 +51,9 @@ def make_video(folder):
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(1, 3, 8, 14, generator=generator)
     wide = torch.nn.functional.interpolate(coarse, (64, 112), mode="bilinear")[0]
-    with create_video(path, 64, 64, Fraction(25)) as writer:
+    with create_video(path, 64, 64, Fraction(25)) as append:
         for number in range(FRAMES):
-            writer.write(wide[:, :, 4 * number : 4 * number + 64])
+            append(wide[:, :, 4 * number : 4 * number + 64])
     return path
 
 

@@ -1,11 +1,13 @@
-"""README's "Add" is true: a codec and a loss, and nothing else is touched.
+"""README's "Add" is true: with its lines alone, every command takes what is new.
 
-The commands run in a copy of the suite in which only these lines are new.
+The commands run in a copy of the suite. A toy codec is a folder and the other lines are
+README's own, so that neither text nor code can drift.
 """
 
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,17 +17,9 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("lightning_modules", "datamodules", "callbacks", "experiments")
+README = (ROOT / "README.md").read_text().partition("## Add\n")[2]
 TOY = Path(__file__).parent / "toy_codec"
-LINE = '    "Toy": "lightning_modules.toy",\n'
-LOSS = '''
-
-def toy(clip: Tensor, x_hat: Tensor) -> Tensor:
-    """Return the largest error of a frame."""
-    return (clip - x_hat).abs().amax(dim=(-3, -2, -1))
-
-
-TERMS["toy"] = Term(toy)
-'''
 RUN = """
 import json, runpy, sys
 for name, *arguments in json.loads(sys.argv[1]):
@@ -38,70 +32,85 @@ for name, *arguments in json.loads(sys.argv[1]):
 """
 
 
-def branch(source, target):
-    """Make a folder that holds what another one does, without copying it."""
-    target.mkdir(parents=True)
-    for child in source.iterdir():
-        (target / child.name).symlink_to(child)
+def lines_to_add():
+    """Give README's lines as file, name of the table in it or "", functions, row."""
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for part in re.split(r"^# ", block, flags=re.MULTILINE)[1:]:
+        place, _, lines = part.partition("\n")
+        path, _, table = place.partition(", ")
+        functions, row = re.fullmatch(r"((?:(?!\").*\n)*)(\".*\n)?", lines).groups()
+        yield path, table, functions, row or ""
 
 
-def replace(path, text):
+def add(path, table, functions, row):
+    """Write functions at the end of a file, or a row and before its table functions."""
+    text = path.read_text()
+    place = re.search(rf"^{table}\b.*{{\n", text, re.MULTILINE) if table else None
+    start, end = place.span() if place else (len(text), len(text))
     path.unlink()
-    path.write_text(text)
+    path.write_text(
+        f"{text[:start]}\n\n{functions}\n\n{text[start:end]}{row}{text[end:]}"
+    )
 
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory):
-    """The suite with the toy codec's folder, configuration and line, and a loss."""
+    """The suite with README's lines; all but the files that have one are links."""
     suite = tmp_path_factory.mktemp("suite")
-    for package in ("callbacks", "datamodules"):
-        (suite / package).symlink_to(ROOT / package)
-    branch(ROOT / "lightning_modules", suite / "lightning_modules")
-    branch(ROOT / "experiments", suite / "experiments")
-    (suite / "experiments" / "configs").unlink()
-    branch(ROOT / "experiments" / "configs", suite / "experiments" / "configs")
-    shutil.copytree(TOY, suite / "lightning_modules" / "toy")
-    shutil.copy(TOY / "toy.yaml", suite / "experiments" / "configs")
-    registry = suite / "lightning_modules" / "__init__.py"
-    head, begin, rest = registry.read_text().partition("CODECS = {\n")
-    assert begin
-    replace(registry, head + begin + LINE + rest)
-    losses = suite / "lightning_modules" / "losses.py"
-    replace(losses, losses.read_text() + LOSS)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, suite / package, copy_function=os.symlink)
+    for path, *lines in lines_to_add():
+        add(suite / path, *lines)
+    configs = suite / "experiments" / "configs"
+    (configs / "ablations" / "toy").mkdir()
+    shutil.copy(TOY / "toy.yaml", configs)
+    shutil.copy(TOY / "large_patches.yaml", configs / "ablations" / "toy")
+    (suite / "lightning_modules" / "toy").mkdir()
+    for path in TOY.glob("*.py"):
+        shutil.copy(path, suite / "lightning_modules" / "toy")
     return suite
 
 
 @pytest.fixture(scope="module")
 def done(suite):
-    """What the commands print that train, code, measure and compare the toy codec."""
+    """What the commands print that train, code, measure and compare with it."""
     clips = suite / "clips"
     clips.mkdir()
-    frames = 3
     generator = torch.Generator().manual_seed(0)
-    size = (frames * 64 * 64 * 3 // 2,)
+    size = (3 * 62 * 50 * 3 // 2,)
     raw = torch.randint(0, 255, size, dtype=torch.uint8, generator=generator)
-    (clips / "noise_64x64_25.yuv").write_bytes(bytes(raw.tolist()))
-    clip = ["clips/noise_64x64_25.yuv", "--size=64x64", "--fps=25"]
-    checkpoint = ["--checkpoint=runs/toy/perceptual/last.ckpt"]
-    shared = ["--device=cpu", "--intra_period=2"]
-    measured = ["--sequences=clips", "--lpips=none", "--threads=1", "--pictures"]
+    (clips / "noise_62x50_25.yuv").write_bytes(bytes(raw.tolist()))
+    clip = ["clips/noise_62x50_25.yuv", "--size=62x50", "--fps=25"]
+    checkpoint = ["--checkpoint=runs/toy/mixed/last.ckpt"]
+    measure = ["--device=cpu", "--intra_period=2", "--sequences=clips"]
+    measure += ["--lpips=none", "--threads=1", "--pictures"]
     config = "--config=experiments/configs/toy.yaml"
-    losses = ["--model.distortion=toy", "--model.lpips=random"]
-    quiet = ["--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1"]
-    quiet += ["--logger=csv", "--tracking.metrics=[psnr,bpp]", "--trainer.threads=1"]
+    ablation = "--config=experiments/configs/ablations/toy/large_patches.yaml"
+    fit = ["--model.distortion=worst", "--model.lpips=random", "--logger=csv"]
+    fit += ["--tracking.metrics=[psnr,bpp,offset]", "--trainer.log_every_n_steps=1"]
+    fit += ["--trainer.accelerator=cpu", "--trainer.threads=1"]
     commands = [
-        ["fit", config, *losses, *quiet],
-        ["encode", clip[0], "toy.lvc", *checkpoint, *clip[1:], "--rate=8", "--verify"],
-        ["encode", clip[0], "quick.lvc", *checkpoint, *clip[1:], "--target_bpp=9"],
-        ["decode", "toy.lvc", "--hash", *checkpoint, "--effort=3"],
-        ["evaluate", *checkpoint, *shared, *measured, "--output=one.json"],
+        ["fit", config, *fit],
+        ["fit", config, ablation, *fit, "--to_stage=plain"],
         [
-            *("evaluate", *checkpoint, *shared, *measured, "--output=two.json"),
-            *("--effort=1", "--rate", "4", "8", "16", "32"),
+            "encode",
+            *clip[:1],
+            "toy.lvc",
+            *checkpoint,
+            *clip[1:],
+            "--rate=21",
+            "--verify",
         ],
-        ["compare", "one.json", "two.json", "--anchor=one", "--output=report"],
+        ["encode", *clip[:1], "two.lvc", *checkpoint, *clip[1:], "--target_bpp=14"],
+        ["decode", "toy.lvc", "--hash", *checkpoint],
+        ["evaluate", *checkpoint, *measure, "--output=one.json"],
+        ["evaluate", *checkpoint, *measure, "--output=two.json", "--dead_zone=1.5"],
         [
-            *("stream", *clip, *checkpoint, "--rate=8", "--lose", "2:1"),
+            *("compare", "one.json", "two.json", "--anchor=one", "--output=report"),
+            *("--metric", "psnr_rgb", "offset"),
+        ],
+        [
+            *("stream", *clip, *checkpoint, "--rate=21", "--lose", "2:1"),
             *("--protect=0", "--output=stream", "--device=cpu"),
         ],
         ["profile", config, "--height=64", "--width=64"],
@@ -117,29 +126,59 @@ def done(suite):
     return process.stdout
 
 
-def test_it_trains_with_a_new_distortion_and_terms_weighed_by_name(suite, done):
-    with (suite / "runs" / "toy" / "metrics.csv").open() as file:
-        logged = {(row["stage"], row["name"]) for row in csv.DictReader(file)}
-    terms = {"loss", "rate", "distortion", "drift", "lpips", "toy"}
-    for stage, absent in (("plain", {"lpips", "toy"}), ("perceptual", set())):
+def scalars(suite, run):
+    with (suite / "runs" / run / "metrics.csv").open() as file:
+        return {(row["stage"], row["name"]) for row in csv.DictReader(file)}
+
+
+def test_it_trains_with_a_new_distortion_terms_by_name_and_a_metric(suite, done):
+    logged = scalars(suite, "toy")
+    terms = {"loss", "rate", "distortion", "skewness", "lpips", "worst"}
+    for stage, absent in (("plain", {"lpips", "worst"}), ("mixed", set())):
         assert {n for n in terms if (stage, f"train/{n}") in logged} == terms - absent
+        assert (stage, "val/offset") in logged
 
 
-def test_it_codes_and_decodes_with_an_option_of_its_own(suite, done):
+def test_an_ablation_is_one_more_file(suite, done):
+    assert ("plain", "val/offset") in scalars(suite, "toy-large_patches")
+    config = (suite / "runs" / "toy-large_patches" / "config.yaml").read_text()
+    assert "patch: 8" in config
+
+
+def test_it_codes_and_decodes(suite, done):
     assert "verified" in done
-    assert (suite / "toy.lvc").stat().st_size > (suite / "quick.lvc").stat().st_size / 9
+    assert (suite / "toy.lvc").stat().st_size < (suite / "two.lvc").stat().st_size
 
 
 def test_it_is_measured_and_compared(suite, done):
     one, two = (json.loads((suite / f"{n}.json").read_text()) for n in ("one", "two"))
     assert one["codec"]["name"] == two["codec"]["name"] == "Toy"
-    assert two["codec"]["options"] == {"effort": 1} and "options" not in one["codec"]
+    assert two["codec"]["options"] == {"dead_zone": 1.5}
+    assert "options" not in one["codec"]
+    assert one["protocol"]["definitions"]["offset"] == "mean error of a frame"
+    points = (result["sequences"][0]["points"] for result in (one, two))
+    for many, few in zip(*points, strict=True):
+        assert few["nbytes"] < many["nbytes"]
+        assert len(few["per_frame"]["offset"]) == 3
     rows = json.loads((suite / "report" / "bd.json").read_text())["rows"]
-    assert {row["codec"] for row in rows} == {"two"}
+    assert {(row["codec"], row["metric"]) for row in rows} == {
+        ("two", "psnr_rgb"),
+        ("two", "offset"),
+    }
     assert any(row["rate"]["value"] is not None for row in rows)
+    assert "Offset" in done
 
 
 def test_it_loses_packets_and_is_profiled(suite, done):
     runs = json.loads((suite / "stream" / "stream.json").read_text())["runs"]
     assert any(run["kind"] == "loss" for run in runs)
     assert "parameters" in done
+
+
+def test_readme_names_what_is_added():
+    paths = [path for path, *_ in lines_to_add()]
+    assert len(paths) == 4
+    for name in ("codec.py", "module.py", "options.py"):
+        assert name in README and (TOY / name).is_file()
+    for option in ("--model.distortion worst", "{worst:", "compare --metric offset"):
+        assert option in " ".join(README.split())

@@ -44,15 +44,12 @@ def test_every_command_parses(command, monkeypatch):
         return
     from importlib import import_module
 
-    if module != "experiments.profile":
-        if (ROOT / module.replace(".", "/")).is_dir():
-            module = f"{module}.command"
-        command = import_module(module)
-        name = module.removesuffix(".command").rpartition(".")[2]
-        if options := getattr(command, f"{name.capitalize()}Options", None):
-            make_parser(options, name).parse_args(arguments)
-        else:
-            command._parser().parse_args(arguments)
+    if (ROOT / module.replace(".", "/")).is_dir():
+        module = f"{module}.command"
+    command = import_module(module)
+    name = module.removesuffix(".command").rpartition(".")[2]
+    options = getattr(command, f"{name.capitalize()}Options")
+    make_parser(options, name).parse_args(arguments)
 
 
 def test_every_file_that_is_named_exists():

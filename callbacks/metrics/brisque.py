@@ -9,16 +9,18 @@ Spatial Domain".
 """
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from callbacks.metrics.distribution import to_8_bit
-from lightning_modules.perceptual import UnavailableMetricError
-
-BRISQUE_FILE = "brisque_svm_weights.pt"
+from lightning_modules.perceptual import (
+    UnavailableMetricError,
+    check_file,
+    check_side,
+    hub_file,
+)
 
 BRISQUE_SIDE = 16
 """Smallest side: the second of two scales still has more pixels than its window."""
@@ -26,7 +28,7 @@ BRISQUE_SIDE = 16
 
 def brisque_file() -> Path:
     """Return where the support vectors must lie."""
-    return Path(torch.hub.get_dir(), "checkpoints", BRISQUE_FILE).absolute()
+    return hub_file("brisque_svm_weights.pt")
 
 
 def check_brisque() -> None:
@@ -38,12 +40,7 @@ def check_brisque() -> None:
     """
     if importlib.util.find_spec("piq") is None:
         raise UnavailableMetricError("brisque needs the package piq: pip install piq")
-    file = brisque_file()
-    if not file.is_file():
-        raise UnavailableMetricError(
-            f"brisque needs the support vectors {file.name}, put them at {file} (or "
-            "set TORCH_HOME to the folder that holds hub/checkpoints)"
-        )
+    check_file("brisque needs the support vectors", brisque_file())
 
 
 @torch.inference_mode()
@@ -62,28 +59,23 @@ def brisque(x_hat: Tensor, clip: Tensor | None = None) -> Tensor:
             pixels; or a frame has no contrast, which leaves nothing to measure.
     """
     check_brisque()
-    height, width = x_hat.shape[-2:]
-    if min(height, width) < BRISQUE_SIDE:
-        raise UnavailableMetricError(
-            f"brisque needs frames of at least {BRISQUE_SIDE}x{BRISQUE_SIDE} pixels, "
-            f"these have {width}x{height}"
-        )
+    check_side("brisque needs", x_hat.shape[-2:], BRISQUE_SIDE)
     # Not at the top: the package is optional.
     import piq
 
+    values = []
     # One by one: a frame's value does not depend on which others there are.
-    values = [_of_frame(piq.brisque, frame) for frame in to_8_bit(x_hat)]
+    for frame in to_8_bit(x_hat).unsqueeze(1).float():
+        try:
+            value = piq.brisque(frame, data_range=255).squeeze()
+        except AssertionError as error:
+            # How piq says that its statistics do not exist.
+            raise UnavailableMetricError(
+                f"brisque is not defined for a frame without contrast ({error})"
+            ) from error
+        if not value.isfinite():
+            raise UnavailableMetricError(
+                "brisque of a frame is NaN: piq gives no number"
+            )
+        values.append(value)
     return torch.stack(values).reshape(x_hat.shape[:-3])
-
-
-def _of_frame(measure: Callable[..., Tensor], frame: Tensor) -> Tensor:
-    try:
-        value = measure(frame.unsqueeze(0).float(), data_range=255).squeeze()
-    except AssertionError as error:
-        # How piq says that its statistics do not exist.
-        raise UnavailableMetricError(
-            f"brisque is not defined for a frame without contrast ({error})"
-        ) from error
-    if not value.isfinite():
-        raise UnavailableMetricError("brisque of a frame is NaN: piq gives no number")
-    return value

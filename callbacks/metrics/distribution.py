@@ -31,12 +31,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
-from lightning_modules.perceptual import UnavailableMetricError
+from lightning_modules.perceptual import (
+    UnavailableMetricError,
+    check_file,
+    check_side,
+    hub_file,
+)
 
 Features: TypeAlias = npt.NDArray[np.float32]
-
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 PATCH = 256
 """Side of the squares; their second grid is shifted by half of it."""
@@ -52,7 +56,7 @@ ROWS_AT_ONCE = 4096
 
 def inception_file() -> Path:
     """Return where the network's weights must lie."""
-    return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_FILE).absolute()
+    return hub_file("weights-inception-2015-12-05-6726825d.pth")
 
 
 def check_inception() -> None:
@@ -66,12 +70,7 @@ def check_inception() -> None:
         raise UnavailableMetricError(
             "fid and kid need the package torch-fidelity: pip install torch-fidelity"
         )
-    file = inception_file()
-    if not file.is_file():
-        raise UnavailableMetricError(
-            f"fid and kid need the weights {file.name}, put them at {file} (or set "
-            "TORCH_HOME to the folder that holds hub/checkpoints)"
-        )
+    check_file("fid and kid need the weights", inception_file())
 
 
 class Inception:
@@ -137,12 +136,8 @@ def patches(frames: Tensor) -> Tensor:
     Source: arXiv 2006.09965, A.7.
     """
     height, width = frames.shape[-2:]
+    check_side("fid_256 and kid_256 need", (height, width), PATCH)
     rows, columns = height // PATCH, width // PATCH
-    if not rows * columns:
-        raise UnavailableMetricError(
-            f"fid_256 and kid_256 need frames of at least {PATCH}x{PATCH} pixels, "
-            f"these have {width}x{height}"
-        )
     places = [
         (shift + PATCH * i, shift + PATCH * j)
         for shift, fewer in ((0, 0), (PATCH // 2, 1))
@@ -333,14 +328,9 @@ class Pooled(Metric):
             UnavailableMetricError: There are too few samples.
         """
         kinds = [
-            torch.cat([v.reshape(-1, self.size) for v in _as_list(own)])
+            dim_zero_cat(own).reshape(-1, self.size)
             for own in (self.source, self.decoded)
         ]
         self.samples = min(map(len, kinds))
         distance = self.distance(*(Samples([v.cpu().numpy()]) for v in kinds))
         return torch.tensor(distance, dtype=torch.float64, device=kinds[0].device)
-
-
-def _as_list(state: Tensor | list[Tensor]) -> list[Tensor]:
-    """Return a state that torchmetrics concatenates when it syncs, and only then."""
-    return [state] if isinstance(state, Tensor) else state

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv
-from lightning_modules.perceptual import UnavailableMetricError, in_groups
+from lightning_modules.perceptual import check_side, in_groups
 from lightning_modules.psnr import decibels
 
 MS_SSIM_WEIGHTS = {
@@ -92,13 +92,8 @@ def ms_ssim_planes(x_hat: Tensor, clip: Tensor) -> Tensor:
 
     Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity".
     """
-    height, width = x_hat.shape[-2:]
-    if min(height, width) < MS_SSIM_SIDE:
-        raise UnavailableMetricError(
-            f"ms_ssim needs frames of at least {MS_SSIM_SIDE}x{MS_SSIM_SIDE} pixels, "
-            f"these have {width}x{height}"
-        )
-    weights = MS_SSIM_WEIGHTS[4 if min(height, width) < 176 else 5]
+    check_side("ms_ssim needs", x_hat.shape[-2:], MS_SSIM_SIDE)
+    weights = MS_SSIM_WEIGHTS[4 if min(x_hat.shape[-2:]) < 176 else 5]
 
     def of_planes(x: Tensor, y: Tensor) -> Tensor:
         x, y = x.float(), y.float()

@@ -101,10 +101,6 @@ _MS_SSIM = (
     f"repeated, negative means count 0, {_ROUNDED}, "
 )
 _RGB = "R, G, B (of 4:2:0: converted, then rounded to 8 bits)"
-_AT_BOUNDARIES = (
-    "mean over the pairs of frames whose second begins a unit that is coded apart from "
-    "the one before"
-)
 
 _ROOM = "callbacks.metrics"
 
@@ -148,11 +144,22 @@ def _ms_ssim(label: str, unit: str, definition: str) -> Metric:
     return Metric(label, unit, True, definition, gauge=gauge, column=False)
 
 
+def _distance(label: str, definition: str, **more: Any) -> Metric:
+    """Return a row without unit, of which less is better."""
+    return Metric(label, "", False, definition, **more)
+
+
+def _boundary(label: str, of: str, option: str) -> Metric:
+    definition = (
+        f"{of}, mean over the pairs of frames whose second begins a unit that is coded "
+        "apart from the one before"
+    )
+    return _distance(label, definition, boundary_of=of, option=option)
+
+
 def _perceptual(label: str, definition: str, function: str, net: str) -> Metric:
-    return Metric(
+    return _distance(
         f"{label} ({net})",
-        "",
-        False,
         definition,
         function=function,
         net=net,
@@ -164,10 +171,8 @@ def _perceptual(label: str, definition: str, function: str, net: str) -> Metric:
 
 
 def _flow(label: str, definition: str, function: str, option: str) -> Metric:
-    return Metric(
+    return _distance(
         label,
-        "",
-        False,
         "length in pixels (L2) of the difference between the decoded and the source's "
         f"optical flow, mean over {definition}",
         function=function,
@@ -188,10 +193,8 @@ def _pooled_rows() -> dict[str, Metric]:
         "by 128 with a row and a column less; smaller frames have none)"
     )
     return {
-        label.lower() + suffix: Metric(
+        label.lower() + suffix: _distance(
             label + label_suffix,
-            "",
-            False,
             f"{what} between decoded and source pictures, {samples} of all sequences "
             f"of the set together, {features}",
             function=f"{_ROOM}.distribution:{function}",
@@ -259,30 +262,15 @@ METRICS: dict[str, Metric] = {
         )._replace(pairs=True, column=False)
         for net in LPIPS_NETS
     },
-    "tof_boundary": Metric(
-        "tOF at boundaries",
-        "",
-        False,
-        f"tof, {_AT_BOUNDARIES}",
-        boundary_of="tof",
-        option="--tof dis",
-    ),
+    "tof_boundary": _boundary("tOF at boundaries", "tof", "--tof dis"),
     **{
-        f"tlp_boundary_{net}": Metric(
-            f"tLP at boundaries ({net})",
-            "",
-            False,
-            f"tlp_{net}, {_AT_BOUNDARIES}",
-            boundary_of=f"tlp_{net}",
-            option=f"--lpips {net}",
-            column=False,
-        )
+        f"tlp_boundary_{net}": _boundary(
+            f"tLP at boundaries ({net})", f"tlp_{net}", f"--lpips {net}"
+        )._replace(column=False)
         for net in LPIPS_NETS
     },
-    "brisque": Metric(
+    "brisque": _distance(
         "BRISQUE (piq)",
-        "",
-        False,
         "BRISQUE of the package piq with its support vectors trained on LIVE, of "
         f"{_RGB}, {_ROUNDED}, no reference",
         function=f"{_ROOM}.brisque:brisque",

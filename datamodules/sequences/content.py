@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from datamodules.frames import open_video
 from datamodules.paths import IMAGE_SUFFIXES, find_images
+from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
 from datamodules.sources.pyav_reader import packet_stamps
 from datamodules.video_reader import VideoError
-from datamodules.y4m import Y4mHeader, read_y4m_header
 from datamodules.yuv import yuv420_frame_size
 
 # What copies of the sequences come in besides the table's own sizes.
@@ -45,7 +45,7 @@ def examine(path: Path) -> Content:
     if suffix == ".yuv":
         return _examine_raw(path)
     if suffix == ".y4m":
-        open_y4m_header(path)
+        open_y4m(path)
     with open_video(path) as video:
         frames = video.frames
         if suffix not in (".y4m", *IMAGE_SUFFIXES):
@@ -75,7 +75,7 @@ def check_content(
     """Compare a raw file or a directory of images with what a list says of it.
 
     Args:
-        path: What to look at.
+        path: The file or directory.
         width: Columns.
         height: Rows.
         frames: Frames that are wanted.
@@ -86,7 +86,7 @@ def check_content(
     """
     if path.is_dir():
         found = examine(path)
-        _check_size(path, found.width, found.height, width, height)
+        _check_size(path, found, width, height)
         has = found.frames or 0
         if has < frames or (all_frames and has > frames):
             raise VideoError(f"{path} holds {has} images, not {frames}")
@@ -95,9 +95,9 @@ def check_content(
         raise VideoError(f"{path} is no .yuv, .y4m or directory of images")
     head_bytes, frame_bytes = 0, yuv420_frame_size(height, width)
     if path.suffix.lower() == ".y4m":
-        header = open_y4m_header(path)
-        _check_size(path, header.width, header.height, width, height)
-        head_bytes, frame_bytes = header.nbytes, header.frame_bytes
+        header = open_y4m(path)
+        _check_size(path, header, width, height)
+        head_bytes, frame_bytes = header.header_bytes, header.frame_bytes
     has = path.stat().st_size - head_bytes
     whole, rest = divmod(has, frame_bytes)
     if (whole, rest) == (frames, 0) or (whole > frames and not (rest or all_frames)):
@@ -112,29 +112,23 @@ def check_content(
     )
 
 
-def _check_size(
-    path: Path, width: int, height: int, wanted_width: int, wanted_height: int
-) -> None:
-    if (width, height) != (wanted_width, wanted_height):
+def _check_size(path: Path, found: Content | RawVideo, width: int, height: int) -> None:
+    if (found.width, found.height) != (width, height):
         raise VideoError(
-            f"{path} is {width}x{height}, not {wanted_width}x{wanted_height}"
+            f"{path} is {found.width}x{found.height}, not {width}x{height}"
         )
 
 
-def open_y4m_header(path: Path) -> Y4mHeader:
+def open_y4m(path: Path) -> RawVideo:
     """Read the header of a y4m file that can be measured on.
 
     Raises:
         VideoError: It is none, or has more than 8 bits.
     """
-    try:
-        with path.open("rb") as file:
-            header = read_y4m_header(file)
-    except ValueError as error:
-        raise VideoError(f"{path} is no y4m that can be read: {error}") from error
-    if header.depth != 8:
-        raise VideoError(f"{path} has {header.depth} bits, only 8 can be measured")
-    return header
+    raw = read_y4m(path)
+    if raw.depth != 8:
+        raise VideoError(f"{path} has {raw.depth} bits, only 8 can be measured")
+    return raw
 
 
 def _check_numbers(directory: Path) -> None:
@@ -155,14 +149,7 @@ def image_number(image: Path) -> int | None:
 
 
 def _explain_size(nbytes: int, width: int, height: int, frames: int) -> str:
-    """Say what raw 4:2:0 video a file of an unexpected size could be.
-
-    Args:
-        nbytes: The file's bytes.
-        width: Columns that it should have.
-        height: Rows that it should have.
-        frames: Frames that it should have.
-    """
+    """Say what raw 4:2:0 video a file could be that should be this one, and is not."""
     frame_bytes = yuv420_frame_size(height, width)
     whole, rest = divmod(nbytes, frame_bytes)
     guesses = []

@@ -12,7 +12,7 @@ them.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -22,10 +22,10 @@ import torch
 
 from datamodules.frames import open_video
 from datamodules.paths import IMAGE_SUFFIXES
-from datamodules.sequences.content import open_y4m_header
+from datamodules.raw_video import RawVideo, read_y4m
+from datamodules.sequences.content import open_y4m
 from datamodules.video_reader import VideoError
-from datamodules.y4m import read_y4m_codes, read_y4m_header
-from datamodules.yuv import Codes, Colour, quantise, read_yuv420_frame, rgb_to_planes
+from datamodules.yuv import Codes, Colour, quantise, rgb_to_planes
 
 STORED_PLANES = "8-bit 4:2:0 planes as stored"
 
@@ -110,8 +110,10 @@ def read_codes(
     """
     frames = frames_to_read(sequence, max_frames)
     if colour == "yuv420" and source_kind(sequence) == STORED_PLANES:
-        return _check_count(sequence, _stored_codes(sequence, frames), frames)
-    return _check_count(sequence, _converted_codes(sequence, colour, frames), frames)
+        codes: Iterator[Codes] = _stored(sequence).codes()
+    else:
+        codes = _converted_codes(sequence, colour)
+    return _check_count(sequence, islice(codes, frames), frames)
 
 
 def source_kind(sequence: VideoSequence) -> str:
@@ -125,44 +127,28 @@ def source_kind(sequence: VideoSequence) -> str:
     suffix = sequence.path.suffix.lower()
     if sequence.path.is_dir() or suffix in IMAGE_SUFFIXES:
         return "RGB images"
-    if suffix == ".y4m" and not open_y4m_header(sequence.path).full_range:
+    if suffix == ".y4m" and not open_y4m(sequence.path).full_range:
         return "studio-range 4:2:0 planes, converted to RGB"
     if suffix in (".yuv", ".y4m"):
         return STORED_PLANES
     return "decoded to RGB by FFmpeg"
 
 
-def _stored_codes(sequence: VideoSequence, frames: int | None) -> Iterator[Codes]:
-    path, height, width = sequence.path, sequence.height, sequence.width
-    with path.open("rb") as file:
-        if path.suffix.lower() == ".y4m":
-            stored = read_y4m_codes(file, read_y4m_header(file))
-        else:
-            stored = (read_yuv420_frame(file, height, width) for _ in count())
-        for number in count():
-            if number == frames:
-                return
-            try:
-                codes = next(stored, None)
-            except ValueError as error:
-                where = f"{path}: frame {number} (from 0)"
-                raise VideoError(f"{where}: {error}") from error
-            if codes is None:
-                return
-            yield codes
+def _stored(sequence: VideoSequence) -> RawVideo:
+    if sequence.path.suffix.lower() == ".y4m":
+        return read_y4m(sequence.path)
+    return RawVideo(sequence.path, sequence.width, sequence.height, sequence.fps)
 
 
-def _converted_codes(
-    sequence: VideoSequence, colour: Colour, frames: int | None
-) -> Iterator[Codes]:
+def _converted_codes(sequence: VideoSequence, colour: Colour) -> Iterator[Codes]:
     if sequence.clip:
-        for pixels in islice(sequence.clip.frames(), frames):
+        for pixels in sequence.clip.frames():
             rgb = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
             yield quantise(rgb_to_planes(rgb, colour))
         return
     size = (sequence.height, sequence.width)
     with open_video(sequence.path, size=size, fps=sequence.fps) as video:
-        for frame in islice(video, frames):
+        for frame in video:
             yield quantise(rgb_to_planes(frame, colour))
 
 

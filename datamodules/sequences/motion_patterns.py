@@ -41,16 +41,7 @@ from datamodules.paths import IMAGE_SUFFIXES, find_images, found_in
 from datamodules.sequences.dead_leaves import Floats, draw_uniform, paint_leaves
 from datamodules.sequences.files import VideoSequence
 
-PATTERNS = (
-    "blur",
-    "sharpen",
-    "lighten",
-    "darken",
-    "fade",
-    "zoom",
-    "pulse",
-    "shake",
-)
+PATTERNS = ("blur", "sharpen", "lighten", "darken", "fade", "zoom", "pulse", "shake")
 
 FRAMES = 32
 SIDE = 512

@@ -7,15 +7,14 @@ from pathlib import Path
 from datamodules.paths import check_root, find_images, found_in
 from datamodules.sources.index import PNG, index_videos
 from datamodules.sources.pyav_reader import PyAvReader
-from datamodules.sources.readers import ReaderCache, has_decord
+from datamodules.sources.readers import has_decord, read_frames
 from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,
     check_size,
-    cut,
+    read_clip,
     read_pngs,
-    window,
 )
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".y4m")
@@ -23,22 +22,18 @@ HOLDS = f"videos ({' '.join(VIDEO_SUFFIXES)}) or directories of PNG frames"
 
 
 class FileSource(ClipSource):
-    """Videos by path: indexed once, read with a bounded number of open readers.
+    """Videos by path, indexed once.
 
     Args:
         name: Name of the source, for messages.
         root: The tree that holds the index.
         names: Videos and PNG directories, relative to ``root``.
-        readers: Videos kept open per process.
 
     Raises:
         ValueError: No video can be used.
     """
 
-    def __init__(
-        self, name: str, root: Path, names: Sequence[str], readers: int = 8
-    ) -> None:
-        super().__init__()
+    def __init__(self, name: str, root: Path, names: Sequence[str]) -> None:
         self._name = name
         self._root = root
         index = index_videos(root, names)
@@ -50,7 +45,6 @@ class FileSource(ClipSource):
                 f"source {name!r}: none of the {len(names)} videos under {root} can "
                 f"be used: {first}"
             )
-        self._readers = ReaderCache(readers)
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -66,18 +60,17 @@ class FileSource(ClipSource):
         name, info = self._videos[item]
         if crop is not None and rng is not None:
             check_size(info.height, info.width, crop)
-        numbers = window(info.frames, frames, stride, rng)
-        distinct = sorted(set(numbers))
         path = self._root / name
-        if path.is_dir():
-            pngs = find_images(path, PNG)
-            pictures = read_pngs([pngs[number] for number in distinct])
-        elif rng is None:
-            pictures = PyAvReader(path, exact=True).read(distinct)
-        else:
-            pictures = self._readers.read(path, info.frames, distinct)
-        place = {number: at for at, number in enumerate(distinct)}
-        return cut(pictures, crop, rng)[[place[number] for number in numbers]]
+
+        def read(numbers: list[int]) -> Frames:
+            if path.is_dir():
+                pngs = find_images(path, PNG)
+                return read_pngs([pngs[number] for number in numbers])
+            if rng is None:
+                return PyAvReader(path, exact=True).read(numbers)
+            return read_frames(path, info.frames, numbers)
+
+        return read_clip(read, info.frames, rng, frames, crop, stride)
 
     def describe(self) -> str:
         """Say root, videos, frames, hours and reader in one line."""
@@ -101,13 +94,12 @@ class FolderSource(FileSource):
 
     Args:
         root: The tree.
-        readers: Videos kept open per process.
 
     Raises:
         ValueError: There is no such directory, or no video in it.
     """
 
-    def __init__(self, root: str | Path | None, readers: int = 8) -> None:
+    def __init__(self, root: str | Path | None) -> None:
         path = check_root("folder", root, HOLDS)
         names = find_videos(path)
         if not names:
@@ -115,7 +107,7 @@ class FolderSource(FileSource):
                 f"source 'folder': looked in {path.absolute()} and below for {HOLDS}; "
                 f"found {found_in(path)}"
             )
-        super().__init__("folder", path, names, readers)
+        super().__init__("folder", path, names)
 
 
 def find_videos(root: Path) -> list[str]:

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+import av
+
 from datamodules.paths import find_images
 from datamodules.sources.pyav_reader import first_line, packet_stamps
 from datamodules.sources.source import ClipError
@@ -69,15 +71,12 @@ def index_videos(root: Path, names: Sequence[str]) -> dict[str, VideoInfo]:
         One entry per name, in the order of ``names``; broken videos have an ``error``.
     """
     kept = _load(root)
-    known: dict[str, VideoInfo] = {}
-    new: list[str] = []
-    for name in names:
-        entry = kept.get(name)
-        if entry is not None and (entry.size, entry.mtime) == _stamp(root / name):
-            known[name] = entry
-        else:
-            new.append(name)
-    if new:
+    known = {
+        name: kept[name]
+        for name in names
+        if name in kept and (kept[name].size, kept[name].mtime) == _stamp(root / name)
+    }
+    if new := [name for name in names if name not in known]:
         _examine_all(root, new, known, kept)
     return {name: known[name] for name in names}
 
@@ -121,16 +120,14 @@ def examine(path: Path) -> VideoInfo:
     """Find out what a video file or PNG directory is; a broken one has an error."""
     size, mtime = _stamp(path)
     try:
-        if path.is_dir():
-            return _examine_pngs(path, size, mtime)
-        return _examine_video(path, size, mtime)
+        content = _examine_pngs(path) if path.is_dir() else _examine_video(path, size)
     except (ClipError, OSError) as error:
         return VideoInfo(size, mtime, error=first_line(error))
+    return VideoInfo(size, mtime, *content)
 
 
-def _examine_video(path: Path, size: int, mtime: int) -> VideoInfo:
-    import av
-
+def _examine_video(path: Path, size: int) -> tuple[int, int, float, int]:
+    """Return width, height, frames per second, and how many frames there are."""
     if not size:
         if path.is_symlink() and not path.exists():
             raise ClipError(f"the link points nowhere: there is no {path.readlink()}")
@@ -148,12 +145,10 @@ def _examine_video(path: Path, size: int, mtime: int) -> VideoInfo:
         raise ClipError(f"FFmpeg: {first_line(error)}") from error
     if first is None or not frames:
         raise ClipError("no frame decodes")
-    return VideoInfo(
-        size, mtime, first.width, first.height, float(rate or 0), frames=frames
-    )
+    return first.width, first.height, float(rate or 0), frames
 
 
-def _examine_pngs(path: Path, size: int, mtime: int) -> VideoInfo:
+def _examine_pngs(path: Path) -> tuple[int, int, float, int]:
     pngs = find_images(path, PNG)
     first, last = _png_size(pngs[0]), _png_size(pngs[-1])
     if first != last:
@@ -161,7 +156,7 @@ def _examine_pngs(path: Path, size: int, mtime: int) -> VideoInfo:
             f"frames differ in size: {pngs[0].name} is {first[0]}x{first[1]}, "
             f"{pngs[-1].name} is {last[0]}x{last[1]}"
         )
-    return VideoInfo(size, mtime, *first, frames=len(pngs))
+    return *first, 0.0, len(pngs)
 
 
 def _png_size(path: Path) -> tuple[int, int]:

@@ -23,7 +23,6 @@ class OpenVidSource(FileSource):
         root: Directory of the data set.
         csv_file: CSV whose first column names the video files, absolute or relative
             to ``root``; all in ``data/train/`` or in ``root`` if ``None``.
-        readers: Videos kept open per process.
 
     Raises:
         ValueError: The root or the CSV is missing, or none of its videos is there.
@@ -33,10 +32,7 @@ class OpenVidSource(FileSource):
     default_stride: ClassVar[int] = 3
 
     def __init__(
-        self,
-        root: str | Path | None,
-        csv_file: str | Path | None = None,
-        readers: int = 8,
+        self, root: str | Path | None, csv_file: str | Path | None = None
     ) -> None:
         path = check_root("openvid", root, HOLDS)
         tables = find_tables(path, csv_file)
@@ -61,7 +57,7 @@ class OpenVidSource(FileSource):
                 "openvid: %d of %d listed videos are not in %s",
                 *(len(listed) - len(present), len(listed), path),
             )
-        super().__init__("openvid", path, sorted(present), readers)
+        super().__init__("openvid", path, sorted(present))
 
     def describe(self) -> str:
         """Say root, videos, how many were listed, frames and hours in one line."""

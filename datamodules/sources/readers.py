@@ -14,28 +14,16 @@ Sources of 10 bits and more become 8-bit RGB.
 """
 
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from datamodules.sources.pyav_reader import PyAvReader
 from datamodules.sources.source import ClipError, Frames, opencv
 
-
-class Reader(Protocol):
-    """Gives the frames of one video by number."""
-
-    def read(self, numbers: Sequence[int]) -> Frames:
-        """Return frames (len(numbers), H, W, 3), RGB, 0..255.
-
-        Args:
-            numbers: Frame numbers from 0, rising, each once.
-
-        Raises:
-            ClipError: A frame cannot be read.
-        """
+READERS = 8
+"""Videos kept open per process; each holds a decoder's memory."""
 
 
 class DecordReader:
@@ -61,7 +49,14 @@ class DecordReader:
         return len(self._video)
 
     def read(self, numbers: Sequence[int]) -> Frames:
-        """Return frames by number (see :class:`Reader`)."""
+        """Return frames (len(numbers), H, W, 3), RGB, 0..255.
+
+        Args:
+            numbers: Frame numbers from 0, rising, each once.
+
+        Raises:
+            ClipError: A frame cannot be read.
+        """
         decord = _decord()
         try:
             # Without this, what a seek in an open GOP gives depends on what was read
@@ -102,12 +97,14 @@ def has_decord() -> bool:
     return True
 
 
-def open_reader(path: Path, frames: int) -> Reader:
-    """Open a video for training clips.
+@lru_cache(maxsize=READERS)
+def open_reader(path: Path, frames: int, process: int) -> DecordReader | PyAvReader:
+    """Open a video for training clips; those used last stay open.
 
     Args:
         path: The video.
         frames: How many frames it has (from the index).
+        process: Number of this one: after a fork, readers belong to the parent.
 
     Raises:
         ClipError: Neither decord nor PyAV can open it.
@@ -122,45 +119,20 @@ def open_reader(path: Path, frames: int) -> Reader:
     return PyAvReader(path)
 
 
-class ReaderCache:
-    """The readers used last, opened in the process that uses them.
+def read_frames(path: Path, frames: int, numbers: Sequence[int]) -> Frames:
+    """Return frames of a video by number (see :meth:`DecordReader.read`).
 
     Args:
-        capacity: Readers kept open; each holds a decoder's memory.
+        path: The video.
+        frames: How many frames it has.
+        numbers: Frame numbers from 0, rising, each once.
+
+    Raises:
+        ClipError: The video cannot be opened or a frame not be read.
     """
-
-    def __init__(self, capacity: int = 8) -> None:
-        self._capacity = capacity
-        self._readers: OrderedDict[Path, Reader] = OrderedDict()
-        self._process = os.getpid()
-
-    def __len__(self) -> int:
-        return len(self._readers)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave open readers behind: they cannot be sent to another process."""
-        return {**self.__dict__, "_readers": OrderedDict()}
-
-    def read(self, path: Path, frames: int, numbers: Sequence[int]) -> Frames:
-        """Return frames of a video by number (see :class:`Reader`).
-
-        Args:
-            path: The video.
-            frames: How many frames it has.
-            numbers: Frame numbers from 0, rising, each once.
-
-        Raises:
-            ClipError: The video cannot be opened or a frame not be read.
-        """
-        if self._process != os.getpid():
-            # Forked: these readers' state belongs to the parent.
-            self._readers, self._process = OrderedDict(), os.getpid()
-        # A reader that fails is not put back.
-        reader = self._readers.pop(path, None)
-        if reader is None:
-            while len(self._readers) >= self._capacity:
-                self._readers.popitem(last=False)
-            reader = open_reader(path, frames)
-        read = reader.read(numbers)
-        self._readers[path] = reader
-        return read
+    try:
+        return open_reader(path, frames, os.getpid()).read(numbers)
+    except BaseException:
+        # One that failed must not be read again.
+        open_reader.cache_clear()
+        raise

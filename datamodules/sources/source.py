@@ -1,9 +1,10 @@
 """What every source shares: its interface, cutting a clip out, reading PNG frames."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -32,9 +33,7 @@ class ClipSource(ABC):
     """
 
     default_stride: ClassVar[int] = 1
-
-    def __init__(self) -> None:
-        self.skipped: dict[str, str] = {}
+    skipped: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def __len__(self) -> int:
@@ -75,6 +74,23 @@ class ClipSource(ABC):
     def test_part(self) -> "ClipSource | None":
         """Return what the data set keeps apart for tests, ``None`` if it does not."""
         return None
+
+
+def read_clip(
+    read: Callable[[list[int]], Frames],
+    length: int,
+    rng: Rng | None,
+    frames: int,
+    crop: int | None,
+    stride: int,
+) -> Frames:
+    """Read a clip, as :meth:`ClipSource.read` says, of a video of ``length`` frames.
+
+    ``read`` gives frames by number; it is asked for rising ones, each once.
+    """
+    numbers = window(length, frames, stride, rng)
+    distinct, places = np.unique(numbers, return_inverse=True)
+    return cut(read(distinct.tolist()), crop, rng)[places]
 
 
 def window(length: int, frames: int, stride: int, rng: Rng | None) -> list[int]:

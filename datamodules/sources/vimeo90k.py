@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from datamodules.paths import check_list, check_root, found_in
-from datamodules.sources.source import ClipSource, Frames, Rng, cut, read_pngs, window
+from datamodules.sources.source import ClipSource, Frames, Rng, read_clip, read_pngs
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -41,7 +41,6 @@ class Vimeo90KSource(ClipSource):
         list_file: str | Path | None = None,
         split: Split = "train",
     ) -> None:
-        super().__init__()
         self._root = check_root("vimeo90k", root, HOLDS)
         sequences = self._root / "sequences"
         if not sequences.is_dir():
@@ -94,12 +93,12 @@ class Vimeo90KSource(ClipSource):
         self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int
     ) -> Frames:
         """Read one clip (see :meth:`ClipSource.read`)."""
-        numbers = window(FRAMES, frames, stride, rng)
-        distinct = sorted(set(numbers))
         folder = self._root / "sequences" / self._names[item]
-        pictures = read_pngs([folder / f"im{number + 1}.png" for number in distinct])
-        place = {number: at for at, number in enumerate(distinct)}
-        return cut(pictures, crop, rng)[[place[number] for number in numbers]]
+
+        def read(numbers: list[int]) -> Frames:
+            return read_pngs([folder / f"im{number + 1}.png" for number in numbers])
+
+        return read_clip(read, FRAMES, rng, frames, crop, stride)
 
     def describe(self) -> str:
         """Say list file and number of septuplets in one line."""

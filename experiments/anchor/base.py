@@ -1,17 +1,14 @@
 """What the coders of all anchors share."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 
-from datamodules.yuv import Codes, Colour, Planes
+from datamodules.yuv import Codes, Planes
 from experiments.anchor.pictures import (
     PIXEL_FORMATS,
     PixelFormat,
@@ -24,29 +21,23 @@ from lightning_modules.clock import CodingClock
 
 
 @dataclass(frozen=True)
-class EncoderTask:
-    """One sequence at one rate, as an encoder sees it.
+class EncoderTask(Task):
+    """One sequence to code at one rate, as an encoder sees it.
 
     Attributes:
         label: For messages.
         path: The bitstream file to write, then to read.
         pixel_format: Of the pictures that the encoder is given.
-        colour: Of the source.
         height: Coded rows, padding included.
         width: Coded columns, padding included.
-        fps: Frames per second.
-        rate: In the knob's unit.
         options: Of the encoder, complete.
     """
 
     label: str
     path: Path
     pixel_format: PixelFormat
-    colour: Colour
     height: int
     width: int
-    fps: Fraction
-    rate: float
     options: dict[str, str]
 
     def error(self, reason: object) -> ValueError:
@@ -62,40 +53,19 @@ class Coded:
         frame_bits: Bits of each frame, in order of display.
         intra_frames: Numbers of the frames that decoding can start at; None if the
             encoder does not say.
-        seconds: That the encoder took.
     """
 
     frame_bits: list[float]
     intra_frames: list[int] | None
-    seconds: float
 
 
-class Stopwatch:
-    """Adds up the seconds of the blocks that it guards."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._start = 0.0
-
-    def __enter__(self) -> "Stopwatch":
-        self._start = time.perf_counter()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.seconds += time.perf_counter() - self._start
-
-
+@dataclass
 class AnchorCoder(Coder):
     """Codes with a classical encoder, and decodes the file that it wrote.
 
     Encoders run on one thread: their bytes do not depend on the machine.
 
-    Args:
+    Attributes:
         name: Label of the curve.
         preset: How the encoder is run.
         knob: What sets the rate.
@@ -105,15 +75,21 @@ class AnchorCoder(Coder):
         ValueError: The encoder is not there.
     """
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        self.name = name
-        self.preset = preset
-        self.knob = knob
-        self.intra_period = intra_period
+    name: str
+    preset: Preset
+    knob: str
+    intra_period: int
 
     @abstractmethod
-    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write the bitstream of pictures to ``task.path``.
+
+        Args:
+            task: What to code, and how.
+            pictures: Of the task's pixel format.
+            clock: Runs while the encoder works.
 
         Raises:
             ValueError: The encoder fails.
@@ -140,14 +116,10 @@ class AnchorCoder(Coder):
             "rate_unit": self.knob,
             "pixel_formats": dict(preset.pixel_formats),
             "rate_offset_per_bit_above_8": preset.knobs[self.knob].per_bit,
-            "options": self.options("{rate}"),
+            "options": self._options("{rate}", depth=8),
             "restarts": preset.restarts,
             "padding": "right and bottom, repeated edge, 4:2:0 to even sides",
         }
-
-    def options(self, rate: float | str, depth: int = 8) -> dict[str, str]:
-        """Return the encoder's options at a rate, or at ``{rate}``."""
-        return self.preset.encoder_options(self.knob, rate, self.intra_period, depth)
 
     def encode(self, task: Task) -> Cost:
         """Write a file, and count all of its bytes; see :class:`Coder`.
@@ -158,7 +130,6 @@ class AnchorCoder(Coder):
             ValueError: The encoder fails, or does not do what was asked: other intra
                 frames, another number of frames.
         """
-        self.preset.check_rate(self.knob, task.rate)
         own = self._encoder_task(task)
         given = 0
 
@@ -168,7 +139,8 @@ class AnchorCoder(Coder):
                 yield to_samples(frame, task.colour, own.pixel_format)
                 given += 1
 
-        coded = self.write(own, pictures())
+        clock = CodingClock(torch.device("cpu"))
+        coded = self.write(own, pictures(), clock)
         if not given or given != len(coded.frame_bits):
             raise own.error(
                 f"the encoder was given {given} frames and coded "
@@ -187,7 +159,7 @@ class AnchorCoder(Coder):
             raise own.error(
                 f"the file has {nbytes} bytes, fewer than the frames that were encoded"
             )
-        return Cost(nbytes, coded.frame_bits, seconds={"encode": coded.seconds})
+        return Cost(nbytes, coded.frame_bits, seconds={"encode": clock.seconds})
 
     def decode(
         self, task: Task, cost: Cost, scales: int | None = None
@@ -209,18 +181,19 @@ class AnchorCoder(Coder):
             raise own.error(f"{given} frames were encoded and {frames} decoded")
         cost.seconds["decode"] = clock.seconds
 
+    def _options(self, rate: float | str, depth: int) -> dict[str, str]:
+        return self.preset.encoder_options(self.knob, rate, self.intra_period, depth)
+
     def _encoder_task(self, task: Task) -> EncoderTask:
         sequence, rate = task.sequence, task.rate
         pixel_format = PIXEL_FORMATS[self.preset.pixel_formats[task.colour]]
         height, width = pixel_format.size(sequence.height, sequence.width)
         return EncoderTask(
+            **vars(task),
             label=f"{self.preset.title} on {sequence.name} at {self.knob} {rate:g}",
             path=task.folder / f"stream{self.preset.run['suffix']}",
             pixel_format=pixel_format,
-            colour=task.colour,
             height=height,
             width=width,
-            fps=sequence.fps,
-            rate=rate,
-            options=self.options(rate, pixel_format.depth),
+            options=self._options(rate, pixel_format.depth),
         )

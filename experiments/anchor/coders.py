@@ -36,12 +36,23 @@ def make_coder(
     """
     common = (name, preset, knob, intra_period)
     if preset.tool == "reference":
-        return ReferenceCoder(*common, binary=binary, decoder=decoder, config=config)
+        if binary is None:
+            raise ValueError(
+                f"{preset.title} comes with no package: build it, and name its encoder "
+                "with --binary (and its decoder with --decoder)"
+            )
+        if config is None or not config.is_file():
+            papers = sorted(set(preset.run["paper_config"].values()))
+            named = "was not named" if config is None else f"{config} is not there"
+            raise ValueError(
+                f"{preset.title} needs --config, which {named}: the papers' is "
+                f"{' or '.join(papers)} of its folder cfg"
+            )
+        return ReferenceCoder(*common, binary, decoder, config)
     if binary or decoder or config:
         raise ValueError(
             f"{preset.codec} needs no --binary, --decoder or --config: {preset.title} "
             "comes with a Python package"
         )
-    if preset.tool == "ffmpeg":
-        return FFmpegCoder(*common)
-    return PyAVCoder(*common)
+    kinds = {"ffmpeg": FFmpegCoder, "pyav": PyAVCoder}
+    return kinds[preset.tool](*common)

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -10,24 +11,24 @@ from typing import IO, Any
 from datamodules.ffmpeg import INSTALL, find_ffmpeg
 from datamodules.writing import write_picture
 from datamodules.yuv import Codes
-from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import PixelFormat, read_picture
-from experiments.anchor.settings import Preset
+from lightning_modules.clock import CodingClock
 
 COLOUR_TAGS = (
     "-color_range pc -colorspace bt709 -color_primaries bt709 -color_trc bt709"
 ).split()
 
 
+@dataclass
 class FFmpegCoder(AnchorCoder):
     """Encodes and decodes in two FFmpeg processes, frames through a pipe.
 
     Seconds are those that the program lets us wait, so start and pipe are in them.
     """
 
-    def __init__(self, name: str, preset: Preset, knob: str, intra_period: int) -> None:
-        super().__init__(name, preset, knob, intra_period)
-        encoder = preset.run["encoder"]
+    def __post_init__(self) -> None:
+        encoder = self.preset.run["encoder"]
         listed = _output(["-hide_banner", "-encoders"])
         if encoder not in listed.split():
             raise ValueError(f"{find_ffmpeg()} has no {encoder}: {INSTALL}")
@@ -36,17 +37,18 @@ class FFmpegCoder(AnchorCoder):
         """Return the program's version."""
         return {"ffmpeg": _output(["-version"]).split()[2]}
 
-    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
-        watch = Stopwatch()
         bits: list[float] = []
         intra_frames: list[int] = []
         task.path.write_bytes(b"")
         for part in self._streams(pictures):
-            part_bits, part_intra = self._encode_stream(task, part, watch)
+            part_bits, part_intra = self._encode_stream(task, part, clock)
             intra_frames += [len(bits) + number for number in part_intra]
             bits += part_bits
-        return Coded(bits, intra_frames, watch.seconds)
+        return Coded(bits, intra_frames)
 
     def _streams(self, pictures: Iterable[Codes]) -> Iterator[Iterator[Codes]]:
         """Give the pictures of each stream: all, or those of each intra period."""
@@ -59,7 +61,7 @@ class FFmpegCoder(AnchorCoder):
             yield chain([first], islice(source, rest))
 
     def _encode_stream(
-        self, task: EncoderTask, pictures: Iterable[Codes], watch: Stopwatch
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
     ) -> tuple[list[float], list[int]]:
         """Append one stream to the file; return its frames' bits and intra frames."""
         part = task.path.with_name("part" + task.path.suffix)
@@ -67,7 +69,7 @@ class FFmpegCoder(AnchorCoder):
         command = [find_ffmpeg(), "-hide_banner", "-v", "error", "-y"]
         command += ["-f", "rawvideo", "-pixel_format", task.pixel_format.name]
         command += ["-video_size", f"{task.width}x{task.height}"]
-        command += ["-framerate", str(task.fps), *COLOUR_TAGS, "-i", "pipe:0"]
+        command += ["-framerate", str(task.sequence.fps), *COLOUR_TAGS, "-i", "pipe:0"]
         command += ["-fps_mode", "passthrough", "-c:v", self.preset.run["encoder"]]
         for key, value in task.options.items():
             command += [f"-{key}", value]
@@ -86,9 +88,9 @@ class FFmpegCoder(AnchorCoder):
             assert process.stdin, "it was asked for"
             try:
                 for samples in pictures:
-                    with watch:
+                    with clock.running():
                         write_picture(process.stdin, samples)
-                with watch:
+                with clock.running():
                     process.stdin.close()
                     process.wait()
             except BrokenPipeError:

@@ -5,64 +5,43 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datamodules.writing import write_picture
 from datamodules.yuv import Codes
-from experiments.anchor.base import AnchorCoder, Coded, EncoderTask, Stopwatch
+from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import (
     PIXEL_FORMATS,
     PixelFormat,
     read_picture,
 )
-from experiments.anchor.settings import Preset
+from lightning_modules.clock import CodingClock
 
 
+@dataclass
 class ReferenceCoder(AnchorCoder):
     """Runs an encoder program on a raw file with the command line of its settings.
 
-    Args:
-        name: Label of the curve.
-        preset: How it is run.
-        knob: What sets the rate.
-        intra_period: Frames from one intra frame to the next, -1 for the first only.
+    Attributes:
         binary: The encoder.
         decoder: The decoder; without it the encoder's own reconstruction is measured,
             and the description says so.
         config: The encoder's configuration file.
 
     Raises:
-        ValueError: A program or the configuration is not named, or not there.
+        ValueError: A program cannot be run.
     """
 
-    def __init__(
-        self,
-        name: str,
-        preset: Preset,
-        knob: str,
-        intra_period: int,
-        *,
-        binary: Path | None,
-        decoder: Path | None,
-        config: Path | None,
-    ) -> None:
-        super().__init__(name, preset, knob, intra_period)
-        if binary is None:
-            raise ValueError(
-                f"{preset.title} comes with no package: build it, and name its encoder "
-                "with --binary (and its decoder with --decoder)"
-            )
-        papers = sorted(set(preset.run["paper_config"].values()))
-        if config is None or not config.is_file():
-            named = "was not named" if config is None else f"{config} is not there"
-            raise ValueError(
-                f"{preset.title} needs --config, which {named}: the papers' is "
-                f"{' or '.join(papers)} of its folder cfg"
-            )
-        self.binary = _program(binary)
-        self.decoder = _program(decoder) if decoder else None
-        self.config = config.absolute()
+    binary: Path
+    decoder: Path | None
+    config: Path
+
+    def __post_init__(self) -> None:
+        self.binary = _program(self.binary)
+        self.decoder = self.decoder and _program(self.decoder)
+        self.config = self.config.absolute()
 
     def describe(self) -> dict[str, Any]:
         """Return the preset, the command line, and what was measured."""
@@ -91,7 +70,9 @@ class ReferenceCoder(AnchorCoder):
         found = re.search(pattern, _run([str(self.binary)], check=False))
         return found["version"] if found else "unknown"
 
-    def write(self, task: EncoderTask, pictures: Iterable[Codes]) -> Coded:
+    def write(
+        self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
+    ) -> Coded:
         """Write the source as a raw file and run the encoder on it."""
         source = task.path.with_name("source.yuv")
         frames = 0
@@ -101,8 +82,7 @@ class ReferenceCoder(AnchorCoder):
                 frames += 1
         run = self.preset.run
         arguments = [*run["encode"], *run["encode_colour"][task.colour]]
-        watch = Stopwatch()
-        with watch:
+        with clock.running():
             log = self._call(self.binary, arguments, task, frames=frames, input=source)
         source.unlink()
         if not task.path.is_file() or not task.path.stat().st_size:
@@ -110,9 +90,9 @@ class ReferenceCoder(AnchorCoder):
         lines = list(re.finditer(run["frame_line"], log))
         if len(lines) != frames:
             even = 8 * task.path.stat().st_size / max(1, frames)
-            return Coded([even] * frames, None, watch.seconds)
+            return Coded([even] * frames, None)
         intra = [n for n, line in enumerate(lines) if line["type"].upper() == "I"]
-        return Coded([float(line["bits"]) for line in lines], intra, watch.seconds)
+        return Coded([float(line["bits"]) for line in lines], intra)
 
     def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Run the decoder, or take the encoder's reconstruction."""
@@ -150,7 +130,7 @@ class ReferenceCoder(AnchorCoder):
                 width=task.width,
                 height=task.height,
                 # They take whole numbers; no bit depends on it.
-                fps=max(1, round(task.fps)),
+                fps=max(1, round(task.sequence.fps)),
                 stream=task.path,
                 reconstruction=self._reconstruction(task),
                 output_depth=self._output_format(task).depth,

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.cli import option, parse_fps, parse_size
 from lightning_modules import coding_options
+
+if TYPE_CHECKING:
+    from datamodules.video_reader import VideoReader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,33 @@ class RawVideoOptions:
     fps: Fraction | None = option(None, metavar="F", read=parse_fps)
     depth: int = option(8, metavar="BITS")
 
+    def open(self, path: Path, max_frames: int | None) -> "VideoReader":
+        """Open a video, raw or not.
+
+        Args:
+            path: Where it is.
+            max_frames: Frames after which it ends; all by default.
+        """
+        from datamodules.frames import open_video
+
+        return open_video(
+            path, size=self.size, fps=self.fps, depth=self.depth, max_frames=max_frames
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequencesOption:
+    """Which test sequences are coded.
+
+    Attributes:
+        sequences: Test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset
+            JSON of DCVC, any folder of videos, one video, or patterns, patterns:N,
+            patterns=DIR (eight synthetic motions over N pictures, procedural or of a
+            folder).
+    """
+
+    sequences: tuple[str, ...] = option(metavar="SPEC")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CodecOptions:
@@ -46,3 +77,62 @@ class CodecOptions:
     """
 
     coding: dict[str, Any] = option(also=coding_options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
+    """Code a video with a trained codec into a bitstream file.
+
+    Attributes:
+        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG images, or one image.
+        output: Bitstream file to write.
+        checkpoint: Trained codec.
+        rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.
+        target_bpp: Search the rate that takes so many bits per pixel, within 1 %.
+        target_kbps: Search the rate that takes so many kilobits per second, within
+            1 %.
+        max_frames: Stop after N frames.
+        intra_period: Start without a reference every N frames (default: only at the
+            first).
+        verify: Decode in a second process, require identical frames, report PSNR.
+    """
+
+    input: Path = option(metavar="IN", positional=True)
+    output: Path = option(metavar="OUT", positional=True)
+    checkpoint: Path = option(metavar="CKPT")
+    rate: float | None = option(None, metavar="QP", one_of="rate", needed=True)
+    target_bpp: float | None = option(None, metavar="BPP", one_of="rate")
+    target_kbps: float | None = option(None, metavar="KBPS", one_of="rate")
+    max_frames: int | None = option(None, metavar="N")
+    intra_period: int = option(-1, metavar="N")
+    verify: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions(CodecOptions):
+    """Decode a bitstream file that experiments.encode wrote.
+
+    Attributes:
+        input: Bitstream file.
+        output: Video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images.
+        checkpoint: The codec that the file was encoded with.
+        device: Where the networks run (default: the encoder's kind if there is one).
+        depth: Bits per sample of .y4m and .yuv.
+        partial: Write the frames before the first missing or damaged unit.
+        scales: Progressive decoding: only the K coarsest scales of each frame, for
+            codecs that have scales (default: all).
+        hash: Print the SHA-256 of all frames (float32 RGB) as the last line.
+    """
+
+    input: Path = option(metavar="IN", positional=True)
+    output: Path | None = option(None, metavar="OUT", positional=True, nargs="?")
+    checkpoint: Path = option(metavar="CKPT")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    depth: int = option(8, metavar="BITS")
+    partial: bool = False
+    scales: int | None = option(None, metavar="K")
+    hash: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.output or self.hash):
+            raise ValueError("give OUT, or --hash to write nothing")

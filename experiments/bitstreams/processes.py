@@ -68,7 +68,7 @@ class WorkerProcess:
         """
         self._ask(function, arguments)
         while True:
-            item, more = self._ask(_advance, ())
+            item, more = pickle.loads(self._ask(_advance, ()))
             if not more:
                 ended: R = item
                 return ended
@@ -76,9 +76,8 @@ class WorkerProcess:
 
     def _ask(self, function: Callable[..., object], arguments: object) -> Any:
         try:
-            # Not send: torch would pass tensors in shared memory, which may be scarce.
-            self._pipe.send_bytes(pickle.dumps((function, arguments)))
-            result, error = pickle.loads(self._pipe.recv_bytes())
+            self._pipe.send((function, arguments))
+            result, error = self._pipe.recv()
         except (EOFError, ConnectionError) as error:
             self._process.join()
             raise OSError(
@@ -121,12 +120,15 @@ def prepare_process(threads: int, gpu: int) -> None:
         torch.cuda.set_device(gpu % torch.cuda.device_count())
 
 
-def _advance(generator: Generator[Any, None, Any]) -> tuple[Any, bool]:
-    """Return a generator's next item, or what it returns, and whether it goes on."""
+def _advance(generator: Generator[Any, None, Any]) -> bytes:
+    """Return a generator's next item, or what it returns, and whether it goes on.
+
+    Pickled here: a pipe would pass tensors in shared memory, which may be scarce.
+    """
     try:
-        return next(generator), True
+        return pickle.dumps((next(generator), True))
     except StopIteration as end:
-        return end.value, False
+        return pickle.dumps((end.value, False))
 
 
 def _serve(
@@ -137,7 +139,7 @@ def _serve(
     # It ends when the other end does.
     with suppress(EOFError, ConnectionError):
         while True:
-            function, values = pickle.loads(pipe.recv_bytes())
+            function, values = pipe.recv()
             try:
                 if function is _advance:
                     values = (running,)
@@ -147,4 +149,4 @@ def _serve(
             except Exception as error:
                 error.add_note("".join(traceback.format_exception(error)))
                 result, failure = None, error
-            pipe.send_bytes(pickle.dumps((result, failure)))
+            pipe.send((result, failure))

@@ -51,13 +51,8 @@ def make_curve(
     Rates and qualities are never sorted apart from each other. Leaving it out favours
     the codec, so it is flagged.
 
-    Args:
-        codec: The result's name.
-        metric: Key of ``METRICS``.
-        set: Test set.
-        sequence: None for a set's mean curve.
-        points: (rate knob, bpp, value of the metric), in any order.
-        samples: Of FID and KID: the fewest pictures that a point compares.
+    Points are (rate knob, bpp, value of the metric), in any order; everything else is
+    as :class:`Curve` has it.
 
     Raises:
         ValueError: A bpp is not positive, a value not finite, or two points have the
@@ -98,11 +93,6 @@ def compare_curves(
 
     The error bar is the range of the numbers when each point of each curve is left out
     in turn: how much the choice of rate points decides.
-
-    Args:
-        anchor: What is compared with; of the same metric.
-        test: What is compared.
-        method: Interpolation.
 
     Returns:
         BD-rate in %, BD-quality in the metric's unit and direction, and their caveats.
@@ -255,11 +245,7 @@ def _percent(log10_ratio: float) -> float:
 def qualities_at(
     curves: Iterable[Curve], rates: Sequence[float]
 ) -> tuple[QualityAt, ...]:
-    """Read every set's mean curve off at every rate.
-
-    Args:
-        curves: Those of sequences are passed over.
-        rates: In bits per pixel.
+    """Read every set's mean curve off at every rate, in bits per pixel.
 
     Raises:
         ValueError: A rate is not above 0.
@@ -280,10 +266,6 @@ def quality_at(curve: Curve, bpp: float) -> float | None:
 
     Between points it is the monotone cubic (pchip) over log rate that BD numbers use,
     through the points that those use.
-
-    Args:
-        curve: From few bits to many.
-        bpp: Bits per pixel.
     """
     from scipy.interpolate import PchipInterpolator
 

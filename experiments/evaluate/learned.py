@@ -1,72 +1,74 @@
 """A trained codec: real bytes, which another process decodes."""
 
-import os
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from experiments.bitstreams.coding_mode import choose_device, coding_mode
+import torch
+from torch import Tensor
+
+import lightning_modules
+from datamodules.yuv import (
+    Colour,
+    Planes,
+    dequantise,
+    planes_to_rgb,
+    rgb_to_planes,
+)
+from experiments.bitstreams.coding_mode import (
+    choose_device,
+    coding_mode,
+    peak_memory,
+)
 from experiments.bitstreams.files import (
     StreamDecoder,
     StreamEncoder,
+    header_of,
     load_decoder,
     open_stream,
 )
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
+from experiments.bitstreams.rate_search import search_rate
 from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.results.origin import describe
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from datamodules.yuv import Colour, Planes
-    from lightning_modules.codec import VideoCodec
+from lightning_modules.codec import VideoCodec
 
 STREAM = "stream.lvc"
 """Name of the bitstream in the folder of a task."""
 
 
+@dataclass(kw_only=True)
 class LearnedCoder(Coder):
     """A checkpoint, and how its codec is run.
 
     The decoder's frames are the encoder's reconstruction, or decoding raises: another
     process decodes the bitstream, and hashes are compared.
 
-    Args:
+    Attributes:
         name: Label of the curve.
         checkpoint: The trained codec.
-        device: Type of device, ``cpu`` or ``cuda``.
+        metric_device: Type of device, ``cpu`` or ``cuda``; networks run there too.
         dtype: What the networks compute in.
         intra_period: Frames between starts without a reference.
         threads: Of torch, the same in the decoding process.
         coding: For ``codec.configure``, here and in the decoding process.
+        scales: See :class:`Coder`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        checkpoint: Path,
-        *,
-        device: str,
-        dtype: str,
-        intra_period: int,
-        threads: int,
-        coding: dict[str, Any],
-    ) -> None:
-        self.name = name
-        self.checkpoint = checkpoint
-        self.metric_device = device
-        self.dtype = dtype
-        self.intra_period = intra_period
-        self.threads = threads
-        self.coding = coding
+    name: str
+    checkpoint: Path
+    metric_device: str
+    dtype: str
+    intra_period: int
+    threads: int
+    coding: dict[str, Any]
+    scales: tuple[int, ...] = ()
 
     @property
-    def codec(self) -> "VideoCodec":
+    def codec(self) -> VideoCodec:
         """The network; loaded once in each process."""
         coding = tuple(sorted(self.coding.items()))
         return _load(self.checkpoint, self.metric_device, self.dtype, coding)
@@ -85,8 +87,6 @@ class LearnedCoder(Coder):
 
     def environment(self) -> dict[str, Any]:
         """Return checkpoint, device and threads."""
-        import torch
-
         device = "cpu"
         if self.metric_device == "cuda":
             device = torch.cuda.get_device_name()
@@ -110,7 +110,7 @@ class LearnedCoder(Coder):
 
     def decode(
         self, task: Task, cost: Cost, scales: int | None = None
-    ) -> "Iterator[Planes]":
+    ) -> Iterator[Planes]:
         """Have another process decode, and give its frames; see :class:`Coder`.
 
         Raises:
@@ -153,8 +153,6 @@ class LearnedCoder(Coder):
         Raises:
             ValueError: The target is out of the codec's reach on this sequence.
         """
-        from experiments.bitstreams.rate_search import search_rate
-
         sequence = task.sequence
 
         def encode(rate: float) -> float:
@@ -173,23 +171,9 @@ class LearnedCoder(Coder):
         return search.rate
 
     def _encoder(self, task: Task, *, reconstruct: bool = False) -> StreamEncoder:
-        from datamodules.yuv import dequantise, planes_to_rgb
-        from lightning_modules.bitstream import StreamHeader
-
-        codec, sequence = self.codec, task.sequence
-        header = StreamHeader(
-            codec=type(codec).__name__,
-            fingerprint=codec.fingerprint(),
-            width=sequence.width,
-            height=sequence.height,
-            fps=sequence.fps,
-            rate=task.rate,
-            dtype=self.dtype,
-            device=self.metric_device,
-        )
         return StreamEncoder(
-            codec,
-            header,
+            self.codec,
+            header_of(self.codec, task.sequence, task.rate, self.dtype),
             (planes_to_rgb(dequantise(c), task.colour) for c in task.codes()),
             task.folder / STREAM,
             intra_period=self.intra_period,
@@ -216,7 +200,7 @@ class EstimatedCoder(LearnedCoder):
 
     def decode(
         self, task: Task, cost: Cost, scales: int | None = None
-    ) -> "Iterator[Planes]":
+    ) -> Iterator[Planes]:
         """Give the encoder's reconstruction, and what encoding costs."""
         device = self.codec.devices[0]
         peak_memory(device)
@@ -230,8 +214,6 @@ class EstimatedCoder(LearnedCoder):
 @lru_cache(maxsize=1)
 def _start_decoder(threads: int, device: str) -> WorkerProcess:
     """Start the process that decodes for this one, for all of its jobs."""
-    import torch
-
     gpu = torch.cuda.current_device() if device == "cuda" else 0
     return WorkerProcess(prepare_process, threads, gpu, daemon=True)
 
@@ -239,12 +221,8 @@ def _start_decoder(threads: int, device: str) -> WorkerProcess:
 @lru_cache(maxsize=1)
 def _load(
     checkpoint: Path, device: str, dtype: str, coding: tuple[tuple[str, Any], ...]
-) -> "VideoCodec":
-    import torch
-
-    from lightning_modules import load_codec
-
-    codec = load_codec(
+) -> VideoCodec:
+    codec = lightning_modules.load_codec(
         checkpoint, device=torch.device(device), dtype=getattr(torch, dtype)
     )
     codec.configure(**dict(coding))
@@ -263,9 +241,7 @@ def _cost_of(encoder: StreamEncoder) -> Cost:
     )
 
 
-def _to_planes(frame: "Tensor", colour: "Colour") -> "Planes":
-    from datamodules.yuv import rgb_to_planes
-
+def _to_planes(frame: Tensor, colour: Colour) -> Planes:
     return rgb_to_planes(frame.cpu(), colour)
 
 
@@ -273,10 +249,10 @@ def decode_stream(
     path: Path,
     checkpoint: Path,
     device: str,
-    colour: "Colour",
+    colour: Colour,
     scales: int | None,
     coding: dict[str, Any],
-) -> "Generator[Planes, None, tuple[str, dict[str, float], int]]":
+) -> Generator[Planes, None, tuple[str, dict[str, float], int]]:
     """Give the frames of a file, or of its coarsest scales.
 
     Returns:
@@ -291,27 +267,3 @@ def decode_stream(
         for frame in decoder:
             yield _to_planes(frame, colour)
         return decoder.digest, decoder.seconds, peak_memory(target)
-
-
-def peak_memory(device: "torch.device") -> int:
-    """Return the bytes of memory at their peak since this was last called.
-
-    On a GPU those that torch allocated, on a CPU the resident set of the process; where
-    the kernel cannot forget a peak, since the process began.
-    """
-    import resource
-
-    import torch
-
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return peak
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    kilobytes = int(fields["VmHWM"].split()[0])
-    if os.access("/proc/self/clear_refs", os.W_OK):
-        Path("/proc/self/clear_refs").write_text("5")
-    return kilobytes * 1024

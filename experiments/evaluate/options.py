@@ -6,22 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from callbacks.metrics.table import LPIPS_NETS, METRICS, describe_metrics
+from experiments.bitstreams.options import SequencesOption
 from experiments.cli import check_folder, option
 from experiments.results.result import Protocol
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequencesOption:
-    """Which test sequences are coded.
-
-    Attributes:
-        sequences: Test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset
-            JSON of DCVC, any folder of videos, one video, or patterns, patterns:N,
-            patterns=DIR (eight synthetic motions over N pictures, procedural or of a
-            folder).
-    """
-
-    sequences: tuple[str, ...] = option(metavar="SPEC")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from callbacks.checkpoints import (
     FinalValidation,
     StageCheckpoints,
 )
-from callbacks.clip_logger import ClipLogger
 from callbacks.ema import CodecEMA
 from callbacks.guards import (
     RankDivergenceGuard,
@@ -31,7 +30,7 @@ from callbacks.guards import (
     StepGuard,
 )
 from callbacks.interrupt import SaveOnSignal
-from callbacks.map_logger import MapLogger
+from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule

@@ -19,6 +19,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import torch
 import yaml
 
 from datamodules.whole_files import whole_or_nothing
@@ -85,8 +86,6 @@ class RunFolder:
         Raises:
             ValueError: It is damaged, or none that ``fit`` wrote.
         """
-        import torch
-
         try:
             checkpoint: dict[str, Any] = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=True

@@ -34,9 +34,8 @@ def summary(
         for stage, steps in zip(stages, done, strict=True)
     ]
     lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
-    path = folder.path / "metrics.csv"
     # Later rows overwrite earlier ones.
-    values = {row[2]: row[3] for row in read_metrics(path)} if path.exists() else {}
+    values = {row[2]: row[3] for row in read_metrics(folder.path / "metrics.csv")}
     shown = [
         f"{title} {form.format(values[name])}"
         for name, title, form in SHOWN

@@ -86,7 +86,7 @@ class TidyCSVLogger(StageAxis, Logger):
         """Drop rows beyond the step that a run goes on from; they come again."""
         super().start_stage(stage, offset, done)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = read_metrics(self.path) if self.path.exists() else []
+        rows = read_metrics(self.path)
         with (
             whole_or_nothing(self.path) as temporary,
             temporary.open("w", newline="") as file,
@@ -114,11 +114,13 @@ class TidyCSVLogger(StageAxis, Logger):
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, str, float]]:
-    """Read a ``metrics.csv``, without a last line that a killed run left torn.
+    """Read a ``metrics.csv`` if there is one, without a last line that was left torn.
 
     Raises:
         ValueError: The file holds no text in lines.
     """
+    if not path.exists():
+        return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))

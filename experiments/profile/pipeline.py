@@ -5,32 +5,38 @@ Source: arXiv 2410.02598, section 6.2.2; Fig. 15 compares four devices with one.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lightning_modules.codec import VideoCodec
+import torch
+
+from experiments.bitstreams.coding_mode import coding_mode
+from experiments.drawing.tables import Table, numbers, words
+from experiments.profile.complexity import parts_of, spent_in
+from experiments.profile.timing import clock_of
+from experiments.results.origin import codec_name
+from lightning_modules.codec import VideoCodec
 
 FRAMES_PER_WORKER = 8
 """How many are timed; the pipeline fills and drains within them."""
 
 
-def check_pipeline(codec: "VideoCodec", workers: int) -> None:
+def check_pipeline(codec: VideoCodec, workers: int) -> None:
     """Refuse a codec that so many workers cannot code with.
 
     Raises:
         ValueError: They cannot, or there are none.
     """
     if not hasattr(codec.coding, "pipeline"):
-        name = type(codec).__name__.removesuffix("Codec")
+        name = codec_name(codec)
         raise ValueError(f"{name} has no parallel pipeline: leave out --pipeline")
     with _workers(codec, workers):
         pass
 
 
 @contextmanager
-def _workers(codec: "VideoCodec", count: int) -> Iterator[None]:
+def _workers(codec: VideoCodec, count: int) -> Iterator[None]:
     """Let so many workers code with the codec."""
     codec.configure(pipeline=count)
     try:
@@ -40,7 +46,7 @@ def _workers(codec: "VideoCodec", count: int) -> Iterator[None]:
 
 
 def measure_pipeline(
-    codec: "VideoCodec", workers: int, height: int, width: int, repeats: int
+    codec: VideoCodec, workers: int, height: int, width: int, repeats: int
 ) -> dict[str, Any]:
     """Time one worker and several, coding and decoding real bytes.
 
@@ -58,10 +64,6 @@ def measure_pipeline(
     Raises:
         ValueError: The packets or frames of several workers are not those of one.
     """
-    import torch
-
-    from experiments.bitstreams.coding_mode import coding_mode
-
     ramp = torch.linspace(0, 1, width).expand(3, height, width)
     frames = [ramp.roll(4 * i, -1) for i in range(FRAMES_PER_WORKER * workers)]
     rate = codec.rate_knob.points[len(codec.rate_knob.points) // 2]
@@ -94,7 +96,7 @@ def measure_pipeline(
 
 def _measure(
     run: Callable[[], list[Any]],
-    codec: "VideoCodec",
+    codec: VideoCodec,
     workers: int,
     frames: int,
     repeats: int,
@@ -103,7 +105,6 @@ def _measure(
 
     ``model`` is what the parts allow; see :func:`bound`.
     """
-    import torch
 
     def seconds() -> float:
         begun = time.perf_counter()
@@ -117,6 +118,11 @@ def _measure(
                 )
         return taken
 
+    parts = {
+        name.rpartition(".")[2]: part
+        for name, part in parts_of(codec)
+        if next(part.parameters(), None) is not None
+    }
     expected = run()
     # In turns, so that whatever else the machine does hits all of them.
     alone, together, apart = [], [], []
@@ -124,9 +130,10 @@ def _measure(
         alone.append(seconds())
         with _workers(codec, workers):
             together.append(seconds())
-        with _timed_parts(codec) as parts:
+        # The entropy decoding is in the parts.
+        with spent_in(parts, clock_of(codec.devices[0])) as spent:
             whole = seconds()
-        shares = {name: value / frames for name, value in parts.items()}
+        shares = {name: value / frames for name, value in spent.items()}
         apart.append({**shares, "rest": whole - sum(shares.values())})
     parts_s = min(apart, key=lambda shares: sum(shares.values()))
     return {
@@ -136,42 +143,6 @@ def _measure(
         "speedup": min(alone) / min(together),
         "model": bound(parts_s, workers),
     }
-
-
-@contextmanager
-def _timed_parts(codec: "VideoCodec") -> Iterator[dict[str, float]]:
-    """Add up the seconds of the network's parts, with the entropy decoding in them."""
-    import torch
-
-    device = codec.devices[0]
-    timed = {
-        name.rpartition(".")[2]: part
-        for name, part in codec.named_modules()
-        if name.count(".") == 1 and next(part.parameters(), None) is not None
-    }
-    seconds = dict.fromkeys(timed, 0.0)
-    hooks = []
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    for name, part in timed.items():
-
-        def before(*_: Any, name: str = name) -> None:
-            seconds[name] -= now()
-
-        def after(*_: Any, name: str = name) -> None:
-            seconds[name] += now()
-
-        hooks.append(part.register_forward_pre_hook(before))
-        hooks.append(part.register_forward_hook(after))
-    try:
-        yield seconds
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def bound(parts: Mapping[str, float], workers: int) -> dict[str, Any]:
@@ -195,46 +166,44 @@ def bound(parts: Mapping[str, float], workers: int) -> dict[str, Any]:
     }
 
 
-def macs_bound(report: Mapping[str, Any], workers: int) -> dict[str, dict[str, Any]]:
+def macs_bound(
+    modules: Sequence[Mapping[str, Any]], workers: int
+) -> dict[str, dict[str, Any]]:
     """Return :func:`bound` from the counted kMACs per pixel, by pass.
 
     Args:
-        report: What :func:`experiments.profile.command.count` gives.
+        modules: Of :func:`experiments.profile.complexity.count`.
         workers: How many.
     """
-    return {
-        name: bound(
-            {
-                entry["name"].rpartition(".")[2]: entry[f"{name}_kmacs_per_pixel"]
-                for entry in report["modules"]
-            },
-            workers,
-        )
-        for name in ("encode", "decode")
-    }
+    bounds = {}
+    for name in ("encode", "decode"):
+        key = f"{name}_kmacs_per_pixel"
+        costs = {each["name"].rpartition(".")[2]: each[key] for each in modules}
+        bounds[name] = bound(costs, workers)
+    return bounds
 
 
-def print_pipeline(figures: Mapping[str, Any]) -> None:
-    """Print what was measured beside what is possible."""
+def pipeline_table(figures: Mapping[str, Any]) -> Table:
+    """Return what was measured beside what is possible."""
     workers, cores = figures["workers"], figures["cores"]
-    print(
-        f"\npipeline of {workers} workers on {', '.join(figures['devices'])}; "
-        f"{cores} cores; {figures['frames']} frames, fill and drain included"
+    names = figures["encode"]["parts_s_per_frame"]
+    table = Table(
+        f"pipeline of {workers} workers on {', '.join(figures['devices'])}; "
+        f"{cores} cores; {figures['frames']} frames, fill and drain included",
+        [*words("ms per frame"), *numbers(*names, spec=".1f")],
     )
     if set(figures["devices"]) == {"cpu"} and cores < workers:
-        print(f"{cores} cores cannot run {workers} workers at once")
-    names = figures["encode"]["parts_s_per_frame"]
-    print(f"{'ms per frame':14}" + "".join(f"{name:>10}" for name in names))
-    for key in ("encode", "decode"):
-        costs = figures[key]["parts_s_per_frame"].values()
-        print(f"{key:14}" + "".join(f"{1e3 * cost:10.1f}" for cost in costs))
+        table.notes.append(f"{cores} cores cannot run {workers} workers at once")
     for key in ("encode", "decode"):
         measured, macs = figures[key], figures["macs_bound"][key]
         model = measured["model"]
-        print(
+        costs = [1e3 * cost for cost in measured["parts_s_per_frame"].values()]
+        table.rows.append([key, *costs])
+        table.notes.append(
             f"{key}: {1e3 * measured['one_worker_s_per_frame']:.1f} ms on one worker, "
             f"{1e3 * measured['pipeline_s_per_frame']:.1f} ms on {workers}: "
             f"x{measured['speedup']:.2f}; bound by measured costs "
             f"x{model['speedup']:.2f} ({model['set_by']}), by MACs "
             f"x{macs['speedup']:.2f} ({macs['set_by']})"
         )
+    return table

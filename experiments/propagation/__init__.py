@@ -1,1 +1,1 @@
-"""What ``propagation`` measures: how far one frame's errors reach into later ones."""
+"""``propagation``: how far one frame's errors reach into later ones."""

@@ -1,6 +1,6 @@
 """One sequence, and a codec that codes parts of it to bytes and decodes them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -185,3 +185,13 @@ def check_range(
         raise LeftOut(
             f"the low rate, {knob.name} {low:g}, is not below it (--low_rate)"
         )
+
+
+def less(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """Return numbers less others."""
+    return [x - y for x, y in zip(a, b, strict=True)]
+
+
+def rises(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """Return by how many percent numbers exceed others."""
+    return [100 * (x / y - 1) for x, y in zip(a, b, strict=True)]

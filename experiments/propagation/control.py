@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from statistics import fmean, median
 
 from experiments.bitstreams.rate_search import search_rate
-from experiments.propagation.bench import Bench, LeftOut, check_range
+from experiments.propagation.bench import Bench, LeftOut, check_range, less, rises
 from experiments.propagation.findings import Finding
 from experiments.propagation.numbers import TRIALS
 from lightning_modules.codec import RateKnob
@@ -131,19 +131,15 @@ def sawtooth(bench: Bench, rate: float, low: float) -> Finding:
     psnr_held = [held[place].psnr[t] for t, place in enumerate(places)]
     bits_held = [held[place].bits[t] for t, place in enumerate(places)]
     # The first unit has no history.
-    transients = [abs(a - b) for a, b in zip(toothed.psnr, psnr_held, strict=True)][
-        unit:
-    ]
-    rises = [100 * (a / b - 1) for a, b in zip(toothed.bits, bits_held, strict=True)][
-        unit:
-    ]
+    transients = [abs(each) for each in less(toothed.psnr, psnr_held)[unit:]]
+    dearer = rises(toothed.bits, bits_held)[unit:]
     return Finding(
         "sawtooth",
         rate,
         {
             "transient": fmean(transients),
             "transient_max": max(transients),
-            "rate_transient": fmean(rises),
+            "rate_transient": fmean(dearer),
         },
         {
             "rate": rates,

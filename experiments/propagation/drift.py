@@ -7,7 +7,7 @@ suite's.
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from experiments.propagation.bench import Bench, Grid, LeftOut, check_range
+from experiments.propagation.bench import Bench, Grid, LeftOut, check_range, less, rises
 from experiments.propagation.findings import Finding
 
 HORIZON = 16
@@ -93,7 +93,7 @@ def slope(bench: Bench, rate: float) -> Finding:
     if bench.frames < start + 3:
         raise LeftOut(f"it needs {start + 3} frames, and there are {bench.frames}")
     inter, intra = bench.trace(rate), bench.all_intra(rate)
-    differences = _less(inter.psnr, intra.psnr)[start:]
+    differences = less(inter.psnr, intra.psnr)[start:]
     third = len(differences) // 3
     bits, bits_intra = sum(inter.bits), sum(intra.bits)
     return Finding(
@@ -132,8 +132,8 @@ def low_reference(bench: Bench, rate: float, low: float) -> Finding:
         raise LeftOut(f"it needs {after + 1} frames, and there are {bench.frames}")
     clean = bench.trace(rate, end=end)
     bent = bench.scheduled(rate, lambda first: low if first == bad else rate, end)
-    loss = _less(clean.psnr, bent.psnr)
-    rise = _relative(bent.bits, clean.bits)
+    loss = less(clean.psnr, bent.psnr)
+    rise = rises(bent.bits, clean.bits)
     return Finding(
         "low_reference",
         rate,
@@ -163,7 +163,7 @@ def fluctuation(bench: Bench, rate: float) -> Finding:
         raise LeftOut(f"it needs {2 * unit} frames, and there are {bench.frames}")
     inter, intra = bench.trace(rate), bench.all_intra(rate)
     started = bench.trace(rate, intra_period=period)
-    own = _less(started.psnr, intra.psnr)
+    own = less(started.psnr, intra.psnr)
     jumps = [
         abs(own[number] - own[number - 1])
         for number in range(period, bench.frames, period)
@@ -173,7 +173,7 @@ def fluctuation(bench: Bench, rate: float) -> Finding:
         rate,
         {
             "psnr_std": pstdev(inter.psnr),
-            "psnr_std_own": pstdev(_less(inter.psnr, intra.psnr)),
+            "psnr_std_own": pstdev(less(inter.psnr, intra.psnr)),
             "intra_jump": max(jumps),
         },
         {"psnr": inter.psnr, "psnr_intra_period": started.psnr},
@@ -186,12 +186,3 @@ def least_squares_slope(values: Sequence[float]) -> float:
     mean = fmean(values)
     above = sum((x - middle) * (y - mean) for x, y in enumerate(values))
     return above / sum((x - middle) ** 2 for x in range(len(values)))
-
-
-def _less(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    return [x - y for x, y in zip(a, b, strict=True)]
-
-
-def _relative(a: Sequence[float], b: Sequence[float]) -> list[float]:
-    """Return by how many percent numbers exceed others."""
-    return [100 * (x / y - 1) for x, y in zip(a, b, strict=True)]

@@ -1,6 +1,5 @@
 """Carries out what one ``propagation`` command asks, on one codec."""
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -11,7 +10,6 @@ import torch
 from datamodules.sequences.files import VideoSequence, read_codes, source_kind
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
-from experiments.cli import take_given
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
 from experiments.propagation.drift import (
@@ -23,9 +21,9 @@ from experiments.propagation.drift import (
 )
 from experiments.propagation.findings import Finding, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.propagation.options import PropagationOptions
 from experiments.results.origin import codec_name, describe, versions
-from lightning_modules import coding_options, load_codec
-from lightning_modules.codec import VideoCodec
+from lightning_modules import load_codec
 
 POSITIONS = (1, 2, 4, 8, 16, 32, 64, 96)
 
@@ -60,6 +58,20 @@ class Plan:
     bits: str = "the packets' payloads, without the container's headers"
 
 
+AT_RATE: dict[str, Callable[[Bench, Plan, float], Finding]] = {
+    "position": lambda bench, plan, rate: position(
+        bench, rate, plan.positions, plan.targets
+    ),
+    "slope": lambda bench, _, rate: slope(bench, rate),
+    "low_reference": lambda bench, plan, rate: low_reference(
+        bench, rate, plan.low_rate
+    ),
+    "fluctuation": lambda bench, _, rate: fluctuation(bench, rate),
+    "sawtooth": lambda bench, plan, rate: sawtooth(bench, rate, plan.low_rate),
+}
+"""What does each test that is done at every rate."""
+
+
 class Experiment:
     """One codec, some sequences and a plan.
 
@@ -74,17 +86,21 @@ class Experiment:
         ValueError: An option is wrong.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: PropagationOptions) -> None:
+        assert options.checkpoint, "sequences come with a checkpoint"
         self._options = options
+        self._checkpoint = options.checkpoint.absolute()
         self._device = choose_device(options.device)
-        self._codec = _load(options, self._device)
+        dtype = getattr(torch, options.dtype)
+        self._codec = load_codec(self._checkpoint, device=self._device, dtype=dtype)
+        self._codec.configure(**options.coding)
         self.name = options.name or codec_name(self._codec)
-        found = find_sequences(options.sequences)
-        grid = Grid.of(self._codec)
-        limit = options.max_frames
-        self._sequences = [(each, _count(each, limit)) for each in found]
+        self._sequences = [
+            (each, _count(each, options.max_frames))
+            for each in find_sequences(options.sequences)
+        ]
         self._left_out: dict[str, str] = {}
-        self.plan = self._make_plan(grid, limit)
+        self.plan = self._make_plan(Grid.of(self._codec))
 
     def run(self) -> Report:
         """Do everything that can be done.
@@ -96,7 +112,6 @@ class Experiment:
         with coding_mode(self._device):
             for sequence, frames in self._sequences:
                 bench = Bench(self._codec, sequence, frames)
-                where = f"{sequence.set}/{sequence.name}"
                 for test in self.plan.tests:
                     at_one = test in AT_ONE_RATE
                     for rate in self.plan.rates if at_one else (None,):
@@ -105,15 +120,16 @@ class Experiment:
                             continue
                         found.set, found.sequence = sequence.set, sequence.name
                         findings.append(found)
-                        print(f"{where}, {_say(found)}", file=sys.stderr, flush=True)
+                        said = f"{sequence.set}/{sequence.name}, {_say(found)}"
+                        print(said, file=sys.stderr, flush=True)
         if not findings:
             reasons = "; ".join(f"{k}: {v}" for k, v in self._left_out.items())
             raise ValueError(f"no test could be done: {reasons}")
         return self._report(findings)
 
-    def _make_plan(self, grid: Grid, limit: int) -> Plan:
+    def _make_plan(self, grid: Grid) -> Plan:
         options, knob = self._options, self._codec.rate_knob
-        rates = options.rate or [knob.points[len(knob.points) // 2]]
+        rates = options.rate or (knob.points[len(knob.points) // 2],)
         for rate in rates:
             knob.check(rate)
         low = knob.low if options.low_rate is None else knob.check(options.low_rate)
@@ -132,27 +148,20 @@ class Experiment:
                 tests.remove("position")
                 self._leave_out("position", reason)
         return Plan(
-            tuple(tests),
-            tuple(dict.fromkeys(rates)),
-            low,
-            limit,
-            tuple(positions),
-            options.targets,
-            options.sweep or SWEEP,
+            tests=tuple(tests),
+            rates=tuple(dict.fromkeys(rates)),
+            low_rate=low,
+            max_frames=options.max_frames,
+            positions=tuple(positions),
+            targets=options.targets,
+            sweep=options.sweep or SWEEP,
         )
 
     def _try(self, bench: Bench, test: str, rate: float | None) -> Finding | None:
         plan = self.plan
-        of_rate: dict[str, Callable[[float], Finding]] = {
-            "position": lambda r: position(bench, r, plan.positions, plan.targets),
-            "slope": lambda r: slope(bench, r),
-            "low_reference": lambda r: low_reference(bench, r, plan.low_rate),
-            "fluctuation": lambda r: fluctuation(bench, r),
-            "sawtooth": lambda r: sawtooth(bench, r, plan.low_rate),
-        }
         try:
             if rate is not None:
-                return of_rate[test](rate)
+                return AT_RATE[test](bench, plan, rate)
             return sweep(bench, plan.sweep) if test == "sweep" else target_rate(bench)
         except LeftOut as reason:
             what = test
@@ -176,24 +185,24 @@ class Experiment:
             if mean.test == "sweep":
                 whole = of_sweep(mean.series["rate"], mean.series["bpp"])
                 mean.values["violations_of_mean"] = whole["violations"]
-        grid = Grid.of(self._codec)
+        knob, grid = self._codec.rate_knob, Grid.of(self._codec)
         return Report(
-            self.name,
-            {
+            name=self.name,
+            codec={
                 **describe(self._codec),
-                "rate_range": [self._codec.rate_knob.low, self._codec.rate_knob.high],
+                "rate_range": [knob.low, knob.high],
                 "unit": grid.unit,
                 "cycle": grid.cycle,
             },
-            json.loads(json.dumps(asdict(self.plan))),
-            {
+            protocol=json.loads(json.dumps(asdict(self.plan))),
+            environment={
                 **versions(),
-                "checkpoint": str(self._options.checkpoint.absolute()),
+                "checkpoint": str(self._checkpoint),
                 "device": self._device.type,
                 "dtype": self._options.dtype,
                 "threads": torch.get_num_threads(),
             },
-            [
+            sequences=[
                 {
                     "set": sequence.set,
                     "name": sequence.name,
@@ -205,23 +214,15 @@ class Experiment:
                 }
                 for sequence, frames in self._sequences
             ],
-            self._left_out,
-            findings,
-            means,
-            {
+            left_out=self._left_out,
+            findings=findings,
+            means=means,
+            definitions={
                 name: NUMBERS[name].definition
                 for test in self.plan.tests
                 for name in TESTS[test]
             },
         )
-
-
-def _load(options: argparse.Namespace, device: torch.device) -> VideoCodec:
-    codec = load_codec(
-        options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
-    )
-    codec.configure(**take_given(vars(options), coding_options()))
-    return codec
 
 
 def _count(sequence: VideoSequence, limit: int) -> int:

@@ -31,8 +31,9 @@ Paths of pictures are relative to the file. Frames count from 0. A quality of a
 sequence is the mean of its frames' qualities, never the quality of a mean error.
 FID and KID are no mean over frames: they belong to a set's sequences together, one pool
 for each rate. ``bpp`` counts all bytes, headers too, over the frames' original pixels.
-``seconds`` of a learned codec's encoder include reconstructing each frame, which the
-proof of the bitstream needs; ``profile --time`` gives encoding alone.
+``seconds`` of a learned codec's encoder are without what it computes only to prove the
+bitstream, its own reconstruction (a pipeline's workers do not tell that apart);
+``peak_memory`` is with it.
 
 Of a codec with scales, ``per_frame`` of a point with all of them also holds the parts
 of ``bits``: ``bits_scale1`` (the coarsest), ``bits_scale2``, ... A point with some of
@@ -95,6 +96,10 @@ class Protocol:
     chroma_down: str | None = "mean_2x2"
     crop: str | None = "none"
     definitions: dict[str, str] = field(default_factory=dict)
+
+
+PROTOCOL_FIELDS = [f.name for f in fields(Protocol) if f.name != "definitions"]
+"""The conditions of a measurement, each of which is one value."""
 
 
 @dataclass
@@ -269,7 +274,13 @@ class Result:
     @classmethod
     def from_json(cls, data: Any, path: Path) -> "Result":
         """Turn a file's parsed content into a result; see :meth:`load`."""
-        return cls._typed(KIND.values(data, path), path)
+        values = KIND.values(data, path)
+        match values:
+            case {"codec": {"options": {"overlap": shared, **options}, **codec}}:
+                # Written before an option had the same name everywhere.
+                options["gop_overlap"] = shared
+                values["codec"] = {**codec, "options": options}
+        return cls._typed(values, path)
 
     @classmethod
     def imported(
@@ -294,8 +305,7 @@ class Result:
         Raises:
             ResultError: A value is impossible.
         """
-        unknown = dict.fromkeys(each.name for each in fields(Protocol))
-        protocol = Protocol(**{**unknown, "definitions": {}, **stated})
+        protocol = Protocol(**{**dict.fromkeys(PROTOCOL_FIELDS), **stated})
         codec = {"kind": "imported", **codec}
         result = cls(name, codec, protocol, sequences=sequences, path=path.absolute())
         for metric in result.metric_names():

@@ -1,23 +1,16 @@
 """Send a video over a lossy channel: ``python -m experiments.stream VIDEO ...``."""
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
-from experiments.cli import (
-    add_device_options,
-    check_paths,
-    parse_fps,
-    parse_size,
-    run_command,
-)
+from experiments.cli import check_paths, parse, run_command
+from experiments.drawing.tables import print_table
 from experiments.results.typed_json import FileKind
-from experiments.stream.channel import MODES
-from experiments.stream.plan import LONGEST_TIMEOUT, MOST_SEEDS
-from experiments.stream.runs import curves_of, table
+from experiments.stream import plots
+from experiments.stream.options import StreamOptions
+from experiments.stream.runs import curves_of, means_table
 
 EPILOG = """\
 Frames and scales count from 1; scale 1 is the coarsest. The experiments of the DHVC
@@ -51,172 +44,10 @@ all of it lies in --loss_first to --loss_last.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; see :func:`run_command`."""
-    return run_command(partial(stream, _parser().parse_args(argv)))
+    return run_command(lambda: stream(parse(StreamOptions, "stream", argv, EPILOG)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.stream",
-        description="Send a video over a channel that loses packets, and show what "
-        "becomes of it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("input", metavar="VIDEO", type=Path, help="what encode reads")
-    add("--checkpoint", metavar="CKPT", type=Path, required=True, help="trained codec")
-    add(
-        "--rate",
-        metavar="R",
-        type=float,
-        required=True,
-        help="quality in the codec's own unit (DHVC: lambda 256 to 2048)",
-    )
-    add(
-        "--output",
-        metavar="OUT",
-        type=Path,
-        required=True,
-        help="new or empty directory",
-    )
-    losses = parser.add_mutually_exclusive_group(required=True)
-    losses.add_argument(
-        "--lose",
-        metavar="FRAME:SCALE",
-        type=parse_place,
-        nargs="+",
-        help="packets that are lost, for example 5:4",
-    )
-    losses.add_argument(
-        "--loss_rate",
-        metavar="P",
-        type=float,
-        nargs="+",
-        help="draw losses, with this probability",
-    )
-    add(
-        "--loss_mode",
-        choices=MODES,
-        default="frame",
-        help="frame: of what, and then one of its packets, any alike; bytes: the same, "
-        "but packets with more bytes more often; packet: of each packet alone "
-        "(default: frame)",
-    )
-    add(
-        "--loss_first",
-        metavar="N",
-        type=int,
-        default=4,
-        help="first frame that can lose packets by chance (default: 4)",
-    )
-    add(
-        "--loss_last",
-        metavar="N",
-        type=int,
-        default=28,
-        help="last frame that can (default: 28)",
-    )
-    add("--seed", type=int, default=0, help="of what is drawn (default: 0)")
-    add(
-        "--seeds",
-        metavar="N",
-        type=int,
-        default=1,
-        help="draw N times, with this seed and the ones after it, at most "
-        f"{MOST_SEEDS} (default: 1)",
-    )
-    add(
-        "--protect",
-        metavar="K",
-        type=int,
-        help="scales whose packets are never lost, as if by forward error correction "
-        "(default: 1, or 0 if the codec has no more)",
-    )
-    add(
-        "--echo_delay",
-        metavar="N",
-        type=parse_delay,
-        nargs="+",
-        default=[3, None],
-        help="frames from a loss to the one in which the encoder acts on it, or none; "
-        "each is a curve (default: 3 none)",
-    )
-    add(
-        "--progressive",
-        metavar="K",
-        type=int,
-        nargs="*",
-        help="also decode only the first K scales, nothing lost (default: those below "
-        "the coarsest that is lost)",
-    )
-    add("--max_frames", metavar="N", type=int, default=32, help="default: 32")
-    add(
-        "--intra_period",
-        metavar="N",
-        type=int,
-        default=32,
-        help="frames between starts without a reference, -1 for one (default: 32)",
-    )
-    add(
-        "--udp",
-        action="store_true",
-        help="send real datagrams on loopback: sender, relay and receiver are "
-        "processes of their own",
-    )
-    add(
-        "--datagram",
-        metavar="BYTES",
-        type=int,
-        default=1200,
-        help="largest datagram; larger packets are cut, and lost if one piece is "
-        "(default: 1200)",
-    )
-    add(
-        "--timeout",
-        metavar="S",
-        type=float,
-        default=60.0,
-        help="seconds of silence on a socket that are an error, at most "
-        f"{LONGEST_TIMEOUT} (default: 60)",
-    )
-    add_device_options(parser)
-    add("--size", metavar="WxH", type=parse_size, help="frame size, for raw .yuv only")
-    add(
-        "--fps",
-        metavar="F",
-        type=parse_fps,
-        help="frames per second, for raw .yuv only",
-    )
-    add(
-        "--depth",
-        metavar="BITS",
-        type=int,
-        default=8,
-        help="bits per sample, for raw .yuv only (default: 8)",
-    )
-    return parser
-
-
-def parse_place(text: str) -> tuple[int, int]:
-    """Turn ``5:4`` into frame 5 and scale 4."""
-    frame, colon, scale = text.partition(":")
-    if not (colon and frame.isdecimal() and scale.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no FRAME:SCALE such as 5:4")
-    return int(frame), int(scale)
-
-
-def parse_delay(text: str) -> int | None:
-    """Turn ``3`` into itself and ``none`` into ``None``."""
-    if text == "none":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no echo delay: give a number of frames from 1, or none"
-        )
-    return int(text)
-
-
-def stream(options: argparse.Namespace) -> None:
+def stream(options: StreamOptions) -> None:
     """Send ``options.input`` as the options say, and write what became of it.
 
     Raises:
@@ -224,18 +55,17 @@ def stream(options: argparse.Namespace) -> None:
             stay silent.
     """
     from experiments.stream.experiment import Experiment
-    from experiments.stream.plots import write_plots
 
     check_paths(options.input, options.output)
     with _own_directory(options.output):
         experiment = Experiment(options)
         runs = experiment.run_all()
-        FileKind("stream").save(
-            experiment.to_json(runs), options.output / "stream.json"
-        )
+        values = experiment.to_json(runs)
+        FileKind("stream").save(values, options.output / "stream.json")
         title = f"{options.input.name}, {experiment.name}, rate {options.rate:g}"
-        write_plots(runs, title, options.output)
-    print(table(curves_of(runs), experiment.height * experiment.width))
+        plots.write_plots(runs, title, options.output)
+    pixels = experiment.height * experiment.width
+    print_table(means_table(title, curves_of(runs), pixels))
     for note in experiment.notes:
         print(f"note: {note}", file=sys.stderr)
 

@@ -19,10 +19,10 @@ bytes  header of each datagram
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 
-from lightning_modules.bitstream import Unit
+from lightning_modules.bitstream import Packet
 
 MAGIC = b"LVS\x01"
 HEADER = struct.Struct("<4sIBIIHBHHHI")
@@ -68,17 +68,8 @@ class Datagram:
 
     def to_bytes(self, session: int) -> bytes:
         """Return it as it is sent."""
-        fields = (
-            self.unit,
-            self.first,
-            self.frames,
-            self.scale,
-            self.fragment,
-            self.fragments,
-            self.completes,
-            self.checksum,
-        )
-        return HEADER.pack(MAGIC, session, self.kind, *fields) + self.data
+        kind, *numbers, data = astuple(self)
+        return HEADER.pack(MAGIC, session, kind, *numbers) + data
 
     @classmethod
     def from_bytes(cls, raw: bytes, session: int) -> "Datagram | None":
@@ -107,7 +98,7 @@ def check_limit(limit: int) -> int:
 
 
 def cut(
-    number: int, first: int, frames: int, packets: Sequence[Unit], limit: int
+    number: int, first: int, frames: int, packets: Sequence[Packet], limit: int
 ) -> Iterator[Datagram]:
     """Cut the packets of a unit into fragments, all but the last as large as can be.
 
@@ -168,7 +159,7 @@ class Assembler:
         held = self._fragments.setdefault(datagram.unit, {})
         held[datagram.scale, datagram.fragment] = datagram
 
-    def close(self) -> tuple[Unit | None, ...]:
+    def close(self) -> tuple[Packet | None, ...]:
         """Return the next unit's packets, ``None`` for each that lacks a fragment."""
         held = self._fragments.pop(self._next, {})
         self._next += 1
@@ -178,9 +169,9 @@ class Assembler:
         )
 
 
-def _join(parts: list[Datagram]) -> Unit | None:
+def _join(parts: list[Datagram]) -> Packet | None:
     """Join the fragments of one packet, in their order."""
     if not parts or len(parts) < parts[0].fragments:
         return None
     payload = b"".join(part.data for part in parts)
-    return Unit(payload, parts[0].completes, parts[0].checksum)
+    return Packet(payload, parts[0].completes, parts[0].checksum)

@@ -1,11 +1,11 @@
 """Carries out a plan: every run of one ``stream`` command, on one codec and video."""
 
-import argparse
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,20 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.frames import open_video
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.cli import track
 from experiments.results.origin import codec_name, describe, versions
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Echoes, Losses, SentUnit
 from experiments.stream.link import Player, UdpLink, load_once
+from experiments.stream.options import StreamOptions
 from experiments.stream.plan import Plan, make_plan
 from experiments.stream.runs import Run
 from experiments.stream.session import (
-    SentUnit,
     Shown,
+    assess,
     deliver,
-    measure,
     send_units,
     show,
 )
@@ -49,22 +48,13 @@ class Experiment:
         ValueError: An option or a file is wrong, or the codec does not survive losses.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: StreamOptions) -> None:
         self._options = options
         self._device = choose_device(options.device)
-        checkpoint = options.checkpoint.absolute()
-        self._codec = load_once(checkpoint, self._device.type, options.dtype)
+        self._codec = load_once(options, self._device.type)
         self._codec.rate_knob.check(options.rate)
         self.name = codec_name(self._codec)
-        self._codec.check_losses()
-        self._scales = self._codec.scales
-        self.plan: Plan = make_plan(
-            options,
-            self.name,
-            self._scales,
-            can_resync=self._codec.can_resync,
-            units_apart=bool(self._codec.boundaries(2 * self._codec.frames_per_unit)),
-        )
+        self.plan: Plan = make_plan(options, self._codec)
         self.notes = list(self.plan.notes)
         with self._open() as video:
             self.height, self.width, self.fps = video.height, video.width, video.fps
@@ -88,23 +78,23 @@ class Experiment:
             link = None
             if self._options.udp:
                 folder = TemporaryDirectory(prefix=".", dir=self._options.output)
-                link = self._link(Path(stack.enter_context(folder)))
-                stack.enter_context(link)
-            for losses in self.plan.losses:
-                for delay in self.plan.delays:
-                    run = Run(
-                        "loss",
-                        "no echo" if delay is None else f"echo, {delay} frames later",
-                        [],
-                        echo_delay=delay,
-                        loss_rate=None if losses.given else losses.rate,
-                        seed=None if losses.given else losses.seed,
-                    )
-                    runs.append(
-                        self._transmit(run, losses, link)
-                        if link
-                        else self._simulate(run, sent, losses)
-                    )
+                path = Path(stack.enter_context(folder))
+                size, scales = (self.height, self.width), self._codec.scales
+                player = Player(self._options, self._device.type, *size, scales)
+                link = stack.enter_context(UdpLink(player, path))
+            for losses, delay in product(self.plan.losses, self.plan.delays):
+                run = Run(
+                    "loss",
+                    "no echo" if delay is None else f"echo, {delay} frames later",
+                    [],
+                    echo_delay=delay,
+                    loss_rate=None if losses.given else losses.rate,
+                    seed=None if losses.given else losses.seed,
+                )
+                if link:
+                    runs.append(self._transmit(run, losses, link))
+                else:
+                    runs.append(self._simulate(run, sent, losses))
         return runs
 
     def to_json(self, runs: list[Run]) -> dict[str, Any]:
@@ -116,7 +106,7 @@ class Experiment:
         return {
             "format": "stream",
             "options": options,
-            "codec": {**describe(self._codec), "scales": self._scales},
+            "codec": {**describe(self._codec), "scales": self._codec.scales},
             "video": {
                 "width": self.width,
                 "height": self.height,
@@ -142,7 +132,7 @@ class Experiment:
         log: deque[tuple[SentUnit, frozenset[int]]] = deque()
         arrivals = deliver(units, losses or Losses(), echoes, log)
         size = self.height, self.width
-        return self._measured(run, show(self._codec, arrivals, *size, run.scales), log)
+        return self._assessed(run, show(self._codec, arrivals, *size, run.scales), log)
 
     def _transmit(self, run: Run, losses: Losses, link: UdpLink) -> Run:
         echoes = Echoes(run.echo_delay)
@@ -153,17 +143,16 @@ class Experiment:
                 f"{_describe(run)}: {len(done.link['lost_otherwise'])} packets were "
                 "lost or late on the way besides those that the relay dropped"
             )
-        shown = done.shown(self.height, self.width)
-        return replace(self._measured(run, shown, done.log), link=done.link)
+        return replace(self._assessed(run, done.shown, done.log), link=done.link)
 
-    def _measured(
+    def _assessed(
         self,
         run: Run,
         shown: Iterator[Shown],
         log: deque[tuple[SentUnit, frozenset[int]]],
     ) -> Run:
         with self._open() as video:
-            return replace(run, frames=list(measure(video, shown, log, run.scales)))
+            return replace(run, frames=list(assess(video, shown, log, run.scales)))
 
     def _encode(self, what: str, echoes: Echoes) -> Iterator[SentUnit]:
         options = self._options
@@ -174,27 +163,7 @@ class Experiment:
             )
 
     def _open(self) -> VideoReader:
-        options = self._options
-        return open_video(
-            options.input,
-            size=options.size,
-            fps=options.fps,
-            depth=options.depth,
-            max_frames=options.max_frames,
-        )
-
-    def _link(self, folder: Path) -> UdpLink:
-        options = self._options
-        player = Player(
-            options.checkpoint.absolute(),
-            self._device.type,
-            options.dtype,
-            self.height,
-            self.width,
-            self._scales,
-        )
-        threads = torch.get_num_threads()
-        return UdpLink(player, folder, options.datagram, options.timeout, threads)
+        return self._options.open(self._options.input, self._options.max_frames)
 
     def _check_losses(self, sent: list[SentUnit]) -> None:
         """Raise ``ValueError`` if what was asked for cannot be lost of these units."""

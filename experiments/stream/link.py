@@ -3,20 +3,22 @@
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.bitstreams.processes import WorkerProcess
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Echoes, Losses, SentUnit
 from experiments.stream.datagrams import HEADER
+from experiments.stream.options import StreamOptions
 from experiments.stream.udp import Address, Endpoint, Receiver, Sender, relay
 
 if TYPE_CHECKING:
-    from experiments.stream.session import SentUnit, Shown
+    from experiments.stream.session import Shown
     from lightning_modules.codec import VideoCodec
 
 
@@ -25,20 +27,22 @@ class Player:
     """What a receiver knows before the first datagram.
 
     Attributes:
-        checkpoint: Of its own codec.
+        options: Of the command; it loads a codec of its own.
         device: Type of device.
-        dtype: What its networks compute in.
         height: Of the frames, in pixels.
         width: Of the frames, in pixels.
         scales: Packets of a unit.
     """
 
-    checkpoint: Path
+    options: StreamOptions
     device: str
-    dtype: str
     height: int
     width: int
     scales: int
+
+    def load(self) -> None:
+        """Have the codec ready."""
+        load_once(self.options, self.device)
 
     def play(
         self, end: Endpoint, sender: Address, path: Path
@@ -56,38 +60,43 @@ class Player:
         import torch
 
         from experiments.bitstreams.coding_mode import coding_mode
-        from experiments.stream.session import Arrival, show
-        from lightning_modules.packets import Packet
+        from experiments.stream.session import show
 
         receiver = Receiver(end, sender, self.scales)
-
-        def arrivals() -> Iterator[Arrival]:
-            for frames, units in receiver.units():
-                packets = tuple(
-                    Packet(unit.payload, unit.frames, unit.checksum) if unit else None
-                    for unit in units
-                )
-                yield Arrival(frames, packets)
-
-        codec = load_once(self.checkpoint, self.device, self.dtype)
+        codec = load_once(self.options, self.device)
         frames = []
         with path.open("wb") as file, coding_mode(torch.device(self.device)):
-            for shown in show(codec, arrivals(), self.height, self.width):
+            arrivals = receiver.arrivals()
+            for shown in show(codec, arrivals, self.height, self.width):
                 file.write(shown.codes.numpy().tobytes())
                 frames.append((shown.digest, shown.scales))
         return frames, receiver.late
 
+    def replay(
+        self, frames: Iterable[tuple[str, int | None]], path: Path
+    ) -> Iterator["Shown"]:
+        """Give what :meth:`play` showed again, from its file."""
+        import torch
+
+        from experiments.stream.session import Shown
+
+        size = 3, self.height, self.width
+        with path.open("rb") as file:
+            for digest, scales in frames:
+                codes = bytearray(file.read(prod(size)))
+                pixels = torch.frombuffer(codes, dtype=torch.uint8)
+                yield Shown(pixels.view(size), digest, scales)
+
 
 @lru_cache(maxsize=1)
-def load_once(checkpoint: Path, device: str, dtype: str) -> "VideoCodec":
-    """Load a codec, once in each process."""
+def load_once(options: StreamOptions, device: str) -> "VideoCodec":
+    """Load the codec of a command, once in each process."""
     import torch
 
     from lightning_modules import load_codec
 
-    return load_codec(
-        checkpoint, device=torch.device(device), dtype=getattr(torch, dtype)
-    )
+    dtype = getattr(torch, options.dtype)
+    return load_codec(options.checkpoint, device=torch.device(device), dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -96,27 +105,13 @@ class Transmission:
 
     Attributes:
         log: Units, each with the scales that the receiver had lost.
-        frames: Digest and decoded scales of each frame that it showed.
-        path: The frames, as 8-bit RGB.
+        shown: The frames that it showed.
         link: What it took, for the record.
     """
 
-    log: deque[tuple["SentUnit", frozenset[int]]]
-    frames: list[tuple[str, int | None]]
-    path: Path
+    log: deque[tuple[SentUnit, frozenset[int]]]
+    shown: Iterator["Shown"]
     link: dict[str, Any]
-
-    def shown(self, height: int, width: int) -> Iterator["Shown"]:
-        """Give the frames again."""
-        import torch
-
-        from experiments.stream.session import Shown
-
-        size = 3 * height * width
-        with self.path.open("rb") as file:
-            for digest, scales in self.frames:
-                codes = torch.frombuffer(bytearray(file.read(size)), dtype=torch.uint8)
-                yield Shown(codes.view(3, height, width), digest, scales)
 
 
 class UdpLink:
@@ -125,19 +120,11 @@ class UdpLink:
     Args:
         player: What the receiver knows.
         folder: For the frames that it shows.
-        limit: Bytes of a datagram.
-        timeout: Seconds of silence after which anyone gives up.
-        threads: Of torch in the receiver.
     """
 
-    def __init__(
-        self, player: Player, folder: Path, limit: int, timeout: float, threads: int
-    ) -> None:
+    def __init__(self, player: Player, folder: Path) -> None:
         self.player = player
-        self.limit = limit
-        self.timeout = timeout
         self._path = folder / "received.rgb"
-        self._threads = threads
         self._stack = ExitStack()
 
     def __enter__(self) -> "UdpLink":
@@ -147,15 +134,15 @@ class UdpLink:
         from experiments.bitstreams.processes import prepare_process
 
         gpu = torch.cuda.current_device() if self.player.device == "cuda" else 0
+        threads = torch.get_num_threads()
         with ExitStack() as stack:
             # Entered first, so that what its threads wait for has ended before.
             self._pool = stack.enter_context(ThreadPoolExecutor(2))
             self._relay = stack.enter_context(WorkerProcess(_nothing, daemon=True))
             self._receiver = stack.enter_context(
-                WorkerProcess(prepare_process, self._threads, gpu, daemon=True)
+                WorkerProcess(prepare_process, threads, gpu, daemon=True)
             )
-            player = self.player
-            self._receiver.call(_load, player.checkpoint, player.device, player.dtype)
+            self._receiver.call(self.player.load)
             self._stack = stack.pop_all()
         return self
 
@@ -163,10 +150,7 @@ class UdpLink:
         self._stack.close()
 
     def transmit(
-        self,
-        units: Iterable["SentUnit"],
-        losses: Losses,
-        echoes: Echoes,
+        self, units: Iterable[SentUnit], losses: Losses, echoes: Echoes
     ) -> Transmission:
         """Send units as they are coded, and return what the receiver made of them.
 
@@ -179,28 +163,22 @@ class UdpLink:
             ValueError: Someone heard nothing for too long.
             OSError: A process has ended, or a socket cannot be used.
         """
+        player, options = self.player, self.player.options
         session = secrets.randbits(32)
         with ExitStack() as stack:
             ends = []
             for _ in range(3):
-                ends.append(Endpoint.open(session, self.timeout))
+                ends.append(Endpoint.open(session, options.timeout))
                 stack.enter_context(ends[-1].socket)
             here, between, there = ends
-            dropped: Future[list[tuple[int, int]]] = self._pool.submit(
-                self._relay.call,
-                relay,
-                between,
-                there.address,
-                self.player.scales,
-                losses,
+            relayed, receiver = self._relay, self._receiver
+            dropped = self._pool.submit(
+                lambda: relayed.call(
+                    relay, between, there.address, player.scales, losses
+                )
             )
             shown = self._pool.submit(
-                self._receiver.call,
-                Player.play,
-                self.player,
-                there,
-                here.address,
-                self._path,
+                lambda: receiver.call(player.play, there, here.address, self._path)
             )
 
             def check() -> None:
@@ -208,7 +186,7 @@ class UdpLink:
                     if future.done():
                         future.result()
 
-            sender = Sender(here, between.address, echoes, self.limit, check)
+            sender = Sender(here, between.address, echoes, options.datagram, check)
             sent = sender.send_all(units)
             sender.finish(shown.done)
             frames, late = shown.result()
@@ -230,11 +208,7 @@ class UdpLink:
             "lost_otherwise": unplanned,
             "late_fragments": late,
         }
-        return Transmission(log, frames, self._path, link)
-
-
-def _load(checkpoint: Path, device: str, dtype: str) -> None:
-    load_once(checkpoint, device, dtype)
+        return Transmission(log, player.replay(frames, self._path), link)
 
 
 def _nothing() -> None:

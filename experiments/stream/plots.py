@@ -5,7 +5,6 @@ Source: the figures follow arXiv 2410.02598, Figs 12, 13 and 22.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from enum import IntEnum
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -31,6 +30,9 @@ LOST = {"marker": "X", "markersize": 7, "markeredgecolor": "white"}
 ANEW = {"marker": "^", "markersize": 10, "markeredgecolor": "white"}
 """How frames are marked that were coded anew; what they lost can be seen on top."""
 
+LAYERS = (DASHES[0], DASHES[0], DASHES[1], DASHES[2])
+"""Dashes of what lies on what: progressive, with echo, without echo, no loss."""
+
 # Inches.
 FRAMES_HEIGHT = 6.4
 RATES_HEIGHT = 4.4
@@ -50,16 +52,13 @@ PANELS: tuple[tuple[str, Value], ...] = (
 )
 
 
-def write_plots(runs: Sequence[Run], title: str, folder: Path) -> list[Path]:
+def write_plots(runs: Sequence[Run], title: str, folder: Path) -> None:
     """Write every figure as PNG and SVG.
 
     Args:
         runs: One without loss among them.
         title: What was sent.
         folder: Where figures go.
-
-    Returns:
-        Their paths.
 
     Raises:
         OSError: A file cannot be written.
@@ -68,32 +67,23 @@ def write_plots(runs: Sequence[Run], title: str, folder: Path) -> list[Path]:
     looks = choose_curve_looks(curves)
     always = [curve for curve in curves if curve.loss_rate is None]
     rates = list(dict.fromkeys(c.loss_rate for c in curves if c.loss_rate is not None))
-    figures: dict[str, Figure] = {}
     with figure_style():
         if not rates:
-            figures["frames"] = draw_frames(always, title, looks)
+            save_figure(draw_frames(always, title, looks), folder / "frames")
         for rate in rates:
             own = [*always, *(curve for curve in curves if curve.loss_rate == rate)]
-            name, subtitle = f"frames_loss_{rate:g}", f"{title}, loss rate {rate:g}"
-            seeds = [
-                run.seed for curve in own for run in curve.runs if run.kind == "loss"
-            ]
+            stem, subtitle = f"frames_loss_{rate:g}", f"{title}, loss rate {rate:g}"
+            seeds = [r.seed for c in own for r in c.runs if r.kind == "loss"]
             if len(set(seeds)) > 1:
-                figures[name] = draw_frames(own, subtitle, looks)
-            single = [
+                save_figure(draw_frames(own, subtitle, looks), folder / stem)
+            first = [
                 replace(c, runs=[run for run in c.runs if run.seed in (None, seeds[0])])
                 for c in own
             ]
-            figures[f"{name}_seed_{seeds[0]}"] = draw_frames(
-                single, f"{subtitle}, seed {seeds[0]}", looks
-            )
+            figure = draw_frames(first, f"{subtitle}, seed {seeds[0]}", looks)
+            save_figure(figure, folder / f"{stem}_seed_{seeds[0]}")
         if len(rates) > 1:
-            figures["loss_rates"] = draw_rates(curves, title, looks)
-        return [
-            path
-            for name, figure in figures.items()
-            for path in save_figure(figure, folder / name)
-        ]
+            save_figure(draw_rates(curves, title, looks), folder / "loss_rates")
 
 
 def choose_curve_looks(curves: Sequence[Curve]) -> dict[str, Look]:
@@ -101,33 +91,23 @@ def choose_curve_looks(curves: Sequence[Curve]) -> dict[str, Look]:
 
     Curves lie on each other until something is lost: those on top have gaps.
     """
-    kinds = {c.label: _layer(c) for c in sorted(curves, key=_layer)}
-    dashes = {Layer.NO_ECHO: DASHES[1], Layer.NO_LOSS: DASHES[2]}
+    layers = {c.label: _layer(c) for c in sorted(curves, key=_layer)}
     colours = cycle(COLOURS)
     return {
         label: Look(
-            *(ANCHOR_COLOUR if layer is Layer.NO_LOSS else next(colours)),
+            *(ANCHOR_COLOUR if layer == len(LAYERS) - 1 else next(colours)),
             marker="",
-            dashes=dashes.get(layer, DASHES[0]),
+            dashes=LAYERS[layer],
         )
-        for label, layer in kinds.items()
+        for label, layer in layers.items()
     }
 
 
-class Layer(IntEnum):
-    """What lies below what."""
-
-    PROGRESSIVE = 0
-    ECHO = 1
-    NO_ECHO = 2
-    NO_LOSS = 3
-
-
-def _layer(curve: Curve) -> Layer:
+def _layer(curve: Curve) -> int:
+    """Return where a curve lies in ``LAYERS``."""
     run = curve.runs[0]
-    if run.kind == "loss":
-        return Layer.NO_ECHO if run.echo_delay is None else Layer.ECHO
-    return Layer.NO_LOSS if run.kind == "no_loss" else Layer.PROGRESSIVE
+    lossy = 2 if run.echo_delay is None else 1
+    return {"progressive": 0, "loss": lossy, "no_loss": 3}[run.kind]
 
 
 def draw_frames(

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
+from experiments.drawing.tables import Table, numbers, words
+
 Kind = Literal["no_loss", "progressive", "loss"]
 
 
@@ -71,9 +73,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Return the run with its means, for a JSON file."""
-        frames = [asdict(frame) for frame in self.frames]
-        own = {key: value for key, value in vars(self).items() if key != "frames"}
-        return {**own, "mean": vars(Means.of([self])), "frames": frames}
+        return {**asdict(self), "mean": asdict(Means.of([self]))}
 
 
 @dataclass(frozen=True)
@@ -145,37 +145,29 @@ def curves_of(runs: Sequence[Run]) -> list[Curve]:
     return list(curves.values())
 
 
-def table(curves: Sequence[Curve], pixels: int) -> str:
-    """Return a table of the curves' means, one line each.
+def means_table(title: str, curves: Sequence[Curve], pixels: int) -> Table:
+    """Return the curves' means, one row each.
 
     Args:
+        title: Of the table.
         curves: Its rows.
         pixels: Of a frame.
     """
-    rows = [
-        ("", "loss", "PSNR", "worst", "bpp", "scales", "exact", "lost", "re-sync"),
-        ("", "rate", "dB", "dB", "", "decoded", "frames", "packets", "frames"),
+    columns = [
+        *words("curve"),
+        *numbers("loss rate"),
+        *numbers("PSNR (dB)", "worst (dB)", spec=".2f"),
+        *numbers("bpp", spec=".4f"),
+        *numbers("scales decoded", spec=".2f"),
+        *numbers("exact frames", spec=".0%"),
+        *numbers("lost packets", "re-sync frames", spec=".4g"),
     ]
+    table = Table(title, columns)
     for curve in curves:
         means = Means.of(curve.runs)
-        rows.append(
-            (
-                curve.label,
-                "" if curve.loss_rate is None else f"{curve.loss_rate:g}",
-                f"{means.psnr_rgb:.2f}",
-                f"{means.worst_psnr_rgb:.2f}",
-                f"{means.bits / pixels:.4f}",
-                f"{means.scales:.2f}",
-                f"{means.exact:.0%}",
-                f"{means.lost:.4g}",
-                f"{means.resyncs:.4g}",
-            )
+        quality = means.psnr_rgb, means.worst_psnr_rgb
+        shown = means.scales, means.exact, means.lost, means.resyncs
+        table.rows.append(
+            [curve.label, curve.loss_rate, *quality, means.bits / pixels, *shown]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    return table

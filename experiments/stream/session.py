@@ -14,40 +14,11 @@ from torch import Tensor
 
 from callbacks.metrics.quality import psnr_yuv
 from experiments.bitstreams.coding_mode import frame_bytes
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Arrival, Echoes, Losses, SentUnit
 from experiments.stream.runs import FrameResult
+from lightning_modules.bitstream import Packet
 from lightning_modules.codec import VideoCodec
-from lightning_modules.packets import Packet
 from lightning_modules.psnr import psnr
-
-
-@dataclass(frozen=True)
-class SentUnit:
-    """What an encoder sent for a frame, or for frames that it codes together.
-
-    Attributes:
-        first: Number of its first frame, from 1.
-        frames: How many they are.
-        packets: One for each scale, coarsest first.
-        resync: First scale coded anew because of an echo, 0 for none.
-        intra: Whether the encoder began anew by itself; ``None`` if it does not say.
-        digests: Of the encoder's own reconstruction of each frame.
-    """
-
-    first: int
-    frames: int
-    packets: tuple[Packet, ...]
-    resync: int
-    intra: bool | None
-    digests: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """What a receiver has of a unit: its packets, ``None`` for each that was lost."""
-
-    frames: int
-    packets: tuple[Packet | None, ...]
 
 
 @dataclass(frozen=True)
@@ -183,7 +154,7 @@ def show(
             yield Shown(to_codes(frame), digest(frame), received.scales)
 
 
-def measure(
+def assess(
     source: Iterable[Tensor],
     shown: Iterable[Shown],
     log: deque[tuple[SentUnit, frozenset[int]]],

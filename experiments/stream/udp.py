@@ -16,14 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING
 
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Arrival, Echoes, Losses, SentUnit
 from experiments.stream.datagrams import Assembler, Datagram, Kind, cut
-
-if TYPE_CHECKING:
-    from experiments.stream.session import SentUnit
-    from lightning_modules.bitstream import Unit
 
 Address = tuple[str, int]
 
@@ -128,7 +123,7 @@ class Sender:
         self._check = check
         self._ends: list[Datagram] = []
 
-    def send_all(self, units: Iterable["SentUnit"]) -> list["SentUnit"]:
+    def send_all(self, units: Iterable[SentUnit]) -> list[SentUnit]:
         """Send units as they are coded; return them when all have been reported.
 
         Raises:
@@ -157,7 +152,7 @@ class Sender:
             self._mark(Datagram(Kind.STOP))
             time.sleep(PAUSE)
 
-    def _send(self, unit: "SentUnit") -> None:
+    def _send(self, unit: SentUnit) -> None:
         place = len(self._ends), unit.first, unit.frames
         count, nbytes = self._end.send(
             cut(*place, unit.packets, self._limit), self._relay
@@ -257,17 +252,15 @@ class Receiver:
         self._assembler = Assembler(scales)
         self._ends: dict[int, Datagram] = {}
         self._reports: list[Datagram] = []
-        self._queue: SimpleQueue[
-            tuple[int, tuple[Unit | None, ...]] | Exception | None
-        ] = SimpleQueue()
+        self._queue: SimpleQueue[Arrival | Exception | None] = SimpleQueue()
 
     @property
     def late(self) -> int:
         """Fragments that came after the end of their unit, and were of no use."""
         return self._assembler.late
 
-    def units(self) -> Iterator[tuple[int, tuple["Unit | None", ...]]]:
-        """Give the frames and packets of each unit, in order, until there are no more.
+    def arrivals(self) -> Iterator[Arrival]:
+        """Give what comes of each unit, in order, until there are no more.
 
         Raises:
             ValueError: The sender has gone silent.
@@ -303,8 +296,8 @@ class Receiver:
         self._ends[datagram.unit] = datagram
         first = min(datagram.unit, len(self._reports))
         while end := self._ends.get(len(self._reports)):
-            units = self._assembler.close()
-            lost = bytes(i for i, unit in enumerate(units, start=1) if unit is None)
+            packets = self._assembler.close()
+            lost = bytes(i for i, each in enumerate(packets, start=1) if each is None)
             self._reports.append(Datagram(Kind.REPORT, end.unit, data=lost))
-            self._queue.put((end.frames, units))
+            self._queue.put(Arrival(end.frames, packets))
         self._end.send(self._reports[first:], self._sender)

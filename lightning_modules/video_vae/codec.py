@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
     CodecOutput,
     RateKnob,
@@ -247,7 +248,8 @@ class VideoVAECodec(VideoCodec):
             if reconstruct:
                 size = clips[0].shape[-2:]
                 syntheses = [partial(self._synthesise, y, tile, *size) for y in y_hats]
-                decoded = side_by_side(syntheses, self.like.device)
+                with uncounted():
+                    decoded = side_by_side(syntheses, self.like.device)
                 for number, gop in enumerate(batch):
                     complete, held = join(decoded[number], gop.shown, gop.blends, held)
                     packets[number] = replace(packets[number], x_hat=as_shown(complete))

@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from callback_samples import TinyCodec, TinyModule, fit
-from callbacks.clip_logger import ClipLogger, draw_strip, side_by_side
-from callbacks.map_logger import MapLogger, draw_maps
+from callbacks.pictures import (
+    ClipLogger,
+    MapLogger,
+    draw_maps,
+    draw_strip,
+    side_by_side,
+)
 
 
 def test_a_strip_has_a_row_per_frame_and_three_columns():
@@ -27,13 +32,13 @@ def test_a_strip_shows_source_reconstruction_and_tenfold_error():
 
 
 def test_each_validation_leaves_a_strip_and_a_video(tmp_path):
-    fit(TinyModule(), ClipLogger(tmp_path, frames=3), clip=torch.rand(1, 5, 3, 33, 47))
+    fit(TinyModule(), ClipLogger(tmp_path), clip=torch.rand(1, 9, 3, 33, 47))
     names = {path.name for path in (tmp_path / "media").iterdir()}
     stems = ("0000102_intra", "0000104_intra")
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "mp4")}
     with av.open(str(tmp_path / "media" / "0000104_intra.mp4")) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-    assert [frame.shape for frame in frames] == [(32, 92, 3)] * 3
+    assert [frame.shape for frame in frames] == [(32, 92, 3)] * 8
 
 
 def test_a_video_shows_the_source_at_the_left(tmp_path):

@@ -19,7 +19,7 @@ from callbacks.metrics.distribution import (
     to_8_bit,
 )
 from callbacks.metrics.table import FAST_METRICS, validation_names
-from callbacks.metrics.temporal import tlp, tof
+from callbacks.metrics.temporal import Tlp, tof
 from callbacks.quality_metrics import QualityMetrics
 from experiments.fit.options import TrackingOptions
 from lightning_modules.base import ValidationResult
@@ -109,11 +109,10 @@ def test_values_are_those_of_all_clips_together(toy):
     }
     both = [r for n, clip in enumerate(clips) for r in results(clip, n)]
     own = [(r.x_hat, r.clip) for r in both if r.point == "qp21"]
-    lpips = Lpips("random")
     for name, function in (
         ("tof", tof),
         ("tof_teco", lambda x, y: tof(x, y, "teco")),
-        ("tlp", lambda x, y: tlp(x, y, lpips)),
+        ("tlp", Tlp("random")),
     ):
         expected = torch.cat([function(*pair).flatten() for pair in own]).mean().item()
         assert expected > 0

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from datamodules.frames import open_video
+from datamodules.raw_video import read_y4m
 from datamodules.sources.index import examine
 from datamodules.sources.pyav_reader import PyAvReader
 from datamodules.video_reader import VideoError
 from datamodules.writing import create_video
-from datamodules.y4m import read_y4m_codes, read_y4m_header
 from datamodules.yuv import yuv420_frame_size
 
 FPS = Fraction(30000, 1001)
@@ -34,9 +34,9 @@ def noise(frames):
 
 
 def write(path, frames, **options):
-    with create_video(path, *frames[0].shape[:0:-1], FPS, **options) as video:
+    with create_video(path, *frames[0].shape[:0:-1], FPS, **options) as append:
         for frame in frames:
-            video.write(frame)
+            append(frame)
     return path
 
 
@@ -129,12 +129,11 @@ def test_a_y4m_gives_the_integers_that_it_holds(tmp_path, depth, layout):
     raw = [np.arange(t, 59 + t).astype(kind).tobytes() for t in range(3)]
     head = f"YUV4MPEG2 W7 H5 F30000:1001 C{layout} XCOLORRANGE=LIMITED\n".encode()
     path.write_bytes(head + b"".join(b"FRAME Ip\n" + frame for frame in raw))
-    with path.open("rb") as file:
-        header = read_y4m_header(file)
-        frames = list(read_y4m_codes(file, header))
+    header = read_y4m(path)
+    frames = list(header.codes())
     assert (header.width, header.height, header.fps) == (7, 5, FPS)
     assert (header.depth, header.full_range) == (depth, False)
-    assert header.nbytes == len(head)
+    assert header.header_bytes == len(head)
     assert header.frame_bytes == len(b"FRAME\n") + len(raw[0])
     assert [b"".join(p.tobytes() for p in frame) for frame in frames] == raw
     assert [plane.shape for plane in frames[0]] == [(5, 7), (3, 4), (3, 4)]
@@ -370,10 +369,10 @@ def test_an_exception_leaves_nothing_behind(tmp_path, name):
     frames = scene(3)
     with (
         pytest.raises(KeyboardInterrupt),
-        create_video(tmp_path / name, 64, 48, FPS) as video,
+        create_video(tmp_path / name, 64, 48, FPS) as append,
     ):
         for frame in frames:
-            video.write(frame)
+            append(frame)
         assert not (tmp_path / name).exists()
         assert len(list(tmp_path.iterdir())) <= 1  # x264 may hold its first frames
         raise KeyboardInterrupt
@@ -384,8 +383,8 @@ def test_an_existing_file_survives_a_failure_and_is_replaced_by_success(tmp_path
     path = tmp_path / "v.y4m"
     path.write_text("old")
     with pytest.raises(VideoError, match=r"frame 0 has shape \(3, 4, 4\)"):
-        with create_video(path, 64, 48, FPS) as video:
-            video.write(torch.zeros(3, 4, 4))
+        with create_video(path, 64, 48, FPS) as append:
+            append(torch.zeros(3, 4, 4))
     assert path.read_text() == "old"
     write(path, scene(1))
     assert len(read(path)) == 1

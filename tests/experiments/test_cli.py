@@ -34,6 +34,7 @@ class Options(Shared):
         kinds: Which.
         fast: In a hurry.
         size: Of the picture.
+        layer: A file, and another one on top of it.
         list: Print all names and end.
     """
 
@@ -45,6 +46,7 @@ class Options(Shared):
     size: tuple[int, ...] | None = option(
         None, read=lambda text: tuple(map(int, text.split("x"))), nargs="?"
     )
+    layer: tuple[str, ...] | None = option(None, repeated=True)
     list: bool = option(False, shows=lambda: "all names")
 
     def __post_init__(self):
@@ -61,6 +63,11 @@ def test_values_have_the_types_of_their_fields():
     assert options == Options(
         input=Path("in"), rate=(1.0, 2.5), kinds=("b", "a"), size=(3, 4)
     )
+
+
+def test_what_can_be_repeated_takes_one_value_each_time():
+    options = read("in", "--target", "1", "--layer", "a", "--layer", "b")
+    assert options.layer == ("a", "b")
 
 
 def test_what_is_not_given_has_its_default():

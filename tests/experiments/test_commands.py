@@ -53,9 +53,9 @@ def video(tmp_path_factory):
     path = tmp_path_factory.mktemp("video") / "scene.y4m"
     source = SyntheticSource(videos=4)
     clip = source.read(1, generator(0, 0, 0, 0), FRAMES, 160, 1)[:, :HEIGHT, :WIDTH]
-    with create_video(path, WIDTH, HEIGHT, Fraction(25)) as writer:
+    with create_video(path, WIDTH, HEIGHT, Fraction(25)) as append:
         for frame in clip:
-            writer.write(torch.tensor(frame).permute(2, 0, 1).float() / 255)
+            append(torch.tensor(frame).permute(2, 0, 1).float() / 255)
     return path
 
 

@@ -12,6 +12,7 @@ import yaml
 import lightning_modules
 from lightning_modules import load_codec
 from lightning_modules.base import bits_to_bpp
+from lightning_modules.clock import CodingClock
 from lightning_modules.packets import DesyncError, Packet
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
@@ -113,6 +114,29 @@ def test_real_bytes_decode_to_the_encoders_own_frames(codec, frames, size):
     torch.testing.assert_close(forward.x_hat[0], own)
     estimated = sum(packet.estimated_bits for packet in packets)
     torch.testing.assert_close(float(forward.bits.sum()), estimated, rtol=1e-4, atol=1)
+
+
+def test_showing_the_reconstruction_takes_none_of_the_encoders_time(
+    module, monkeypatch
+):
+    codec = module.codec.eval()
+    layers = [0]
+
+    def count(*_):
+        layers[0] += 1
+
+    for layer in codec.modules():
+        layer.register_forward_hook(count)
+    monkeypatch.setattr(CodingClock, "now", lambda clock: layers[0])
+    seconds = {}
+    for reconstruct in (False, True):
+        clock = CodingClock(torch.device("cpu"))
+        packets = codec.compress(
+            noise_clip(5)[0], middle_rate(codec), reconstruct=reconstruct
+        )
+        assert list(clock.watch(packets))
+        seconds[reconstruct] = clock.seconds
+    assert seconds[True] == seconds[False] > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

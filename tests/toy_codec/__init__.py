@@ -1,1 +1,1 @@
-"""Toy: frames in few levels."""
+"""Toy: each frame alone, in patches."""

@@ -1,69 +1,131 @@
-"""Toy as a video codec: every sample in few levels, compressed by zlib."""
+"""Toy as a video codec: patches of each frame, rounded in a basis that is learned."""
 
-import zlib
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from lightning_modules.toy.options import CodingOptions
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from lightning_modules.codec import CodecOutput, RateKnob, VideoCodec
-from lightning_modules.packets import DesyncError, Packet, Received
+from lightning_modules.codec import (
+    CodecOutput,
+    RateKnob,
+    Schedule,
+    VideoCodec,
+    as_shown,
+    pad_to_multiple,
+)
+from lightning_modules.entropy.distributions import Factorised
+from lightning_modules.entropy.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    Port,
+    SilentPort,
+)
+from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.packets import Packet, Received, read_symbols
+from lightning_modules.toy.options import CodingOptions
 
 
 class ToyCodec(VideoCodec):
-    """Frames in few levels.
+    """Each frame alone, as rounded coordinates of its patches.
 
     Args:
-        shift: Added to every sample at first.
+        patch: Side of a patch in pixels. It has as many coordinates as samples.
     """
 
-    rate_knob = RateKnob("levels", 2, 64, (4, 8, 16, 32))
+    rate_knob = RateKnob("fineness", 0, 63, (0, 21, 42, 63))
     frames_per_unit = 1
-    pad_multiple = 1
-    loss_terms = ("drift",)
+    loss_terms = ("skewness",)
     coding_options = CodingOptions
 
-    def __init__(self, shift: float = 0.01) -> None:
-        super().__init__(shift=shift)
-        self.shift = nn.Parameter(torch.tensor(shift))
-        self.cost = nn.Parameter(torch.tensor(1.0))
+    def __init__(self, patch: int = 4) -> None:
+        super().__init__(patch=patch)
+        self.pad_multiple = patch
+        channels = 3 * patch**2
+        basis = nn.init.orthogonal_(torch.empty(channels, channels))
+        self.basis = nn.Parameter(basis.view(channels, 3, patch, patch))
+        self.prior = FactorisedPrior(1, channels)
 
-    def forward(self, clip, rate, **conditions):
-        top = rate[:, None, None, None, None] - 1
-        shifted = clip + self.shift
-        x_hat = shifted + ((shifted * top).round() / top - shifted).detach()
-        pixels = clip.shape[-2] * clip.shape[-1]
-        bits = (self.cost * rate.log2() * pixels)[:, None].expand(clip.shape[:2])
-        drift = {"drift": self.shift.square()} if self.weighed_terms else {}
-        return CodecOutput(x_hat if self.training else x_hat.clamp(0, 1), bits, drift)
+    def _code(
+        self, frames: Tensor | None, rate: Tensor, port: Port, height: int, width: int
+    ) -> Tensor:
+        """Walk through the network: encoder, decoder and training do it alike.
 
-    def _compress(self, frames, schedule, reconstruct):
+        Args:
+            frames: (N, 3, height, width); ``None`` to decode.
+            rate: (N,).
+            port: Takes or gives the symbols.
+            height: Of the frames.
+            width: Of the frames.
+        """
+        patch = self.pad_multiple
+        fineness = torch.exp2(rate / 16).to(self.basis)[:, None, None, None]
+        y = None
+        if frames is not None:
+            padded = pad_to_multiple(frames.to(self.basis), patch)
+            y = F.conv2d(padded, self.basis, stride=patch) * fineness
+            if not self.training:
+                y = y * (y.abs() > self.coding.dead_zone)
+        shape = (len(rate), len(self.basis), -(-height // patch), -(-width // patch))
+        y_hat = port.code(y, Factorised(self.prior, shape, "y")) / fineness
+        pixels = F.conv_transpose2d(y_hat, self.basis, stride=patch)
+        shown = pixels[..., :height, :width]
+        return shown if self.training else as_shown(shown)
+
+    def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
+        """Code a clip differentiably; see :meth:`VideoCodec.forward`."""
+        batch, count, _, height, width = clip.shape
+        port = EstimatePort(conditions.get("seeds"), samples=batch * count)
+        rates = rate.repeat_interleave(count)
+        x_hat = self._code(clip.flatten(0, 1), rates, port, height, width)
+        bits = torch.as_tensor(port.bits).view(batch, count)
+        terms = {}
+        if "skewness" in self.weighed_terms:
+            flat = self.basis.flatten(1)
+            terms["skewness"] = (flat @ flat.T - flat.new_ones(len(flat)).diag()).norm()
+        return CodecOutput(x_hat.view(clip.shape), bits, terms)
+
+    def _compress(
+        self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
+    ) -> Iterator[Packet]:
         for number, frame in enumerate(frames):
-            top = int(schedule.rate_at(number)) - 1
-            codes = ((frame + self.shift) * top).round().clamp(0, top).byte()
-            raw = codes.cpu().numpy().tobytes()
-            payload = bytes([top]) + zlib.compress(raw, self.coding.effort)
-            yield Packet(
-                payload,
-                frames=1,
-                checksum=zlib.crc32(raw),
-                x_hat=(codes / top)[None] if reconstruct else None,
-                estimated_bits=8.0 * len(payload),
-            )
+            level = round(schedule.rate_at(number))
+            port = EncodePort(self.tables, estimate=reconstruct)
+            x_hat = self._code(frame[None], self._rate(level), port, *frame.shape[1:])
+            payload = bytes([level]) + port.encoder.finish()
+            checksum = port.encoder.checksum
+            if reconstruct:
+                yield Packet(payload, 1, checksum, x_hat, port.bits)
+            else:
+                yield Packet(payload, 1, checksum)
 
-    def _receive(self, packets, height, width, scales):
-        last = torch.full((3, height, width), 0.5)
+    def _receive(
+        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
+    ) -> Iterator[Received]:
+        frame = torch.full((3, height, width), 0.5)
         for packet in packets:
+            # Where one is lost, the frame before it is shown again.
             if packet is not None:
-                raw = zlib.decompress(packet.payload[1:])
-                if zlib.crc32(raw) != packet.checksum:
-                    raise DesyncError("other symbols than were coded")
-                codes = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-                last = codes.reshape(3, height, width) / packet.payload[0]
-            yield Received(last)
+                with read_symbols(packet, skip=1) as decoder:
+                    port = DecodePort(decoder, self.tables)
+                    rate = self._rate(packet.payload[0])
+                    (frame,) = self._code(None, rate, port, height, width)
+            yield Received(frame)
 
-    def build_tables(self):
-        return {}
+    def _rate(self, level: int) -> Tensor:
+        return self.basis.new_tensor([level])
 
-    def passes(self, height, width):
-        return {"encode": lambda: self.shift + 1, "decode": lambda: self.shift - 1}
+    def build_tables(self) -> dict[str, CdfTables]:
+        """Return the tables of the coordinates."""
+        return {"y": self.prior.tables()}
+
+    def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
+        """Return a frame's encode, which decodes too, and decode."""
+        frame = self.basis.new_zeros(1, 3, height, width)
+        common = (self.basis.new_zeros(1), SilentPort(), height, width)
+        return {
+            "encode": lambda: self._code(frame, *common),
+            "decode": lambda: self._code(None, *common),
+        }

@@ -1,16 +1,17 @@
-"""Toy's training: a number of levels for each sample."""
+"""Toy's training: a rate for each sample."""
 
 from typing import Any
 
 import torch
-from lightning_modules.toy.codec import ToyCodec
+from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
 from lightning_modules.perceptual import LpipsNet
+from lightning_modules.toy.codec import ToyCodec
 
 
 class Toy(CodecModule):
-    """Toy: frames in few levels.
+    """Toy: each frame alone, as rounded coordinates of its patches.
 
     Args:
         distortion: A row of ``losses.TERMS``.
@@ -30,10 +31,13 @@ class Toy(CodecModule):
     ) -> None:
         super().__init__(ToyCodec(**architecture), distortion, weight_decay, lpips)
 
-    def lmbda(self, rate):
-        return rate.float()
+    def lmbda(self, rate: Tensor) -> Tensor:
+        """Return the Lagrangian: it goes with the square of the fineness."""
+        return 64.0 * torch.exp2(rate / 8)
 
-    def draw(self, clip, seeds, training):
-        rate = (4.0 + seeds % 8).to(clip.device)
+    def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        """Draw a rate for each sample; all frames weigh the same."""
+        rate = (seeds % 64).float()
         weights = torch.ones(clip.shape[:2], device=clip.device)
-        return Draw(clip, rate, self.lmbda(rate), weights)
+        conditions = {"seeds": seeds} if training else {}
+        return Draw(clip, rate, self.lmbda(rate), weights, conditions)

@@ -8,7 +8,7 @@ class CodingOptions:
     """How Toy codes.
 
     Attributes:
-        effort: Toy: of zlib, 1 to 9 (default: 9); no frame changes.
+        dead_zone: Toy: coordinates up to this become 0 (default: 0.5); bits saved.
     """
 
-    effort: int = 9
+    dead_zone: float = 0.5

@@ -1,7 +1,6 @@
 """Readers of videos and PNGs: exact frames, decord and PyAV, the cache of readers."""
 
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,8 @@ from data_source_samples import numbers, rng, write_video
 from datamodules.sources import readers as readers_module
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.pyav_reader import PyAvReader
-from datamodules.sources.readers import DecordReader, ReaderCache, open_reader
-from datamodules.sources.source import window
+from datamodules.sources.readers import DecordReader, open_reader, read_frames
+from datamodules.sources.source import ClipError, window
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +35,10 @@ def test_a_count_of_packets_that_is_too_high_sends_the_video_to_pyav(
 ):
     pytest.importorskip("decord")
     path = write_video(tmp_path / "b.mp4")
-    assert isinstance(open_reader(path, 24), DecordReader)
+    assert isinstance(open_reader(path, 24, 0), DecordReader)
     monkeypatch.setattr(DecordReader, "__len__", lambda self: 29)
-    reader = open_reader(path, 24)
+    open_reader.cache_clear()
+    reader = open_reader(path, 24, 0)
     assert isinstance(reader, PyAvReader)
     assert numbers(reader.read([3, 5, 23])) == [3, 5, 23]
 
@@ -102,31 +102,39 @@ def test_a_clip_does_not_depend_on_what_was_read_before(tmp_path):
         assert (kept.read(frames) == DecordReader(path).read(frames)).all()
 
 
-def test_the_cache_of_readers_is_bounded_and_keeps_the_latest(tmp_path, monkeypatch):
-    paths = [write_video(tmp_path / f"{name}.mp4", frames=2) for name in "abc"]
-    opened = []
+def opened():
+    return open_reader.cache_info().misses
 
-    def counted(path, frames):
-        opened.append(path.stem)
-        return open_reader(path, frames)
 
-    monkeypatch.setattr(readers_module, "open_reader", counted)
-    cache = ReaderCache(2)
-    for index in (0, 1, 0, 2, 0, 1):
-        cache.read(paths[index], 2, [0])
-        assert len(cache) <= 2
-    assert opened == ["a", "b", "c", "b"]
-    assert len(pickle.loads(pickle.dumps(cache))) == 0
+def test_the_readers_used_last_stay_open(tmp_path):
+    names = "abcdefghi"
+    paths = [write_video(tmp_path / f"{name}.mp4", frames=2) for name in names]
+    before = opened()
+    for name in "abcdefghaia":
+        read_frames(paths[names.index(name)], 2, [0])
+    assert opened() - before == 9
+    assert open_reader.cache_info().currsize == 8
+    read_frames(paths[1], 2, [0])
+    assert opened() - before == 10
+
+
+def test_a_reader_that_failed_is_opened_anew(tmp_path):
+    path = write_video(tmp_path / "a.mp4", frames=2)
+    read_frames(path, 2, [0])
+    with pytest.raises(ClipError):
+        read_frames(path, 2, [9])
+    before = opened()
+    read_frames(path, 2, [0])
+    assert opened() == 1 and before == 0
 
 
 def test_readers_are_opened_anew_in_a_forked_process(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", frames=2)
-    cache = ReaderCache()
-    cache.read(path, 2, [0])
+    read_frames(path, 2, [0])
+    before = opened()
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    monkeypatch.setattr(readers_module, "open_reader", lambda *_: "opened here")
-    with pytest.raises(AttributeError, match="read"):
-        cache.read(path, 2, [0])
+    read_frames(path, 2, [0])
+    assert opened() == before + 1
 
 
 WITH_DECORD = """

@@ -40,8 +40,8 @@ def test_an_encoder_that_loses_frames_is_refused(tmp_path, monkeypatch):
     coder = coder_of("x264", "ldp_medium")
     write = coder.write
 
-    def forget(task, pictures):
-        coded = write(task, pictures)
+    def forget(task, *arguments):
+        coded = write(task, *arguments)
         return replace(coded, frame_bits=coded.frame_bits[:-1])
 
     monkeypatch.setattr(coder, "write", forget)
@@ -76,8 +76,8 @@ def test_a_file_that_lost_its_end_is_refused(
     coder = coder_of(codec, preset)
     write = coder.write
 
-    def lose(task, pictures):
-        coded = write(task, pictures)
+    def lose(task, *arguments):
+        coded = write(task, *arguments)
         data = task.path.read_bytes()
         task.path.write_bytes(data[: int(len(data) * kept)])
         return coded
@@ -98,8 +98,8 @@ def test_damage_that_the_decoder_sees_is_refused(
     coder = coder_of(codec, preset)
     write = coder.write
 
-    def damage(task, pictures):
-        coded = write(task, pictures)
+    def damage(task, *arguments):
+        coded = write(task, *arguments)
         data = bytearray(task.path.read_bytes())
         for place in range(len(data) // 3, len(data) // 3 + 30):
             data[place] ^= 0x55

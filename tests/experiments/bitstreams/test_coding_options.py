@@ -18,9 +18,9 @@ def files(tmp_path_factory):
         checkpoint = {"state_dict": built.state_dict(), "global_step": 0}
         built.on_save_checkpoint(checkpoint)
         torch.save(checkpoint, folder / f"{name}.ckpt")
-    with create_video(folder / "in.y4m", SIZE[1], SIZE[0], 25) as video:
+    with create_video(folder / "in.y4m", SIZE[1], SIZE[0], 25) as append:
         for frame in scene(11):
-            video.write(frame)
+            append(frame)
     return folder
 
 

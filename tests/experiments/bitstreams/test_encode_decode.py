@@ -22,8 +22,8 @@ from encode_decode_samples import (
     write_source,
     write_stream,
 )
-from experiments import decode, encode
-from experiments.bitstreams import coding_mode
+from experiments import decode
+from experiments.bitstreams import coding_mode, encoding
 from lightning_modules.bitstream import BitstreamReader
 
 
@@ -149,7 +149,7 @@ def test_verify_refuses_a_decoder_that_fails(source, out, codec, in_process, cap
 def test_the_verifying_process_starts_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="there is no file or directory"):
-        encode._verify(tmp_path / "no.lvc", tmp_path / "no.ckpt", "cpu", "")
+        encoding._verify(tmp_path / "no.lvc", tmp_path / "no.ckpt", "cpu", "")
 
 
 def test_memory_does_not_grow_with_the_number_of_frames(out, monkeypatch):

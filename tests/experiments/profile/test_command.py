@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from experiments.profile import command as profile
+from experiments.profile import complexity
 from experiments.profile.command import main
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
@@ -85,7 +86,7 @@ def test_what_is_wrong_is_said_before_the_work(tmp_path, capsys, monkeypatch):
 
 def test_a_missing_device_is_said_before_the_work(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(profile, "count", None)
+    monkeypatch.setattr(complexity, "count", None)
     arguments = ["--config", str(CONFIGS / "ui2c.yaml"), "--time", "--device", "cuda"]
     arguments += ["--output", str(tmp_path / "profile.json")]
     assert main(arguments) == 2

@@ -105,7 +105,7 @@ def test_the_bound_by_macs_takes_each_pass_for_itself():
         }
         for name, (encode, decode) in costs.items()
     ]
-    bounds = macs_bound({"modules": modules}, 4)
+    bounds = macs_bound(modules, 4)
     assert bounds["encode"]["speedup"] == pytest.approx(4.0)
     assert bounds["encode"]["set_by"] == "workers"
     assert bounds["decode"]["speedup"] == pytest.approx(2.46, abs=0.01)

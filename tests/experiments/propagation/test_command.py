@@ -66,9 +66,9 @@ def video(tmp_path_factory):
     generator = torch.Generator().manual_seed(3)
     coarse = torch.rand(1, 3, 8, 14, generator=generator)
     wide = torch.nn.functional.interpolate(coarse, (SIDE, 2 * SIDE), mode="bilinear")[0]
-    with create_video(path, SIDE, SIDE, Fraction(25)) as writer:
+    with create_video(path, SIDE, SIDE, Fraction(25)) as append:
         for number in range(FRAMES):
-            writer.write(wide[:, :, 4 * number : 4 * number + SIDE])
+            append(wide[:, :, 4 * number : 4 * number + SIDE])
     return path
 
 

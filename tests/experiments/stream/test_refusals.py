@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from experiments.stream import command as stream
+from experiments.stream.channel import Arrival, SentUnit
 from experiments.stream.experiment import Experiment
 from experiments.stream.link import UdpLink
-from experiments.stream.session import Arrival, SentUnit, measure, show
+from experiments.stream.session import assess, show
 from lightning_modules.packets import Packet
 from stream_samples import make_checkpoints, make_video
 
@@ -179,7 +180,7 @@ def test_a_decoded_frame_that_is_not_the_encoders_is_an_error():
     log = deque([(SentUnit(1, 1, (packet,), 0, True, ("another",)), frozenset())])
     shown = show(LyingCodec(), [Arrival(1, (packet,))], 4, 4)
     with pytest.raises(ValueError, match="frame 1 was decoded from all its bits"):
-        list(measure([torch.zeros(3, 4, 4)], shown, log))
+        list(assess([torch.zeros(3, 4, 4)], shown, log))
 
 
 def test_a_codec_that_leaves_frames_out_is_an_error():

@@ -1,0 +1,56 @@
+"""What looks at one clip of a validation: the first of rank 0, at the middle rate."""
+
+from abc import ABC, abstractmethod
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_modules.base import CodecModule, ValidationResult
+
+FRAMES = 8
+"""Frames of the clip that are shown or coded, at most."""
+
+
+class FirstClip(Callback, ABC):
+    """Looks at the first clip of every few validations.
+
+    Args:
+        every_n_validations: 1 for each validation.
+    """
+
+    def __init__(self, every_n_validations: int = 1) -> None:
+        self.every_n_validations = every_n_validations
+        self._validations = 0
+
+    @abstractmethod
+    def look(self, module: CodecModule, result: ValidationResult) -> None:
+        """Look at the clip, on rank 0 only."""
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Look at the first clip, if it is time to."""
+        due = self._validations % self.every_n_validations == 0
+        first = batch_idx == dataloader_idx == 0
+        if trainer.is_global_zero and due and first:
+            self.look(cast(CodecModule, pl_module), outputs[len(outputs) // 2])
+
+    def on_validation_epoch_end(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> None:
+        """Count validations."""
+        self._validations += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of validations so far."""
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._validations = state_dict["validations"]

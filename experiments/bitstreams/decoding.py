@@ -1,0 +1,85 @@
+"""How ``decode`` works: a stream, its frames, what to say of them."""
+
+import sys
+from contextlib import ExitStack
+
+import torch
+
+from datamodules.writing import create_video
+from experiments.bitstreams.coding_mode import (
+    choose_device,
+    coding_mode,
+    speed,
+    summary,
+)
+from experiments.bitstreams.files import StreamDecoder, load_decoder, open_stream
+from experiments.bitstreams.options import DecodeOptions
+from experiments.cli import check_paths, track
+from lightning_modules.bitstream import StreamHeader
+
+
+def decode(options: DecodeOptions) -> None:
+    """Decode ``options.input`` into ``options.output`` and print what it cost.
+
+    Raises:
+        ValueError: An option is wrong, or the file is damaged or another codec's.
+    """
+    check_paths(options.input, options.output, options.checkpoint)
+    with open_stream(options.input) as reader, ExitStack() as stack:
+        header = reader.header
+        write = None
+        if options.output:
+            video = create_video(
+                options.output,
+                header.width,
+                header.height,
+                header.fps,
+                depth=options.depth,
+            )
+            write = stack.enter_context(video)
+        device = _device(options, header)
+        stack.enter_context(coding_mode(device))
+        codec = load_decoder(header, options.checkpoint, device)
+        codec.configure(**options.coding)
+        decoder = StreamDecoder(
+            codec,
+            reader,
+            partial=options.partial,
+            hashing=options.hash,
+            scales=options.scales,
+        )
+        for frame in track(decoder, "decoding", None):
+            if write:
+                write(frame)
+        if not decoder.frames:
+            reason = decoder.stopped or "it holds none"
+            raise ValueError(f"{options.input}: no frame could be decoded; {reason}")
+    count, stopped = decoder.frames, decoder.stopped
+    if stopped:
+        print(
+            f"warning: {count} frames recovered from {options.input}, then {stopped}",
+            file=sys.stderr,
+        )
+    if options.output:
+        size, nbytes = (header.height, header.width), options.input.stat().st_size
+        cost = summary(options.output, count, size, header.fps, nbytes)
+        if stopped or options.scales:  # The file's bytes are not these frames'.
+            cost = f"{options.output}: {count} frames of {size[1]}x{size[0]}"
+        if options.scales:
+            cost += f", {options.scales} of {codec.scales} scales decoded"
+        print(f"{cost}, {speed(count, decoder.seconds['decode'])}")
+    if options.hash:
+        print(decoder.digest)
+
+
+def _device(options: DecodeOptions, header: StreamHeader) -> torch.device:
+    """Return where to decode: where it was encoded, unless the user says otherwise."""
+    wants_same = options.device == "auto" and header.device == "cpu"
+    device = choose_device("cpu" if wants_same else options.device)
+    if device.type != header.device:
+        print(
+            f"warning: {options.input} was encoded on {header.device}, and bit-exact "
+            f"decoding on {device.type} is not guaranteed; an error says if it fails",
+            file=sys.stderr,
+        )
+    return device

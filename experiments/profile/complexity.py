@@ -1,0 +1,102 @@
+"""A codec's parameters and MACs, whole and by the parts of its network."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.drawing.tables import Table, numbers, words
+from experiments.results.origin import codec_name
+from lightning_modules.codec import VideoCodec
+
+
+def parts_of(codec: VideoCodec) -> list[tuple[str, nn.Module]]:
+    """Return the parts that figures are given for, by their names in the codec."""
+    return [(n, m) for n, m in codec.named_modules() if n.count(".") == 1]
+
+
+@contextmanager
+def spent_in(
+    parts: Mapping[str, nn.Module], counter: Callable[[], float]
+) -> Iterator[dict[str, float]]:
+    """Add up how far a counter goes on while each part runs.
+
+    Args:
+        parts: By name.
+        counter: Returns where it stands.
+    """
+    spent: dict[str, float] = dict.fromkeys(parts, 0)
+    hooks = []
+    for name, part in parts.items():
+
+        def before(*_: Any, name: str = name) -> None:
+            spent[name] -= counter()
+
+        def after(*_: Any, name: str = name) -> None:
+            spent[name] += counter()
+
+        hooks.append(part.register_forward_pre_hook(before))
+        hooks.append(part.register_forward_hook(after))
+    try:
+        yield spent
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def count(codec: VideoCodec, height: int, width: int) -> dict[str, Any]:
+    """Return parameters and kMACs per pixel of ``codec``, whole and by part."""
+    pixels = height * width * codec.frames_per_unit
+    parts = dict(parts_of(codec))
+    kmacs: dict[str, float] = {}
+    shares: dict[str, dict[str, float]] = {}
+    for name, run in codec.passes(height, width).items():
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            with spent_in(parts, counter.get_total_flops) as flops:
+                run()
+        kmacs[name] = counter.get_total_flops() / 2 / pixels / 1e3
+        shares[name] = {part: n / 2 / pixels / 1e3 for part, n in flops.items()}
+    modules = [
+        {
+            "name": name,
+            "parameters": sum(p.numel() for p in part.parameters()),
+            **{f"{key}_kmacs_per_pixel": shares[key][name] for key in kmacs},
+        }
+        for name, part in parts.items()
+    ]
+    return {
+        "codec": codec_name(codec),
+        "architecture": codec.architecture,
+        "height": height,
+        "width": width,
+        "frames_per_unit": codec.frames_per_unit,
+        "parameters": sum(p.numel() for p in codec.parameters()),
+        "kmacs_per_pixel": kmacs,
+        "published": dict(codec.published),
+        "modules": modules,
+    }
+
+
+def complexity_table(report: Mapping[str, Any]) -> Table:
+    """Return what :func:`count` gives, beside what the paper says."""
+    size = f"{report['width']}x{report['height']}"
+    kmacs, paper = report["kmacs_per_pixel"], report["published"]
+    table = Table(
+        f"{report['codec']} at {size}, {report['frames_per_unit']} frames per unit",
+        [
+            *words("module"),
+            *numbers("parameters"),
+            *numbers(*(f"{name} (kMACs/pixel)" for name in kmacs), spec=".2f"),
+        ],
+    )
+    for part in report["modules"]:
+        costs = [part[f"{name}_kmacs_per_pixel"] for name in kmacs]
+        table.rows.append([part["name"], f"{part['parameters']:,}", *costs])
+    table.rows.append(["all", f"{report['parameters']:,}", *kmacs.values()])
+    if paper:
+        costs = [paper.get(name) for name in kmacs]
+        table.rows.append(["paper", f"{paper['parameters']:,.0f}", *costs])
+    return table
