@@ -22,12 +22,17 @@ from lightning_modules.codec import (
     padded_size,
 )
 from lightning_modules.dhvc.network import DHVCNetwork
-from lightning_modules.dhvc.packets import Head, round_lmbda, unpack
+from lightning_modules.dhvc.packets import Head, round_lmbda
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
-from lightning_modules.entropy.ports import EncodePort, EstimatePort, SilentPort
+from lightning_modules.entropy.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    SilentPort,
+)
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
-from lightning_modules.packets import DesyncError, Packet, Received, pack
+from lightning_modules.packets import DesyncError, Packet, Received, pack, read_symbols
 
 R = TypeVar("R")
 
@@ -282,8 +287,12 @@ class FrameCoder:
         walk = FrameWalk(self.network, state, self.embed(lmbda), self.padded(*size))
         for packet, head in packets:
             yield walk
-            with unpack(packet, head, self.tables) as port:
-                walk.step(None, port, fresh=head.spatial)
+            try:
+                with read_symbols(packet, len(head.to_bytes())) as decoder:
+                    port = DecodePort(decoder, self.tables)
+                    walk.step(None, port, fresh=head.spatial)
+            except DesyncError as error:
+                raise DesyncError(f"scale {head.scale}: {error}") from error
         for _ in range(len(packets), self.scales):
             yield walk
             walk.step(None, SilentPort())

@@ -13,6 +13,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from typing import Literal
 
@@ -442,17 +443,15 @@ class UI2CCodec(VideoCodec):
         qps = self._qps(base, base)
         port = SilentPort()
 
-        def encode() -> Unit:
+        def run(coded: Tensor | None, reconstruct: bool) -> Unit:
             reference = self.network.refer_to_feature(feature)
-            unit: Unit = self.network(frames, reference, qps, port, reconstruct=False)
+            unit: Unit = self.network(coded, reference, qps, port, reconstruct)
             return unit
 
-        def decode() -> Unit:
-            reference = self.network.refer_to_feature(feature)
-            unit: Unit = self.network(None, reference, qps, port)
-            return unit
-
-        return {"encode": encode, "decode": decode}
+        return {
+            "encode": partial(run, frames, False),
+            "decode": partial(run, None, True),
+        }
 
 
 def _unit_qp(rate: float, unit: int) -> int:

@@ -362,20 +362,17 @@ class VideoVAECodec(VideoCodec):
         frames = self.like.new_zeros(self.frames_per_unit, 3, rows, columns)
         sides = (side * self.latent_stride // SPACE_STRIDE for side in shape[-2:])
         latent = self.like.new_zeros(*shape[:3], *sides)
-        port = SilentPort()
-
-        def encode() -> Tensor:
-            observed = self._analyse(frames)
-            return self.latent_codec.code(observed, shape, port)
+        codec, port = self.latent_codec, SilentPort()
 
         def decode() -> Tensor:
-            y_hat = self.latent_codec.code(None, shape, port)
+            y_hat = codec.code(None, shape, port)
             return self._synthesise(y_hat, 0, height, width)
 
-        def latent_codec() -> Tensor:
-            return self.latent_codec(latent, port)
-
-        return {"encode": encode, "decode": decode, "latent_codec": latent_codec}
+        return {
+            "encode": lambda: codec.code(self._analyse(frames), shape, port),
+            "decode": decode,
+            "latent_codec": partial(codec, latent, port),
+        }
 
 
 def _tiling(side: int) -> Tiling | None:
