@@ -139,12 +139,12 @@ def check_sources(
 
     Args:
         result: What there is.
-        sequences: What is to be measured.
+        sequences: What is to be coded.
         max_frames: Of each.
 
     Raises:
         ValueError: A sequence has another size, rate, length or source than the video
-            of the same set and name that was measured.
+            of the same set and name that was coded.
     """
     stored = {sequence.key: sequence for sequence in result.sequences}
     changes = []
@@ -192,5 +192,5 @@ def _identity(result: Result) -> dict[str, Any]:
     """Return what parts of one file have in common."""
     codec = {f"codec.{key}": value for key, value in result.codec.items()}
     protocol = {f"protocol.{k}": v for k, v in vars(result.protocol).items()}
-    del protocol["protocol.definitions"]  # They are known once something is measured.
+    del protocol["protocol.definitions"]  # They are known once something is assessed.
     return {"name": result.name, **codec, **protocol}

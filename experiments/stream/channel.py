@@ -5,6 +5,7 @@ Frames are counted from 1, and so are scales, the coarsest first, as the paper d
 Source: arXiv 2410.02598, section 7.4 and the supplement on packet loss.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -34,6 +35,10 @@ class SentUnit:
     resync: int
     intra: bool | None
     digests: tuple[str, ...]
+
+
+Log = deque[tuple[SentUnit, frozenset[int]]]
+"""Units, each with the scales that were lost of it."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,7 @@ class Losses:
     seed: int = 0
 
     def reaches(self, first: int, frames: int) -> bool:
-        """Return whether losses are drawn in a unit: all of it must be in the range.
-
-        Args:
-            first: Its first frame.
-            frames: How many frames it is.
-        """
+        """Return whether losses are drawn in a unit: all of it must be in the range."""
         return self.first <= first and first + frames - 1 <= self.last
 
     def of_unit(self, first: int, frames: int, sizes: Sequence[int]) -> frozenset[int]:

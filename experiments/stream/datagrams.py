@@ -83,20 +83,6 @@ class Datagram:
         return cls(Kind(kind), *values)
 
 
-def check_limit(limit: int) -> int:
-    """Return the size of datagrams if it is possible.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not HEADER.size < limit <= LARGEST:
-        raise ValueError(
-            f"--datagram {limit} is not possible: it must be {HEADER.size + 1} to "
-            f"{LARGEST} bytes, {HEADER.size} of which are the header"
-        )
-    return limit
-
-
 def cut(
     number: int, first: int, frames: int, packets: Sequence[Packet], limit: int
 ) -> Iterator[Datagram]:
@@ -121,18 +107,9 @@ def cut(
                 f"{limit} bytes, more than 65535: let them be larger (--datagram)"
             )
         for fragment in range(count):
-            yield Datagram(
-                Kind.DATA,
-                number,
-                first,
-                frames,
-                scale,
-                fragment,
-                count,
-                packet.frames,
-                packet.checksum,
-                packet.payload[fragment * room : (fragment + 1) * room],
-            )
+            piece = packet.payload[fragment * room : (fragment + 1) * room]
+            place = number, first, frames, scale, fragment, count
+            yield Datagram(Kind.DATA, *place, packet.frames, packet.checksum, piece)
 
 
 class Assembler:

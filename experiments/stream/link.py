@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.bitstreams.processes import WorkerProcess
-from experiments.stream.channel import Echoes, Losses, SentUnit
+from experiments.stream.channel import Echoes, Log, Losses, SentUnit
 from experiments.stream.datagrams import HEADER
 from experiments.stream.options import StreamOptions
 from experiments.stream.udp import Address, Endpoint, Receiver, Sender, relay
@@ -99,21 +99,6 @@ def load_once(options: StreamOptions, device: str) -> "VideoCodec":
     return load_codec(options.checkpoint, device=torch.device(device), dtype=dtype)
 
 
-@dataclass(frozen=True)
-class Transmission:
-    """What went over sockets.
-
-    Attributes:
-        log: Units, each with the scales that the receiver had lost.
-        shown: The frames that it showed.
-        link: What it took, for the record.
-    """
-
-    log: deque[tuple[SentUnit, frozenset[int]]]
-    shown: Iterator["Shown"]
-    link: dict[str, Any]
-
-
 class UdpLink:
     """A relay and a receiver in processes of their own, for one stream after the other.
 
@@ -151,13 +136,17 @@ class UdpLink:
 
     def transmit(
         self, units: Iterable[SentUnit], losses: Losses, echoes: Echoes
-    ) -> Transmission:
+    ) -> tuple[Iterator["Shown"], Log, dict[str, Any]]:
         """Send units as they are coded, and return what the receiver made of them.
 
         Args:
             units: From an encoder that listens to the echoes.
             losses: What the relay drops.
             echoes: Take what the receiver reports.
+
+        Returns:
+            The frames that it showed; the units, each with the scales that it had
+            lost; and what the sockets carried, for the record.
 
         Raises:
             ValueError: Someone heard nothing for too long.
@@ -171,14 +160,11 @@ class UdpLink:
                 ends.append(Endpoint.open(session, options.timeout))
                 stack.enter_context(ends[-1].socket)
             here, between, there = ends
-            relayed, receiver = self._relay, self._receiver
             dropped = self._pool.submit(
-                lambda: relayed.call(
-                    relay, between, there.address, player.scales, losses
-                )
+                self._relay.call, relay, between, there.address, player.scales, losses
             )
             shown = self._pool.submit(
-                lambda: receiver.call(player.play, there, here.address, self._path)
+                self._receiver.call, player.play, there, here.address, self._path
             )
 
             def check() -> None:
@@ -208,7 +194,7 @@ class UdpLink:
             "lost_otherwise": unplanned,
             "late_fragments": late,
         }
-        return Transmission(log, player.replay(frames, self._path), link)
+        return player.replay(frames, self._path), log, link
 
 
 def _nothing() -> None:

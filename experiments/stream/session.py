@@ -5,7 +5,6 @@ encoder is asked for a frame only when the one before has gone through the chann
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from callbacks.metrics.quality import psnr_yuv
 from experiments.bitstreams.coding_mode import frame_bytes
-from experiments.stream.channel import Arrival, Echoes, Losses, SentUnit
+from experiments.stream.channel import Arrival, Echoes, Log, Losses, SentUnit
 from experiments.stream.runs import FrameResult
 from lightning_modules.bitstream import Packet
 from lightning_modules.codec import VideoCodec
@@ -84,10 +83,7 @@ def send_units(
 
 
 def deliver(
-    units: Iterable[SentUnit],
-    losses: Losses,
-    echoes: Echoes,
-    log: deque[tuple[SentUnit, frozenset[int]]],
+    units: Iterable[SentUnit], losses: Losses, echoes: Echoes, log: Log
 ) -> Iterator[Arrival]:
     """Lose packets of units, and echo that to their encoder.
 
@@ -157,7 +153,7 @@ def show(
 def assess(
     source: Iterable[Tensor],
     shown: Iterable[Shown],
-    log: deque[tuple[SentUnit, frozenset[int]]],
+    log: Log,
     scales: int | None = None,
 ) -> Iterator[FrameResult]:
     """Compare frames with their source and with the encoder's own.
