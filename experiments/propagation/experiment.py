@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from experiments.propagation.drift import (
     position,
     slope,
 )
-from experiments.propagation.findings import Finding, Report, mean_of
+from experiments.propagation.findings import Finding, Measured, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.propagation.options import PropagationOptions
 from experiments.results.origin import codec_name, describe, versions
@@ -58,7 +59,7 @@ class Plan:
     bits: str = "the packets' payloads, without the container's headers"
 
 
-AT_RATE: dict[str, Callable[[Bench, Plan, float], Finding]] = {
+MEASURE: dict[str, Callable[[Bench, Plan, Any], Measured]] = {
     "position": lambda bench, plan, rate: position(
         bench, rate, plan.positions, plan.targets
     ),
@@ -67,9 +68,11 @@ AT_RATE: dict[str, Callable[[Bench, Plan, float], Finding]] = {
         bench, rate, plan.low_rate
     ),
     "fluctuation": lambda bench, _, rate: fluctuation(bench, rate),
+    "sweep": lambda bench, plan, _: sweep(bench, plan.sweep),
+    "target_rate": lambda bench, *_: target_rate(bench),
     "sawtooth": lambda bench, plan, rate: sawtooth(bench, rate, plan.low_rate),
 }
-"""What does each test that is done at every rate."""
+"""What does each test, at one rate; at ``None`` if it needs the whole range."""
 
 
 class Experiment:
@@ -118,7 +121,6 @@ class Experiment:
                         found = self._try(bench, test, rate)
                         if found is None:
                             continue
-                        found.set, found.sequence = sequence.set, sequence.name
                         findings.append(found)
                         said = f"{sequence.set}/{sequence.name}, {_say(found)}"
                         print(said, file=sys.stderr, flush=True)
@@ -134,8 +136,14 @@ class Experiment:
             knob.check(rate)
         low = knob.low if options.low_rate is None else knob.check(options.low_rate)
         shortest = min(frames for _, frames in self._sequences)
-        if options.positions:
-            _check_positions(options.positions, grid, shortest)
+        last = max(options.positions or (0,))
+        needed = grid.position(last) + grid.unit
+        if options.positions and needed > shortest:
+            raise ValueError(
+                f"position {last} of --positions needs {needed} frames of this codec, "
+                f"and the shortest sequence gives {shortest}: leave it out, or raise "
+                "--max_frames if there are more"
+            )
         positions: list[int] = []
         tests = list(dict.fromkeys(options.tests))
         if options.sweep and "sweep" not in tests:
@@ -158,17 +166,16 @@ class Experiment:
         )
 
     def _try(self, bench: Bench, test: str, rate: float | None) -> Finding | None:
-        plan = self.plan
+        plan, sequence = self.plan, bench.sequence
         try:
-            if rate is not None:
-                return AT_RATE[test](bench, plan, rate)
-            return sweep(bench, plan.sweep) if test == "sweep" else target_rate(bench)
+            measured = MEASURE[test](bench, plan, rate)
+            return Finding(test, rate, *measured, sequence.set, sequence.name)
         except LeftOut as reason:
             what = test
             if rate is not None and len(plan.rates) > 1:
                 what = f"{test} at {self._codec.rate_knob.name} {rate:g}"
             if len(self._sequences) > 1:
-                what += f", {bench.sequence.set}/{bench.sequence.name}"
+                what += f", {sequence.set}/{sequence.name}"
             self._leave_out(what, reason)
             return None
 
@@ -231,21 +238,6 @@ def _count(sequence: VideoSequence, limit: int) -> int:
         return min(limit, sequence.frames)
     # A file that does not say it; there is no other way.
     return sum(1 for _ in read_codes(sequence, "rgb", limit))
-
-
-def _check_positions(wanted: Sequence[int], grid: Grid, frames: int) -> None:
-    """Refuse positions beyond the end of a sequence.
-
-    Raises:
-        ValueError: There are some.
-    """
-    least = grid.position(max(wanted)) + grid.unit
-    if least > frames:
-        raise ValueError(
-            f"position {max(wanted)} of --positions needs {least} frames of this "
-            f"codec, and the shortest sequence gives {frames}: leave it out, or raise "
-            "--max_frames if there are more"
-        )
 
 
 def _say(found: Finding) -> str:
