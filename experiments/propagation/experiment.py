@@ -11,15 +11,8 @@ import torch
 from datamodules.sequences.files import VideoSequence, read_codes, source_kind
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.propagation import control, drift
 from experiments.propagation.bench import Bench, Grid, LeftOut
-from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
-from experiments.propagation.drift import (
-    choose_positions,
-    fluctuation,
-    low_reference,
-    position,
-    slope,
-)
 from experiments.propagation.findings import Finding, Measured, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.propagation.options import PropagationOptions
@@ -60,17 +53,17 @@ class Plan:
 
 
 MEASURE: dict[str, Callable[[Bench, Plan, Any], Measured]] = {
-    "position": lambda bench, plan, rate: position(
+    "position": lambda bench, plan, rate: drift.position(
         bench, rate, plan.positions, plan.targets
     ),
-    "slope": lambda bench, _, rate: slope(bench, rate),
-    "low_reference": lambda bench, plan, rate: low_reference(
+    "slope": lambda bench, _, rate: drift.slope(bench, rate),
+    "low_reference": lambda bench, plan, rate: drift.low_reference(
         bench, rate, plan.low_rate
     ),
-    "fluctuation": lambda bench, _, rate: fluctuation(bench, rate),
-    "sweep": lambda bench, plan, _: sweep(bench, plan.sweep),
-    "target_rate": lambda bench, *_: target_rate(bench),
-    "sawtooth": lambda bench, plan, rate: sawtooth(bench, rate, plan.low_rate),
+    "fluctuation": lambda bench, _, rate: drift.fluctuation(bench, rate),
+    "sweep": lambda bench, plan, _: control.sweep(bench, plan.sweep),
+    "target_rate": lambda bench, *_: control.target_rate(bench),
+    "sawtooth": lambda bench, plan, rate: control.sawtooth(bench, rate, plan.low_rate),
 }
 """What does each test, at one rate; at ``None`` if it needs the whole range."""
 
@@ -151,7 +144,7 @@ class Experiment:
         if "position" in tests:
             try:
                 wanted = options.positions or POSITIONS
-                positions = choose_positions(grid, wanted, shortest)
+                positions = drift.choose_positions(grid, wanted, shortest)
             except LeftOut as reason:
                 tests.remove("position")
                 self._leave_out("position", reason)
@@ -190,7 +183,7 @@ class Experiment:
         means = [mean_of(group) for group in groups.values()]
         for mean in means:
             if mean.test == "sweep":
-                whole = of_sweep(mean.series["rate"], mean.series["bpp"])
+                whole = control.of_sweep(mean.series["rate"], mean.series["bpp"])
                 mean.values["violations_of_mean"] = whole["violations"]
         knob, grid = self._codec.rate_knob, Grid.of(self._codec)
         return Report(
