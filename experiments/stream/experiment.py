@@ -34,8 +34,7 @@ class Experiment:
     Attributes:
         name: Of the codec.
         plan: What is run.
-        height: Of the frames, in pixels.
-        width: Of the frames, in pixels.
+        size: (height, width) of the frames, in pixels.
         notes: What the user should know of the runs so far.
 
     Raises:
@@ -51,7 +50,7 @@ class Experiment:
         self.plan = make_plan(options, self._codec)
         self.notes = self.plan.notes
         with self._open() as video:
-            self.height, self.width, self.fps = video.height, video.width, video.fps
+            self.size, self._fps = (video.height, video.width), video.fps
 
     def run_all(self) -> list[Run]:
         """Run everything: without loss, progressive, then losses with each echo.
@@ -73,8 +72,9 @@ class Experiment:
             if self._options.udp:
                 folder = TemporaryDirectory(prefix=".", dir=self._options.output)
                 path = Path(stack.enter_context(folder))
-                size, scales = (self.height, self.width), self._codec.scales
-                player = Player(self._options, self._device.type, *size, scales)
+                player = Player(
+                    self._options, self._device.type, self.size, self._codec.scales
+                )
                 link = stack.enter_context(UdpLink(player, path))
             for losses, delay in product(self.plan.losses, self.plan.delays):
                 run = Run(
@@ -102,9 +102,9 @@ class Experiment:
             "options": options,
             "codec": {**describe(self._codec), "scales": self._codec.scales},
             "video": {
-                "width": self.width,
-                "height": self.height,
-                "fps": str(self.fps),
+                "width": self.size[1],
+                "height": self.size[0],
+                "fps": str(self._fps),
                 "frames": len(runs[0].frames),
             },
             "environment": {
@@ -125,8 +125,8 @@ class Experiment:
             units = self._encode(_describe(run), echoes)
         log: Log = deque()
         arrivals = deliver(units, losses or Losses(), echoes, log)
-        size = self.height, self.width
-        return self._assessed(run, show(self._codec, arrivals, *size, run.scales), log)
+        shown = show(self._codec, arrivals, self.size, run.scales)
+        return self._assessed(run, shown, log)
 
     def _transmit(self, run: Run, losses: Losses, link: UdpLink) -> Run:
         echoes = Echoes(run.echo_delay)

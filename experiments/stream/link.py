@@ -29,15 +29,13 @@ class Player:
     Attributes:
         options: Of the command; it loads a codec of its own.
         device: Type of device.
-        height: Of the frames, in pixels.
-        width: Of the frames, in pixels.
+        size: (height, width) of the frames, in pixels.
         scales: Packets of a unit.
     """
 
     options: StreamOptions
     device: str
-    height: int
-    width: int
+    size: tuple[int, int]
     scales: int
 
     def load(self) -> None:
@@ -66,8 +64,7 @@ class Player:
         codec = load_once(self.options, self.device)
         frames = []
         with path.open("wb") as file, coding_mode(torch.device(self.device)):
-            arrivals = receiver.arrivals()
-            for shown in show(codec, arrivals, self.height, self.width):
+            for shown in show(codec, receiver.arrivals(), self.size):
                 file.write(shown.codes.numpy().tobytes())
                 frames.append((shown.digest, shown.scales))
         return frames, receiver.late
@@ -80,7 +77,7 @@ class Player:
 
         from experiments.stream.session import Shown
 
-        size = 3, self.height, self.width
+        size = 3, *self.size
         with path.open("rb") as file:
             for digest, scales in frames:
                 codes = bytearray(file.read(prod(size)))

@@ -111,8 +111,7 @@ def deliver(
 def show(
     codec: VideoCodec,
     arrivals: Iterable[Arrival],
-    height: int,
-    width: int,
+    size: tuple[int, int],
     scales: int | None = None,
 ) -> Iterator[Shown]:
     """Decode what arrives, and conceal what does not as the codec does.
@@ -120,8 +119,7 @@ def show(
     Args:
         codec: Any.
         arrivals: In order, none left out.
-        height: Of the frames, in pixels.
-        width: Of the frames, in pixels.
+        size: (height, width) of the frames, in pixels.
         scales: Decode only so many scales (scalable codecs).
 
     Raises:
@@ -141,7 +139,7 @@ def show(
             missing = arrival.frames
             yield from arrival.packets
 
-    for received in codec.receive(packets(), height, width, scales=scales):
+    for received in codec.receive(packets(), *size, scales=scales):
         # For a lost unit codecs show as many frames as most units have; this one, the
         # first or the last, may have had fewer.
         if missing:
