@@ -1,14 +1,13 @@
 """An exponential moving average of the codec's parameters, used for validation."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning_modules.base import CodecModule
-    from lightning_modules.codec import VideoCodec
+from lightning_modules.base import CodecModule
+from lightning_modules.codec import VideoCodec
 
 
 class CodecEMA(Callback):
@@ -135,8 +134,8 @@ class CodecEMA(Callback):
             )
 
 
-def _codec(pl_module: LightningModule) -> "VideoCodec":
-    return cast("CodecModule", pl_module).codec
+def _codec(pl_module: LightningModule) -> VideoCodec:
+    return cast(CodecModule, pl_module).codec
 
 
 def _put(weights: dict[str, Tensor], pl_module: LightningModule) -> None:

@@ -23,9 +23,7 @@ class FirstClip(Callback, ABC):
         self._validations = 0
 
     @abstractmethod
-    def look(
-        self, trainer: Trainer, module: CodecModule, result: ValidationResult
-    ) -> None:
+    def look(self, module: CodecModule, result: ValidationResult) -> None:
         """Look at the clip, on rank 0 only."""
 
     def on_validation_batch_end(
@@ -41,8 +39,7 @@ class FirstClip(Callback, ABC):
         due = self._validations % self.every_n_validations == 0
         first = batch_idx == dataloader_idx == 0
         if trainer.is_global_zero and due and first:
-            module = cast(CodecModule, pl_module)
-            self.look(trainer, module, outputs[len(outputs) // 2])
+            self.look(cast(CodecModule, pl_module), outputs[len(outputs) // 2])
 
     def on_validation_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule

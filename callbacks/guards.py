@@ -215,9 +215,7 @@ class RealBitsGuard(FirstClip):
     Logs ``val/real_bpp`` (payload only) and ``val/real_to_estimated``.
     """
 
-    def look(
-        self, trainer: Trainer, module: CodecModule, result: ValidationResult
-    ) -> None:
+    def look(self, module: CodecModule, result: ValidationResult) -> None:
         """Code, decode, compare and log.
 
         Raises:

@@ -3,16 +3,18 @@
 from abc import abstractmethod
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch.nn.functional as F
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.first_clip import FRAMES, FirstClip
 from datamodules.whole_files import whole_or_nothing
+from datamodules.writing import to_rgb8, write_png
 from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.psnr import psnr
 
@@ -63,9 +65,7 @@ class PictureLogger(FirstClip):
             OSError: A file cannot be written.
         """
 
-    def look(
-        self, trainer: Trainer, module: CodecModule, result: ValidationResult
-    ) -> None:
+    def look(self, module: CodecModule, result: ValidationResult) -> None:
         """Draw the clip and show it to W&B."""
         stem = f"{module.run_step:07d}_{module.stage.name}"
         try:
@@ -75,9 +75,9 @@ class PictureLogger(FirstClip):
             rank_zero_warn(f"no picture {stem} in {self.media}: {error!r}")
             return
         # Lightning numbers steps from 0: this is the one just done.
-        step = max(0, trainer.global_step - 1)
+        step = max(0, module.trainer.global_step - 1)
         caption = [f"{result.name} at {result.point}{self.note}"]
-        for logger in trainer.loggers:
+        for logger in module.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 for key, path in pictures.items():
                     video = path.suffix == ".mp4"
@@ -152,7 +152,7 @@ def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
         x, y = clip[index], x_hat[index]
         error = ((x - y).abs() * ERROR_GAIN).clamp(max=1)
         tiles = [F.avg_pool2d(v, shrink) if shrink > 1 else v for v in (x, y, error)]
-        row = np.concatenate([_picture(tile) for tile in tiles], axis=1)
+        row = np.concatenate([to_rgb8(tile) for tile in tiles], axis=1)
         row = row.repeat(grow, axis=0).repeat(grow, axis=1)
         labels = [
             f"frame {index}: source",
@@ -166,15 +166,8 @@ def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
 def side_by_side(x: Tensor, y: Tensor) -> Picture:
     """Return source | reconstruction, (h, 2 w, 3), with sides cut to even numbers."""
     height, width = (side // 2 * 2 for side in x.shape[-2:])
-    tiles = [_picture(v[:, :height, :width]) for v in (x, y)]
+    tiles = [to_rgb8(v[:, :height, :width]) for v in (x, y)]
     return np.concatenate(tiles, axis=1)
-
-
-def _picture(x: Tensor) -> Picture:
-    """Turn (3, H, W) in [0, 1] into (H, W, 3) of 8 bits."""
-    rounded = (x.clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
-    picture: Picture = rounded.cpu().numpy()
-    return picture
 
 
 def draw_maps(maps: dict[str, Tensor]) -> Picture:
@@ -215,8 +208,6 @@ def _tile(values: Tensor, grow: int) -> Picture:
 
 def captions(labels: list[str], width: int) -> Picture:
     """Draw a dark line of text, one label at the left of each tile."""
-    import cv2
-
     bar = np.full((CAPTION_HEIGHT, width, 3), 32, dtype=np.uint8)
     tile = width // len(labels)
     for column, label in enumerate(labels):
@@ -226,28 +217,12 @@ def captions(labels: list[str], width: int) -> Picture:
     return bar
 
 
-def write_png(picture: Picture, path: Path) -> None:
-    """Write RGB (H, W, 3) as PNG, whole or not at all; its folder is made too.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    import cv2
-
-    _, data = cv2.imencode(".png", picture[..., ::-1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_or_nothing(path) as temporary:
-        temporary.write_bytes(data.tobytes())
-
-
 def write_video(pictures: list[Picture], path: Path) -> None:
     """Write RGB pictures of even sides as H.264 that browsers play.
 
     Raises:
         OSError: The file cannot be written, or the encoder fails.
     """
-    import av
-
     height, width = pictures[0].shape[:2]
     try:
         with (

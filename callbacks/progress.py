@@ -2,16 +2,14 @@
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from lightning_modules.base import CodecModule
+from lightning_modules.base import CodecModule
 
 REFRESH_SECONDS = 0.25
 FIGURES = {
@@ -41,10 +39,8 @@ class StageProgress(ProgressBar):
         console: Where to write; standard output by default.
     """
 
-    def __init__(self, seconds: float = 10.0, console: "Console | None" = None) -> None:
+    def __init__(self, seconds: float = 10.0, console: Console | None = None) -> None:
         super().__init__()
-        from rich.console import Console
-
         self.seconds = seconds
         # A log file has no width at which a line should break.
         self.console = console or Console(highlight=False)
@@ -77,8 +73,6 @@ class StageProgress(ProgressBar):
             going_on = f", going on at step {step}" if step else ""
             self.print(f"{_title(pl_module)}: {trainer.max_steps} steps{going_on}")
             return
-        from rich.progress import BarColumn, Progress, TextColumn
-
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -142,7 +136,7 @@ class StageProgress(ProgressBar):
 
 
 def _title(pl_module: LightningModule) -> str:
-    module = cast("CodecModule", pl_module)
+    module = cast(CodecModule, pl_module)
     stage = f"{module.stage_index + 1}/{module.stage_count} {module.stage.name}"
     return f"stage {stage}"
 

@@ -124,10 +124,7 @@ class QualityMetrics(Callback):
     ) -> list[Tensor]:
         """Return what a clip adds to a metric: its values, or features of both sides.
 
-        Args:
-            name: Of the metric.
-            result: The clip.
-            features: Those of this batch so far, by clip and kind of sample.
+        ``features`` keeps those of the batch, by clip and kind of sample.
         """
         row = self._rows[name]
         if row.per_frame:
@@ -137,13 +134,13 @@ class QualityMetrics(Callback):
                 )
             return [self._functions[name](result.x_hat, result.clip)]
         assert self._inception is not None
-        keys = []
+        found = []
         for clip in (result.x_hat, result.clip):
-            keys.append((id(clip), row.pooled))
-            if keys[-1] not in features:
-                samples = SAMPLES[row.pooled](to_8_bit(clip))
-                features[keys[-1]] = self._inception(samples)
-        return [features[key] for key in keys]
+            key = (id(clip), row.pooled)
+            if key not in features:
+                features[key] = self._inception(SAMPLES[row.pooled](to_8_bit(clip)))
+            found.append(features[key])
+        return found
 
     def _metric(self, key: str, device: torch.device) -> Metric:
         """Return the metric with this key, a new one if it has none yet."""

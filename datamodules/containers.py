@@ -6,7 +6,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import av
 import torch
+from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
 from datamodules.video_reader import VideoError, VideoReader, name_frames
@@ -22,8 +24,6 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
     Raises:
         VideoError: It is no such file, is truncated, holds no frame or says no rate.
     """
-    import av
-
     try:
         # Absolute, or FFmpeg takes what comes before a colon for a protocol.
         container = av.open(str(path.absolute()))
@@ -94,9 +94,6 @@ def _matroska_end(path: Path) -> int:
 
 def _decode(container: Any, stream: Any) -> Iterator[Tensor]:
     """Decode a container's stream to its end, upright, refusing damage."""
-    import av
-    from av.video.reformatter import Interpolation, VideoReformatter
-
     reformatter = VideoReformatter()
     # FFmpeg's default for RGB truncates instead of rounding: 1 to 2 codes too dark.
     rounding = (

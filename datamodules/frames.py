@@ -16,6 +16,7 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ def open_video(
         )
     reader.fps = fps or reader.fps
     if max_frames is not None:
-        reader._max_frames = max_frames
+        reader._pictures = islice(reader._pictures, max_frames)
         reader.frames = reader.frames and min(reader.frames, max_frames)
     return reader
 
@@ -96,8 +97,6 @@ def _open_images(path: Path) -> VideoReader:
 
 def _read_image(path: Path) -> Tensor:
     """Read 8- or 16-bit RGB, (3, H, W) in [0, 1]."""
-    import cv2
-
     try:
         pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:

@@ -112,7 +112,7 @@ class VideoDataModule(LightningDataModule):
         """Return random clips without end, from the trainer's step on.
 
         Raises:
-            ValueError: No stage was started, or its batch cannot be shared out.
+            ValueError: No stage was started.
         """
         trainer = self.trainer
         if self._stage is None or trainer is None:

@@ -1,9 +1,10 @@
 """One pass over a video's frames, whatever holds them."""
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ def name_frames(path: Path, frames: Iterator[T]) -> Generator[T]:
 
 
 @dataclass
-class VideoReader:
+class VideoReader(AbstractContextManager["VideoReader"]):
     """One pass over the frames of a video; a context manager that closes the file.
 
     Attributes:
@@ -39,6 +40,7 @@ class VideoReader:
         fps: Frames per second; the average if the rate varies.
         frames: Number of frames that iterating is expected to give; ``None`` if only
             reading to the end can tell. Containers are sometimes wrong.
+        close: Closes the file.
     """
 
     path: Path
@@ -47,8 +49,7 @@ class VideoReader:
     fps: Fraction
     frames: int | None
     _pictures: Iterator[Tensor]
-    _close: Callable[[], None] = lambda: None
-    _max_frames: int | None = None
+    close: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Tensor]:
         """Give frames (3, H, W), float32 RGB in [0, 1].
@@ -57,7 +58,7 @@ class VideoReader:
             VideoError: A frame is missing, damaged or of another size.
         """
         number = 0
-        for picture in islice(self._pictures, self._max_frames):
+        for picture in self._pictures:
             height, width = picture.shape[-2:]
             if (height, width) != (self.height, self.width):
                 raise VideoError(
@@ -68,13 +69,6 @@ class VideoReader:
             number += 1
         if number == 0:
             raise VideoError(f"{self.path} holds no frame")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._close()
-
-    def __enter__(self) -> "VideoReader":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -10,9 +10,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, TypeAlias
 
+import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+from av.video.reformatter import (
+    ColorPrimaries,
+    ColorRange,
+    Colorspace,
+    ColorTrc,
+    Interpolation,
+    VideoReformatter,
+)
 from torch import Tensor
 
 from datamodules.video_reader import VideoError
@@ -93,19 +103,29 @@ def create_video(
 
 @contextmanager
 def _png_directory(path: Path) -> Iterator[PutFrame]:
-    import cv2
-
     path.mkdir()
 
     def put(number: int, frame: Tensor) -> None:
         name = path / f"im{number + 1:05d}.png"
-        if not cv2.imwrite(str(name), _to_rgb8(frame)[..., ::-1]):
+        if not cv2.imwrite(str(name), to_rgb8(frame)[..., ::-1]):
             raise VideoError(f"cannot write {name}")
 
     yield put
 
 
-def _to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
+def write_png(picture: npt.NDArray[np.uint8], path: Path) -> None:
+    """Write RGB (H, W, 3) as PNG, whole or not at all; its folder is made too.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    _, data = cv2.imencode(".png", picture[..., ::-1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_nothing(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def to_rgb8(frame: Tensor) -> npt.NDArray[np.uint8]:
     """Round (3, H, W) in [0, 1] to (H, W, 3) in 0..255."""
     codes = frame.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
     return codes.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -143,16 +163,6 @@ def _raw_file(path: Path, y4m_header: bytes, depth: int) -> Iterator[PutFrame]:
 def _x264_file(
     path: Path, container_format: str, width: int, height: int, fps: Fraction
 ) -> Iterator[PutFrame]:
-    import av
-    from av.video.reformatter import (
-        ColorPrimaries,
-        ColorRange,
-        Colorspace,
-        ColorTrc,
-        Interpolation,
-        VideoReformatter,
-    )
-
     reformatter = VideoReformatter()
     # Without these FFmpeg truncates instead of rounding.
     rounding = (
@@ -180,7 +190,7 @@ def _x264_file(
 
             def put(number: int, frame: Tensor) -> None:
                 # Built from an array, a frame has no picture type that x264 would obey.
-                picture = av.VideoFrame.from_ndarray(_to_rgb8(frame), format="rgb24")
+                picture = av.VideoFrame.from_ndarray(to_rgb8(frame), format="rgb24")
                 picture = reformatter.reformat(
                     picture,
                     format=pixel_format,

@@ -45,9 +45,9 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 MAGIC = b"LVC\x1a"
 VERSION = 1
@@ -187,35 +187,26 @@ class StreamHeader:
         return 16 * self.width * self.height * max(frames, 1) + (1 << 16)
 
 
-class UnitLike(Protocol):
-    """What a unit has; a codec's packets have it too."""
-
-    @property
-    def payload(self) -> bytes:
-        """Entropy-coded bytes."""
-
-    @property
-    def frames(self) -> int:
-        """Frames that the unit completes, also 0."""
-
-    @property
-    def checksum(self) -> int:
-        """CRC32 of the coded symbols."""
-
-
 @dataclass(frozen=True)
-class Unit:
-    """One unit as it was read.
+class Packet:
+    """The smallest thing that can be lost alone: a unit, or one scale of it.
 
     Attributes:
-        payload: Entropy-coded bytes.
-        frames: Frames that the unit completes, also 0.
-        checksum: CRC32 of the coded symbols.
+        payload: Entropy-coded bytes, with the codec's own side information.
+        frames: Number of frames that it completes: 0 where more packets of the same
+            unit follow.
+        checksum: CRC32 of the coded symbols; a decoder that arrives at another
+            value has desynchronised.
+        x_hat: The encoder's own reconstruction of the frames that it completes, a
+            tensor (frames, 3, H, W), if asked for; never written to a file.
+        estimated_bits: Entropy of the symbols under the model, if asked for.
     """
 
     payload: bytes
     frames: int
     checksum: int
+    x_hat: Any = field(default=None, compare=False)
+    estimated_bits: float | None = field(default=None, compare=False)
 
 
 def varint(number: int) -> bytes:
@@ -247,7 +238,7 @@ class BitstreamWriter:
         self._closed = False
         self._append(header.to_bytes())
 
-    def write(self, unit: UnitLike) -> None:
+    def write(self, unit: Packet) -> None:
         """Append a unit.
 
         Raises:
@@ -334,7 +325,7 @@ class BitstreamReader:
             )
         self.header = StreamHeader._from_body(body)
 
-    def __iter__(self) -> Iterator[Unit]:
+    def __iter__(self) -> Iterator[Packet]:
         """Yield the units.
 
         Raises:
@@ -364,7 +355,7 @@ class BitstreamReader:
             )
         self.complete = True
 
-    def _read_unit(self, what: str, start: int) -> Unit:
+    def _read_unit(self, what: str, start: int) -> Packet:
         length, raw_length = self._read_varint(what)
         frames, raw_frames = self._read_varint(what)
         raw_checksum = self._read(4, what)
@@ -381,7 +372,7 @@ class BitstreamReader:
             raise self._damaged(what, start, "its CRC32 does not match")
         self.units += 1
         self.frames += frames
-        return Unit(payload, frames, _U32.unpack(raw_checksum)[0])
+        return Packet(payload, frames, _U32.unpack(raw_checksum)[0])
 
     def _damaged(self, what: str, start: int, why: str) -> BitstreamError:
         return BitstreamError(

@@ -3,10 +3,11 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_modules.bitstream import Packet as Packet
 from lightning_modules.entropy.ports import EncodePort
 from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
 
@@ -14,28 +15,6 @@ OTHER_PROBABILITIES = (
     "this machine computes other probabilities than the encoder's did; decode with the "
     "same device, dtype and threads, or encode in float64"
 )
-
-
-@dataclass(frozen=True)
-class Packet:
-    """The smallest thing that can be lost alone: a unit, or one scale of it.
-
-    Attributes:
-        payload: Entropy-coded bytes, with the codec's own side information.
-        frames: Number of frames that it completes: 0 where more packets of the same
-            unit follow.
-        checksum: CRC32 of the coded symbols; a decoder that arrives at another
-            value has desynchronised.
-        x_hat: The encoder's own reconstruction of the frames that it completes,
-            (frames, 3, H, W), if asked for; never written to a file.
-        estimated_bits: Entropy of the symbols under the model, if asked for.
-    """
-
-    payload: bytes
-    frames: int
-    checksum: int
-    x_hat: Tensor | None = field(default=None, compare=False)
-    estimated_bits: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

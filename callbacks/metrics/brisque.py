@@ -22,15 +22,13 @@ from lightning_modules.perceptual import (
     hub_file,
 )
 
-BRISQUE_FILE = "brisque_svm_weights.pt"
-
 BRISQUE_SIDE = 16
 """Smallest side: the second of two scales still has more pixels than its window."""
 
 
 def brisque_file() -> Path:
     """Return where the support vectors must lie."""
-    return hub_file(BRISQUE_FILE)
+    return hub_file("brisque_svm_weights.pt")
 
 
 def check_brisque() -> None:

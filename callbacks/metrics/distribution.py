@@ -42,8 +42,6 @@ from lightning_modules.perceptual import (
 
 Features: TypeAlias = npt.NDArray[np.float32]
 
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-
 PATCH = 256
 """Side of the squares; their second grid is shifted by half of it."""
 
@@ -58,7 +56,7 @@ ROWS_AT_ONCE = 4096
 
 def inception_file() -> Path:
     """Return where the network's weights must lie."""
-    return hub_file(INCEPTION_FILE)
+    return hub_file("weights-inception-2015-12-05-6726825d.pth")
 
 
 def check_inception() -> None:

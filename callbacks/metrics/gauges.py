@@ -114,19 +114,14 @@ class Psnr(Gauge):
 
     def add(self, pair: FramePair) -> dict[str, float]:
         """Measure the frame before and after rounding."""
+        values: dict[str, float] = {}
         rounded = (pair.decoded, pair.source)
-        return {
-            f"psnr_{name}{suffix}": value
-            for suffix, both in (("_unrounded", pair.unrounded), ("", rounded))
-            for name, value in _psnr(*both).items()
-        }
-
-
-def _psnr(decoded: Frame, source: Frame) -> dict[str, float]:
-    ours, theirs = ((*frame.yuv, frame.rgb) for frame in (decoded, source))
-    y, u, v, rgb = map(_psnr_of_codes, ours, theirs)
-    values = {"y": y, "u": u, "v": v, "yuv": six_one_one(y, u, v), "rgb": rgb}
-    return {name: float(value) for name, value in values.items()}
+        for suffix, both in (("_unrounded", pair.unrounded), ("", rounded)):
+            ours, theirs = ((*frame.yuv, frame.rgb) for frame in both)
+            y, u, v, rgb = map(_psnr_of_codes, ours, theirs)
+            own = {"y": y, "u": u, "v": v, "yuv": six_one_one(y, u, v), "rgb": rgb}
+            values |= {f"psnr_{name}{suffix}": float(own[name]) for name in own}
+        return values
 
 
 def _psnr_of_codes(a: Tensor, b: Tensor) -> Tensor:

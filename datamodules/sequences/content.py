@@ -75,7 +75,7 @@ def check_content(
     """Compare a raw file or a directory of images with what a list says of it.
 
     Args:
-        path: What to look at.
+        path: The file or directory.
         width: Columns.
         height: Rows.
         frames: Frames that are wanted.
@@ -149,14 +149,7 @@ def image_number(image: Path) -> int | None:
 
 
 def _explain_size(nbytes: int, width: int, height: int, frames: int) -> str:
-    """Say what raw 4:2:0 video a file of an unexpected size could be.
-
-    Args:
-        nbytes: The file's bytes.
-        width: Columns that it should have.
-        height: Rows that it should have.
-        frames: Frames that it should have.
-    """
+    """Say what raw 4:2:0 video a file could be that should be this one, and is not."""
     frame_bytes = yuv420_frame_size(height, width)
     whole, rest = divmod(nbytes, frame_bytes)
     guesses = []

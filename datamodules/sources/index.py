@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+import av
+
 from datamodules.paths import find_images
 from datamodules.sources.pyav_reader import first_line, packet_stamps
 from datamodules.sources.source import ClipError
@@ -69,15 +71,12 @@ def index_videos(root: Path, names: Sequence[str]) -> dict[str, VideoInfo]:
         One entry per name, in the order of ``names``; broken videos have an ``error``.
     """
     kept = _load(root)
-    known: dict[str, VideoInfo] = {}
-    new: list[str] = []
-    for name in names:
-        entry = kept.get(name)
-        if entry is not None and (entry.size, entry.mtime) == _stamp(root / name):
-            known[name] = entry
-        else:
-            new.append(name)
-    if new:
+    known = {
+        name: kept[name]
+        for name in names
+        if name in kept and (kept[name].size, kept[name].mtime) == _stamp(root / name)
+    }
+    if new := [name for name in names if name not in known]:
         _examine_all(root, new, known, kept)
     return {name: known[name] for name in names}
 
@@ -129,8 +128,6 @@ def examine(path: Path) -> VideoInfo:
 
 def _examine_video(path: Path, size: int) -> tuple[int, int, float, int]:
     """Return width, height, frames per second, and how many frames there are."""
-    import av
-
     if not size:
         if path.is_symlink() and not path.exists():
             raise ClipError(f"the link points nowhere: there is no {path.readlink()}")

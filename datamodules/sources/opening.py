@@ -75,17 +75,16 @@ def build_source(
     list_file: str | None = None,
     split: Split = "train",
 ) -> ClipSource:
-    """Open a source by name.
+    """Open a source that :func:`check_source` finds no fault with.
 
     Args:
         source: Its name.
-        root: Its directory; ``~`` and ``${VARIABLES}`` of the environment are expanded.
-        list_file: Its list, if it is not where the source has it.
+        root: Its directory.
+        list_file: Its list.
         split: Which part, for a source that has several.
 
     Raises:
-        ValueError: There is no such source, nothing for it under ``root``, or ``root``
-            names an environment variable that is not set.
+        ValueError: It has a fault, or there is no video under its root.
     """
     check_source(source, root, list_file)
     if source == "vimeo90k":
@@ -103,7 +102,7 @@ def check_source(source: SourceName, root: str | None, list_file: str | None) ->
 
     Args:
         source: Its name.
-        root: Its directory.
+        root: Its directory; ``~`` and ``${VARIABLES}`` of the environment are expanded.
         list_file: Its list, if it is not where the source has it.
 
     Raises:

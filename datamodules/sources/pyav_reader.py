@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
 from datamodules.sources.source import ClipError, Frames
@@ -30,8 +31,6 @@ class PyAvReader:
 
     def read(self, numbers: Sequence[int]) -> Frames:
         """Return frames by number (see :meth:`DecordReader.read`)."""
-        import av
-
         wanted = set(numbers)
         before = [key for key, at in self._keyframes.items() if 0 < at <= numbers[0]]
         seek_to = max(before) if before else None
@@ -53,8 +52,6 @@ class PyAvReader:
 
     def _decode(self, wanted: set[int], last: int, seek_to: int | None) -> list[Frames]:
         """Return what can be decoded of the wanted frames, in order."""
-        import av
-
         frames: list[Frames] = []
         with av.open(str(self._path.absolute())) as container:
             stream = container.streams.video[0]
@@ -100,8 +97,6 @@ def packet_stamps(path: Path) -> tuple[list[int], list[int]]:
     Raises:
         ClipError: FFmpeg cannot open it, or it holds no video.
     """
-    import av
-
     stamps: set[int] = set()
     keyframes: set[int] = set()
     try:

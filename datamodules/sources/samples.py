@@ -6,11 +6,13 @@ workers, ranks, micro-batches or how often the run was resumed.
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from itertools import count
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from datamodules.sources.source import ClipError, ClipSource, Rng
 
@@ -38,10 +40,11 @@ def sample_seed(seed: int, stage: int, stream: int, number: int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
+@dataclass(eq=False)
 class TrainingClips(Dataset[Sample]):
     """Random clips by global sample number; every video once per epoch.
 
-    Args:
+    Attributes:
         source: Where the clips come from.
         items: The videos of ``source`` to train on.
         seed: Of the run.
@@ -52,25 +55,17 @@ class TrainingClips(Dataset[Sample]):
         flip: Mirror every second clip, drawn at random, left to right.
     """
 
-    def __init__(
-        self,
-        source: ClipSource,
-        items: Sequence[int],
-        *,
-        seed: int,
-        stage: int,
-        frames: int,
-        crop: int,
-        stride: int,
-        flip: bool,
-    ) -> None:
-        self._source = source
-        self._items = items
-        self._stream = (seed, stage)
-        self._shape = (frames, crop, stride)
-        self._flip = flip
-        self._epoch = -1
-        self._order: Any = None
+    source: ClipSource
+    items: Sequence[int]
+    _: KW_ONLY
+    seed: int
+    stage: int
+    frames: int
+    crop: int
+    stride: int
+    flip: bool
+    _epoch: int = field(default=-1, init=False)
+    _order: Any = field(default=None, init=False)
 
     def __getitem__(self, number: int) -> Sample:
         """Return sample ``number``, from 0 without end.
@@ -85,38 +80,37 @@ class TrainingClips(Dataset[Sample]):
         Raises:
             ClipError: Twenty videos in a row could not.
         """
-        rng = generator(*self._stream, WINDOW, number)
+        rng = generator(self.seed, self.stage, WINDOW, number)
         item = self._item(number)
         failures: list[tuple[str, str]] = []
         while True:
             try:
-                clip = self._source.read(item, rng, *self._shape)
+                clip = self.source.read(item, rng, self.frames, self.crop, self.stride)
                 break
             except ClipError as error:
-                failures.append((self._source.label(item), str(error)))
+                failures.append((self.source.label(item), str(error)))
             if len(failures) == GIVE_UP_AFTER:
                 last = "; ".join(": ".join(failure) for failure in failures[-3:])
-                frames, crop, _ = self._shape
                 raise ClipError(
-                    f"{GIVE_UP_AFTER} videos in a row gave no clip of {frames} frames, "
-                    f"{crop}x{crop}; the last: {last}. Choose a smaller crop or other "
-                    "videos"
+                    f"{GIVE_UP_AFTER} videos in a row gave no clip of {self.frames} "
+                    f"frames, {self.crop}x{self.crop}; the last: {last}. Choose a "
+                    "smaller crop or other videos"
                 )
-            item = self._items[int(rng.integers(len(self._items)))]
-        if self._flip and rng.random() < 0.5:
+            item = self.items[int(rng.integers(len(self.items)))]
+        if self.flip and rng.random() < 0.5:
             clip = clip[:, :, ::-1]
         return {
             "clip": to_tensor(clip),
-            "index": sample_seed(*self._stream, INDEX, number),
+            "index": sample_seed(self.seed, self.stage, INDEX, number),
             "failures": failures,
         }
 
     def _item(self, number: int) -> int:
-        epoch, place = divmod(number, len(self._items))
+        epoch, place = divmod(number, len(self.items))
         if epoch != self._epoch:
-            rng = generator(*self._stream, ORDER, epoch)
-            self._order, self._epoch = rng.permutation(len(self._items)), epoch
-        return self._items[int(self._order[place])]
+            rng = generator(self.seed, self.stage, ORDER, epoch)
+            self._order, self._epoch = rng.permutation(len(self.items)), epoch
+        return self.items[int(self._order[place])]
 
 
 def to_tensor(clip: Any) -> torch.Tensor:
@@ -147,48 +141,31 @@ def leave_signals_to_parent(worker: int) -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-class GlobalBatches(Sampler[list[int]]):
+@dataclass(frozen=True)
+class GlobalBatches:
     """The global sample numbers of this rank's micro-batches, without end.
 
     Micro-batch m of rank r of W holds the b samples from (m W + r) b on, so an
     optimizer step has the same samples for every W and every accumulation. It begins
     where the trainer is when iteration starts, which after a resume is in the middle.
 
-    Args:
+    Attributes:
         steps_done: Says how many optimizer steps are done.
-        batch_size: Samples per optimizer step over all ranks.
+        batch_size: Samples per optimizer step over all ranks, which share them evenly.
         world_size: Ranks.
         rank: This one.
         accumulate: Micro-batches per optimizer step.
-
-    Raises:
-        ValueError: ``batch_size`` cannot be shared out evenly.
     """
 
-    def __init__(
-        self,
-        steps_done: Callable[[], int],
-        batch_size: int,
-        world_size: int = 1,
-        rank: int = 0,
-        accumulate: int = 1,
-    ) -> None:
-        shares = world_size * accumulate
-        if batch_size % shares:
-            raise ValueError(
-                f"batch_size {batch_size} (over all devices) cannot be shared out to "
-                f"{world_size} devices x {accumulate} accumulated micro-batches: make "
-                f"it a multiple of {shares}"
-            )
-        self._steps_done = steps_done
-        self._share = batch_size // shares
-        self._world_size, self._rank = world_size, rank
-        self._accumulate = accumulate
+    steps_done: Callable[[], int]
+    batch_size: int
+    world_size: int = 1
+    rank: int = 0
+    accumulate: int = 1
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield lists of global sample numbers."""
-        micro = self._steps_done() * self._accumulate
-        while True:
-            first = (micro * self._world_size + self._rank) * self._share
-            yield list(range(first, first + self._share))
-            micro += 1
+        share = self.batch_size // (self.world_size * self.accumulate)
+        for micro in count(self.steps_done() * self.accumulate):
+            first = (micro * self.world_size + self.rank) * share
+            yield list(range(first, first + share))

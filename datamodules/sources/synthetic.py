@@ -8,6 +8,7 @@ texture on them: both the edges and the spectrum of photographs.
 Source: Lee, Mumford, Huang, "Occlusion Models for Natural Images", IJCV 41, 2001.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,31 +25,31 @@ CUT_PROBABILITY = 0.1
 STILL_CAMERA_PROBABILITY = 0.2
 
 
+@dataclass(eq=False)
 class SyntheticSource(ClipSource):
     """Endless scenes; item number and generator decide everything about a clip.
 
-    Args:
+    Attributes:
         videos: Number of scenes.
         first: Number of the first; sources whose ranges do not overlap share none.
     """
 
-    def __init__(self, videos: int = 65536, first: int = 0) -> None:
-        self._videos = videos
-        self._first = first
+    videos: int = 65536
+    first: int = 0
 
     def __len__(self) -> int:
-        return self._videos
+        return self.videos
 
     def label(self, item: int) -> str:
         """Return the scene's name."""
-        return f"scene_{self._first + item}"
+        return f"scene_{self.first + item}"
 
     def read(
         self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int
     ) -> Frames:
         """Paint one clip (see :meth:`ClipSource.read`)."""
         draw = 0 if rng is None else int(rng.integers(2**32))
-        own = np.random.Generator(np.random.Philox([self._first + item, draw]))
+        own = np.random.Generator(np.random.Philox([self.first + item, draw]))
         size = crop or WHOLE
         clip = np.empty((frames, size, size, 3), np.float32)
         times = np.arange(frames, dtype=np.float32) * stride

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from experiments.anchor.settings import codec_names, load_preset, load_presets
 from experiments.cli import option, parse, run_command
-from experiments.evaluate.job import Rate
-from experiments.evaluate.jobs import run_jobs
 from experiments.evaluate.options import JobOptions
 
 EPILOG = """\
@@ -85,6 +83,8 @@ def anchor(options: AnchorOptions) -> int:
         ValueError: An option, a file or the encoder is wrong.
     """
     from experiments.anchor.coders import make_coder
+    from experiments.evaluate.job import Rate
+    from experiments.evaluate.jobs import run_jobs
 
     preset = load_preset(options.codec, options.preset)
     knob = "qp" if options.qp else "crf"

@@ -5,22 +5,23 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
+import av
 import numpy as np
 import numpy.typing as npt
+from av import logging
+from av.bitstream import BitStreamFilterContext
+from av.packet import Packet
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.stream import VideoStream
 
 from datamodules.yuv import Codes
 from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
 from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat
 from lightning_modules.clock import CodingClock
 
-if TYPE_CHECKING:
-    import av
-    from av.packet import Packet
-    from av.video.stream import VideoStream
-
-    VideoPacket: TypeAlias = Packet[VideoStream]
+VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 
 @dataclass
@@ -28,8 +29,6 @@ class PyAVCoder(AnchorCoder):
     """Encodes and decodes within this process; the decoder only sees the file."""
 
     def __post_init__(self) -> None:
-        import av
-
         encoder = self.preset.run["encoder"]
         try:
             known = av.Codec(encoder, "w").video_formats or []
@@ -46,8 +45,6 @@ class PyAVCoder(AnchorCoder):
 
     def environment(self) -> dict[str, Any]:
         """Return the version of PyAV, and of its libavcodec."""
-        import av
-
         libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
         return {"av": av.__version__, "libavcodec": libavcodec}
 
@@ -55,15 +52,13 @@ class PyAVCoder(AnchorCoder):
         self, task: EncoderTask, pictures: Iterable[Codes], clock: CodingClock
     ) -> Coded:
         """Write an elementary stream; see :class:`AnchorCoder`."""
-        import av
-
         # SVT-AV1 greets on stderr otherwise.
         os.environ.setdefault("SVT_LOG", "1")
         run = self.preset.run
         bits: dict[int, float] = {}
         intra_frames: list[int] = []
 
-        def put(packets: "Iterable[VideoPacket]") -> None:
+        def put(packets: Iterable[VideoPacket]) -> None:
             for packet in map(strip, packets):
                 assert packet.pts is not None, "encoders pass the stamps of frames on"
                 bits[packet.pts] = bits.get(packet.pts, 0) + 8 * packet.size
@@ -89,22 +84,17 @@ class PyAVCoder(AnchorCoder):
         return Coded([bits[n] for n in range(len(bits))], sorted(intra_frames))
 
     def _open_encoder(
-        self, container: "av.container.OutputContainer", task: EncoderTask
-    ) -> "VideoStream":
-        from av.video.reformatter import (
-            ColorPrimaries,
-            ColorRange,
-            Colorspace,
-            ColorTrc,
-        )
-
+        self, container: av.container.OutputContainer, task: EncoderTask
+    ) -> VideoStream:
         encoder = self.preset.run["encoder"]
-        stream = container.add_stream(encoder, rate=task.fps, options=task.options)
+        stream = container.add_stream(
+            encoder, rate=task.sequence.fps, options=task.options
+        )
         stream.width, stream.height = task.width, task.height
         stream.pix_fmt = task.pixel_format.name
         context = stream.codec_context
         context.thread_count = 1
-        context.time_base = 1 / task.fps
+        context.time_base = 1 / task.sequence.fps
         context.colorspace = Colorspace.ITU709
         context.color_range = ColorRange.JPEG
         context.color_primaries = ColorPrimaries.BT709
@@ -120,8 +110,6 @@ class PyAVCoder(AnchorCoder):
 
     def read(self, task: EncoderTask) -> Iterator[tuple[Codes, PixelFormat]]:
         """Decode the file with a decoder of its own; see :class:`AnchorCoder`."""
-        import av
-
         run = self.preset.run
         try:
             with av.open(str(task.path), format=run["container"]) as container:
@@ -146,8 +134,6 @@ class PyAVCoder(AnchorCoder):
 @contextmanager
 def _complaints() -> Iterator[list[str]]:
     """Collect FFmpeg's warnings and errors of a block."""
-    from av import logging
-
     before = logging.get_level()
     complaints: list[str] = []
     logging.set_level(logging.WARNING)
@@ -182,29 +168,24 @@ def _same_priority() -> Iterator[None]:
 
 
 def _stripper(
-    name: str | None, stream: "VideoStream"
-) -> "Callable[[VideoPacket], VideoPacket]":
+    name: str | None, stream: VideoStream
+) -> Callable[[VideoPacket], VideoPacket]:
     """Return what takes bytes out of a packet that no decoder needs."""
     if name is None:
         return lambda packet: packet
-    from av.bitstream import BitStreamFilterContext
-
     context = BitStreamFilterContext(name, stream)
 
-    def strip(packet: "VideoPacket") -> "VideoPacket":
+    def strip(packet: VideoPacket) -> VideoPacket:
         (stripped,) = context.filter(packet)
         return stripped
 
     return strip
 
 
-def _to_frame(samples: Codes, task: EncoderTask) -> "av.VideoFrame":
+def _to_frame(samples: Codes, task: EncoderTask) -> av.VideoFrame:
     """Build a picture from arrays: it has no picture type that encoders would obey."""
-    import av
-    from av.video.reformatter import ColorRange, Colorspace
-
     frame = av.VideoFrame(task.width, task.height, task.pixel_format.name)
-    frame.time_base = 1 / task.fps
+    frame.time_base = 1 / task.sequence.fps
     frame.colorspace = Colorspace.ITU709
     frame.color_range = ColorRange.JPEG
     for plane, values in zip(frame.planes, samples, strict=True):
@@ -213,7 +194,7 @@ def _to_frame(samples: Codes, task: EncoderTask) -> "av.VideoFrame":
 
 
 def _plane(
-    plane: "av.video.plane.VideoPlane", pixel_format: PixelFormat
+    plane: av.video.plane.VideoPlane, pixel_format: PixelFormat
 ) -> npt.NDArray[Any]:
     """Return a plane's samples as a view, without the ends of its lines."""
     stored = np.frombuffer(plane, dtype=pixel_format.sample)

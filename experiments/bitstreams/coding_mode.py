@@ -1,25 +1,22 @@
 """How a codec runs: which device, the same numbers every time, and what it costs."""
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 
-def choose_device(name: str) -> "torch.device":
+def choose_device(name: str) -> torch.device:
     """Return the device called ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
 
     Raises:
         ValueError: CUDA was asked for and there is none.
     """
-    import torch
-
     available = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if available else "cpu"
@@ -29,7 +26,7 @@ def choose_device(name: str) -> "torch.device":
 
 
 @contextmanager
-def coding_mode(device: "torch.device") -> Iterator[None]:
+def coding_mode(device: torch.device) -> Iterator[None]:
     """Compute without gradients and the same way every time, then restore.
 
     A decoder must arrive at the encoder's numbers bit by bit: no kernels chosen by
@@ -39,8 +36,6 @@ def coding_mode(device: "torch.device") -> Iterator[None]:
         device: Where it computes. Convolutions on a CPU are deterministic as they are,
             and asking for it costs two seconds of imports.
     """
-    import torch
-
     if device.type == "cpu":
         with torch.inference_mode():
             yield
@@ -66,21 +61,17 @@ def coding_mode(device: "torch.device") -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def frame_bytes(frame: "Tensor") -> bytes:
+def frame_bytes(frame: Tensor) -> bytes:
     """Return a frame's float32 values as bytes, for hashing."""
     return frame.float().cpu().contiguous().numpy().tobytes()
 
 
-def peak_memory(device: "torch.device") -> int:
+def peak_memory(device: torch.device) -> int:
     """Return the bytes of memory at their peak since this was last called.
 
     On a GPU those that torch allocated, on a CPU the resident set of the process; where
     the kernel cannot forget a peak, since the process began.
     """
-    import resource
-
-    import torch
-
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

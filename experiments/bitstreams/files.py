@@ -7,19 +7,26 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+import torch
+from torch import Tensor
+
+import lightning_modules
+from datamodules.sequences.files import VideoSequence
+from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import frame_bytes
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-    from datamodules.sequences.files import VideoSequence
-    from datamodules.video_reader import VideoReader
-    from lightning_modules.bitstream import BitstreamReader, StreamHeader
-    from lightning_modules.clock import CodingClock
-    from lightning_modules.codec import VideoCodec
+from lightning_modules.bitstream import (
+    BitstreamError,
+    BitstreamReader,
+    BitstreamWriter,
+    StreamHeader,
+)
+from lightning_modules.clock import CodingClock
+from lightning_modules.codec import VideoCodec
+from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
+from lightning_modules.entropy.symbols import OverflowingError
+from lightning_modules.packets import DesyncError, check_finite
 
 
 class StreamEncoder:
@@ -42,16 +49,14 @@ class StreamEncoder:
 
     def __init__(
         self,
-        codec: "VideoCodec",
-        header: "StreamHeader",
-        frames: Iterable["Tensor"],
+        codec: VideoCodec,
+        header: StreamHeader,
+        frames: Iterable[Tensor],
         path: Path,
         *,
         intra_period: int = -1,
         reconstruct: bool = False,
     ) -> None:
-        from lightning_modules.clock import CodingClock
-
         self.header = header
         self.nbytes = 0
         self._codec = codec
@@ -70,18 +75,13 @@ class StreamEncoder:
             pass
         return self
 
-    def __iter__(self) -> Iterator["Tensor"]:
+    def __iter__(self) -> Iterator[Tensor]:
         """Code; give frames (3, H, W), RGB in [0, 1], if it reconstructs.
 
         Raises:
             ValueError: The codec cannot code at this rate, intra period or frame size,
                 or its reconstruction is not finite.
         """
-        # Compiled when it is imported, which no measured time should hold.
-        from lightning_modules.bitstream import BitstreamWriter
-        from lightning_modules.entropy import rans  # noqa: F401
-        from lightning_modules.packets import check_finite
-
         rate = self.header.rate
         packets = self._codec.compress(
             self._clock.pause(self._frames),
@@ -149,8 +149,8 @@ class StreamEncoder:
 
 
 def header_of(
-    codec: "VideoCodec", video: "VideoReader | VideoSequence", rate: float, dtype: str
-) -> "StreamHeader":
+    codec: VideoCodec, video: VideoReader | VideoSequence, rate: float, dtype: str
+) -> StreamHeader:
     """Return the header of a video's bitstream.
 
     Args:
@@ -159,8 +159,6 @@ def header_of(
         rate: In the unit of the codec's knob.
         dtype: What its networks compute in.
     """
-    from lightning_modules.bitstream import StreamHeader
-
     return StreamHeader(
         codec=type(codec).__name__,
         fingerprint=codec.fingerprint(),
@@ -174,17 +172,13 @@ def header_of(
 
 
 @contextmanager
-def open_stream(path: Path) -> Iterator["BitstreamReader"]:
+def open_stream(path: Path) -> Iterator[BitstreamReader]:
     """Open a bitstream file for one pass; see :class:`StreamDecoder`.
 
     Raises:
         ValueError: It is damaged, or cannot be decoded; also out of the block, always
             with the file's name.
     """
-    from lightning_modules.bitstream import BitstreamError, BitstreamReader
-    from lightning_modules.entropy.symbols import OverflowingError
-    from lightning_modules.packets import DesyncError
-
     with path.open("rb") as file:
         try:
             yield BitstreamReader(file)
@@ -193,18 +187,16 @@ def open_stream(path: Path) -> Iterator["BitstreamReader"]:
 
 
 def load_decoder(
-    header: "StreamHeader", checkpoint: Path, device: "torch.device"
-) -> "VideoCodec":
+    header: StreamHeader, checkpoint: Path, device: torch.device
+) -> VideoCodec:
     """Load the codec as the encoder ran it.
 
     Raises:
         ValueError: It is not the one that the stream was encoded with.
     """
-    import torch
-
-    from lightning_modules import load_codec
-
-    codec = load_codec(checkpoint, device=device, dtype=getattr(torch, header.dtype))
+    codec = lightning_modules.load_codec(
+        checkpoint, device=device, dtype=getattr(torch, header.dtype)
+    )
     name, fingerprint = type(codec).__name__, codec.fingerprint()
     if name != header.codec:
         raise ValueError(
@@ -239,15 +231,13 @@ class StreamDecoder:
 
     def __init__(
         self,
-        codec: "VideoCodec",
-        reader: "BitstreamReader",
+        codec: VideoCodec,
+        reader: BitstreamReader,
         *,
         partial: bool = False,
         hashing: bool = True,
         scales: int | None = None,
     ) -> None:
-        from lightning_modules.clock import CodingClock
-
         if scales is not None:
             codec.check_scales(scales)
         self.frames = 0
@@ -260,7 +250,7 @@ class StreamDecoder:
         self._digest = hashlib.sha256()
         self._clock = CodingClock(codec.devices[0])
 
-    def __iter__(self) -> Iterator["Tensor"]:
+    def __iter__(self) -> Iterator[Tensor]:
         """Give frames (3, H, W), RGB in [0, 1].
 
         Raises:
@@ -268,16 +258,8 @@ class StreamDecoder:
             DesyncError: The decoded symbols are not those that were coded.
             OverflowingError: A frame is not finite.
         """
-        from lightning_modules.bitstream import BitstreamError
-        from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
-        from lightning_modules.entropy.symbols import OverflowingError
-        from lightning_modules.packets import DesyncError, Packet, check_finite
-
         header = self._reader.header
-        packets = (
-            Packet(unit.payload, unit.frames, unit.checksum)
-            for unit in self._clock.pause(self._reader)
-        )
+        packets = self._clock.pause(self._reader)
         size = (header.height, header.width)
         decoded = self._codec.decompress(packets, *size, scales=self._scales)
         try:
@@ -306,7 +288,7 @@ class StreamDecoder:
         return _parts("decode", self._clock)
 
 
-def _parts(name: str, clock: "CodingClock") -> dict[str, float]:
+def _parts(name: str, clock: CodingClock) -> dict[str, float]:
     return {
         name: clock.seconds,
         f"{name}_network": clock.seconds - clock.entropy_seconds,

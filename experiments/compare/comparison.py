@@ -1,7 +1,8 @@
 """What a comparison of result files says: the data behind table, report and plots.
 
 ``compare`` fills it, ``experiments.compare.report`` shows it; ``bd.json`` is its
-``dataclasses.asdict``. Everything is plain numbers and text.
+``dataclasses.asdict``. Everything is plain numbers and text. Throughout, ``codec`` is a
+result's name, ``metric`` a key of ``METRICS`` and ``set`` a test set.
 """
 
 from collections.abc import Iterator
@@ -40,12 +41,7 @@ every other metric the others.
 
 
 def headline_kind(metric: str, set: str | None) -> RowKind:
-    """Return the kind of row that is a metric's headline.
-
-    Args:
-        metric: Key of ``METRICS``.
-        set: ``None`` for all sets.
-    """
+    """Return the kind of row that is a metric's headline, of all sets if ``None``."""
     if METRICS[metric].pooled:
         return "overall_pool" if set is None else "set_pool"
     return "overall_mean" if set is None else "set_mean"
@@ -83,9 +79,6 @@ class Curve:
     """Quality against rate of one codec, from few bits to many.
 
     Attributes:
-        codec: The result's name.
-        metric: Key of ``METRICS``.
-        set: Test set.
         sequence: ``None`` for the set's mean curve: at each rate point the mean over
             its sequences of bpp and of quality, weighted by their frames.
         rates: The codec's knob at each point.
@@ -144,8 +137,6 @@ class Row:
     """One codec against the anchor in one metric, over one sequence or a mean.
 
     Attributes:
-        codec: The compared result's name.
-        metric: Key of ``METRICS``.
         kind: Key of :data:`ROW_KINDS`.
         set: ``None`` for the means over all sets.
         sequence: Only of kind ``sequence``.
@@ -153,7 +144,6 @@ class Row:
         quality: BD-quality in the metric's unit: the codec's value minus the anchor's
             at equal bits, in the metric's own direction (negative is better where
             lower is better).
-        flags: Caveats.
     """
 
     codec: str
@@ -184,15 +174,7 @@ BD_NUMBERS = [
 
 @dataclass(frozen=True)
 class QualityAt:
-    """A set's mean curve at a fixed rate.
-
-    Attributes:
-        codec: The result's name.
-        metric: Key of ``METRICS``.
-        set: Test set.
-        bpp: Bits per pixel.
-        value: ``None`` where the curve has no such rate between its points.
-    """
+    """A set's mean curve at a fixed rate; ``None`` where it does not reach that."""
 
     codec: str
     metric: str
@@ -226,8 +208,8 @@ class PaperNumber:
     Attributes:
         codec: As the paper calls it.
         anchor: As the paper calls it.
-        set: Our name of the test set, ``None`` for the paper's average.
-        metric: Key of ``METRICS``; ``None`` if the paper does not say.
+        set: ``None`` for the paper's average.
+        metric: ``None`` if the paper does not say.
         bd_rate: In %.
         source: ``arXiv 2510.14431, Table 1``.
         conditions: What the paper says about the measurement, by name.

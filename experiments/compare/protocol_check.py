@@ -1,10 +1,9 @@
 """Refuse to compare what was not measured alike, and say what it would cost."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields
 
 from experiments.compare.comparison import Difference
-from experiments.results.result import Protocol, Result, SequenceResult
+from experiments.results.result import PROTOCOL_FIELDS, Result, SequenceResult
 
 NOT_STATED = "not stated"
 
@@ -98,12 +97,6 @@ def find_differences(
 
     What a file does not state counts as different, even where neither does; but not
     the limit on frames, as the frames of each sequence are compared too.
-
-    Args:
-        anchor: One.
-        other: The other.
-        metrics: Those that are compared.
-        sets: The sequences that are compared.
     """
     names = (anchor.name, other.name)
     found = []
@@ -113,7 +106,7 @@ def find_differences(
             values = tuple(NOT_STATED if v is None else str(v) for v in (a, b))
             found.append(Difference(field, names, (values[0], values[1]), where))
 
-    for name in _protocol_fields():
+    for name in PROTOCOL_FIELDS:
         a, b = (getattr(result.protocol, name) for result in (anchor, other))
         if name == "max_frames" and (a is None or b is None):
             continue
@@ -121,12 +114,13 @@ def find_differences(
     for metric in metrics:
         a, b = (r.protocol.definitions.get(metric) for r in (anchor, other))
         note(f"definitions.{metric}", a, b)
-    for a, b in _pairs(anchor, other, sets):
-        where = f"{a.set}/{a.name}"
-        note("size", _size(a), _size(b), where)
-        note("source", a.source, b.source, where)
-        note("fps", a.fps or None, b.fps or None, where)
-        note("frames", a.frames or None, b.frames or None, where)
+    found_a, found_b = ({s.key: s for s in r.sequences} for r in (anchor, other))
+    for place in ((name, member) for name in sets for member in sets[name]):
+        one, two, where = found_a[place], found_b[place], "/".join(place)
+        note("size", _size(one), _size(two), where)
+        note("source", one.source, two.source, where)
+        note("fps", one.fps or None, two.fps or None, where)
+        note("frames", one.frames or None, two.frames or None, where)
     return found
 
 
@@ -140,17 +134,18 @@ def check_allowed(allow: Collection[str]) -> None:
             )
 
 
-def refused(
+def check_differences(
     differences: Sequence[Difference], allow: Collection[str]
-) -> list[Difference]:
-    """Return the differences that nobody allowed.
+) -> None:
+    """Raise an error that names every difference that nobody allowed, and what to do.
 
-    Args:
-        differences: All.
-        allow: Names of fields; ``definitions`` for those of all metrics, ``unstated``
-            for whatever a file does not say.
+    Names of fields allow them, ``definitions`` those of all metrics, and ``unstated``
+    whatever a file does not say.
+
+    Raises:
+        ProtocolMismatch: There is such a difference.
     """
-    return [
+    forbidden = [
         d
         for d in differences
         if not (
@@ -159,6 +154,16 @@ def refused(
             or (ALL_UNSTATED in allow and NOT_STATED in d.values)
         )
     ]
+    if forbidden:
+        names = dict.fromkeys(
+            ALL_UNSTATED if NOT_STATED in d.values else d.field.partition(".")[0]
+            for d in forbidden
+        )
+        raise ProtocolMismatch(
+            f"the files were not measured alike: {'; '.join(describe(forbidden))}. "
+            "--explain says how large each difference usually is, --allow "
+            f"{','.join(names)} compares them regardless"
+        )
 
 
 def describe(differences: Sequence[Difference]) -> list[str]:
@@ -190,31 +195,6 @@ def explain_differences(differences: Sequence[Difference]) -> list[str]:
         *(f"- {text}" for text in describe(differences)),
         *(f"{name}: {EXPLANATIONS[name]}." for name in fields_that_differ),
     ]
-
-
-def mismatch(differences: Sequence[Difference]) -> ProtocolMismatch:
-    """Return the error that names every difference and what to do."""
-    names = dict.fromkeys(
-        ALL_UNSTATED if NOT_STATED in d.values else d.field.partition(".")[0]
-        for d in differences
-    )
-    listed = "; ".join(describe(differences))
-    return ProtocolMismatch(
-        f"the files were not measured alike: {listed}. --explain says how large each "
-        f"difference usually is, --allow {','.join(names)} compares them regardless"
-    )
-
-
-def _protocol_fields() -> list[str]:
-    return [f.name for f in fields(Protocol) if f.name != "definitions"]
-
-
-def _pairs(
-    a: Result, b: Result, sets: dict[str, tuple[str, ...]]
-) -> list[tuple[SequenceResult, SequenceResult]]:
-    found_a, found_b = ({s.key: s for s in result.sequences} for result in (a, b))
-    keys = [(name, member) for name, members in sets.items() for member in members]
-    return [(found_a[key], found_b[key]) for key in keys]
 
 
 def _size(sequence: SequenceResult) -> str | None:

@@ -35,11 +35,7 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
 
     A mean curve needs the same rate points of all sequences: equal knobs, or equal
     targets in bpp. FID and KID have curves of sets only, of whichever have been pooled.
-
-    Args:
-        result: Has the metric and all the sequences, and pools of nothing but these.
-        metric: Key of ``METRICS``.
-        sets: Names of the sequences of each set.
+    The result has the metric, all the sequences, and pools of nothing but these.
 
     Raises:
         ValueError: Points cannot be a curve; see ``make_curve``.
@@ -106,30 +102,31 @@ def rows_of(
 ) -> list[Row]:
     """Return all rows of one codec in one metric.
 
-    Args:
-        anchor: The anchor's curves, as :func:`curves_of` gives them.
-        codec: The codec's, of the same metric and sets.
-        sets: Names of the sequences of each set.
-        method: Interpolation.
+    Both codecs' curves are as :func:`curves_of` gives them for the metric and sets.
     """
-    anchors = {(c.set, c.sequence): c for c in anchor}
-    tests = {(c.set, c.sequence): c for c in codec}
+    anchors, tests = ({(c.set, c.sequence): c for c in own} for own in (anchor, codec))
     names = codec[0].codec, codec[0].metric
-    pooled = METRICS[codec[0].metric].pooled
+    metric = METRICS[codec[0].metric]
+    pooled = metric.pooled
+
+    def compare(kind: RowKind, *place: *tuple[str, str | None]) -> Row:
+        if place in anchors and place in tests:
+            pair = anchors[place], tests[place]
+            rate, quality, flags = compare_curves(*pair, method)
+            return Row(*names, kind, *place, rate, quality, flags)
+        reason = "its sequences were coded at different rate points"
+        if pooled:
+            reason = f"{metric.label} of the set was not measured of both"
+        flag = Flag("not_computable", reason)
+        return Row(*names, kind, *place, Delta(None), Delta(None), (flag,))
+
     kind: RowKind = "set_pool" if pooled else "set_curve"
-    wholes = []
-    for name in sets:
-        whole = anchors.get((name, None)), tests.get((name, None))
-        wholes.append(_whole_row(names, kind, name, *whole, method))
+    wholes = [compare(kind, name, None) for name in sets]
     if pooled:
         return [*wholes, _mean_row(names, "overall_pool", None, wholes, "sets")]
     rows, means = [], []
     for name, members in sets.items():
-        own = []
-        for member in members:
-            pair = anchors[name, member], tests[name, member]
-            rate, quality, flags = compare_curves(*pair, method)
-            own.append(Row(*names, "sequence", name, member, rate, quality, flags))
+        own = [compare("sequence", name, member) for member in members]
         outliers = _outliers(own)
         own = [_flagged(row, outliers.get(row.sequence or "")) for row in own]
         mean = _mean_row(names, "set_mean", name, own, "sequences")
@@ -141,25 +138,6 @@ def rows_of(
     overall = _mean_row(names, "overall_mean", None, means, "sets")
     curves = _mean_row(names, "overall_curve", None, wholes, "sets")
     return [*rows, *means, *wholes, overall, curves]
-
-
-def _whole_row(
-    names: tuple[str, str],
-    kind: RowKind,
-    set: str,
-    anchor: Curve | None,
-    test: Curve | None,
-    method: Method,
-) -> Row:
-    """Compare a set's mean curves, or what is measured of it as a whole."""
-    if anchor is None or test is None:
-        reason = "its sequences were coded at different rate points"
-        if kind == "set_pool":
-            reason = f"{METRICS[names[1]].label} of the set was not measured of both"
-        flags: tuple[Flag, ...] = (Flag("not_computable", reason),)
-        return Row(*names, kind, set, None, Delta(None), Delta(None), flags)
-    rate, quality, flags = compare_curves(anchor, test, method)
-    return Row(*names, kind, set, None, rate, quality, flags)
 
 
 def _flagged(row: Row, flag: Flag | None) -> Row:

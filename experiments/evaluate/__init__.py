@@ -1,1 +1,1 @@
-"""Code sequences to real bytes, decode them elsewhere, and measure."""
+"""Code sequences to real bytes, decode them elsewhere, compare with the source."""

@@ -4,19 +4,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
+import torch
+
+from callbacks.metrics.meter import Meter, at_boundaries, means
 from callbacks.metrics.table import METRICS
+from datamodules.sequences.files import read_codes, source_kind
+from datamodules.yuv import Codes, Planes, quantise
 from experiments.bitstreams.coding_mode import coding_mode
 from experiments.evaluate.coder import Coder, Cost, Task
+from experiments.evaluate.features import SampleFeatures
 from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job
 from experiments.evaluate.options import JobOptions
 from experiments.results.origin import versions
 from experiments.results.result import Point, Result, SequenceResult
-
-if TYPE_CHECKING:
-    from datamodules.yuv import Codes, Planes
 
 
 def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
@@ -25,19 +27,14 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
     Raises:
         ValueError: The codec fails, or gives another number of frames.
     """
-    import torch
-
-    from datamodules.sequences.files import read_codes, source_kind
-
     sequence = job.sequence
 
-    def codes() -> Iterator["Codes"]:
+    def codes() -> Iterator[Codes]:
         return read_codes(sequence, options.colour, options.max_frames)
 
     # Beside the parts: --overwrite removes it should this process be killed.
     scratch = options.output.with_suffix(".parts")
     scratch.mkdir(parents=True, exist_ok=True)
-    points: list[Point] = []
     with (
         TemporaryDirectory(prefix="coding-", dir=scratch) as name,
         coding_mode(torch.device(coder.metric_device)),
@@ -91,9 +88,6 @@ class Assessment:
     def __init__(
         self, job: Job, coder: Coder, options: JobOptions, scales: int | None = None
     ) -> None:
-        from callbacks.metrics.meter import Meter
-        from experiments.evaluate.features import SampleFeatures
-
         sequence, device = job.sequence, coder.metric_device
         self.count = 0
         self.gallery = Gallery(job, options, scales)
@@ -121,8 +115,6 @@ class Assessment:
             ValueError: The decoder fails or gives another number of frames than the
                 source has, or the codec estimates no bits.
         """
-        from callbacks.metrics.meter import at_boundaries, means
-
         source = task.codes()
         for planes in self._coder.decode(task, cost, self._scales):
             self._add(next(source, None), planes)
@@ -165,17 +157,15 @@ class Assessment:
 
     @property
     def unavailable(self) -> dict[str, str]:
-        """Metrics that could not be measured, and why."""
+        """Metrics without a value, and why."""
         return {
             **self._meter.unavailable,
             **self._samples.missing,
             **self._samples.undefined,
         }
 
-    def _add(self, source: "Codes | None", planes: "Planes") -> None:
+    def _add(self, source: Codes | None, planes: Planes) -> None:
         """Take the next frame of the source and the decoded one."""
-        from datamodules.yuv import quantise
-
         if source is None:
             raise ValueError(
                 f"more frames were decoded than the {self.count} of the source"

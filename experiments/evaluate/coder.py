@@ -4,11 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from datamodules.sequences.files import VideoSequence
-    from datamodules.yuv import Codes, Colour, Planes
+from datamodules.sequences.files import VideoSequence
+from datamodules.yuv import Codes, Colour, Planes
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Task:
         folder: Where the bitstream is; empty at first.
     """
 
-    sequence: "VideoSequence"
-    codes: Callable[[], Iterator["Codes"]]
-    colour: "Colour"
+    sequence: VideoSequence
+    codes: Callable[[], Iterator[Codes]]
+    colour: Colour
     rate: float
     folder: Path
 
@@ -95,7 +94,7 @@ class Coder(ABC):
     @abstractmethod
     def decode(
         self, task: Task, cost: Cost, scales: int | None = None
-    ) -> Iterator["Planes"]:
+    ) -> Iterator[Planes]:
         """Give the frames of what :meth:`encode` wrote, in order.
 
         Args:

@@ -5,13 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.bitstreams.coding_mode import choose_device
 from experiments.bitstreams.options import CodecOptions, DeviceOptions
-from experiments.bitstreams.rate_search import check_target
 from experiments.cli import option, parse, run_command
-from experiments.evaluate.job import Rate
-from experiments.evaluate.jobs import run_jobs
-from experiments.evaluate.learned import EstimatedCoder, LearnedCoder
 from experiments.evaluate.options import JobOptions
 
 if TYPE_CHECKING:
@@ -75,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(options: EvaluateOptions) -> int:
     """Do as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
+    from experiments.bitstreams.coding_mode import choose_device
+    from experiments.bitstreams.rate_search import check_target
+    from experiments.evaluate.job import Rate
+    from experiments.evaluate.jobs import run_jobs
+    from experiments.evaluate.learned import EstimatedCoder, LearnedCoder
+
     kind = EstimatedCoder if options.estimate else LearnedCoder
     coder = kind(
         name=options.label,

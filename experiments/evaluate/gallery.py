@@ -1,13 +1,9 @@
 """Pictures of chosen frames, source and decoded, beside a result file."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
+from datamodules.writing import to_rgb8, write_png
+from datamodules.yuv import Codes, Planes, dequantise, planes_to_rgb, quantise
 from experiments.evaluate.job import Job
 from experiments.evaluate.options import JobOptions
-
-if TYPE_CHECKING:
-    from datamodules.yuv import Codes, Colour, Planes
 
 
 class Gallery:
@@ -39,30 +35,15 @@ class Gallery:
         if scales is not None:
             self._label += f".scales{scales}"
 
-    def add(self, number: int, source: "Codes", planes: "Planes") -> None:
+    def add(self, number: int, source: Codes, planes: Planes) -> None:
         """Keep a frame if it is one of the chosen."""
         if number not in self._wanted:
             return
-        from datamodules.yuv import dequantise, quantise
-
-        self._folder.mkdir(parents=True, exist_ok=True)
         for kept, name, codes in (
             (self.source, "source", source),
             (self.decoded, self._label, quantise(planes)),
         ):
             path = self._folder / f"{number:05d}.{name}.png"
-            _write_png(path, dequantise(codes), self._colour)
+            rgb = planes_to_rgb(dequantise(codes), self._colour)
+            write_png(to_rgb8(rgb), path)
             kept[str(number)] = path.relative_to(self._root).as_posix()
-
-
-def _write_png(path: Path, planes: "Planes", colour: "Colour") -> None:
-    import cv2
-
-    from datamodules.whole_files import whole_or_nothing
-    from datamodules.yuv import planes_to_rgb
-
-    rgb = planes_to_rgb(planes, colour).mul(255).round().byte().permute(1, 2, 0)
-    done, png = cv2.imencode(".png", rgb.numpy()[..., ::-1])
-    assert done, "OpenCV encodes every 8-bit picture"
-    with whole_or_nothing(path) as temporary:
-        temporary.write_bytes(png.tobytes())

@@ -4,13 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from callbacks.metrics.table import METRICS
+from datamodules.sequences.files import VideoSequence
 from experiments.results.result import Point, Pool, Result, SequenceResult
-
-if TYPE_CHECKING:
-    from datamodules.sequences.files import VideoSequence
 
 # A set or name that files are called by as it is: no dots, and no hash at its end.
 ORDINARY = "(?!.*-[0-9a-f]{8}$)[A-Za-z0-9_-]+"
@@ -23,7 +20,7 @@ class Rate:
     value: float
     unit: str = "rate"
 
-    def target_bpp(self, sequence: "VideoSequence") -> float | None:
+    def target_bpp(self, sequence: VideoSequence) -> float | None:
         """Return the bits per pixel asked for, or None for the codec's own value."""
         if self.unit == "rate":
             return None
@@ -32,7 +29,7 @@ class Rate:
         pixels = sequence.width * sequence.height
         return self.value * 1000 / (float(sequence.fps) * pixels)
 
-    def is_of(self, point: Point, sequence: "VideoSequence") -> bool:
+    def is_of(self, point: Point, sequence: VideoSequence) -> bool:
         """Return whether a point was made for this rate."""
         target = self.target_bpp(sequence)
         if target is None:
@@ -63,7 +60,7 @@ class Job:
         pool: Names of the sequences of the set that FID and KID are of.
     """
 
-    sequence: "VideoSequence"
+    sequence: VideoSequence
     rate: Rate
     needs: tuple[str, ...] = ()
     scales: tuple[int, ...] = ()

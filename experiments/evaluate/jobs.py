@@ -1,21 +1,25 @@
 """The jobs of a command, done by this process, its workers, or several machines."""
 
-import os
-import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from queue import SimpleQueue
 
 from callbacks.metrics.table import METRICS, pooled_names
+from datamodules.ffmpeg import find_ffmpeg
+from datamodules.sequences.files import frames_to_read
+from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
 from experiments.evaluate.assessment import assess
 from experiments.evaluate.coder import Coder
 from experiments.evaluate.job import Job, Rate
+from experiments.evaluate.launcher import first_gpu, rank_and_world
 from experiments.evaluate.options import JobOptions
 from experiments.evaluate.parts import Parts, check_sources
+from experiments.evaluate.pools import make_pools
 from experiments.evaluate.show import print_result
 from experiments.results.joining import merge
 from experiments.results.result import Result
@@ -39,10 +43,6 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
         ValueError: Jobs failed, and the others' parts are kept; or what there is
             belongs to another codec, protocol or video.
     """
-    from datamodules.ffmpeg import find_ffmpeg
-    from datamodules.sequences.files import frames_to_read
-    from datamodules.sequences.find import find_sequences
-
     if options.vmaf:
         find_ffmpeg()
     rank, world = rank_and_world()
@@ -99,7 +99,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
 def _needed_metrics(options: JobOptions) -> tuple[str, ...]:
     """Return the metrics that were asked for and for which nothing is missing here.
 
-    A point that lacks one of them, because it was measured without, is measured again.
+    A point that lacks one of them, because it was assessed without, is assessed again.
     """
     # Metrics of the same samples are pooled together, or not at all.
     return tuple(
@@ -111,18 +111,24 @@ def _needed_metrics(options: JobOptions) -> tuple[str, ...]:
 
 
 def _work(jobs: Sequence[Job], coder: Coder, options: JobOptions, parts: Parts) -> None:
-    """Do jobs and keep each as soon as it is done."""
+    """Do jobs and keep each as soon as it is done.
+
+    Raises:
+        ValueError: Some failed with what the user can mend.
+    """
     failures: list[str] = []
     advice = ""
     for job, outcome in _outcomes(jobs, coder, options):
-        if isinstance(outcome, Result):
-            parts.add(job, outcome)
-            print(f"{job.label}: {_headline(outcome)}", file=sys.stderr, flush=True)
-        else:
-            failures.append(f"{job.label}: {outcome}")
-            if isinstance(outcome, ValueError):
+        try:
+            result = outcome()
+        except (ValueError, OSError) as error:
+            failures.append(f"{job.label}: {error}")
+            if isinstance(error, ValueError):
                 advice = "; if one fails again, leave that sequence or rate out"
             print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
+        else:
+            parts.add(job, result)
+            print(f"{job.label}: {_headline(result)}", file=sys.stderr, flush=True)
     if failures:
         raise ValueError(
             f"{len(failures)} of {len(jobs)} points could not be measured (first: "
@@ -133,22 +139,22 @@ def _work(jobs: Sequence[Job], coder: Coder, options: JobOptions, parts: Parts) 
 
 def _outcomes(
     jobs: Sequence[Job], coder: Coder, options: JobOptions
-) -> Iterator[tuple[Job, Result | ValueError | OSError]]:
-    """Give each job as it ends with its result, or with what the user can mend."""
+) -> Iterator[tuple[Job, Callable[[], Result]]]:
+    """Give jobs, and what returns the result of each or raises why there is none."""
     workers, threads = min(options.workers, len(jobs)), options.threads_each
+    gpu = first_gpu(max(1, workers))
     if workers <= 1:
-        prepare_process(threads, _first_gpu(1))
+        prepare_process(threads, gpu)
         for job in jobs:
-            try:
-                yield job, assess(job, coder, options)
-            except (ValueError, OSError) as error:
-                yield job, error
+            yield job, partial(assess, job, coder, options)
         return
-    idle: SimpleQueue[WorkerProcess] = SimpleQueue()
     processes = [
-        WorkerProcess(_prepare_worker, threads, _first_gpu(workers) + n, daemon=False)
+        WorkerProcess(_prepare_worker, threads, gpu + n, daemon=False)
         for n in range(workers)
     ]
+    idle: SimpleQueue[WorkerProcess] = SimpleQueue()
+    for process in processes:
+        idle.put(process)
 
     def do(job: Job) -> Result:
         process = idle.get()
@@ -157,20 +163,21 @@ def _outcomes(
         finally:
             idle.put(process)
 
-    for process in processes:
-        idle.put(process)
     callers = ThreadPoolExecutor(workers)
     try:
         futures = {callers.submit(do, job): job for job in jobs}
         for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except (ValueError, OSError) as error:
-                yield futures[future], error
+            yield futures[future], future.result
     finally:
         callers.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.close()
+
+
+def _prepare_worker(threads: int, gpu: int) -> None:
+    """Set up a process that is told to end: it leaves no half-done job behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    prepare_process(threads, gpu)
 
 
 def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
@@ -184,9 +191,6 @@ def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
     Raises:
         ValueError: A job is not done, and nobody else does it.
     """
-    # It imports SciPy.
-    from experiments.evaluate.pools import make_pools
-
     found = parts.read()
     result = merge(parts.empty, list(found.values()))
     undone = [job for job in jobs if not job.done_in(result)]
@@ -205,51 +209,6 @@ def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
         return _finish(parts, jobs, alone=alone)
     parts.finish(result, found, jobs)
     return result
-
-
-def _prepare_worker(threads: int, gpu: int) -> None:
-    """Set up a process that is told to end: it leaves no half-done job behind."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    prepare_process(threads, gpu)
-
-
-def _first_gpu(workers: int) -> int:
-    """Return the number of the first GPU of this process, by its place on the node."""
-    local = "LOCAL_RANK" if "LOCAL_RANK" in os.environ else "SLURM_LOCALID"
-    return (_number(local) if local in os.environ else 0) * workers
-
-
-def rank_and_world() -> tuple[int, int]:
-    """Return this process's number and how many there are, as its launcher says.
-
-    Read from the variables of ``torchrun`` (RANK, WORLD_SIZE) or of SLURM's ``srun``;
-    a batch script outside of ``srun`` is one process, however many tasks it may start.
-
-    Raises:
-        ValueError: A variable is no number, or the rank none of the world's.
-    """
-    launchers = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"))
-    for names in launchers:
-        if all(name in os.environ for name in names):
-            rank, world = map(_number, names)
-            if rank >= world:
-                raise ValueError(
-                    f"{names[0]} is {rank}, it must be below {names[1]}, which is "
-                    f"{world}"
-                )
-            return rank, world
-    return 0, 1
-
-
-def _number(variable: str) -> int:
-    """Return what an environment variable says, a whole number from 0."""
-    text = os.environ[variable]
-    if not re.fullmatch("[0-9]+", text):
-        raise ValueError(
-            f"the environment variable {variable} is {text!r}, it must be a whole "
-            "number: unset it, or start the processes with torchrun or srun"
-        )
-    return int(text)
 
 
 def _discard(options: JobOptions, world: int) -> None:

@@ -5,8 +5,19 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import Tensor
+
+import lightning_modules
+from datamodules.yuv import (
+    Colour,
+    Planes,
+    dequantise,
+    planes_to_rgb,
+    rgb_to_planes,
+)
 from experiments.bitstreams.coding_mode import (
     choose_device,
     coding_mode,
@@ -20,14 +31,10 @@ from experiments.bitstreams.files import (
     open_stream,
 )
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
+from experiments.bitstreams.rate_search import search_rate
 from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.results.origin import describe
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from datamodules.yuv import Colour, Planes
-    from lightning_modules.codec import VideoCodec
+from lightning_modules.codec import VideoCodec
 
 STREAM = "stream.lvc"
 """Name of the bitstream in the folder of a task."""
@@ -61,7 +68,7 @@ class LearnedCoder(Coder):
     scales: tuple[int, ...] = ()
 
     @property
-    def codec(self) -> "VideoCodec":
+    def codec(self) -> VideoCodec:
         """The network; loaded once in each process."""
         coding = tuple(sorted(self.coding.items()))
         return _load(self.checkpoint, self.metric_device, self.dtype, coding)
@@ -80,8 +87,6 @@ class LearnedCoder(Coder):
 
     def environment(self) -> dict[str, Any]:
         """Return checkpoint, device and threads."""
-        import torch
-
         device = "cpu"
         if self.metric_device == "cuda":
             device = torch.cuda.get_device_name()
@@ -105,7 +110,7 @@ class LearnedCoder(Coder):
 
     def decode(
         self, task: Task, cost: Cost, scales: int | None = None
-    ) -> "Iterator[Planes]":
+    ) -> Iterator[Planes]:
         """Have another process decode, and give its frames; see :class:`Coder`.
 
         Raises:
@@ -148,8 +153,6 @@ class LearnedCoder(Coder):
         Raises:
             ValueError: The target is out of the codec's reach on this sequence.
         """
-        from experiments.bitstreams.rate_search import search_rate
-
         sequence = task.sequence
 
         def encode(rate: float) -> float:
@@ -168,8 +171,6 @@ class LearnedCoder(Coder):
         return search.rate
 
     def _encoder(self, task: Task, *, reconstruct: bool = False) -> StreamEncoder:
-        from datamodules.yuv import dequantise, planes_to_rgb
-
         return StreamEncoder(
             self.codec,
             header_of(self.codec, task.sequence, task.rate, self.dtype),
@@ -199,7 +200,7 @@ class EstimatedCoder(LearnedCoder):
 
     def decode(
         self, task: Task, cost: Cost, scales: int | None = None
-    ) -> "Iterator[Planes]":
+    ) -> Iterator[Planes]:
         """Give the encoder's reconstruction, and what encoding costs."""
         device = self.codec.devices[0]
         peak_memory(device)
@@ -213,8 +214,6 @@ class EstimatedCoder(LearnedCoder):
 @lru_cache(maxsize=1)
 def _start_decoder(threads: int, device: str) -> WorkerProcess:
     """Start the process that decodes for this one, for all of its jobs."""
-    import torch
-
     gpu = torch.cuda.current_device() if device == "cuda" else 0
     return WorkerProcess(prepare_process, threads, gpu, daemon=True)
 
@@ -222,12 +221,8 @@ def _start_decoder(threads: int, device: str) -> WorkerProcess:
 @lru_cache(maxsize=1)
 def _load(
     checkpoint: Path, device: str, dtype: str, coding: tuple[tuple[str, Any], ...]
-) -> "VideoCodec":
-    import torch
-
-    from lightning_modules import load_codec
-
-    codec = load_codec(
+) -> VideoCodec:
+    codec = lightning_modules.load_codec(
         checkpoint, device=torch.device(device), dtype=getattr(torch, dtype)
     )
     codec.configure(**dict(coding))
@@ -246,9 +241,7 @@ def _cost_of(encoder: StreamEncoder) -> Cost:
     )
 
 
-def _to_planes(frame: "Tensor", colour: "Colour") -> "Planes":
-    from datamodules.yuv import rgb_to_planes
-
+def _to_planes(frame: Tensor, colour: Colour) -> Planes:
     return rgb_to_planes(frame.cpu(), colour)
 
 
@@ -256,10 +249,10 @@ def decode_stream(
     path: Path,
     checkpoint: Path,
     device: str,
-    colour: "Colour",
+    colour: Colour,
     scales: int | None,
     coding: dict[str, Any],
-) -> "Generator[Planes, None, tuple[str, dict[str, float], int]]":
+) -> Generator[Planes, None, tuple[str, dict[str, float], int]]:
     """Give the frames of a file, or of its coarsest scales.
 
     Returns:

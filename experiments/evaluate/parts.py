@@ -12,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from callbacks.metrics.table import METRICS
+from datamodules.sequences.files import VideoSequence, frames_to_read, source_kind
 from experiments.evaluate.job import Job
 from experiments.results.joining import merge
 from experiments.results.result import Result, ResultError
-
-if TYPE_CHECKING:
-    from datamodules.sequences.files import VideoSequence
 
 SOURCE_FEATURES = re.compile(r"\.source\.[^.]+\.npy$")
 
@@ -58,15 +56,11 @@ class Parts:
         return results
 
     def _check(self, result: Result) -> None:
-        wanted = self.empty
-        pairs = {
-            "name": (wanted.name, result.name),
-            **_pairs("codec", wanted.codec, result.codec),
-            **_pairs("protocol", vars(wanted.protocol), vars(result.protocol)),
-        }
-        del pairs["protocol.definitions"]  # They are known once something is measured.
+        wanted, found = map(_identity, (self.empty, result))
         differing = [
-            f"{name} {b!r}, not {a!r}" for name, (a, b) in pairs.items() if a != b
+            f"{name} {found.get(name)!r}, not {wanted.get(name)!r}"
+            for name in {**wanted, **found}
+            if found.get(name) != wanted.get(name)
         ]
         if differing:
             raise ValueError(
@@ -139,21 +133,19 @@ class Parts:
 
 
 def check_sources(
-    result: Result, sequences: Sequence["VideoSequence"], max_frames: int | None
+    result: Result, sequences: Sequence[VideoSequence], max_frames: int | None
 ) -> None:
     """Refuse points of other videos with the same names.
 
     Args:
         result: What there is.
-        sequences: What is to be measured.
+        sequences: What is to be coded.
         max_frames: Of each.
 
     Raises:
         ValueError: A sequence has another size, rate, length or source than the video
-            of the same set and name that was measured.
+            of the same set and name that was coded.
     """
-    from datamodules.sequences.files import frames_to_read, source_kind
-
     stored = {sequence.key: sequence for sequence in result.sequences}
     changes = []
     for new in sequences:
@@ -196,5 +188,9 @@ def _load(path: Path) -> Result | None:
         return None
 
 
-def _pairs(section: str, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    return {f"{section}.{key}": (a.get(key), b.get(key)) for key in {**a, **b}}
+def _identity(result: Result) -> dict[str, Any]:
+    """Return what parts of one file have in common."""
+    codec = {f"codec.{key}": value for key, value in result.codec.items()}
+    protocol = {f"protocol.{k}": v for k, v in vars(result.protocol).items()}
+    del protocol["protocol.definitions"]  # They are known once something is assessed.
+    return {"name": result.name, **codec, **protocol}

@@ -55,7 +55,7 @@ def make_pools(result: Result, jobs: Sequence[Job], folder: Path) -> list[Pool]:
                     tuple(folder / name for name in own)
                     for own in zip(*pairs, strict=True)
                 )
-                _measure(pool, names, decoded, source, of_sources)
+                _add_metrics(pool, names, decoded, source, of_sources)
             for name in names:
                 reasons = [p.unavailable[name] for p in points if name in p.unavailable]
                 if reasons and not pairs:
@@ -70,7 +70,7 @@ def _mean(found: Sequence[Found], values: Sequence[float]) -> float:
     return math.fsum(map(mul, frames, values)) / sum(frames)
 
 
-def _measure(
+def _add_metrics(
     pool: Pool,
     names: Sequence[str],
     decoded: tuple[Path, ...],

@@ -81,37 +81,30 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     import torch
 
     from experiments.bitstreams.coding_mode import choose_device
-    from experiments.profile.complexity import complexity_table, count
-    from experiments.profile.pipeline import (
-        check_pipeline,
-        macs_bound,
-        measure_pipeline,
-        pipeline_table,
-    )
-    from experiments.profile.timing import timings
+    from experiments.profile import complexity, pipeline, timing
 
     size = options.height, options.width
     with torch.device("meta"):
         codec = build_codec(options.config)
     workers = options.pipeline
     if workers is not None:
-        check_pipeline(codec, workers)
+        pipeline.check_pipeline(codec, workers)
     timed = options.time or workers
     device = choose_device(options.device if timed else "cpu")
-    report = count(codec, *size)
-    print_table(complexity_table(report))
+    report = complexity.count(codec, *size)
+    print_table(complexity.complexity_table(report))
     if timed:
         codec = build_codec(options.config).to(device).eval()
     if options.time:
-        report["time"] = timings(codec, *size, options.repeats)
+        report["time"] = timing.timings(codec, *size, options.repeats)
         rows = list(map(list, report["time"].items()))
         print_table(Table("time", words("figure", "value"), rows))
     if workers:
         report["pipeline"] = {
-            **measure_pipeline(codec, workers, *size, options.repeats),
-            "macs_bound": macs_bound(report["modules"], workers),
+            **pipeline.measure_pipeline(codec, workers, *size, options.repeats),
+            "macs_bound": pipeline.macs_bound(report["modules"], workers),
         }
-        print_table(pipeline_table(report["pipeline"]))
+        print_table(pipeline.pipeline_table(report["pipeline"]))
     return report
 
 

@@ -1,7 +1,8 @@
 """A codec's parameters and MACs, whole and by the parts of its network."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,22 +30,16 @@ def spent_in(
         counter: Returns where it stands.
     """
     spent: dict[str, float] = dict.fromkeys(parts, 0)
-    hooks = []
-    for name, part in parts.items():
 
-        def before(*_: Any, name: str = name) -> None:
-            spent[name] -= counter()
+    def add(sign: int, name: str, *_: Any) -> None:
+        spent[name] += sign * counter()
 
-        def after(*_: Any, name: str = name) -> None:
-            spent[name] += counter()
-
-        hooks.append(part.register_forward_pre_hook(before))
-        hooks.append(part.register_forward_hook(after))
-    try:
+    with ExitStack() as hooks:
+        for name, part in parts.items():
+            before, after = partial(add, -1, name), partial(add, 1, name)
+            hooks.enter_context(part.register_forward_pre_hook(before))
+            hooks.enter_context(part.register_forward_hook(after))
         yield spent
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def count(codec: VideoCodec, height: int, width: int) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 """Seconds and memory of a codec with random weights."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from experiments.bitstreams.coding_mode import peak_memory
 from lightning_modules.codec import VideoCodec
 
 
@@ -56,11 +55,9 @@ def timings(codec: VideoCodec, height: int, width: int, repeats: int) -> dict[st
     result["decode_s_per_frame"] = best(
         lambda: list(codec.decompress(packets, height, width))
     )
+    result["peak_memory_bytes"] = peak_memory(device)
     if device.type == "cuda":
-        result["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device)
         result["device"] = torch.cuda.get_device_name(device)
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        result["peak_memory_bytes"] = peak * (1 if sys.platform == "darwin" else 1024)
         result["device"] = f"cpu, {torch.get_num_threads()} threads"
     return result

@@ -46,10 +46,6 @@ class Grid:
         cycles = -(-max(0, wanted - self.unit) // self.cycle)
         return self.unit + cycles * self.cycle
 
-    def floor(self, frames: int) -> int:
-        """Return the frames of the whole units in so many."""
-        return frames - frames % self.unit
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -81,7 +77,7 @@ class Bench:
         self.frames = frames
         self.grid = Grid.of(codec)
         self.pixels = sequence.width * sequence.height
-        self._traces: dict[tuple[float, int, int, int], Trace] = {}
+        self._traces: dict[tuple[object, ...], Trace] = {}
 
     def trace(
         self,
@@ -90,53 +86,21 @@ class Bench:
         first: int = 0,
         end: int | None = None,
         intra_period: int = -1,
+        rate_at: Callable[[int], float] | None = None,
     ) -> Trace:
-        """Code and decode frames at one rate.
+        """Code and decode frames.
 
         Args:
             rate: In the unit of the codec's knob.
             first: Number of the frame that the clip starts with.
             end: Of the frame after its last one; all that there are by default.
             intra_period: Frames between starts without a reference; -1 for one only.
+            rate_at: Gives each unit a rate of its own; see ``VideoCodec.compress``.
         """
-        key = rate, first, end or self.frames, intra_period
-        if key not in self._traces:
-            self._traces[key] = self._code(*key)
-        return self._traces[key]
-
-    def all_intra(self, rate: float) -> Trace:
-        """Code and decode all frames, every unit without a reference."""
-        return self.trace(rate, intra_period=self.codec.frames_per_unit)
-
-    def scheduled(
-        self, rate: float, rate_at: Callable[[int], float], end: int | None = None
-    ) -> Trace:
-        """Code and decode frames, each unit at a rate of its own.
-
-        Args:
-            rate: The usual one.
-            rate_at: See ``VideoCodec.compress``.
-            end: Number of the frame after the last one; all by default.
-        """
-        return self._code(rate, 0, end or self.frames, -1, rate_at)
-
-    def bits(self, rate: float) -> int:
-        """Return what all frames cost at a rate; nothing is decoded."""
-        packets = self.codec.compress(self._read(0, self.frames), rate)
-        return sum(8 * len(packet.payload) for packet in packets)
-
-    def bpp(self, bits: float) -> float:
-        """Return bits of all frames as bits per pixel."""
-        return bits / (self.pixels * self.frames)
-
-    def _code(
-        self,
-        rate: float,
-        first: int,
-        end: int,
-        intra_period: int,
-        rate_at: Callable[[int], float] | None = None,
-    ) -> Trace:
+        end = end or self.frames
+        key = rate, first, end, intra_period, rate_at
+        if key in self._traces:
+            return self._traces[key]
         frame_bits: list[float] = []
 
         def packets() -> Iterator[Packet]:
@@ -159,7 +123,21 @@ class Bench:
             psnr_8_bit(frame, source)
             for frame, source in zip(decoded, self._read(first, end), strict=True)
         ]
-        return Trace(frame_bits, qualities)
+        self._traces[key] = Trace(frame_bits, qualities)
+        return self._traces[key]
+
+    def all_intra(self, rate: float) -> Trace:
+        """Code and decode all frames, every unit without a reference."""
+        return self.trace(rate, intra_period=self.codec.frames_per_unit)
+
+    def bits(self, rate: float) -> int:
+        """Return what all frames cost at a rate; nothing is decoded."""
+        packets = self.codec.compress(self._read(0, self.frames), rate)
+        return sum(8 * len(packet.payload) for packet in packets)
+
+    def bpp(self, bits: float) -> float:
+        """Return bits of all frames as bits per pixel."""
+        return bits / (self.pixels * self.frames)
 
     def _read(self, first: int, end: int) -> Iterator[Tensor]:
         for codes in islice(read_codes(self.sequence, "rgb", end), first, None):

@@ -4,12 +4,13 @@ Source: the experiments on rate control for arXiv 2512.10450.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import accumulate, pairwise
 from statistics import fmean, median
 
 from experiments.bitstreams.rate_search import search_rate
 from experiments.propagation.bench import Bench, LeftOut, check_range, less, rises
-from experiments.propagation.findings import Finding
+from experiments.propagation.findings import Measured
 from experiments.propagation.numbers import TRIALS
 from lightning_modules.codec import RateKnob
 
@@ -34,7 +35,7 @@ def rates_of_sweep(knob: RateKnob, points: int) -> list[float]:
     return [low, *(low + (high - low) * share for share in shares), high]
 
 
-def sweep(bench: Bench, points: int) -> Finding:
+def sweep(bench: Bench, points: int) -> Measured:
     """Code a sequence at many rates; nothing is decoded.
 
     Raises:
@@ -42,7 +43,7 @@ def sweep(bench: Bench, points: int) -> Finding:
     """
     rates = rates_of_sweep(bench.codec.rate_knob, points)
     bpp = [bench.bpp(bench.bits(rate)) for rate in rates]
-    return Finding("sweep", None, of_sweep(rates, bpp), {"rate": rates, "bpp": bpp})
+    return of_sweep(rates, bpp), {"rate": rates, "bpp": bpp}
 
 
 def of_sweep(rates: Sequence[float], bpp: Sequence[float]) -> dict[str, float]:
@@ -62,7 +63,7 @@ def of_sweep(rates: Sequence[float], bpp: Sequence[float]) -> dict[str, float]:
     }
 
 
-def target_rate(bench: Bench) -> Finding:
+def target_rate(bench: Bench) -> Measured:
     """Search the rate of three targets, in few encodes each.
 
     The targets divide the range from the cheapest to the dearest encode evenly, on a
@@ -74,12 +75,10 @@ def target_rate(bench: Bench) -> Finding:
     """
     knob = bench.codec.rate_knob
     check_range(knob)
-    costs: dict[float, float] = {}
 
+    @cache
     def encode(rate: float) -> float:
-        if rate not in costs:
-            costs[rate] = bench.bpp(bench.bits(rate))
-        return costs[rate]
+        return bench.bpp(bench.bits(rate))
 
     least, most = encode(knob.low), encode(knob.high)
     if not least < most:
@@ -104,10 +103,10 @@ def target_rate(bench: Bench) -> Finding:
         f"trial_{n}": list(column)
         for n, column in enumerate(zip(*trials, strict=True), start=1)
     }
-    return Finding("target_rate", None, values, {"target": targets, **series})
+    return values, {"target": targets, **series}
 
 
-def sawtooth(bench: Bench, rate: float, low: float) -> Finding:
+def sawtooth(bench: Bench, rate: float, low: float) -> Measured:
     """Let the rate rise unit by unit and drop, and compare with rates that are held.
 
     Raises:
@@ -124,7 +123,7 @@ def sawtooth(bench: Bench, rate: float, low: float) -> Finding:
     def rate_at(first: int) -> float:
         return levels[first // unit % LEVELS]
 
-    toothed = bench.scheduled(rate, rate_at)
+    toothed = bench.trace(rate, rate_at=rate_at)
     held = [bench.trace(level) for level in levels]
     rates = [rate_at(number) for number in range(bench.frames)]
     places = [levels.index(each) for each in rates]
@@ -133,19 +132,16 @@ def sawtooth(bench: Bench, rate: float, low: float) -> Finding:
     # The first unit has no history.
     transients = [abs(each) for each in less(toothed.psnr, psnr_held)[unit:]]
     dearer = rises(toothed.bits, bits_held)[unit:]
-    return Finding(
-        "sawtooth",
-        rate,
-        {
-            "transient": fmean(transients),
-            "transient_max": max(transients),
-            "rate_transient": fmean(dearer),
-        },
-        {
-            "rate": rates,
-            "psnr": toothed.psnr,
-            "psnr_held": psnr_held,
-            "bits": toothed.bits,
-            "bits_held": bits_held,
-        },
-    )
+    values = {
+        "transient": fmean(transients),
+        "transient_max": max(transients),
+        "rate_transient": fmean(dearer),
+    }
+    series = {
+        "rate": rates,
+        "psnr": toothed.psnr,
+        "psnr_held": psnr_held,
+        "bits": toothed.bits,
+        "bits_held": bits_held,
+    }
+    return values, series

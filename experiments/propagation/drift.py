@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 
 from experiments.propagation.bench import Bench, Grid, LeftOut, check_range, less, rises
-from experiments.propagation.findings import Finding
+from experiments.propagation.findings import Measured
 
 HORIZON = 16
 """Frames after a bad one that are looked at."""
@@ -45,7 +45,7 @@ def choose_positions(grid: Grid, wanted: Sequence[int], frames: int) -> list[int
 
 def position(
     bench: Bench, rate: float, positions: Sequence[int], targets: int
-) -> Finding:
+) -> Measured:
     """Code the same unit at several distances from the start of a clip.
 
     All clips for one target end with it, so that nothing but their start differs.
@@ -67,23 +67,17 @@ def position(
 
     ep = [
         fmean(
-            near - far
+            each
             for target in chosen
-            for near, far in zip(
-                at(target, positions[0]), at(target, place), strict=True
-            )
+            for each in less(at(target, positions[0]), at(target, place))
         )
         for place in positions
     ]
-    return Finding(
-        "position",
-        rate,
-        {"epi": ep[-1], "epi_position": positions[-1]},
-        {"position": [float(place) for place in positions], "ep": ep},
-    )
+    values = {"epi": ep[-1], "epi_position": positions[-1]}
+    return values, {"position": [float(place) for place in positions], "ep": ep}
 
 
-def slope(bench: Bench, rate: float) -> Finding:
+def slope(bench: Bench, rate: float) -> Measured:
     """Compare each frame with itself all-intra, over the length of the sequence.
 
     Raises:
@@ -96,26 +90,23 @@ def slope(bench: Bench, rate: float) -> Finding:
     differences = less(inter.psnr, intra.psnr)[start:]
     third = len(differences) // 3
     bits, bits_intra = sum(inter.bits), sum(intra.bits)
-    return Finding(
-        "slope",
-        rate,
-        {
-            "slope": 100 * least_squares_slope(differences),
-            "drift": fmean(differences[:third]) - fmean(differences[-third:]),
-            "bpp": bench.bpp(bits),
-            "bpp_intra": bench.bpp(bits_intra),
-            "saving": 100 * (1 - bits / bits_intra),
-        },
-        {
-            "psnr": inter.psnr,
-            "psnr_intra": intra.psnr,
-            "bits": inter.bits,
-            "bits_intra": intra.bits,
-        },
-    )
+    values = {
+        "slope": 100 * least_squares_slope(differences),
+        "drift": fmean(differences[:third]) - fmean(differences[-third:]),
+        "bpp": bench.bpp(bits),
+        "bpp_intra": bench.bpp(bits_intra),
+        "saving": 100 * (1 - bits / bits_intra),
+    }
+    series = {
+        "psnr": inter.psnr,
+        "psnr_intra": intra.psnr,
+        "bits": inter.bits,
+        "bits_intra": intra.bits,
+    }
+    return values, series
 
 
-def low_reference(bench: Bench, rate: float, low: float) -> Finding:
+def low_reference(bench: Bench, rate: float, low: float) -> Measured:
     """Code one unit at a low rate, and look at the frames after it.
 
     Raises:
@@ -124,33 +115,30 @@ def low_reference(bench: Bench, rate: float, low: float) -> Finding:
     """
     check_range(bench.codec.rate_knob, low, rate)
     unit = bench.grid.unit
-    bad = bench.grid.floor(min(LEAD, bench.frames - unit - HORIZON))
-    bad = max(unit, bad)
+    lead = min(LEAD, bench.frames - unit - HORIZON)
+    bad = max(unit, lead - lead % unit)
     after = bad + unit
     end = min(bench.frames, after + HORIZON)
     if end <= after:
         raise LeftOut(f"it needs {after + 1} frames, and there are {bench.frames}")
     clean = bench.trace(rate, end=end)
-    bent = bench.scheduled(rate, lambda first: low if first == bad else rate, end)
+    bent = bench.trace(rate, end=end, rate_at=lambda n: low if n == bad else rate)
     loss = less(clean.psnr, bent.psnr)
     rise = rises(bent.bits, clean.bits)
-    return Finding(
-        "low_reference",
-        rate,
-        {
-            "pd": sum(loss[after:]),
-            "ro": sum(rise[after:]),
-            "low_loss": fmean(loss[bad:after]),
-        },
-        {
-            "offset": [float(number - after + 1) for number in range(end)],
-            "psnr_loss": loss,
-            "bits_rise": rise,
-        },
-    )
+    values = {
+        "pd": sum(loss[after:]),
+        "ro": sum(rise[after:]),
+        "low_loss": fmean(loss[bad:after]),
+    }
+    series = {
+        "offset": [float(number - after + 1) for number in range(end)],
+        "psnr_loss": loss,
+        "bits_rise": rise,
+    }
+    return values, series
 
 
-def fluctuation(bench: Bench, rate: float) -> Finding:
+def fluctuation(bench: Bench, rate: float) -> Measured:
     """Measure how steady quality is, with one start and at later ones.
 
     Raises:
@@ -168,16 +156,13 @@ def fluctuation(bench: Bench, rate: float) -> Finding:
         abs(own[number] - own[number - 1])
         for number in range(period, bench.frames, period)
     ]
-    return Finding(
-        "fluctuation",
-        rate,
-        {
-            "psnr_std": pstdev(inter.psnr),
-            "psnr_std_own": pstdev(less(inter.psnr, intra.psnr)),
-            "intra_jump": max(jumps),
-        },
-        {"psnr": inter.psnr, "psnr_intra_period": started.psnr},
-    )
+    values = {
+        "psnr_std": pstdev(inter.psnr),
+        "psnr_std_own": pstdev(less(inter.psnr, intra.psnr)),
+        "intra_jump": max(jumps),
+    }
+    series = {"psnr": inter.psnr, "psnr_intra_period": started.psnr}
+    return values, series
 
 
 def least_squares_slope(values: Sequence[float]) -> float:

@@ -2,24 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
 from datamodules.sequences.files import VideoSequence, read_codes, source_kind
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.propagation import control, drift
 from experiments.propagation.bench import Bench, Grid, LeftOut
-from experiments.propagation.control import of_sweep, sawtooth, sweep, target_rate
-from experiments.propagation.drift import (
-    choose_positions,
-    fluctuation,
-    low_reference,
-    position,
-    slope,
-)
-from experiments.propagation.findings import Finding, Report, mean_of
+from experiments.propagation.findings import Finding, Measured, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.propagation.options import PropagationOptions
 from experiments.results.origin import codec_name, describe, versions
@@ -58,18 +52,20 @@ class Plan:
     bits: str = "the packets' payloads, without the container's headers"
 
 
-AT_RATE: dict[str, Callable[[Bench, Plan, float], Finding]] = {
-    "position": lambda bench, plan, rate: position(
+MEASURE: dict[str, Callable[[Bench, Plan, Any], Measured]] = {
+    "position": lambda bench, plan, rate: drift.position(
         bench, rate, plan.positions, plan.targets
     ),
-    "slope": lambda bench, _, rate: slope(bench, rate),
-    "low_reference": lambda bench, plan, rate: low_reference(
+    "slope": lambda bench, _, rate: drift.slope(bench, rate),
+    "low_reference": lambda bench, plan, rate: drift.low_reference(
         bench, rate, plan.low_rate
     ),
-    "fluctuation": lambda bench, _, rate: fluctuation(bench, rate),
-    "sawtooth": lambda bench, plan, rate: sawtooth(bench, rate, plan.low_rate),
+    "fluctuation": lambda bench, _, rate: drift.fluctuation(bench, rate),
+    "sweep": lambda bench, plan, _: control.sweep(bench, plan.sweep),
+    "target_rate": lambda bench, *_: control.target_rate(bench),
+    "sawtooth": lambda bench, plan, rate: control.sawtooth(bench, rate, plan.low_rate),
 }
-"""What does each test that is done at every rate."""
+"""What does each test, at one rate; at ``None`` if it needs the whole range."""
 
 
 class Experiment:
@@ -118,7 +114,6 @@ class Experiment:
                         found = self._try(bench, test, rate)
                         if found is None:
                             continue
-                        found.set, found.sequence = sequence.set, sequence.name
                         findings.append(found)
                         said = f"{sequence.set}/{sequence.name}, {_say(found)}"
                         print(said, file=sys.stderr, flush=True)
@@ -134,8 +129,14 @@ class Experiment:
             knob.check(rate)
         low = knob.low if options.low_rate is None else knob.check(options.low_rate)
         shortest = min(frames for _, frames in self._sequences)
-        if options.positions:
-            _check_positions(options.positions, grid, shortest)
+        last = max(options.positions or (0,))
+        needed = grid.position(last) + grid.unit
+        if options.positions and needed > shortest:
+            raise ValueError(
+                f"position {last} of --positions needs {needed} frames of this codec, "
+                f"and the shortest sequence gives {shortest}: leave it out, or raise "
+                "--max_frames if there are more"
+            )
         positions: list[int] = []
         tests = list(dict.fromkeys(options.tests))
         if options.sweep and "sweep" not in tests:
@@ -143,7 +144,7 @@ class Experiment:
         if "position" in tests:
             try:
                 wanted = options.positions or POSITIONS
-                positions = choose_positions(grid, wanted, shortest)
+                positions = drift.choose_positions(grid, wanted, shortest)
             except LeftOut as reason:
                 tests.remove("position")
                 self._leave_out("position", reason)
@@ -158,17 +159,16 @@ class Experiment:
         )
 
     def _try(self, bench: Bench, test: str, rate: float | None) -> Finding | None:
-        plan = self.plan
+        plan, sequence = self.plan, bench.sequence
         try:
-            if rate is not None:
-                return AT_RATE[test](bench, plan, rate)
-            return sweep(bench, plan.sweep) if test == "sweep" else target_rate(bench)
+            measured = MEASURE[test](bench, plan, rate)
+            return Finding(test, rate, *measured, sequence.set, sequence.name)
         except LeftOut as reason:
             what = test
             if rate is not None and len(plan.rates) > 1:
                 what = f"{test} at {self._codec.rate_knob.name} {rate:g}"
             if len(self._sequences) > 1:
-                what += f", {bench.sequence.set}/{bench.sequence.name}"
+                what += f", {sequence.set}/{sequence.name}"
             self._leave_out(what, reason)
             return None
 
@@ -183,7 +183,7 @@ class Experiment:
         means = [mean_of(group) for group in groups.values()]
         for mean in means:
             if mean.test == "sweep":
-                whole = of_sweep(mean.series["rate"], mean.series["bpp"])
+                whole = control.of_sweep(mean.series["rate"], mean.series["bpp"])
                 mean.values["violations_of_mean"] = whole["violations"]
         knob, grid = self._codec.rate_knob, Grid.of(self._codec)
         return Report(
@@ -231,21 +231,6 @@ def _count(sequence: VideoSequence, limit: int) -> int:
         return min(limit, sequence.frames)
     # A file that does not say it; there is no other way.
     return sum(1 for _ in read_codes(sequence, "rgb", limit))
-
-
-def _check_positions(wanted: Sequence[int], grid: Grid, frames: int) -> None:
-    """Refuse positions beyond the end of a sequence.
-
-    Raises:
-        ValueError: There are some.
-    """
-    least = grid.position(max(wanted)) + grid.unit
-    if least > frames:
-        raise ValueError(
-            f"position {max(wanted)} of --positions needs {least} frames of this "
-            f"codec, and the shortest sequence gives {frames}: leave it out, or raise "
-            "--max_frames if there are more"
-        )
 
 
 def _say(found: Finding) -> str:

@@ -60,6 +60,10 @@ DRAWN = {
 """Of each test with a figure, the fewest values that can be drawn, and its series."""
 
 
+Measured = tuple[dict[str, float], dict[str, list[float]]]
+"""What a test gives of one sequence: values and series, by name."""
+
+
 @dataclass
 class Finding:
     """What one test gave on one sequence at one rate; the file's keys."""
@@ -92,10 +96,8 @@ class Report:
 
     def mean(self, test: str, rate: float | None) -> Finding | None:
         """Return what a test gave at a rate over all sequences, if it was done."""
-        for each in self.means:
-            if (each.test, each.rate) == (test, rate):
-                return each
-        return None
+        found = (m for m in self.means if (m.test, m.rate) == (test, rate))
+        return next(found, None)
 
     @property
     def rates(self) -> list[float]:

@@ -102,10 +102,10 @@ def draw_low_reference(curves: Sequence[Curve]) -> "Figure":
     for axes in (above, below):
         _show_zero(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    above.set_title("After a unit that was coded at a low rate")
-    above.set_ylabel("PSNR lost (dB)")
-    below.set_ylabel("more bits (%)")
-    below.set_xlabel("frames after it")
+    above.set(
+        title="After a unit that was coded at a low rate", ylabel="PSNR lost (dB)"
+    )
+    below.set(xlabel="frames after it", ylabel="more bits (%)")
     return figure
 
 
@@ -124,8 +124,7 @@ def draw_frames(curves: Sequence[Curve]) -> "Figure":
     _show_zero(below)
     above.set_title("PSNR over the frames; dotted: all-intra at the same rate")
     above.set_ylabel("PSNR RGB (dB)")
-    below.set_ylabel("PSNR less all-intra (dB)")
-    below.set_xlabel("frame")
+    below.set(xlabel="frame", ylabel="PSNR less all-intra (dB)")
     return figure
 
 

@@ -24,9 +24,6 @@ without error propagation pays with bits only. Read them beside **bpp** and what
 **std, content removed** and **jump at intra** are what a viewer may notice as flicker.
 Only exactly 0 is written as 0."""
 
-Row = tuple[list[str], Mapping[str, float]]
-"""What a row is about, and its numbers by name."""
-
 
 def differences(reports: Sequence[Report]) -> list[str]:
     """Say what was not measured alike, of what should be.
@@ -59,22 +56,19 @@ def mean_tables(reports: Sequence[Report]) -> list[Table]:
         ("Error propagation", AT_ONE_RATE),
         ("Rate control", tuple(test for test in TESTS if test not in AT_ONE_RATE)),
     ):
-        rows: list[Row] = []
+        labels, values = [], []
         for report in reports:
             rates: list[float | None] = [*report.rates]
             for rate in rates if chosen == AT_ONE_RATE else [None]:
                 found = [report.mean(test, rate) for test in chosen]
-                values = {
-                    k: v for each in found if each for k, v in each.values.items()
-                }
-                if values:
-                    rows.append(([report.label(rate)], values))
-        if rows:
-            wide = _table(f"{title}, over all sequences", ["number"], rows)
-            labels = [column.label for column in wide.columns]
-            header, *turned = zip(labels, *wide.rows, strict=True)
-            columns = [*words(header[0]), *numbers(*header[1:])]
-            tables.append(Table(wide.title, columns, list(map(list, turned))))
+                own = {k: v for each in found if each for k, v in each.values.items()}
+                if own:
+                    labels.append(report.label(rate))
+                    values.append(own)
+        if values:
+            rows = [[title, *texts] for title, texts in _texts(values).items()]
+            columns = [*words("number"), *numbers(*labels)]
+            tables.append(Table(f"{title}, over all sequences", columns, rows))
     return tables
 
 
@@ -82,32 +76,28 @@ def sequence_tables(reports: Sequence[Report]) -> list[Table]:
     """Return what each test gave on each sequence."""
     tables = []
     for test in TESTS:
-        rows: list[Row] = [
-            ([report.label(each.rate), f"{each.set}/{each.sequence}"], each.values)
-            for report in reports
-            for each in report.findings
-            if each.test == test
-        ]
-        if rows:
-            tables.append(_table(test, ["codec", "sequence"], rows))
+        found = [(r, each) for r in reports for each in r.findings if each.test == test]
+        if found:
+            texts = _texts([each.values for _, each in found])
+            rows = [
+                [report.label(each.rate), f"{each.set}/{each.sequence}", *cells]
+                for (report, each), *cells in zip(found, *texts.values(), strict=True)
+            ]
+            columns = [*words("codec", "sequence"), *numbers(*texts)]
+            tables.append(Table(test, columns, rows))
     return tables
 
 
-def _table(title: str, columns: list[str], rows: Sequence[Row]) -> Table:
-    names = [
-        name
+def _texts(values: Sequence[Mapping[str, float]]) -> dict[str, list[str]]:
+    """Return each number that any of several findings has as all of them write it."""
+    return {
+        NUMBERS[name].title: [
+            NUMBERS[name].text(each[name]) if name in each else "" for each in values
+        ]
         for test in TESTS.values()
         for name in test
-        if any(name in values for _, values in rows)
-    ]
-    titles = [NUMBERS[name].title for name in names]
-    table = Table(title, [*words(*columns), *numbers(*titles)])
-    for labels, values in rows:
-        cells = [
-            NUMBERS[name].text(values[name]) if name in values else "" for name in names
-        ]
-        table.rows.append([*labels, *cells])
-    return table
+        if any(name in each for each in values)
+    }
 
 
 def make_markdown(reports: Sequence[Report], figures: Sequence[Path]) -> str:

@@ -1,17 +1,52 @@
-"""Which packets are lost, and what an encoder does about those that it hears of.
+"""What goes over a channel, what it loses, and what an encoder does about that.
 
 Frames are counted from 1, and so are scales, the coarsest first, as the paper does.
 
 Source: arXiv 2410.02598, section 7.4 and the supplement on packet loss.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, get_args
+from typing import Literal
+
+from lightning_modules.bitstream import Packet
 
 LossMode = Literal["frame", "packet", "bytes"]
-MODES: tuple[LossMode, ...] = get_args(LossMode)
+
+
+@dataclass(frozen=True)
+class SentUnit:
+    """What an encoder sent for a frame, or for frames that it codes together.
+
+    Attributes:
+        first: Number of its first frame, from 1.
+        frames: How many they are.
+        packets: One for each scale, coarsest first.
+        resync: First scale coded anew because of an echo, 0 for none.
+        intra: Whether the encoder began anew by itself; ``None`` if it does not say.
+        digests: Of the encoder's own reconstruction of each frame.
+    """
+
+    first: int
+    frames: int
+    packets: tuple[Packet, ...]
+    resync: int
+    intra: bool | None
+    digests: tuple[str, ...]
+
+
+Log = deque[tuple[SentUnit, frozenset[int]]]
+"""Units, each with the scales that were lost of it."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What a receiver has of a unit: its packets, ``None`` for each that was lost."""
+
+    frames: int
+    packets: tuple[Packet | None, ...]
 
 
 @dataclass(frozen=True)
@@ -42,12 +77,7 @@ class Losses:
     seed: int = 0
 
     def reaches(self, first: int, frames: int) -> bool:
-        """Return whether losses are drawn in a unit: all of it must be in the range.
-
-        Args:
-            first: Its first frame.
-            frames: How many frames it is.
-        """
+        """Return whether losses are drawn in a unit: all of it must be in the range."""
         return self.first <= first and first + frames - 1 <= self.last
 
     def of_unit(self, first: int, frames: int, sizes: Sequence[int]) -> frozenset[int]:

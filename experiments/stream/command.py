@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from math import prod
 from pathlib import Path
 
 from experiments.cli import check_paths, parse, run_command
@@ -64,8 +65,7 @@ def stream(options: StreamOptions) -> None:
         FileKind("stream").save(values, options.output / "stream.json")
         title = f"{options.input.name}, {experiment.name}, rate {options.rate:g}"
         plots.write_plots(runs, title, options.output)
-    pixels = experiment.height * experiment.width
-    print_table(means_table(title, curves_of(runs), pixels))
+    print_table(means_table(title, curves_of(runs), prod(experiment.size)))
     for note in experiment.notes:
         print(f"note: {note}", file=sys.stderr)
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from enum import IntEnum
 
-from lightning_modules.bitstream import Unit, UnitLike
+from lightning_modules.bitstream import Packet
 
 MAGIC = b"LVS\x01"
 HEADER = struct.Struct("<4sIBIIHBHHHI")
@@ -83,22 +83,8 @@ class Datagram:
         return cls(Kind(kind), *values)
 
 
-def check_limit(limit: int) -> int:
-    """Return the size of datagrams if it is possible.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not HEADER.size < limit <= LARGEST:
-        raise ValueError(
-            f"--datagram {limit} is not possible: it must be {HEADER.size + 1} to "
-            f"{LARGEST} bytes, {HEADER.size} of which are the header"
-        )
-    return limit
-
-
 def cut(
-    number: int, first: int, frames: int, packets: Sequence[UnitLike], limit: int
+    number: int, first: int, frames: int, packets: Sequence[Packet], limit: int
 ) -> Iterator[Datagram]:
     """Cut the packets of a unit into fragments, all but the last as large as can be.
 
@@ -121,18 +107,9 @@ def cut(
                 f"{limit} bytes, more than 65535: let them be larger (--datagram)"
             )
         for fragment in range(count):
-            yield Datagram(
-                Kind.DATA,
-                number,
-                first,
-                frames,
-                scale,
-                fragment,
-                count,
-                packet.frames,
-                packet.checksum,
-                packet.payload[fragment * room : (fragment + 1) * room],
-            )
+            piece = packet.payload[fragment * room : (fragment + 1) * room]
+            place = number, first, frames, scale, fragment, count
+            yield Datagram(Kind.DATA, *place, packet.frames, packet.checksum, piece)
 
 
 class Assembler:
@@ -159,7 +136,7 @@ class Assembler:
         held = self._fragments.setdefault(datagram.unit, {})
         held[datagram.scale, datagram.fragment] = datagram
 
-    def close(self) -> tuple[Unit | None, ...]:
+    def close(self) -> tuple[Packet | None, ...]:
         """Return the next unit's packets, ``None`` for each that lacks a fragment."""
         held = self._fragments.pop(self._next, {})
         self._next += 1
@@ -169,9 +146,9 @@ class Assembler:
         )
 
 
-def _join(parts: list[Datagram]) -> Unit | None:
+def _join(parts: list[Datagram]) -> Packet | None:
     """Join the fragments of one packet, in their order."""
     if not parts or len(parts) < parts[0].fragments:
         return None
     payload = b"".join(part.data for part in parts)
-    return Unit(payload, parts[0].completes, parts[0].checksum)
+    return Packet(payload, parts[0].completes, parts[0].checksum)

@@ -17,19 +17,12 @@ from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.cli import track
 from experiments.results.origin import codec_name, describe, versions
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Echoes, Log, Losses, SentUnit
 from experiments.stream.link import Player, UdpLink, load_once
 from experiments.stream.options import StreamOptions
-from experiments.stream.plan import Plan, make_plan
+from experiments.stream.plan import make_plan
 from experiments.stream.runs import Run
-from experiments.stream.session import (
-    SentUnit,
-    Shown,
-    assess,
-    deliver,
-    send_units,
-    show,
-)
+from experiments.stream.session import Shown, assess, deliver, send_units, show
 
 
 class Experiment:
@@ -41,8 +34,7 @@ class Experiment:
     Attributes:
         name: Of the codec.
         plan: What is run.
-        height: Of the frames, in pixels.
-        width: Of the frames, in pixels.
+        size: (height, width) of the frames, in pixels.
         notes: What the user should know of the runs so far.
 
     Raises:
@@ -55,10 +47,10 @@ class Experiment:
         self._codec = load_once(options, self._device.type)
         self._codec.rate_knob.check(options.rate)
         self.name = codec_name(self._codec)
-        self.plan: Plan = make_plan(options, self._codec)
-        self.notes = list(self.plan.notes)
+        self.plan = make_plan(options, self._codec)
+        self.notes = self.plan.notes
         with self._open() as video:
-            self.height, self.width, self.fps = video.height, video.width, video.fps
+            self.size, self._fps = (video.height, video.width), video.fps
 
     def run_all(self) -> list[Run]:
         """Run everything: without loss, progressive, then losses with each echo.
@@ -80,8 +72,9 @@ class Experiment:
             if self._options.udp:
                 folder = TemporaryDirectory(prefix=".", dir=self._options.output)
                 path = Path(stack.enter_context(folder))
-                size, scales = (self.height, self.width), self._codec.scales
-                player = Player(self._options, self._device.type, *size, scales)
+                player = Player(
+                    self._options, self._device.type, self.size, self._codec.scales
+                )
                 link = stack.enter_context(UdpLink(player, path))
             for losses, delay in product(self.plan.losses, self.plan.delays):
                 run = Run(
@@ -109,9 +102,9 @@ class Experiment:
             "options": options,
             "codec": {**describe(self._codec), "scales": self._codec.scales},
             "video": {
-                "width": self.width,
-                "height": self.height,
-                "fps": str(self.fps),
+                "width": self.size[1],
+                "height": self.size[0],
+                "fps": str(self._fps),
                 "frames": len(runs[0].frames),
             },
             "environment": {
@@ -130,28 +123,23 @@ class Experiment:
         units: Iterable[SentUnit] = sent
         if run.echo_delay is not None:
             units = self._encode(_describe(run), echoes)
-        log: deque[tuple[SentUnit, frozenset[int]]] = deque()
+        log: Log = deque()
         arrivals = deliver(units, losses or Losses(), echoes, log)
-        size = self.height, self.width
-        return self._assessed(run, show(self._codec, arrivals, *size, run.scales), log)
+        shown = show(self._codec, arrivals, self.size, run.scales)
+        return self._assessed(run, shown, log)
 
     def _transmit(self, run: Run, losses: Losses, link: UdpLink) -> Run:
         echoes = Echoes(run.echo_delay)
         units = self._encode(_describe(run), echoes)
-        done = link.transmit(units, losses, echoes)
-        if done.link["lost_otherwise"]:
+        shown, log, carried = link.transmit(units, losses, echoes)
+        if carried["lost_otherwise"]:
             self.notes.append(
-                f"{_describe(run)}: {len(done.link['lost_otherwise'])} packets were "
+                f"{_describe(run)}: {len(carried['lost_otherwise'])} packets were "
                 "lost or late on the way besides those that the relay dropped"
             )
-        return replace(self._assessed(run, done.shown, done.log), link=done.link)
+        return replace(self._assessed(run, shown, log), link=carried)
 
-    def _assessed(
-        self,
-        run: Run,
-        shown: Iterator[Shown],
-        log: deque[tuple[SentUnit, frozenset[int]]],
-    ) -> Run:
+    def _assessed(self, run: Run, shown: Iterator[Shown], log: Log) -> Run:
         with self._open() as video:
             return replace(run, frames=list(assess(video, shown, log, run.scales)))
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.bitstreams.processes import WorkerProcess
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Echoes, Log, Losses, SentUnit
 from experiments.stream.datagrams import HEADER
 from experiments.stream.options import StreamOptions
 from experiments.stream.udp import Address, Endpoint, Receiver, Sender, relay
 
 if TYPE_CHECKING:
-    from experiments.stream.session import SentUnit, Shown
+    from experiments.stream.session import Shown
     from lightning_modules.codec import VideoCodec
 
 
@@ -29,15 +29,13 @@ class Player:
     Attributes:
         options: Of the command; it loads a codec of its own.
         device: Type of device.
-        height: Of the frames, in pixels.
-        width: Of the frames, in pixels.
+        size: (height, width) of the frames, in pixels.
         scales: Packets of a unit.
     """
 
     options: StreamOptions
     device: str
-    height: int
-    width: int
+    size: tuple[int, int]
     scales: int
 
     def load(self) -> None:
@@ -60,23 +58,13 @@ class Player:
         import torch
 
         from experiments.bitstreams.coding_mode import coding_mode
-        from experiments.stream.session import Arrival, show
-        from lightning_modules.packets import Packet
+        from experiments.stream.session import show
 
         receiver = Receiver(end, sender, self.scales)
-
-        def arrivals() -> Iterator[Arrival]:
-            for frames, units in receiver.units():
-                packets = tuple(
-                    Packet(unit.payload, unit.frames, unit.checksum) if unit else None
-                    for unit in units
-                )
-                yield Arrival(frames, packets)
-
         codec = load_once(self.options, self.device)
         frames = []
         with path.open("wb") as file, coding_mode(torch.device(self.device)):
-            for shown in show(codec, arrivals(), self.height, self.width):
+            for shown in show(codec, receiver.arrivals(), self.size):
                 file.write(shown.codes.numpy().tobytes())
                 frames.append((shown.digest, shown.scales))
         return frames, receiver.late
@@ -89,7 +77,7 @@ class Player:
 
         from experiments.stream.session import Shown
 
-        size = 3, self.height, self.width
+        size = 3, *self.size
         with path.open("rb") as file:
             for digest, scales in frames:
                 codes = bytearray(file.read(prod(size)))
@@ -106,21 +94,6 @@ def load_once(options: StreamOptions, device: str) -> "VideoCodec":
 
     dtype = getattr(torch, options.dtype)
     return load_codec(options.checkpoint, device=torch.device(device), dtype=dtype)
-
-
-@dataclass(frozen=True)
-class Transmission:
-    """What went over sockets.
-
-    Attributes:
-        log: Units, each with the scales that the receiver had lost.
-        shown: The frames that it showed.
-        link: What it took, for the record.
-    """
-
-    log: deque[tuple["SentUnit", frozenset[int]]]
-    shown: Iterator["Shown"]
-    link: dict[str, Any]
 
 
 class UdpLink:
@@ -159,14 +132,18 @@ class UdpLink:
         self._stack.close()
 
     def transmit(
-        self, units: Iterable["SentUnit"], losses: Losses, echoes: Echoes
-    ) -> Transmission:
+        self, units: Iterable[SentUnit], losses: Losses, echoes: Echoes
+    ) -> tuple[Iterator["Shown"], Log, dict[str, Any]]:
         """Send units as they are coded, and return what the receiver made of them.
 
         Args:
             units: From an encoder that listens to the echoes.
             losses: What the relay drops.
             echoes: Take what the receiver reports.
+
+        Returns:
+            The frames that it showed; the units, each with the scales that it had
+            lost; and what the sockets carried, for the record.
 
         Raises:
             ValueError: Someone heard nothing for too long.
@@ -180,14 +157,11 @@ class UdpLink:
                 ends.append(Endpoint.open(session, options.timeout))
                 stack.enter_context(ends[-1].socket)
             here, between, there = ends
-            relayed, receiver = self._relay, self._receiver
             dropped = self._pool.submit(
-                lambda: relayed.call(
-                    relay, between, there.address, player.scales, losses
-                )
+                self._relay.call, relay, between, there.address, player.scales, losses
             )
             shown = self._pool.submit(
-                lambda: receiver.call(player.play, there, here.address, self._path)
+                self._receiver.call, player.play, there, here.address, self._path
             )
 
             def check() -> None:
@@ -217,7 +191,7 @@ class UdpLink:
             "lost_otherwise": unplanned,
             "late_fragments": late,
         }
-        return Transmission(log, player.replay(frames, self._path), link)
+        return player.replay(frames, self._path), log, link
 
 
 def _nothing() -> None:

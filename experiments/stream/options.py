@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.bitstreams.options import DeviceOptions, RawVideoOptions
 from experiments.cli import option
 from experiments.stream.channel import LossMode
-from experiments.stream.datagrams import check_limit
+from experiments.stream.datagrams import HEADER, LARGEST
 
 LONGEST_TIMEOUT = 86400
 """Seconds: a day. Clocks and sockets know no infinity."""
@@ -99,7 +99,12 @@ class StreamOptions(DeviceOptions, RawVideoOptions):
             self._check_draws(self.loss_rate)
         elif self.seeds != 1:
             raise ValueError("--seeds changes nothing about packets that --lose names")
-        check_limit(self.datagram)
+        if not HEADER.size < self.datagram <= LARGEST:
+            raise ValueError(
+                f"--datagram {self.datagram} is not possible: it must be "
+                f"{HEADER.size + 1} to {LARGEST} bytes, {HEADER.size} of which are the "
+                "header"
+            )
         # So written it refuses what is no number, too.
         if not 0 < self.timeout <= LONGEST_TIMEOUT:
             raise ValueError(

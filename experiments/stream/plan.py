@@ -1,6 +1,6 @@
 """The runs of one ``stream`` command: what is lost, and what the encoder hears."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from experiments.results.origin import codec_name
@@ -25,7 +25,7 @@ class Plan:
     losses: list[Losses]
     delays: list[int | None]
     progressive: list[int]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 def make_plan(options: StreamOptions, codec: "VideoCodec") -> Plan:

@@ -4,7 +4,6 @@ Source: the figures follow arXiv 2410.02598, Figs 12, 13 and 22.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -65,21 +64,18 @@ def write_plots(runs: Sequence[Run], title: str, folder: Path) -> None:
     """
     curves = curves_of(runs)
     looks = choose_curve_looks(curves)
-    always = [curve for curve in curves if curve.loss_rate is None]
-    rates = list(dict.fromkeys(c.loss_rate for c in curves if c.loss_rate is not None))
+    always = [curve for curve in curves if curve[0].loss_rate is None]
+    rates = list(dict.fromkeys(r.loss_rate for r in runs if r.loss_rate is not None))
     with figure_style():
         if not rates:
             save_figure(draw_frames(always, title, looks), folder / "frames")
         for rate in rates:
-            own = [*always, *(curve for curve in curves if curve.loss_rate == rate)]
+            own = [*always, *(c for c in curves if c[0].loss_rate == rate)]
             stem, subtitle = f"frames_loss_{rate:g}", f"{title}, loss rate {rate:g}"
-            seeds = [r.seed for c in own for r in c.runs if r.kind == "loss"]
+            seeds = [r.seed for curve in own for r in curve if r.kind == "loss"]
             if len(set(seeds)) > 1:
                 save_figure(draw_frames(own, subtitle, looks), folder / stem)
-            first = [
-                replace(c, runs=[run for run in c.runs if run.seed in (None, seeds[0])])
-                for c in own
-            ]
+            first = [[r for r in curve if r.seed in (None, seeds[0])] for curve in own]
             figure = draw_frames(first, f"{subtitle}, seed {seeds[0]}", looks)
             save_figure(figure, folder / f"{stem}_seed_{seeds[0]}")
         if len(rates) > 1:
@@ -91,7 +87,7 @@ def choose_curve_looks(curves: Sequence[Curve]) -> dict[str, Look]:
 
     Curves lie on each other until something is lost: those on top have gaps.
     """
-    layers = {c.label: _layer(c) for c in sorted(curves, key=_layer)}
+    layers = {c[0].label: _layer(c) for c in sorted(curves, key=_layer)}
     colours = cycle(COLOURS)
     return {
         label: Look(
@@ -105,7 +101,7 @@ def choose_curve_looks(curves: Sequence[Curve]) -> dict[str, Look]:
 
 def _layer(curve: Curve) -> int:
     """Return where a curve lies in ``LAYERS``."""
-    run = curve.runs[0]
+    run = curve[0]
     lossy = 2 if run.echo_delay is None else 1
     return {"progressive": 0, "loss": lossy, "no_loss": 3}[run.kind]
 
@@ -125,29 +121,21 @@ def draw_frames(
     """
     figure = make_figure(FRAMES_HEIGHT)
     panels = list(figure.subplots(3, 1, sharex=True, height_ratios=RATIOS))
-    several = any(len(curve.runs) > 1 for curve in curves)
-    for curve in sorted(curves, key=_layer):
-        style = line_style(looks[curve.label])
-        for axes, (_, value) in zip(panels, PANELS, strict=True):
-            _draw_curve(axes, curve, value, style)
-    for axes, (label, _) in zip(panels, PANELS, strict=True):
+    count = max(map(len, curves))
+    for axes, (label, value) in zip(panels, PANELS, strict=True):
+        for curve in sorted(curves, key=_layer):
+            _draw_curve(axes, curve, value, line_style(looks[curve[0].label]))
         axes.set_ylabel(label)
     _start_at_zero(panels[1])
-    scales = max(len(run.frames[0].bits_per_scale) for c in curves for run in c.runs)
-    panels[2].set_ylim(-0.3, scales + 0.3)
-    panels[2].set_yticks(range(scales + 1))
-    panels[2].set_xlabel("frame")
-    count = max(len(curve.runs) for curve in curves)
-    panels[0].set_title(
-        f"{title}\n"
-        + (
-            f"mean of {count} seeds, band: one standard deviation to both sides"
-            if several
-            else "✖ packet lost   ▲ scales coded anew after an echo"
-        ),
-        fontsize="medium",
+    scales = max(len(run.frames[0].bits_per_scale) for c in curves for run in c)
+    panels[2].set(xlabel="frame", ylim=(-0.3, scales + 0.3), yticks=range(scales + 1))
+    shown = (
+        f"mean of {count} seeds, band: one standard deviation to both sides"
+        if count > 1
+        else "✖ packet lost   ▲ scales coded anew after an echo"
     )
-    add_legend(figure, {curve.label: curve.label for curve in curves}, looks)
+    panels[0].set_title(f"{title}\n{shown}", fontsize="medium")
+    add_legend(figure, {curve[0].label: curve[0].label for curve in curves}, looks)
     return figure
 
 
@@ -161,19 +149,18 @@ def draw_rates(curves: Sequence[Curve], title: str, looks: dict[str, Look]) -> "
     """
     figure = make_figure(RATES_HEIGHT)
     panels = list(figure.subplots(1, 2))
-    rates = [curve.loss_rate for curve in curves if curve.loss_rate is not None]
-    labels = list(dict.fromkeys(curve.label for curve in curves))
+    rates = [c[0].loss_rate for c in curves if c[0].loss_rate is not None]
+    labels = list(dict.fromkeys(curve[0].label for curve in curves))
     for label in labels:
-        own = [curve for curve in curves if curve.label == label]
+        own = [curve for curve in curves if curve[0].label == label]
         for axes, (name, value) in zip(panels, PANELS[:2], strict=True):
-            means = [[fmean(map(value, run.frames)) for run in c.runs] for c in own]
-            x = [c.loss_rate for c in own if c.loss_rate is not None]
+            means = [[fmean(map(value, run.frames)) for run in curve] for curve in own]
+            x = [c[0].loss_rate for c in own if c[0].loss_rate is not None]
             y, spread = list(map(fmean, means)), list(map(pstdev, means))
             if not x:
                 x, y, spread = [min(rates), max(rates)], y * 2, [0.0, 0.0]
             _draw_band(axes, x, y, spread, line_style(looks[label]))
-            axes.set_xlabel("loss rate")
-            axes.set_ylabel(name)
+            axes.set(xlabel="loss rate", ylabel=name)
     _start_at_zero(panels[1])
     panels[0].set_title(f"{title}\nmeans over all frames and seeds", fontsize="medium")
     add_legend(figure, {label: label for label in labels}, looks)
@@ -183,16 +170,15 @@ def draw_rates(curves: Sequence[Curve], title: str, looks: dict[str, Look]) -> "
 def _draw_curve(
     axes: "Axes", curve: Curve, value: Value, style: dict[str, Any]
 ) -> None:
-    frames = [frame.frame for frame in curve.runs[0].frames]
-    values = list(zip(*(map(value, run.frames) for run in curve.runs), strict=True))
+    frames = [frame.frame for frame in curve[0].frames]
+    values = list(zip(*(map(value, run.frames) for run in curve), strict=True))
     means = [fmean(each) for each in values]
     _draw_band(axes, frames, means, [pstdev(each) for each in values], style)
-    if len(curve.runs) > 1:
+    if len(curve) > 1:
         return
-    (run,) = curve.runs
     for mark, chosen in (
-        (ANEW, [frame for frame in run.frames if frame.resync]),
-        (LOST, [frame for frame in run.frames if frame.lost]),
+        (ANEW, [frame for frame in curve[0].frames if frame.resync]),
+        (LOST, [frame for frame in curve[0].frames if frame.lost]),
     ):
         points = [frame.frame for frame in chosen], [value(frame) for frame in chosen]
         axes.plot(*points, **{**style, **mark, "linestyle": ""})

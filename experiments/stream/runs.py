@@ -1,7 +1,7 @@
 """What a receiver showed, frame by frame, and what it comes to."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
@@ -73,75 +73,40 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """Return the run with its means, for a JSON file."""
-        return {**asdict(self), "mean": asdict(Means.of([self]))}
+        return {**asdict(self), "mean": means_of([self])}
 
 
-@dataclass(frozen=True)
-class Means:
-    """What runs come to, each with equal weight.
+Curve = list[Run]
+"""Runs that differ in nothing but their seed, in the order of their seeds."""
 
-    Attributes:
-        psnr_rgb: Mean over frames, in dB.
-        psnr_yuv: Mean over frames, in dB.
-        worst_psnr_rgb: Of the worst frame, in dB.
-        bits: Per frame.
-        scales: Decoded, mean over frames.
-        exact: Share of frames that are the encoder's own.
-        lost: Packets.
-        resyncs: Frames that were coded anew because of an echo.
-        recovered: Share of runs whose last frame is the encoder's own.
+
+def means_of(runs: Sequence[Run]) -> dict[str, float]:
+    """Return what runs of one length come to, each with equal weight.
+
+    ``worst_psnr_rgb`` is the worst frame's, ``lost`` counts packets, ``resyncs`` frames
+    that were coded anew because of an echo, and ``recovered`` is the share of runs
+    whose last frame is the encoder's own. The others are means over frames.
     """
-
-    psnr_rgb: float
-    psnr_yuv: float
-    worst_psnr_rgb: float
-    bits: float
-    scales: float
-    exact: float
-    lost: float
-    resyncs: float
-    recovered: float
-
-    @classmethod
-    def of(cls, runs: Sequence[Run]) -> "Means":
-        """Return the means of runs of one length."""
-        frames = [frame for run in runs for frame in run.frames]
-        return cls(
-            psnr_rgb=fmean(frame.psnr_rgb for frame in frames),
-            psnr_yuv=fmean(frame.psnr_yuv for frame in frames),
-            worst_psnr_rgb=fmean(
-                min(frame.psnr_rgb for frame in run.frames) for run in runs
-            ),
-            bits=fmean(frame.bits for frame in frames),
-            scales=fmean(frame.scales for frame in frames),
-            exact=fmean(frame.exact for frame in frames),
-            lost=sum(len(frame.lost) for frame in frames) / len(runs),
-            resyncs=sum(frame.resync > 0 for frame in frames) / len(runs),
-            recovered=fmean(run.frames[-1].exact for run in runs),
-        )
-
-
-@dataclass
-class Curve:
-    """Runs that differ in nothing but their seed.
-
-    Attributes:
-        label: Of the curve.
-        loss_rate: Of drawn losses; ``None`` if there are none.
-        runs: In the order of their seeds.
-    """
-
-    label: str
-    loss_rate: float | None
-    runs: list[Run] = field(default_factory=list)
+    frames = [frame for run in runs for frame in run.frames]
+    worst = [min(frame.psnr_rgb for frame in run.frames) for run in runs]
+    return {
+        "psnr_rgb": fmean(frame.psnr_rgb for frame in frames),
+        "psnr_yuv": fmean(frame.psnr_yuv for frame in frames),
+        "worst_psnr_rgb": fmean(worst),
+        "bits": fmean(frame.bits for frame in frames),
+        "scales": fmean(frame.scales for frame in frames),
+        "exact": fmean(frame.exact for frame in frames),
+        "lost": sum(len(frame.lost) for frame in frames) / len(runs),
+        "resyncs": sum(frame.resync > 0 for frame in frames) / len(runs),
+        "recovered": fmean(run.frames[-1].exact for run in runs),
+    }
 
 
 def curves_of(runs: Sequence[Run]) -> list[Curve]:
     """Group runs by label and loss rate, in the order in which they come."""
     curves: dict[tuple[str, float | None], Curve] = {}
     for run in runs:
-        key = run.label, run.loss_rate
-        curves.setdefault(key, Curve(*key)).runs.append(run)
+        curves.setdefault((run.label, run.loss_rate), []).append(run)
     return list(curves.values())
 
 
@@ -164,10 +129,15 @@ def means_table(title: str, curves: Sequence[Curve], pixels: int) -> Table:
     ]
     table = Table(title, columns)
     for curve in curves:
-        means = Means.of(curve.runs)
-        quality = means.psnr_rgb, means.worst_psnr_rgb
-        shown = means.scales, means.exact, means.lost, means.resyncs
+        means = means_of(curve)
         table.rows.append(
-            [curve.label, curve.loss_rate, *quality, means.bits / pixels, *shown]
+            [
+                curve[0].label,
+                curve[0].loss_rate,
+                means["psnr_rgb"],
+                means["worst_psnr_rgb"],
+                means["bits"] / pixels,
+                *(means[key] for key in ("scales", "exact", "lost", "resyncs")),
+            ]
         )
     return table

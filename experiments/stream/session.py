@@ -5,7 +5,6 @@ encoder is asked for a frame only when the one before has gone through the chann
 """
 
 import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -14,40 +13,11 @@ from torch import Tensor
 
 from callbacks.metrics.quality import psnr_yuv
 from experiments.bitstreams.coding_mode import frame_bytes
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Arrival, Echoes, Log, Losses, SentUnit
 from experiments.stream.runs import FrameResult
+from lightning_modules.bitstream import Packet
 from lightning_modules.codec import VideoCodec
-from lightning_modules.packets import Packet
 from lightning_modules.psnr import psnr
-
-
-@dataclass(frozen=True)
-class SentUnit:
-    """What an encoder sent for a frame, or for frames that it codes together.
-
-    Attributes:
-        first: Number of its first frame, from 1.
-        frames: How many they are.
-        packets: One for each scale, coarsest first.
-        resync: First scale coded anew because of an echo, 0 for none.
-        intra: Whether the encoder began anew by itself; ``None`` if it does not say.
-        digests: Of the encoder's own reconstruction of each frame.
-    """
-
-    first: int
-    frames: int
-    packets: tuple[Packet, ...]
-    resync: int
-    intra: bool | None
-    digests: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """What a receiver has of a unit: its packets, ``None`` for each that was lost."""
-
-    frames: int
-    packets: tuple[Packet | None, ...]
 
 
 @dataclass(frozen=True)
@@ -113,10 +83,7 @@ def send_units(
 
 
 def deliver(
-    units: Iterable[SentUnit],
-    losses: Losses,
-    echoes: Echoes,
-    log: deque[tuple[SentUnit, frozenset[int]]],
+    units: Iterable[SentUnit], losses: Losses, echoes: Echoes, log: Log
 ) -> Iterator[Arrival]:
     """Lose packets of units, and echo that to their encoder.
 
@@ -144,8 +111,7 @@ def deliver(
 def show(
     codec: VideoCodec,
     arrivals: Iterable[Arrival],
-    height: int,
-    width: int,
+    size: tuple[int, int],
     scales: int | None = None,
 ) -> Iterator[Shown]:
     """Decode what arrives, and conceal what does not as the codec does.
@@ -153,8 +119,7 @@ def show(
     Args:
         codec: Any.
         arrivals: In order, none left out.
-        height: Of the frames, in pixels.
-        width: Of the frames, in pixels.
+        size: (height, width) of the frames, in pixels.
         scales: Decode only so many scales (scalable codecs).
 
     Raises:
@@ -174,7 +139,7 @@ def show(
             missing = arrival.frames
             yield from arrival.packets
 
-    for received in codec.receive(packets(), height, width, scales=scales):
+    for received in codec.receive(packets(), *size, scales=scales):
         # For a lost unit codecs show as many frames as most units have; this one, the
         # first or the last, may have had fewer.
         if missing:
@@ -186,7 +151,7 @@ def show(
 def assess(
     source: Iterable[Tensor],
     shown: Iterable[Shown],
-    log: deque[tuple[SentUnit, frozenset[int]]],
+    log: Log,
     scales: int | None = None,
 ) -> Iterator[FrameResult]:
     """Compare frames with their source and with the encoder's own.

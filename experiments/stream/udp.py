@@ -13,17 +13,12 @@ end with an error what no longer goes on.
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING
 
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Arrival, Echoes, Losses, SentUnit
 from experiments.stream.datagrams import Assembler, Datagram, Kind, cut
-
-if TYPE_CHECKING:
-    from experiments.stream.session import SentUnit
-    from lightning_modules.bitstream import Unit
 
 Address = tuple[str, int]
 
@@ -94,48 +89,41 @@ class Endpoint:
         return None
 
 
+@dataclass
 class Sender:
     """The encoder's end.
 
-    Args:
+    Attributes:
         end: Its socket.
         relay: Where everything goes.
         echoes: Take what the reports say.
         limit: Bytes of a datagram.
         check: Raises if the relay or the receiver has failed.
-
-    Attributes:
         lost: For each unit that was reported the scales that were lost.
         datagrams: Sent, with fragments of packets.
         nbytes: Theirs, with our headers, without those of UDP and IP.
         markers: Other datagrams sent, some of them again.
     """
 
-    def __init__(
-        self,
-        end: Endpoint,
-        relay: Address,
-        echoes: Echoes,
-        limit: int,
-        check: Callable[[], None],
-    ) -> None:
-        self.lost: dict[int, frozenset[int]] = {}
-        self.datagrams = self.nbytes = self.markers = 0
-        self._end = end
-        self._relay = relay
-        self._echoes = echoes
-        self._limit = limit
-        self._check = check
-        self._ends: list[Datagram] = []
+    end: Endpoint
+    relay: Address
+    echoes: Echoes
+    limit: int
+    check: Callable[[], None]
+    lost: dict[int, frozenset[int]] = field(default_factory=dict)
+    datagrams: int = 0
+    nbytes: int = 0
+    markers: int = 0
+    _ends: list[Datagram] = field(default_factory=list)
 
-    def send_all(self, units: Iterable["SentUnit"]) -> list["SentUnit"]:
+    def send_all(self, units: Iterable[SentUnit]) -> list[SentUnit]:
         """Send units as they are coded; return them when all have been reported.
 
         Raises:
             ValueError: No report comes back in time.
         """
         sent = []
-        window = min(self._echoes.delay or WINDOW, WINDOW)
+        window = min(self.echoes.delay or WINDOW, WINDOW)
         for unit in units:
             self._send(unit)
             sent.append(unit)
@@ -147,9 +135,9 @@ class Sender:
     def finish(self, finished: Callable[[], bool]) -> None:
         """Say that nothing more comes, until the receiver has shown everything."""
         while not finished():
-            self._check()
+            self.check()
             self._mark(Datagram(Kind.FINISH, len(self._ends)))
-            self._end.receive(REPEAT)
+            self.end.receive(REPEAT)
 
     def stop_relay(self, stopped: Callable[[], bool]) -> None:
         """End the relay."""
@@ -157,33 +145,31 @@ class Sender:
             self._mark(Datagram(Kind.STOP))
             time.sleep(PAUSE)
 
-    def _send(self, unit: "SentUnit") -> None:
+    def _send(self, unit: SentUnit) -> None:
         place = len(self._ends), unit.first, unit.frames
-        count, nbytes = self._end.send(
-            cut(*place, unit.packets, self._limit), self._relay
-        )
+        count, nbytes = self.end.send(cut(*place, unit.packets, self.limit), self.relay)
         self.datagrams += count
         self.nbytes += nbytes
         self._ends.append(Datagram(Kind.END, *place))
         self._mark(self._ends[-1])
 
     def _mark(self, datagram: Datagram) -> None:
-        self._end.send([datagram], self._relay)
+        self.end.send([datagram], self.relay)
         self.markers += 1
 
     def _wait_for_reports(self, count: int) -> None:
         """Wait until so many units, from the first on, have been reported."""
-        deadline = time.monotonic() + self._end.timeout
+        deadline = time.monotonic() + self.end.timeout
         while missing := [number for number in range(count) if number not in self.lost]:
-            report = self._end.receive(REPEAT)
+            report = self.end.receive(REPEAT)
             if report is not None:
                 self._hear(report)
                 continue
-            self._check()
+            self.check()
             if time.monotonic() > deadline:
                 raise ValueError(
                     f"no report on frame {self._ends[missing[0]].first} came back "
-                    f"within {self._end.timeout:g} s: the network is down, or the "
+                    f"within {self.end.timeout:g} s: the network is down, or the "
                     "machine too busy (--timeout)"
                 )
             for number in missing:
@@ -195,7 +181,7 @@ class Sender:
         lost = frozenset(report.data)
         self.lost[report.unit] = lost
         if lost:
-            self._echoes.add(self._ends[report.unit].first, min(lost))
+            self.echoes.add(self._ends[report.unit].first, min(lost))
 
 
 def relay(
@@ -257,17 +243,15 @@ class Receiver:
         self._assembler = Assembler(scales)
         self._ends: dict[int, Datagram] = {}
         self._reports: list[Datagram] = []
-        self._queue: SimpleQueue[
-            tuple[int, tuple[Unit | None, ...]] | Exception | None
-        ] = SimpleQueue()
+        self._queue: SimpleQueue[Arrival | Exception | None] = SimpleQueue()
 
     @property
     def late(self) -> int:
         """Fragments that came after the end of their unit, and were of no use."""
         return self._assembler.late
 
-    def units(self) -> Iterator[tuple[int, tuple["Unit | None", ...]]]:
-        """Give the frames and packets of each unit, in order, until there are no more.
+    def arrivals(self) -> Iterator[Arrival]:
+        """Give what comes of each unit, in order, until there are no more.
 
         Raises:
             ValueError: The sender has gone silent.
@@ -303,8 +287,8 @@ class Receiver:
         self._ends[datagram.unit] = datagram
         first = min(datagram.unit, len(self._reports))
         while end := self._ends.get(len(self._reports)):
-            units = self._assembler.close()
-            lost = bytes(i for i, unit in enumerate(units, start=1) if unit is None)
+            packets = self._assembler.close()
+            lost = bytes(i for i, each in enumerate(packets, start=1) if each is None)
             self._reports.append(Datagram(Kind.REPORT, end.unit, data=lost))
-            self._queue.put((end.frames, units))
+            self._queue.put(Arrival(end.frames, packets))
         self._end.send(self._reports[first:], self._sender)

@@ -176,12 +176,6 @@ def test_a_step_has_the_same_samples_for_every_number_of_ranks(accumulate):
         assert step(2, number) == step(4, number) == step(1, number)
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused():
-    message = r"batch_size 6 .* 2 devices x 2 .*multiple of 4"
-    with pytest.raises(ValueError, match=message):
-        module(fake_trainer(world_size=2, accumulate=2), 6).train_dataloader()
-
-
 def test_batches_do_not_depend_on_workers():
     alone = batches(module(), 4)
     shared = batches(module(workers=2), 4)

@@ -12,8 +12,8 @@ from lightning_modules.bitstream import (
     BitstreamError,
     BitstreamReader,
     BitstreamWriter,
+    Packet,
     StreamHeader,
-    Unit,
 )
 
 HEADER = StreamHeader(
@@ -27,9 +27,9 @@ HEADER = StreamHeader(
     device="cuda",
 )
 UNITS = [
-    Unit(b"the first payload", 2, 0xDEADBEEF),
-    Unit(b"", 1, 0),
-    Unit(bytes(range(200)), 130, 2**32 - 1),
+    Packet(b"the first payload", 2, 0xDEADBEEF),
+    Packet(b"", 1, 0),
+    Packet(bytes(range(200)), 130, 2**32 - 1),
 ]
 
 
@@ -79,7 +79,7 @@ def test_what_was_written_is_read():
 
 
 def test_a_frame_can_be_several_units():
-    units = [Unit(b"scale", frames, 7) for frames in (0, 0, 1, 0, 0, 1)]
+    units = [Packet(b"scale", frames, 7) for frames in (0, 0, 1, 0, 0, 1)]
     data, _ = write(units)
     reader = BitstreamReader(io.BytesIO(data))
     assert list(reader) == units
@@ -97,7 +97,7 @@ def test_the_header_is_small():
 
 
 def test_the_end_and_a_units_frame_cost_few_bytes():
-    data, ends = write([Unit(bytes(300), 2, 1)])
+    data, ends = write([Packet(bytes(300), 2, 1)])
     assert ends[1] - ends[0] - 300 == 12
     assert len(data) - ends[1] == 6
 
@@ -134,7 +134,7 @@ def test_bytes_after_the_end_are_refused():
 
 
 def test_units_cannot_change_places_be_repeated_or_vanish():
-    data, ends = write([Unit(b"aa", 1, 1), Unit(b"bb", 1, 2)])
+    data, ends = write([Packet(b"aa", 1, 1), Packet(b"bb", 1, 2)])
     head, tail = data[: ends[0]], data[ends[2] :]
     first, second = data[ends[0] : ends[1]], data[ends[1] : ends[2]]
     for order in (second + first, first + first, first, first + second + second):
@@ -240,11 +240,11 @@ def test_an_end_that_counts_other_frames_is_refused_though_its_crc_is_right():
 @pytest.mark.parametrize(
     "unit",
     [
-        Unit(b"", -1, 0),
-        Unit(b"", 5000, 0),
-        Unit(b"", 1, -1),
-        Unit(b"", 1, 1 << 32),
-        Unit(bytes(1700), 1, 0),
+        Packet(b"", -1, 0),
+        Packet(b"", 5000, 0),
+        Packet(b"", 1, -1),
+        Packet(b"", 1, 1 << 32),
+        Packet(bytes(1700), 1, 0),
     ],
 )
 def test_a_writer_refuses_what_a_reader_would(unit, monkeypatch):

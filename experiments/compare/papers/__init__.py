@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.compare.comparison import PaperNumber, Row, headline_kind
 from experiments.results.result import Result
@@ -61,16 +61,8 @@ class PaperTable:
     average_of: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Published:
-    """One BD-rate that a paper printed.
-
-    Attributes:
-        codec: The row's printed name.
-        column: Where it stands.
-        table: The whole table.
-        bd_rate: In %.
-    """
+class Published(NamedTuple):
+    """One BD-rate in %, where it stands, and the printed name of its row."""
 
     codec: str
     column: PaperColumn
@@ -80,24 +72,16 @@ class Published:
 
 @cache
 def load_tables() -> tuple[PaperTable, ...]:
-    """Return every table of every paper.
-
-    Raises:
-        ValueError: A row has more or fewer cells than there are columns.
-    """
-    folder = Path(__file__).parent
-    return tuple(
-        table for path in sorted(folder.glob("*.yaml")) for table in _read(path)
-    )
-
-
-def _read(path: Path) -> list[PaperTable]:
+    """Return every table of every paper."""
     import yaml
 
-    # The base loader leaves every scalar the text that was typed.
-    paper = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    source = f"arXiv {paper['arxiv']}" if paper["arxiv"] else f"“{paper['title']}”"
-    return [_table(entry, source, paper["codecs"]) for entry in paper["tables"]]
+    tables = []
+    for path in sorted(Path(__file__).parent.glob("*.yaml")):
+        # The base loader leaves every scalar the text that was typed.
+        paper = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        source = f"arXiv {paper['arxiv']}" if paper["arxiv"] else f"“{paper['title']}”"
+        tables += [_table(entry, source, paper["codecs"]) for entry in paper["tables"]]
+    return tuple(tables)
 
 
 def _table(entry: dict[str, Any], source: str, codecs: dict[str, str]) -> PaperTable:
@@ -112,12 +96,6 @@ def _table(entry: dict[str, Any], source: str, codecs: dict[str, str]) -> PaperT
         for column in entry["columns"]
     )
     rows = {name: tuple(cells) for name, cells in entry["rows"].items()}
-    for name, cells in rows.items():
-        if len(cells) != len(columns):
-            raise ValueError(
-                f"{source}: row {name!r} has {len(cells)} cells for "
-                f"{len(columns)} columns"
-            )
     return PaperTable(
         source,
         entry["caption"],
@@ -142,13 +120,7 @@ def published(codec: str, anchor: str, set: str | None, metric: str) -> list[Pub
     """Return what papers printed for a codec against an anchor.
 
     Names match whatever their capitals, spaces and punctuation; ours (``UI2C``) stands
-    for the paper's row.
-
-    Args:
-        codec: Compared codec.
-        anchor: Anchor.
-        set: Our name of a test set; None for the papers' averages.
-        metric: Key of ``METRICS``.
+    for the paper's row. A ``set`` of ``None`` asks for the papers' averages.
     """
     found = []
     for table in load_tables():
@@ -173,14 +145,7 @@ def numbers_beside(
     others: Sequence[Result],
     sets: Sequence[str],
 ) -> tuple[PaperNumber, ...]:
-    """Find what papers printed for the means that were computed.
-
-    Args:
-        rows: BD numbers.
-        anchor: What they are against.
-        others: What was compared.
-        sets: Test sets that were compared.
-    """
+    """Find what papers printed for the means over ``sets`` that were computed."""
     by_name = {result.name: result for result in others}
     found: dict[tuple[str, str, str | None, str], PaperNumber] = {}
     for row in rows:

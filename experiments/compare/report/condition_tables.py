@@ -1,14 +1,13 @@
 """Under which conditions the numbers came about, and what coding cost, as tables."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from typing import Any
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Difference
 from experiments.compare.protocol_check import EXPLANATIONS, NOT_STATED, describe
 from experiments.drawing.tables import Table, metric_name, numbers, words
-from experiments.results.result import Protocol, Result
+from experiments.results.result import PROTOCOL_FIELDS, Result
 
 MIB = 1 << 20
 
@@ -31,9 +30,8 @@ def protocol_table(results: Sequence[Result]) -> Table:
         "Protocol",
         words("field", *(result.name for result in results), missing=NOT_STATED),
         [
-            [entry.name, *(getattr(r.protocol, entry.name) for r in results)]
-            for entry in fields(Protocol)
-            if entry.name != "definitions"
+            [name, *(getattr(result.protocol, name) for result in results)]
+            for name in PROTOCOL_FIELDS
         ],
     )
 
@@ -57,6 +55,18 @@ def _leaves(value: Any, key: str = "") -> Iterable[tuple[str, Any]]:
             yield from _leaves(entry, f"{key}.{name}" if key else str(name))
     else:
         yield key, value
+
+
+def measurement_tables(
+    comparison: Comparison, results: Sequence[Result]
+) -> list[Table]:
+    """Return what every kind of report shows after the BD numbers."""
+    return [
+        bits_table(results),
+        cost_table(results),
+        protocol_table(results),
+        definitions_table(comparison),
+    ]
 
 
 def bits_table(results: Sequence[Result]) -> Table:

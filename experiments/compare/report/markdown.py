@@ -15,12 +15,9 @@ from experiments.compare.report.bd_tables import (
     sequences_table,
 )
 from experiments.compare.report.condition_tables import (
-    bits_table,
     codec_table,
-    cost_table,
-    definitions_table,
     differences_table,
-    protocol_table,
+    measurement_tables,
 )
 from experiments.drawing.figures import Stems
 from experiments.drawing.names import FileNames
@@ -43,13 +40,7 @@ def make_markdown(
 ) -> str:
     """Return the report's text.
 
-    Args:
-        comparison: What was compared.
-        results: All results, the anchor's too.
-        plots: RD figures, by set and metric.
-        strips: Strips, by set and sequence.
-        scales: Figures of scales, by set and sequence.
-        names: Knows the report's folder.
+    RD figures are by set and metric, strips and figures of scales by set and sequence.
     """
     blocks = [f"# {escape('Comparison with ' + comparison.anchor)}"]
     if comparison.differences:
@@ -69,18 +60,11 @@ def make_markdown(
         fixed_rates_table(comparison, comparison.headline),
         flags_table(comparison),
     ]
-    blocks += [to_markdown(table) for table in tables]
+    blocks += map(to_markdown, tables)
     blocks += ["## Figures", "\n".join(_figure_links(plots, strips, scales, names))]
-    first_scales = next(iter(scales.values()), {})
-    for what, stem in first_scales.items():
+    for what, stem in next(iter(scales.values()), {}).items():
         blocks.append(f"![{what}]({names.link(stem)}.png)")
-    tables = [
-        bits_table(results),
-        cost_table(results),
-        protocol_table(results),
-        definitions_table(comparison),
-    ]
-    blocks += [to_markdown(table) for table in tables]
+    blocks += map(to_markdown, measurement_tables(comparison, results))
     blocks += ["## Codecs"]
     blocks += [to_markdown(codec_table(result), level=3) for result in results]
     return "\n\n".join(block for block in blocks if block) + "\n"

@@ -17,12 +17,9 @@ from experiments.compare.report.bd_tables import (
     pools_table,
 )
 from experiments.compare.report.condition_tables import (
-    bits_table,
     codec_table,
-    cost_table,
-    definitions_table,
     differences_table,
-    protocol_table,
+    measurement_tables,
 )
 from experiments.compare.report.markdown import WARNING
 from experiments.compare.report.page_data import make_page_data
@@ -47,12 +44,6 @@ def make_page(
 
     Its policy allows the style and the script it carries, by their hashes, pictures
     inside of it, and nothing else.
-
-    Args:
-        comparison: What was compared.
-        results: All results, the anchor's too.
-        scales: Stems of the figures of scales by set and sequence, then by what they
-            show.
     """
     style = _read("report.css") + _codec_colours(comparison)
     script = "\n".join(map(_read, SCRIPTS))
@@ -64,10 +55,7 @@ def make_page(
         fixed_rates_table(comparison, comparison.headline),
         pools_table(comparison),
         papers_table(comparison),
-        bits_table(results),
-        cost_table(results),
-        protocol_table(results),
-        definitions_table(comparison),
+        *measurement_tables(comparison, results),
     ]
     codecs = "".join(
         f"<details><summary>{html.escape(result.name)}</summary>"
@@ -93,9 +81,7 @@ def make_page(
 def show_scales(scales: Stems, limit: int = SCALES_LIMIT) -> str:
     """Return a section with the figures of scales; nothing if there are none.
 
-    Args:
-        scales: Stems by set and sequence, then by what they show.
-        limit: Characters of all figures together; the others are only named.
+    Figures beyond ``limit`` characters are only counted.
     """
     parts: list[str] = []
     left_out = 0

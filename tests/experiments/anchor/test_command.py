@@ -99,3 +99,10 @@ def test_the_list_names_every_preset_and_its_source(capsys):
     for codec, name in PRESETS:
         assert f"{codec}: " in text and f"  {name}" in text
     assert text.count("source: ") == len(PRESETS)
+
+
+def test_the_help_names_every_codec(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out.split("--codec NAME  ")[1].split("--preset")[0]
+    assert all(codec in shown for codec, _ in PRESETS)

@@ -18,7 +18,8 @@ from experiments.evaluate.coder import Coder, Cost
 from experiments.evaluate.features import SampleFeatures
 from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job, Rate
-from experiments.evaluate.jobs import rank_and_world, run_jobs
+from experiments.evaluate.jobs import run_jobs
+from experiments.evaluate.launcher import rank_and_world
 from experiments.evaluate.options import JobOptions
 from experiments.evaluate.parts import Parts, check_sources
 from experiments.results.result import Protocol, Result, SequenceResult

@@ -266,18 +266,16 @@ def test_features_of_another_source_are_refused(toy, clips, tmp_path, capsys):
 def test_the_last_of_two_that_finish_together_reads_what_the_first_wrote(
     toy, clips, tmp_path, monkeypatch
 ):
-    import experiments.evaluate.pools as pooling
-
     output = tmp_path / "a.json"
-    real = pooling.make_pools
+    real = jobs.make_pools
 
-    def late(result, jobs, folder):
-        monkeypatch.setattr(pooling, "make_pools", real)
+    def late(*arguments):
+        monkeypatch.setattr(jobs, "make_pools", real)
         # Another process finishes meanwhile.
         assert measure(clips, output, rates=[1.0]) == 0
-        return real(result, jobs, folder)
+        return real(*arguments)
 
-    monkeypatch.setattr(pooling, "make_pools", late)
+    monkeypatch.setattr(jobs, "make_pools", late)
     assert measure(clips, output, rates=[1.0]) == 0
     assert len(Result.load(output).pools) == 1
 

@@ -382,7 +382,7 @@ def test_a_run_can_end_with_a_stage_and_go_on_later(two_stages, tmp_path, capsys
 def test_the_summary_takes_the_newest_rows_and_no_torn_one(tmp_path):
     rows = "step,stage,name,value\n1,a,val/psnr,20.0\n2,a,val/psnr,21.5\n3,a,val/ps"
     (tmp_path / "metrics.csv").write_text(rows)
-    text = summary(RunFolder(tmp_path), [Stage("a", 3, 1)])
+    text = summary(RunFolder(tmp_path), [Stage("a", 3, 1)], None, None, 1.0)
     assert "PSNR 21.50 dB" in text and "a 0/3" in text
 
 

@@ -56,7 +56,7 @@ def test_a_pipeline_that_computes_something_else_is_not_reported(
 ):
     codec = lively_module("DHVC", auxiliary=False).codec.eval()
     monkeypatch.setattr(pipeline_report, "FRAMES_PER_WORKER", 2)
-    monkeypatch.setattr(Handover, "take", lambda self, scale, device: ())
+    monkeypatch.setattr(Handover, "take", lambda self, device: ())
     with pytest.raises(ValueError, match="do not compute what one does"):
         measure_pipeline(codec, 2, 40, 70, repeats=1)
 

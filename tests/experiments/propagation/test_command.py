@@ -248,12 +248,12 @@ def test_a_target_is_met_closer_with_each_trial():
     bench = SimpleNamespace(
         codec=SimpleNamespace(rate_knob=knob), bits=bits, bpp=lambda each: each / 1e4
     )
-    found = target_rate(bench)
-    errors = [found.values[f"error_{n}"] for n in (1, 2, 3, 4)]
+    values, series = target_rate(bench)
+    errors = [values[f"error_{n}"] for n in (1, 2, 3, 4)]
     assert errors == sorted(errors, reverse=True) and errors[0] > 5 > 1 > errors[3]
-    targets = found.series["target"]
+    targets = series["target"]
     assert targets == pytest.approx([0.1 * np.exp(3 * i / 4) for i in (1, 2, 3)])
-    first = 100 * np.abs(np.divide(found.series["trial_1"], targets) - 1)
+    first = 100 * np.abs(np.divide(series["trial_1"], targets) - 1)
     assert errors[0] == pytest.approx(first.mean())
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from experiments.stream import command as stream
+from experiments.stream.channel import Arrival, SentUnit
 from experiments.stream.experiment import Experiment
 from experiments.stream.link import UdpLink
-from experiments.stream.session import Arrival, SentUnit, assess, show
+from experiments.stream.session import assess, show
 from lightning_modules.packets import Packet
 
 
@@ -165,7 +166,7 @@ class LyingCodec:
 def test_a_decoded_frame_that_is_not_the_encoders_is_an_error():
     packet = Packet(b"x", 1, 0)
     log = deque([(SentUnit(1, 1, (packet,), 0, True, ("another",)), frozenset())])
-    shown = show(LyingCodec(), [Arrival(1, (packet,))], 4, 4)
+    shown = show(LyingCodec(), [Arrival(1, (packet,))], (4, 4))
     with pytest.raises(ValueError, match="frame 1 was decoded from all its bits"):
         list(assess([torch.zeros(3, 4, 4)], shown, log))
 
@@ -173,4 +174,4 @@ def test_a_decoded_frame_that_is_not_the_encoders_is_an_error():
 def test_a_codec_that_leaves_frames_out_is_an_error():
     packet = Packet(b"x", 2, 0)
     with pytest.raises(ValueError, match="1 frames of the last one"):
-        list(show(LyingCodec(), [Arrival(2, (packet,))] * 2, 4, 4))
+        list(show(LyingCodec(), [Arrival(2, (packet,))] * 2, (4, 4)))

@@ -6,14 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from experiments.stream.channel import Echoes, Losses
+from experiments.stream.channel import Arrival, Echoes, Losses, SentUnit
 from experiments.stream.datagrams import Assembler, Datagram, Kind, cut
-from experiments.stream.session import SentUnit
 from experiments.stream.udp import Endpoint, Receiver, Sender, relay
-from lightning_modules.bitstream import Unit
-from lightning_modules.packets import Packet
+from lightning_modules.bitstream import Packet
 
-UNITS = (Unit(bytes(range(250)), 0, 7), Unit(b"", 0, 8), Unit(b"abc", 1, 9))
+UNITS = (Packet(bytes(range(250)), 0, 7), Packet(b"", 0, 8), Packet(b"abc", 1, 9))
 
 
 def fragments():
@@ -62,7 +60,7 @@ def test_a_datagram_of_someone_else_is_none():
 
 def test_a_packet_that_needs_too_many_fragments_is_refused():
     with pytest.raises(ValueError, match="more than 65535"):
-        list(cut(0, 1, 1, [Unit(bytes(70000), 1, 0)], 31))
+        list(cut(0, 1, 1, [Packet(bytes(70000), 1, 0)], 31))
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ def ends():
 def test_a_receiver_needs_no_order_and_answers_again(ends):
     here, _, there = ends
     receiver = Receiver(there, here.address, 3)
-    units = receiver.units()
+    arrivals = receiver.arrivals()
     first, second = fragments(), [*cut(1, 6, 2, UNITS, 130)]
     finish = Datagram(Kind.FINISH, 2)
 
@@ -87,13 +85,13 @@ def test_a_receiver_needs_no_order_and_answers_again(ends):
     here.socket.sendto(b"hello", there.address)
     here.send([end(1), *second[:-1], finish, *first[1:], end(0)], there.address)
     with ThreadPoolExecutor(1) as pool:
-        got = pool.submit(list, units)
+        got = pool.submit(list, arrivals)
         reports = [here.receive(), here.receive()]
         here.send([end(0), second[-1], finish], there.address)
         reports += [here.receive(), here.receive()]
         assert got.result(10) == [
-            (1, (None, *UNITS[1:])),
-            (2, (*UNITS[:2], None)),
+            Arrival(1, (None, *UNITS[1:])),
+            Arrival(2, (*UNITS[:2], None)),
         ]
     assert {report.kind for report in reports} == {Kind.REPORT}
     assert [(report.unit, report.data) for report in reports] == [
@@ -106,7 +104,7 @@ def test_a_receiver_needs_no_order_and_answers_again(ends):
 def test_silence_is_an_error_at_every_end(ends):
     here, between, there = (Endpoint(end.socket, 99, 0.3) for end in ends)
     with pytest.raises(ValueError, match="receiver heard nothing"):
-        list(Receiver(there, here.address, 1).units())
+        list(Receiver(there, here.address, 1).arrivals())
     with pytest.raises(ValueError, match="relay heard nothing"):
         relay(between, there.address, 1, Losses())
     sender = Sender(here, between.address, Echoes(1), 1200, lambda: None)
@@ -166,7 +164,7 @@ def test_a_network_that_drops_and_swaps_by_itself_hangs_nobody(ends):
     sender = Sender(here, between.address, echoes, 130, lambda: None)
     with ThreadPoolExecutor(2) as pool:
         pool.submit(bad_network)
-        got = pool.submit(list, receiver.units())
+        got = pool.submit(list, receiver.arrivals())
         try:
             assert sender.send_all(coded()) == units
             sender.finish(got.done)
@@ -175,9 +173,10 @@ def test_a_network_that_drops_and_swaps_by_itself_hangs_nobody(ends):
             stop.set()
     lost = {2: {1}, 3: {2}, 4: {1, 2}}
     assert sender.lost == {n: lost.get(n, set()) for n in range(7)}
-    for number, (frames, packets) in enumerate(arrived):
-        assert frames == 1
-        missing = {scale for scale, each in enumerate(packets, 1) if each is None}
+    for number, arrival in enumerate(arrived):
+        assert arrival.frames == 1
+        each = enumerate(arrival.packets, 1)
+        missing = {scale for scale, packet in each if packet is None}
         assert missing == lost.get(number, set())
     # Losses in frames 3 to 5, two frames later.
     assert [echoes.first_scale(frame) for frame in range(1, 8)] == [0] * 4 + [1, 2, 1]

@@ -137,6 +137,13 @@ def test_ctrl_c_while_a_frame_is_read_is_not_put_off(dhvc, codec):
         next(packets)
 
 
+def test_a_lost_first_packet_holds_up_no_worker(dhvc, expected, codec):
+    packets = [None, *expected(2, -1)[0][1:]]
+    shown = list(codec.decompress(packets, *dhvc.SIZE))
+    decoded = list(dhvc.pipelined(codec).decompress(packets, *dhvc.SIZE))
+    assert dhvc.same_frames(decoded, shown)
+
+
 def test_an_auxiliary_path_is_refused(dhvc):
     with pytest.raises(ValueError, match="auxiliary: false"):
         dhvc.pipelined(DHVCCodec("tiny"))

@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from collections import Counter
 
 import pytest
 
@@ -62,9 +63,15 @@ def test_a_frame_begins_before_the_one_before_it_is_done(dhvc, expected, codec, 
 def test_a_scale_that_begins_too_early_gives_other_bytes(
     dhvc, expected, codec, monkeypatch, decode
 ):
-    def take_at_once(self, scale, device):
-        if self.has(scale):
-            return self._past[scale - 1]
+    missed = Counter()
+
+    def take_at_once(self, device):
+        while missed[self] and not self.empty():
+            self.get()
+            missed[self] -= 1
+        if not self.empty():
+            return self.get() or ()
+        missed[self] += 1
         gate.opened.set()
         return ()
 

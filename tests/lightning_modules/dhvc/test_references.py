@@ -14,7 +14,7 @@ def seen_by(codec, scale, clip):
     with torch.inference_mode():
         codec(clip[None], torch.tensor([512.0]))
     hook.remove()
-    width = codec.network.scale(scale).channels
+    width = codec.network.scale(scale)[0].restore.out_channels
     return [frame.split(width, dim=1) for frame in seen], block
 
 

@@ -2,16 +2,19 @@
 
 import inspect
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
+from lightning_modules.dual_domain.attempts import attempts
 from lightning_modules.dual_domain.network import (
     Coded,
     DualDomainNetwork,
     Mode,
     latent_shape,
 )
+from lightning_modules.dual_domain.ports import EncodePort
 from lightning_modules.entropy.ports import EstimatePort
 
 PROPAGATING = [
@@ -62,17 +65,19 @@ def test_a_frame_has_the_same_pixels_intra_and_inter(dual_domain, codec):
     coder, state = dual_domain.coded_after(codec, clip[:2])
     value, frame = 43909 / 65535, clip[2]
     padded = torch.nn.functional.pad(frame[None], (0, 8, 0, 8), mode="replicate")
-    attempts = coder.attempts(padded, value, state, estimate=False)
-    assert {attempt.head.mode for attempt in attempts} == set(Mode)
-    symbols = [attempt.coded.values for attempt in attempts]
+    quality = torch.tensor([value]).double()
+    port = partial(EncodePort, coder.tables, estimate=False)
+    modes = coder.modes(state)
+    tried = attempts(coder.network, coder.exact, padded, quality, state, modes, port)
+    assert {attempt.mode for attempt in tried} == set(Mode)
+    symbols = [attempt.coded.values for attempt in tried]
     assert all(torch.equal(symbols[0], other) for other in symbols[1:])
     assert torch.equal(symbols[0], symbols[0].round()) and symbols[0].abs().max() > 2
-    assert len({attempt.stream for attempt in attempts}) == 3
+    assert len({attempt.port.encoder.finish() for attempt in tried}) == 3
     shown = set()
-    for attempt in attempts:
-        seen = state[: attempt.head.references]
+    for attempt in tried:
         pixels, _ = coder.exact.finish(
-            attempt.coded, seen, attempt.flow, torch.tensor([value]).double()
+            attempt.coded, attempt.seen, attempt.flow, quality
         )
         shown.add(pixels.numpy().tobytes())
     assert len(shown) == 1
