@@ -2,10 +2,10 @@
 
 import pytest
 
-from compare_samples import SETS, compare, make_result, value, with_protocol
+SETS = {"uvg": ("Beauty", "Jockey"), "hevc_d": ("BQSquare",)}
 
 
-def test_every_metric_that_two_files_share_is_compared():
+def test_every_metric_that_two_files_share_is_compared(compare, make_result, value):
     metrics = ("psnr_yuv", "lpips_alex", "psnr_y")
     comparison = compare(
         make_result("a", metrics=metrics),
@@ -20,15 +20,16 @@ def test_every_metric_that_two_files_share_is_compared():
     assert "c lacks psnr_y, lpips_alex." in comparison.notes
 
 
-def test_rgb_results_have_rgb_as_headline():
+def test_rgb_results_have_rgb_as_headline(compare, make_result):
     results = [
-        with_protocol(make_result(n, metrics=("psnr_yuv", "psnr_rgb")), colour="rgb")
-        for n in "ab"
+        make_result(n, metrics=("psnr_yuv", "psnr_rgb"), colour="rgb") for n in "ab"
     ]
     assert compare(*results).headline == "psnr_rgb"
 
 
-def test_only_shared_sequences_are_compared_and_the_others_are_named():
+def test_only_shared_sequences_are_compared_and_the_others_are_named(
+    compare, make_result
+):
     wider = {**SETS, "hevc_e": ("Johnny",)}
     comparison = compare(make_result("a"), make_result("b", 0.9, wider))
     assert comparison.sets == SETS
@@ -37,30 +38,32 @@ def test_only_shared_sequences_are_compared_and_the_others_are_named():
     )
 
 
-def test_files_without_a_common_sequence_are_refused():
+def test_files_without_a_common_sequence_are_refused(compare, make_result):
     other = make_result("b", sets={"hevc_e": ("Johnny",)})
     with pytest.raises(ValueError, match=r"no sequence in common \(a: uvg/Beauty"):
         compare(make_result("a"), other)
 
 
-def test_a_sequence_listed_twice_is_refused():
+def test_a_sequence_listed_twice_is_refused(compare, make_result):
     twice = make_result("b")
     twice.sequences.append(twice.sequences[0])
     with pytest.raises(ValueError, match="b lists uvg/Beauty more than once"):
         compare(make_result("a"), twice)
 
 
-def test_an_unknown_anchor_lists_the_names_there_are():
+def test_an_unknown_anchor_lists_the_names_there_are(compare, make_result):
     with pytest.raises(ValueError, match=r"no result is called 'x'; there are \['a'"):
         compare(make_result("a"), make_result("b"), anchor="x")
 
 
-def test_two_files_of_one_name_are_refused():
+def test_two_files_of_one_name_are_refused(compare, make_result):
     with pytest.raises(ValueError, match="more than one result is called 'a'"):
         compare(make_result("a"), make_result("a"))
 
 
-def test_sets_and_metrics_can_be_chosen_and_wrong_ones_are_refused():
+def test_sets_and_metrics_can_be_chosen_and_wrong_ones_are_refused(
+    compare, make_result
+):
     pair = make_result("a"), make_result("b", 0.9)
     assert compare(*pair, sets=["hevc_d"]).sets == {"hevc_d": ("BQSquare",)}
     with pytest.raises(ValueError, match="share no set uvgg; they share uvg, hevc_d"):
@@ -69,7 +72,7 @@ def test_sets_and_metrics_can_be_chosen_and_wrong_ones_are_refused():
         compare(*pair, metrics=["vmaf"])
 
 
-def test_the_papers_number_stands_beside_ours_with_what_differs():
+def test_the_papers_number_stands_beside_ours_with_what_differs(compare, make_result):
     anchor = make_result("rt", codec="DCVC-RT")
     comparison = compare(anchor, make_result("mine", 0.9, codec="UI2C"), anchor="rt")
     papers = {paper.set: paper for paper in comparison.papers}

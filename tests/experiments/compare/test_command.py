@@ -6,7 +6,6 @@ import math
 
 import pytest
 
-from compare_samples import RATES, make_result, with_protocol
 from experiments.compare.command import main
 
 
@@ -34,7 +33,9 @@ def report(monkeypatch):
     return calls
 
 
-def test_the_command_prints_a_table_and_writes_numbers(tmp_path, capsys, report):
+def test_the_command_prints_a_table_and_writes_numbers(
+    make_result, tmp_path, capsys, report
+):
     files = save(tmp_path, make_result("b", 0.9), make_result("a"))
     output = tmp_path / "report"
     code, said = run(capsys, *files, "--anchor", "a", "--output", output)
@@ -56,8 +57,8 @@ def test_the_command_prints_a_table_and_writes_numbers(tmp_path, capsys, report)
     assert (comparison.anchor, folder) == ("a", output)
 
 
-def test_a_mismatch_ends_with_code_2_and_one_line(tmp_path, capsys):
-    other = with_protocol(make_result("b"), intra_period=32)
+def test_a_mismatch_ends_with_code_2_and_one_line(make_result, tmp_path, capsys):
+    other = make_result("b", intra_period=32)
     files = save(tmp_path, make_result("a"), other)
     code, said = run(capsys, *files, "--anchor", "a")
     assert code == 2
@@ -66,10 +67,10 @@ def test_a_mismatch_ends_with_code_2_and_one_line(tmp_path, capsys):
     assert said.out == ""
 
 
-def test_explain_says_what_a_difference_costs_and_still_refuses(tmp_path, capsys):
-    other = with_protocol(
-        make_result("b"), matrix="bt601", definitions={"psnr_yuv": "4:1:1"}
-    )
+def test_explain_says_what_a_difference_costs_and_still_refuses(
+    make_result, tmp_path, capsys
+):
+    other = make_result("b", matrix="bt601", definitions={"psnr_yuv": "4:1:1"})
     files = save(tmp_path, make_result("a"), other)
     code, said = run(capsys, *files, "--anchor", "a", "--explain")
     assert code == 2
@@ -78,8 +79,8 @@ def test_explain_says_what_a_difference_costs_and_still_refuses(tmp_path, capsys
     assert "0.14 to 0.69 dB" in said.out
 
 
-def test_an_allowed_mismatch_is_shown_before_the_numbers(tmp_path, capsys):
-    other = with_protocol(make_result("b", 0.9), intra_period=32, crop="1024")
+def test_an_allowed_mismatch_is_shown_before_the_numbers(make_result, tmp_path, capsys):
+    other = make_result("b", 0.9, intra_period=32, crop="1024")
     files = save(tmp_path, make_result("a"), other)
     code, said = run(
         capsys, *files, "--anchor", "a", "--allow", "intra_period,crop", "--explain"
@@ -89,15 +90,17 @@ def test_an_allowed_mismatch_is_shown_before_the_numbers(tmp_path, capsys):
     assert warning < said.out.index("-10.00")
 
 
-def test_flags_are_footnotes_of_the_table(tmp_path, capsys):
-    files = save(tmp_path, make_result("a"), make_result("b", 0.9, rates=RATES[:3]))
+def test_flags_are_footnotes_of_the_table(make_result, tmp_path, capsys):
+    files = save(
+        tmp_path, make_result("a"), make_result("b", 0.9, rates=(0.0, 21.0, 42.0))
+    )
     _, said = run(capsys, *files, "--anchor", "a")
     assert " d  a curve has no more points than the interpolation needs" in said.out
     assert "noise" not in said.out
 
 
 def test_a_narrow_terminal_gets_more_tables_and_loses_no_number(
-    tmp_path, capsys, monkeypatch
+    make_result, tmp_path, capsys, monkeypatch
 ):
     costs = {"a": 1.0, "b": 0.9, "c": 0.8, "a_codec_with_a_long_name": 0.7}
     files = save(tmp_path, *(make_result(name, cost) for name, cost in costs.items()))
@@ -109,8 +112,10 @@ def test_a_narrow_terminal_gets_more_tables_and_loses_no_number(
         assert said.out.count(number) == 9
 
 
-def test_a_number_that_cannot_be_computed_is_none_and_never_0(tmp_path, capsys):
-    files = save(tmp_path, make_result("a"), make_result("b", rates=RATES[:2]))
+def test_a_number_that_cannot_be_computed_is_none_and_never_0(
+    make_result, tmp_path, capsys
+):
+    files = save(tmp_path, make_result("a"), make_result("b", rates=(0.0, 21.0)))
     code, said = run(capsys, *files, "--anchor", "a")
     assert code == 0
     line = next(text for text in said.out.splitlines() if "BQSquare" in text)
@@ -123,7 +128,7 @@ def test_a_number_that_cannot_be_computed_is_none_and_never_0(tmp_path, capsys):
 
 @pytest.mark.parametrize("place", ["file", "file/below/it"])
 def test_an_output_that_cannot_be_a_folder_is_refused_before_any_work(
-    tmp_path, capsys, place
+    make_result, tmp_path, capsys, place
 ):
     files = save(tmp_path, make_result("a"), make_result("b", 0.9))
     (tmp_path / "file").write_text("mine")
@@ -148,8 +153,8 @@ def test_papers_prints_every_table(capsys):
         assert text in said.out
 
 
-def test_bd_json_holds_no_nan(tmp_path, capsys, report):
-    files = save(tmp_path, make_result("a"), make_result("b", rates=RATES[:2]))
+def test_bd_json_holds_no_nan(make_result, tmp_path, capsys, report):
+    files = save(tmp_path, make_result("a"), make_result("b", rates=(0.0, 21.0)))
     output = tmp_path / "report"
     run(capsys, *files, "--anchor", "a", "--output", output)
 

@@ -4,19 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from compare_samples import (
-    RATES,
-    SETS,
-    compare,
-    kinds,
-    make_result,
-    make_sequence,
-    value,
-)
 from experiments.compare.rows import curves_of
 
+SETS = {"uvg": ("Beauty", "Jockey"), "hevc_d": ("BQSquare",)}
 
-def test_a_codec_that_needs_a_tenth_fewer_bits_everywhere_has_minus_10_percent():
+
+def kinds(row):
+    return {flag.kind for flag in row.flags}
+
+
+def test_a_codec_that_needs_a_tenth_fewer_bits_everywhere_has_minus_10_percent(
+    compare, make_result
+):
     comparison = compare(make_result("a"), make_result("b", 0.9))
     assert {row.kind for row in comparison.rows} == {
         "sequence",
@@ -31,7 +30,7 @@ def test_a_codec_that_needs_a_tenth_fewer_bits_everywhere_has_minus_10_percent()
     assert comparison.sets == SETS
 
 
-def test_a_set_mean_is_the_mean_of_its_sequences():
+def test_a_set_mean_is_the_mean_of_its_sequences(compare, make_result, value):
     test = make_result("b", 0.9)
     for point in test.sequences[1].points:
         point.bpp *= 2
@@ -41,7 +40,9 @@ def test_a_set_mean_is_the_mean_of_its_sequences():
     assert value(comparison, "set_mean", "hevc_d") == pytest.approx(-10)
 
 
-def test_the_overall_mean_is_the_mean_over_sets_not_over_sequences():
+def test_the_overall_mean_is_the_mean_over_sets_not_over_sequences(
+    compare, make_result, value
+):
     test = make_result("b", 0.9)
     for point in test.sequences[1].points:
         point.bpp *= 2
@@ -49,7 +50,7 @@ def test_the_overall_mean_is_the_mean_over_sets_not_over_sequences():
     assert value(comparison, "overall_mean") == pytest.approx((35 - 10) / 2)
 
 
-def test_the_mean_curve_weighs_sequences_by_their_frames():
+def test_the_mean_curve_weighs_sequences_by_their_frames(make_result, make_sequence):
     long = make_sequence("uvg", "Beauty", 1.0, frames=300)
     short = make_sequence("uvg", "Jockey", 7.0, frames=100)
     for point in short.points:
@@ -61,10 +62,12 @@ def test_the_mean_curve_weighs_sequences_by_their_frames():
         assert mean.bpp[i] == pytest.approx((300 * a.bpp + 100 * b.bpp) / 400)
         psnrs = 300 * a.metrics["psnr_yuv"] + 100 * b.metrics["psnr_yuv"]
         assert mean.quality[i] == pytest.approx(psnrs / 400)
-    assert mean.rates == RATES
+    assert mean.rates == (0.0, 21.0, 42.0, 63.0)
 
 
-def test_the_two_conventions_differ_where_sequences_differ_in_bits():
+def test_the_two_conventions_differ_where_sequences_differ_in_bits(
+    compare, make_result, value
+):
     # One sequence has a hundred times the bits, so the mean curve is all its own.
     anchor, test = make_result("a"), make_result("b", 0.9)
     for result in (anchor, test):
@@ -77,7 +80,7 @@ def test_the_two_conventions_differ_where_sequences_differ_in_bits():
     assert value(comparison, "set_curve", "uvg") == pytest.approx(-10, abs=1.5)
 
 
-def test_a_set_whose_rate_points_differ_has_no_mean_curve():
+def test_a_set_whose_rate_points_differ_has_no_mean_curve(compare, make_result, value):
     test = make_result("b", 0.9)
     for point in test.sequences[1].points:
         point.rate += 1
@@ -91,7 +94,9 @@ def test_a_set_whose_rate_points_differ_has_no_mean_curve():
     assert "1 of 2 sets lack a number: uvg" in [f.text for f in overall.flags]
 
 
-def test_points_of_equal_targets_make_a_mean_curve_whatever_their_knob():
+def test_points_of_equal_targets_make_a_mean_curve_whatever_their_knob(
+    compare, make_result, value
+):
     test = make_result("b", 0.9)
     for i, sequence in enumerate(test.sequences):
         for target, point in enumerate(sequence.points, 1):
@@ -101,7 +106,7 @@ def test_points_of_equal_targets_make_a_mean_curve_whatever_their_knob():
     assert value(comparison, "set_curve", "uvg") == pytest.approx(-10)
 
 
-def test_a_sequence_without_a_number_makes_its_mean_incomplete():
+def test_a_sequence_without_a_number_makes_its_mean_incomplete(compare, make_result):
     test = make_result("b", 0.9)
     del test.sequences[0].points[2:]
     comparison = compare(make_result("a"), test)
@@ -111,7 +116,9 @@ def test_a_sequence_without_a_number_makes_its_mean_incomplete():
     assert any("Beauty" in flag.text for flag in row.flags)
 
 
-def test_the_error_bar_of_a_mean_is_the_mean_of_its_ends_if_all_have_one():
+def test_the_error_bar_of_a_mean_is_the_mean_of_its_ends_if_all_have_one(
+    compare, make_result
+):
     test = make_result("b", 0.9)
     test.sequences[0].points[1].bpp *= 1.1
     comparison = compare(make_result("a"), test)
@@ -129,7 +136,7 @@ def test_the_error_bar_of_a_mean_is_the_mean_of_its_ends_if_all_have_one():
     assert (row.rate.low, row.rate.high) == (None, None)
 
 
-def test_an_outlier_is_flagged_with_the_mean_without_it():
+def test_an_outlier_is_flagged_with_the_mean_without_it(compare, make_result):
     sets = {"uvg": ("Beauty", "Jockey", "HoneyBee", "YachtRide", "ShakeNDry")}
     test = make_result("b", 0.9, sets)
     for i, sequence in enumerate(test.sequences):
@@ -149,15 +156,15 @@ def test_an_outlier_is_flagged_with_the_mean_without_it():
     ]
 
 
-def test_differences_below_1_percent_are_noise():
+def test_differences_below_1_percent_are_noise(compare, make_result):
     comparison = compare(make_result("a"), make_result("b", 0.995))
     assert all("noise" in kinds(row) for row in comparison.rows)
     comparison = compare(make_result("a"), make_result("b", 0.98))
     assert not any("noise" in kinds(row) for row in comparison.rows)
 
 
-def test_flags_of_sequences_are_counted_in_their_means():
-    three = {"rates": RATES[:3]}
+def test_flags_of_sequences_are_counted_in_their_means(compare, make_result):
+    three = {"rates": (0.0, 21.0, 42.0)}
     comparison = compare(make_result("a"), make_result("b", 0.9, **three))
     texts = [
         f.text

@@ -7,7 +7,6 @@ from fractions import Fraction
 import pytest
 
 from callbacks.metrics.table import METRICS
-from compare_samples import SETS, compare, kinds
 from experiments.compare.command import main
 from experiments.compare.report.page_data import make_page_data
 from experiments.compare.report.write import write_report
@@ -20,39 +19,50 @@ from experiments.results.result import (
     SequenceResult,
 )
 
+SETS = {"uvg": ("Beauty", "Jockey"), "hevc_d": ("BQSquare",)}
+
+
+def kinds(row):
+    return {flag.kind for flag in row.flags}
+
+
 FIDS = (40.0, 20.0, 10.0, 5.0)
 
 
-def make_result(name, cost=1.0, *, samples=5000, fids=FIDS, sets=SETS, codec=None):
-    sequences, pools = [], []
-    for set, members in sets.items():
-        bpps = [cost * 0.01 * 2**i for i in range(len(fids))]
-        for member in members:
-            points = [
-                Point(i, bpp, metrics={"psnr_yuv": 30.0 + 2 * i})
-                for i, bpp in enumerate(bpps)
+@pytest.fixture(scope="module")
+def make_result():
+    def make(name, cost=1.0, *, samples=5000, fids=FIDS, sets=SETS, codec=None):
+        sequences, pools = [], []
+        for set, members in sets.items():
+            bpps = [cost * 0.01 * 2**i for i in range(len(fids))]
+            for member in members:
+                points = [
+                    Point(i, bpp, metrics={"psnr_yuv": 30.0 + 2 * i})
+                    for i, bpp in enumerate(bpps)
+                ]
+                sequences.append(
+                    SequenceResult(set, member, 416, 240, Fraction(50), 96, points, "p")
+                )
+            pools += [
+                Pool(
+                    set,
+                    list(members),
+                    i,
+                    bpp,
+                    metrics={"fid": fid, "kid": fid / 1000},
+                    samples={"fid": samples, "kid": samples},
+                )
+                for i, (bpp, fid) in enumerate(zip(bpps, fids, strict=True))
             ]
-            sequences.append(
-                SequenceResult(set, member, 416, 240, Fraction(50), 96, points, "p")
-            )
-        pools += [
-            Pool(
-                set,
-                list(members),
-                i,
-                bpp,
-                metrics={"fid": fid, "kid": fid / 1000},
-                samples={"fid": samples, "kid": samples},
-            )
-            for i, (bpp, fid) in enumerate(zip(bpps, fids, strict=True))
-        ]
-    definitions = {n: METRICS[n].definition for n in ("psnr_yuv", "fid", "kid")}
-    protocol = Protocol("yuv420", 96, -1, "bitstream", definitions=definitions)
-    described = codec or {"name": name, "kind": "learned"}
-    return Result(name, described, protocol, sequences=sequences, pools=pools)
+        definitions = {n: METRICS[n].definition for n in ("psnr_yuv", "fid", "kid")}
+        protocol = Protocol("yuv420", 96, -1, "bitstream", definitions=definitions)
+        described = codec or {"name": name, "kind": "learned"}
+        return Result(name, described, protocol, sequences=sequences, pools=pools)
+
+    return make
 
 
-def test_fewer_bits_for_the_same_fid_are_a_negative_bd_rate():
+def test_fewer_bits_for_the_same_fid_are_a_negative_bd_rate(compare, make_result):
     comparison = compare(make_result("a"), make_result("b", 0.6))
     for metric in ("fid", "kid"):
         rows = [row for row in comparison.rows if row.metric == metric]
@@ -69,7 +79,7 @@ def test_fewer_bits_for_the_same_fid_are_a_negative_bd_rate():
     assert all(c.sequence is None for c in comparison.curves if c.metric == "fid")
 
 
-def test_a_lower_fid_at_the_same_bits_is_better():
+def test_a_lower_fid_at_the_same_bits_is_better(compare, make_result):
     lower = tuple(fid - 4 for fid in FIDS)
     comparison = compare(make_result("a"), make_result("b", fids=lower))
     row = comparison.row("b", "fid", "set_pool", "uvg")
@@ -77,7 +87,7 @@ def test_a_lower_fid_at_the_same_bits_is_better():
     assert row.rate.value < -10
 
 
-def test_the_interval_that_is_integrated_over_is_told():
+def test_the_interval_that_is_integrated_over_is_told(compare, make_result):
     worse = tuple(fid + 4 for fid in FIDS)
     comparison = compare(make_result("a"), make_result("b", fids=worse))
     row = comparison.row("b", "fid", "set_pool", "uvg")
@@ -87,7 +97,7 @@ def test_the_interval_that_is_integrated_over_is_told():
     assert comparison.row("b", "fid", "overall_pool", None).rate.interval is None
 
 
-def test_three_points_are_enough_for_pchip_and_said():
+def test_three_points_are_enough_for_pchip_and_said(compare, make_result):
     three = make_result("b", 0.9, fids=FIDS[:3])
     comparison = compare(make_result("a", fids=FIDS[:3]), three)
     row = comparison.row("b", "fid", "set_pool", "uvg")
@@ -102,7 +112,7 @@ def test_three_points_are_enough_for_pchip_and_said():
         assert f"{method} needs 4 points" in row.flags[-1].text
 
 
-def test_few_pictures_are_flagged_of_fid_only():
+def test_few_pictures_are_flagged_of_fid_only(compare, make_result):
     comparison = compare(make_result("a"), make_result("b", 0.9, samples=2047))
     (flag,) = comparison.row("b", "fid", "set_pool", "uvg").flags
     assert flag.kind == "few_samples" and "b: FID of 2047 pictures" in flag.text
@@ -113,7 +123,7 @@ def test_few_pictures_are_flagged_of_fid_only():
     assert not enough.row("b", "fid", "set_pool", "uvg").flags
 
 
-def test_a_fid_of_other_sequences_than_those_compared_is_left_out():
+def test_a_fid_of_other_sequences_than_those_compared_is_left_out(compare, make_result):
     fewer = make_result("b", sets={"uvg": ("Beauty",), "hevc_d": ("BQSquare",)})
     comparison = compare(make_result("a"), fewer)
     row = comparison.row("b", "fid", "set_pool", "uvg")
@@ -126,7 +136,7 @@ def test_a_fid_of_other_sequences_than_those_compared_is_left_out():
     assert "fid" not in compare(make_result("a"), fewer, sets=["uvg"]).metrics
 
 
-def test_a_set_without_a_value_says_why():
+def test_a_set_without_a_value_says_why(compare, make_result):
     lacking = make_result("b")
     for pool in lacking.pools:
         if pool.set == "hevc_d":
@@ -139,7 +149,7 @@ def test_a_set_without_a_value_says_why():
     assert said in comparison.notes
 
 
-def test_fids_that_were_computed_otherwise_are_refused():
+def test_fids_that_were_computed_otherwise_are_refused(compare, make_result):
     other = make_result("b")
     other.protocol.definitions["fid"] = "FID with antialiasing"
     with pytest.raises(
@@ -148,7 +158,7 @@ def test_fids_that_were_computed_otherwise_are_refused():
         compare(make_result("a"), other)
 
 
-def test_the_papers_numbers_stand_beside_fid_over_all_sets():
+def test_the_papers_numbers_stand_beside_fid_over_all_sets(compare, make_result):
     codec = {"name": "VideoVAE", "architecture": {"backbone": "lean_vae"}}
     anchor = make_result("a", codec={"name": "DCVC-FM", "kind": "imported"})
     ours = make_result("b", 0.6, codec=codec)
@@ -160,7 +170,9 @@ def test_the_papers_numbers_stand_beside_fid_over_all_sets():
     assert compare(anchor, ours).papers[0].bd_rate == -64.81
 
 
-def test_the_report_shows_fid_where_rates_differ_from_the_other_metrics(tmp_path):
+def test_the_report_shows_fid_where_rates_differ_from_the_other_metrics(
+    compare, make_result, tmp_path
+):
     results = [make_result("a"), make_result("b", 0.6)]
     for result in results:
         # Measured later and at fewer rates; not of one set.
@@ -181,7 +193,7 @@ def test_the_report_shows_fid_where_rates_differ_from_the_other_metrics(tmp_path
     assert sum("fid" in curve["quality"] for curve in curves) == 2
 
 
-def test_fid_can_be_the_headline(tmp_path):
+def test_fid_can_be_the_headline(compare, make_result, tmp_path):
     comparison = compare(make_result("a"), make_result("b", 0.6), metrics=["fid"])
     results = [make_result("a"), make_result("b", 0.6)]
     write_report(comparison, results, tmp_path)
@@ -194,7 +206,7 @@ def test_fid_can_be_the_headline(tmp_path):
 LAMBDAS = (0.05, 0.1, 0.2)
 
 
-def make_parts(cost=1.0, lambdas=LAMBDAS, name="vae"):
+def make_parts(make_result, cost=1.0, lambdas=LAMBDAS, name="vae"):
     """Return one file for each lambda, as separate checkpoints give them."""
     whole = make_result(name, cost, fids=FIDS[: len(lambdas)])
     parts = []
@@ -215,8 +227,10 @@ def make_parts(cost=1.0, lambdas=LAMBDAS, name="vae"):
     return parts
 
 
-def test_checkpoints_of_several_lambdas_are_one_curve():
-    joined = join_results([*make_parts()[::-1], make_result("a", fids=FIDS[:3])])
+def test_checkpoints_of_several_lambdas_are_one_curve(compare, make_result):
+    joined = join_results(
+        [*make_parts(make_result)[::-1], make_result("a", fids=FIDS[:3])]
+    )
     assert [r.name for r in joined] == ["vae", "a"]
     vae = joined[0]
     assert [p.rate for p in vae.sequences[0].points] == list(LAMBDAS)
@@ -228,31 +242,31 @@ def test_checkpoints_of_several_lambdas_are_one_curve():
     assert "few_points" in kinds(rows["set_pool"])
 
 
-def test_other_codecs_of_one_name_are_not_joined():
-    parts = make_parts()
+def test_other_codecs_of_one_name_are_not_joined(compare, make_result):
+    parts = make_parts(make_result)
     for change in (
         {"architecture": {"lmbda": 0.1, "channels": 128}},
         {"fingerprint": "0"},
         {"name": "UI2C"},
     ):
-        parts[1].codec = {**make_parts()[1].codec, **change}
+        parts[1].codec = {**make_parts(make_result)[1].codec, **change}
         assert len(join_results(parts)) == 3
-    parts = make_parts()
+    parts = make_parts(make_result)
     parts[1].protocol = replace(parts[1].protocol, max_frames=32)
     with pytest.raises(ValueError, match="more than one result is called 'vae'"):
         compare(*join_results(parts), make_result("a"))
 
 
-def test_a_point_that_two_files_have_is_named(tmp_path):
-    parts = make_parts(lambdas=(0.1, 0.1))
+def test_a_point_that_two_files_have_is_named(make_result, tmp_path):
+    parts = make_parts(make_result, lambdas=(0.1, 0.1))
     for number, part in enumerate(parts):
         part.path = tmp_path / f"{number}.json"
     with pytest.raises(ValueError, match=r"0\.json and .*1\.json are one curve, vae"):
         join_results(parts)
 
 
-def test_joined_pictures_are_found_beside_their_own_files(tmp_path):
-    parts = make_parts()
+def test_joined_pictures_are_found_beside_their_own_files(make_result, tmp_path):
+    parts = make_parts(make_result)
     for number, part in enumerate(parts):
         part.sequences[0].points[0].pictures = {"0": "x.png"}
         part.path = tmp_path / str(number) / "a.json"
@@ -261,10 +275,10 @@ def test_joined_pictures_are_found_beside_their_own_files(tmp_path):
     assert found == [str(tmp_path / str(n) / "x.png") for n in range(3)]
 
 
-def test_the_command_joins_files(tmp_path, capsys):
+def test_the_command_joins_files(make_result, tmp_path, capsys):
     files = []
     for number, result in enumerate(
-        [make_result("a", fids=FIDS[:3]), *make_parts(0.6)]
+        [make_result("a", fids=FIDS[:3]), *make_parts(make_result, 0.6)]
     ):
         files.append(str(tmp_path / f"{number}.json"))
         result.save(tmp_path / f"{number}.json")

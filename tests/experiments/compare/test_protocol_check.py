@@ -5,7 +5,6 @@ from fractions import Fraction
 
 import pytest
 
-from compare_samples import compare, make_result, value, with_protocol
 from experiments.compare.protocol_check import EXPLANATIONS, ProtocolMismatch
 from experiments.results.result import Protocol
 
@@ -28,8 +27,10 @@ def test_every_field_of_the_protocol_has_a_change_in_these_tests():
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_files_that_differ_in_a_field_of_the_protocol_are_refused(field):
-    other = with_protocol(make_result("b"), **{field: CHANGES[field]})
+def test_files_that_differ_in_a_field_of_the_protocol_are_refused(
+    compare, make_result, field
+):
+    other = make_result("b", **{field: CHANGES[field]})
     with pytest.raises(ProtocolMismatch) as caught:
         compare(make_result("a"), other)
     name = "definitions.psnr_yuv" if field == "definitions" else field
@@ -42,8 +43,10 @@ def test_files_that_differ_in_a_field_of_the_protocol_are_refused(field):
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_an_allowed_difference_is_compared_and_recorded(field):
-    other = with_protocol(make_result("b", 0.9), **{field: CHANGES[field]})
+def test_an_allowed_difference_is_compared_and_recorded(
+    compare, make_result, value, field
+):
+    other = make_result("b", 0.9, **{field: CHANGES[field]})
     comparison = compare(make_result("a"), other, allow=[field])
     assert value(comparison, "overall_mean") == pytest.approx(-10)
     (difference,) = comparison.differences
@@ -51,8 +54,8 @@ def test_an_allowed_difference_is_compared_and_recorded(field):
     assert difference.files == ("a", "b")
 
 
-def test_the_same_difference_to_several_files_is_said_once():
-    others = [with_protocol(make_result(n), intra_period=32) for n in "bc"]
+def test_the_same_difference_to_several_files_is_said_once(compare, make_result):
+    others = [make_result(n, intra_period=32) for n in "bc"]
     for other in others:
         for sequence in other.sequences:
             sequence.frames = 60
@@ -64,8 +67,8 @@ def test_the_same_difference_to_several_files_is_said_once():
     )
 
 
-def test_allowing_one_difference_does_not_allow_another():
-    other = with_protocol(make_result("b"), colour="rgb", crop="1920x1024")
+def test_allowing_one_difference_does_not_allow_another(compare, make_result):
+    other = make_result("b", colour="rgb", crop="1920x1024")
     with pytest.raises(ProtocolMismatch) as caught:
         compare(make_result("a"), other, allow=["crop"])
     assert "colour" in str(caught.value)
@@ -81,7 +84,9 @@ def test_allowing_one_difference_does_not_allow_another():
         ("source", {"source": "RGB images"}),
     ],
 )
-def test_a_shared_sequence_must_be_the_same_source(field, changes):
+def test_a_shared_sequence_must_be_the_same_source(
+    compare, make_result, field, changes
+):
     other = make_result("b")
     other.sequences[0] = replace(other.sequences[0], **changes)
     with pytest.raises(ProtocolMismatch, match=rf"{field} of uvg/Beauty is "):
@@ -91,31 +96,31 @@ def test_a_shared_sequence_must_be_the_same_source(field, changes):
     )
 
 
-def test_what_a_file_does_not_state_is_named_and_refused():
-    other = with_protocol(make_result("b"), matrix=None)
+def test_what_a_file_does_not_state_is_named_and_refused(compare, make_result):
+    other = make_result("b", matrix=None)
     with pytest.raises(ProtocolMismatch, match=r"matrix is bt709_full in a and not st"):
         compare(make_result("a"), other)
     with pytest.raises(ProtocolMismatch, match="matrix is not stated in b and not sta"):
-        compare(other, with_protocol(make_result("c"), matrix=None), anchor="b")
+        compare(other, make_result("c", matrix=None), anchor="b")
     comparison = compare(make_result("a"), other, allow=["unstated"])
     assert comparison.differences[0].values == ("bt709_full", "not stated")
 
 
-def test_unstated_allows_no_difference_that_both_files_state():
-    other = with_protocol(make_result("b"), crop="1920x1024", matrix=None)
+def test_unstated_allows_no_difference_that_both_files_state(compare, make_result):
+    other = make_result("b", crop="1920x1024", matrix=None)
     with pytest.raises(ProtocolMismatch, match="crop"):
         compare(make_result("a"), other, allow=["unstated"])
 
 
-def test_an_unstated_limit_on_frames_is_judged_by_the_frames():
-    other = with_protocol(make_result("b", 0.9), max_frames=None)
+def test_an_unstated_limit_on_frames_is_judged_by_the_frames(compare, make_result):
+    other = make_result("b", 0.9, max_frames=None)
     assert compare(make_result("a"), other).differences == ()
     other.sequences[0].frames = 97
     with pytest.raises(ProtocolMismatch, match="frames of uvg/Beauty is 96 in a and"):
         compare(make_result("a"), other)
 
 
-def test_metrics_that_are_not_compared_may_be_defined_otherwise():
+def test_metrics_that_are_not_compared_may_be_defined_otherwise(compare, make_result):
     metrics = ("psnr_yuv", "lpips_alex")
     results = [make_result(n, metrics=metrics) for n in "ab"]
     results[1].protocol.definitions["lpips_alex"] = "another"
@@ -126,6 +131,6 @@ def test_metrics_that_are_not_compared_may_be_defined_otherwise():
 
 
 @pytest.mark.parametrize("name", ["nonsense", "definition.psnr_yuv"])
-def test_a_field_that_does_not_exist_cannot_be_allowed(name):
+def test_a_field_that_does_not_exist_cannot_be_allowed(compare, make_result, name):
     with pytest.raises(ValueError, match=f"--allow {name}: no such field"):
         compare(make_result("a"), make_result("b"), allow=[name])

@@ -13,7 +13,6 @@ import cv2
 import pytest
 
 from experiments.compare.report.page import make_page
-from report_samples import CODECS, compare, make_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -61,10 +60,10 @@ def save_page(folder, results, comparison):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(samples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
-    results = make_results(folder)
-    return save_page(folder, results, compare(results))
+    results = samples.make_results(folder)
+    return save_page(folder, results, samples.compare(results))
 
 
 @pytest.fixture(scope="module", params=[1280, 700])
@@ -144,16 +143,16 @@ def test_the_table_sorts_both_ways(found):
     assert any("low overlap: the curves share 61 %" in row[-1] for row in found["rows"])
 
 
-def test_names_do_not_run_and_nothing_complains(tmp_path):
-    results = make_results(
-        tmp_path, codecs=dict(zip("ab", CODECS.values(), strict=False))
+def test_names_do_not_run_and_nothing_complains(samples, tmp_path):
+    results = samples.make_results(
+        tmp_path, codecs=dict(zip("ab", samples.CODECS.values(), strict=False))
     )
     for result in results:
         result.name += EVIL
         for sequence in result.sequences:
             sequence.set += EVIL
             sequence.name += EVIL
-    page = save_page(tmp_path, results, compare(results, notes=[EVIL]))
+    page = save_page(tmp_path, results, samples.compare(results, notes=[EVIL]))
     dump, console = browse(page, tmp_path / "profile", "--dump-dom")
     assert console == []
     assert re.search("<title>(.*?)</title>", dump)[1].startswith("Comparison with a")

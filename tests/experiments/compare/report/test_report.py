@@ -31,20 +31,21 @@ from experiments.drawing.figures import figure_style
 from experiments.drawing.looks import choose_looks
 from experiments.drawing.names import FileNames
 from experiments.results.result import Point
-from report_samples import CODECS, compare, make_results
 
 DIFFERENCE = Difference("intra_period", ("x265", "UI2C"), ("32", "-1"))
 EVIL = "<script>alert(1)</script>&|*`[x](y)$a_b$"
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return make_results(tmp_path_factory.mktemp("results"))
+def results(samples, tmp_path_factory):
+    return samples.make_results(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
-def comparison(results):
-    return compare(results, differences=[DIFFERENCE], notes=["UI2C lacks nothing."])
+def comparison(samples, results):
+    return samples.compare(
+        results, differences=[DIFFERENCE], notes=["UI2C lacks nothing."]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +101,8 @@ def test_allowed_differences_stand_before_any_number(report):
         assert text.index("UI2C lacks nothing") < text.index("BD-rate against")
 
 
-def test_without_differences_there_is_no_warning(results):
-    page = make_page(compare(results), results)
+def test_without_differences_there_is_no_warning(samples, results):
+    page = make_page(samples.compare(results), results)
     assert "same protocol" not in page and "protocols differ" not in page
 
 
@@ -114,8 +115,8 @@ def test_flags_are_footnotes_and_explained_in_full(report):
     assert "| SVT-AV1 | uvg/Jockey: one sequence | the curves share 61 %" in markdown
 
 
-def test_a_missing_number_is_never_shown_as_one(results):
-    comparison = compare(results)
+def test_a_missing_number_is_never_shown_as_one(samples, results):
+    comparison = samples.compare(results)
     rows = [
         replace(row, rate=Delta(None), quality=Delta(None))
         if row.kind == "set_mean"
@@ -165,9 +166,9 @@ def test_metrics_without_a_better_twin_have_a_figure():
     ]
 
 
-def test_the_same_comparison_is_the_same_report(results, tmp_path):
+def test_the_same_comparison_is_the_same_report(samples, results, tmp_path):
     few = [replace(r, sequences=r.sequences[2:]) for r in results]
-    comparison = replace(compare(few), metrics=("psnr_yuv",))
+    comparison = replace(samples.compare(few), metrics=("psnr_yuv",))
     first, second = (write_report(comparison, few, tmp_path / n) for n in "ab")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
@@ -273,9 +274,11 @@ def test_a_strip_shows_the_headline_if_it_is_a_psnr(results, looks):
         assert figure.axes[1].get_ylabel() == f"{label} (dB)"
 
 
-def test_results_without_pictures_or_frames_make_a_report_too(results, tmp_path):
+def test_results_without_pictures_or_frames_make_a_report_too(
+    samples, results, tmp_path
+):
     bare = [replace(r, sequences=[strip(s) for s in r.sequences]) for r in results]
-    comparison = replace(compare(bare), metrics=("psnr_yuv",))
+    comparison = replace(samples.compare(bare), metrics=("psnr_yuv",))
     written = write_report(comparison, bare, tmp_path)
     assert not any("strips" in str(path) for path in written)
     data = read_data((tmp_path / "report.html").read_text())
@@ -317,15 +320,17 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def test_no_name_is_markup_anywhere(tmp_path):
-    codecs = {"x265": CODECS["x265"], EVIL: (0.8, (1, 2, 3, 4))}
-    results = make_results(tmp_path, codecs={"x265": codecs["x265"], "b": codecs[EVIL]})
+def test_no_name_is_markup_anywhere(samples, tmp_path):
+    codecs = {"x265": samples.CODECS["x265"], EVIL: (0.8, (1, 2, 3, 4))}
+    results = samples.make_results(
+        tmp_path, codecs={"x265": codecs["x265"], "b": codecs[EVIL]}
+    )
     results[1].name = results[1].codec["name"] = EVIL
     for result in results:
         result.sequences = result.sequences[:1]
         result.sequences[0].name = f"</script>{EVIL}"
         result.sequences[0].set = "../<b>"
-    comparison = compare(results, notes=[EVIL])
+    comparison = samples.compare(results, notes=[EVIL])
     output = tmp_path / "report"
     written = write_report(replace(comparison, metrics=("psnr_yuv",)), results, output)
     assert all(path.resolve().is_relative_to(output.resolve()) for path in written)
@@ -416,11 +421,11 @@ def test_a_page_with_too_many_frames_keeps_comparable_rates(
     assert "27 of 36 points were left out" in data["frames_note"]
 
 
-def test_pictures_that_cannot_be_read_are_counted(tmp_path):
-    results = make_results(tmp_path)
+def test_pictures_that_cannot_be_read_are_counted(samples, tmp_path):
+    results = samples.make_results(tmp_path)
     (tmp_path / "uvg_Beauty_0.png").unlink()
     (tmp_path / "uvg_Beauty_6.png").write_text("no picture")
-    entries, note = embed_pictures(compare(results), results)
+    entries, note = embed_pictures(samples.compare(results), results)
     assert len(entries) == 3 * 2 * 13 - 2
     assert "2 pictures could not be read, the first of them uvg_Beauty_0.png" in note
 

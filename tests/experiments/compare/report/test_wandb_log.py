@@ -8,17 +8,16 @@ import pytest
 
 from experiments.compare.comparison import Delta, Row
 from experiments.compare.report.wandb_log import bd_rates, log_comparison
-from report_samples import compare, make_results
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return make_results(tmp_path_factory.mktemp("results"))
+def results(samples, tmp_path_factory):
+    return samples.make_results(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture
-def comparison(results):
-    return compare(results)
+def comparison(samples, results):
+    return samples.compare(results)
 
 
 def wandb_records(folder):
@@ -65,9 +64,9 @@ def offline(tmp_path, monkeypatch):
     wandb.teardown()
 
 
-def test_wandb_gets_tables_plots_and_summary_offline(results, offline, capsys):
+def test_wandb_gets_tables_plots_and_summary_offline(samples, results, offline, capsys):
     few = [replace(r, sequences=r.sequences[2:]) for r in results[:2]]
-    comparison = compare(few)
+    comparison = samples.compare(few)
     log_comparison(comparison, few, "a_run")
     folder = offline / "runs" / "a_run"
     values, run = wandb_content(Path("runs/a_run"))
@@ -84,7 +83,7 @@ def test_wandb_gets_tables_plots_and_summary_offline(results, offline, capsys):
     assert "wandb sync runs/a_run/wandb/offline-run-" in capsys.readouterr().out
 
 
-def test_wandb_goes_on_with_a_run_of_fit(results, offline):
+def test_wandb_goes_on_with_a_run_of_fit(samples, results, offline):
     folder = offline / "elsewhere" / "trained"
     (folder / "intra").mkdir(parents=True)
     (folder / "wandb_id.txt").write_text("abcd1234\n")
@@ -95,7 +94,7 @@ def test_wandb_goes_on_with_a_run_of_fit(results, offline):
         "stages: [{name: intra}, {name: later}]\n"
     )
     few = [replace(r, sequences=r.sequences[2:]) for r in results]
-    comparison = replace(compare(few), metrics=("tof",))
+    comparison = replace(samples.compare(few), metrics=("tof",))
     log_comparison(comparison, few, str(folder))
     values, run = wandb_content(folder)
     assert (run.run_id, run.project, run.run_group) == ("abcd1234", "mine", "g")

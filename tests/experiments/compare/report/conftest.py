@@ -3,8 +3,10 @@
 import math
 import random
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import (
@@ -204,3 +206,9 @@ def _rows(curves, metric, codec, anchor, sets):
     overall = [sum(v) / len(v) for v in zip(*means, strict=True)]
     yield row("overall_mean", None, None, *overall)
     yield row("overall_curve", None, None, *overall)
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """Results that look real, and a comparison of them."""
+    return SimpleNamespace(CODECS=CODECS, make_results=make_results, compare=compare)
