@@ -6,7 +6,7 @@ else, from the loss to the log keys, is here once.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -93,11 +93,14 @@ class CodecModule(LightningModule, ABC):
             has a factor counts in every stage.
 
     Attributes:
+        stage_options: Names of the ``options`` that a stage may set.
         term_weights: Of this stage, by name; 0 for a term that does not count.
 
     Raises:
         ValueError: There is no such distortion.
     """
+
+    stage_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -140,9 +143,10 @@ class CodecModule(LightningModule, ABC):
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ``ValueError`` if a stage sets an option that this codec lacks."""
-        if options:
+        if unknown := sorted(options.keys() - set(self.stage_options)):
             raise ValueError(
-                f"stage options {sorted(options)} are unknown: this codec has none"
+                f"stage options {unknown} are unknown: {type(self).__name__} has "
+                f"{', '.join(map(repr, self.stage_options)) or 'none'}"
             )
 
     # What a stage sets.
@@ -227,7 +231,20 @@ class CodecModule(LightningModule, ABC):
 
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train, with what differs from AdamW's settings."""
-        return [{"params": [p for p in self.codec.parameters() if p.requires_grad]}]
+        return self.split_weights([])
+
+    def split_weights(
+        self, apart: Iterable[Tensor], **settings: float
+    ) -> list[dict[str, Any]]:
+        """Return the weights that train, those ``apart`` with settings of their own."""
+        apart = set(apart)
+        trained = [p for p in self.codec.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p not in apart]}
+        ]
+        if own := [p for p in trained if p in apart]:
+            groups.append({"params": own, **settings})
+        return groups
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over what trains, with the stage's learning rate per step."""

@@ -351,6 +351,11 @@ class VideoCodec(nn.Module, ABC):
         return None
 
     @property
+    def like(self) -> Tensor:
+        """A parameter: says device and dtype."""
+        return next(self.parameters())
+
+    @property
     def devices(self) -> list[torch.device]:
         """Where it computes, one entry for each of its workers."""
         parameter = next(self.parameters(), None)

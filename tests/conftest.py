@@ -1,5 +1,10 @@
+"""What tests of several folders share: a scene, modules with something to code."""
+
 import os
+import re
 import signal
+import threading
+from copy import deepcopy
 
 # A shell's background job ignores Ctrl-C, and so would every process that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -12,6 +17,10 @@ os.environ.setdefault("WANDB_SILENT", "true")
 
 import pytest
 import torch
+import yaml
+
+import lightning_modules
+from experiments.fit import command as fit
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +30,8 @@ def _as_if_alone():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("pipeline worker")]
 
 
 def pytest_collection_modifyitems(items):
@@ -30,3 +41,105 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def scene():
+    """Frames of a texture that pans: each differs and refers to the last."""
+
+    def pan(frames, height, width):
+        generator = torch.Generator().manual_seed(5)
+        coarse = torch.rand(1, 3, 9, 12, generator=generator)
+        wide = torch.nn.functional.interpolate(
+            coarse, (height, width + 4 * frames), mode="bicubic"
+        ).clamp(0, 1)[0]
+        return torch.stack([wide[..., 3 * t : 3 * t + width] for t in range(frames)])
+
+    return pan
+
+
+STRETCHED = re.compile(
+    r"(encoder_down|latent_codec\.(hyper_)?encoder\.\d+)\.weight$",
+)
+
+
+@pytest.fixture(scope="session")
+def lively_module():
+    """A tiny module; its random weights are stretched, so that there is much to code.
+
+    ``posterior`` is the factor of DHVC's latents.
+    """
+
+    def build(name, seed=1, posterior=10.0, **arguments):
+        torch.manual_seed(seed)
+        module = getattr(lightning_modules, name)(**{"size": "tiny", **arguments})
+        for key, parameter in module.codec.named_parameters():
+            if key.endswith("posterior.1.weight"):
+                parameter.data *= posterior
+            if re.search(
+                r"encoder_down\.weight$|latent_codec\.(hyper_)?encoder\.\d+\.weight$",
+                key,
+            ):
+                parameter.data *= 4.0
+        return module
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def save_checkpoint():
+    """Save a module as training does; return the path."""
+
+    def save(module, path):
+        saved = {"state_dict": module.state_dict(), "global_step": 0}
+        module.on_save_checkpoint(saved)
+        torch.save(saved, path)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def fit_options():
+    """What keeps a run of ``fit`` small, quiet and in one process."""
+    return [
+        "--data.workers=0",
+        "--data.val_clips=1",
+        "--data.val_frames=2",
+        "--data.val_crop=64",
+        "--trainer.threads=1",
+        "--trainer.accelerator=cpu",
+        "--logger=csv",
+        "--tracking.metrics=[psnr,bpp]",
+        "--tracking.strips_every_n_validations=0",
+    ]
+
+
+SCHEDULE = {
+    "model": {"class_path": "UI2C", "init_args": {"size": "tiny"}},
+    "stages": [
+        {"name": "first", "steps": 2, "frames": 3, "crop": 32, "batch_size": 2},
+        {"name": "second", "steps": 3, "frames": 5, "crop": 32, "batch_size": 2},
+    ],
+    "trainer": {"log_every_n_steps": 1, "val_every_n_steps": 100},
+}
+
+
+@pytest.fixture
+def schedule():
+    """A configuration of two short stages."""
+    return deepcopy(SCHEDULE)
+
+
+@pytest.fixture(scope="session")
+def two_stages(fit_options):
+    """Run ``fit`` on the schedule, with options and with keys that are changed."""
+
+    def run(folder, *options, **changes):
+        folder.mkdir(exist_ok=True)
+        config = folder / "schedule.yaml"
+        config.write_text(yaml.safe_dump({**SCHEDULE, **changes}))
+        given = [f"--config={config}", f"--runs_dir={folder}", *fit_options, *options]
+        return fit.main(given)
+
+    return run

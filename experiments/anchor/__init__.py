@@ -1,4 +1,4 @@
-"""Classical codecs as anchors, coded and measured like the learned ones.
+"""Classical codecs as anchors, coded and assessed like the learned ones.
 
 Each YAML file beside this module describes one codec: which encoder runs it, what sets
 its rate, how pictures are given to it, and its presets, with the source of each. A

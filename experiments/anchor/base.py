@@ -3,13 +3,12 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from datamodules.yuv import Codes, Colour, Planes
+from datamodules.yuv import Codes, Planes
 from experiments.anchor.pictures import (
     PIXEL_FORMATS,
     PixelFormat,
@@ -22,29 +21,23 @@ from lightning_modules.clock import CodingClock
 
 
 @dataclass(frozen=True)
-class EncoderTask:
-    """One sequence at one rate, as an encoder sees it.
+class EncoderTask(Task):
+    """One sequence to code at one rate, as an encoder sees it.
 
     Attributes:
         label: For messages.
         path: The bitstream file to write, then to read.
         pixel_format: Of the pictures that the encoder is given.
-        colour: Of the source.
         height: Coded rows, padding included.
         width: Coded columns, padding included.
-        fps: Frames per second.
-        rate: In the knob's unit.
         options: Of the encoder, complete.
     """
 
     label: str
     path: Path
     pixel_format: PixelFormat
-    colour: Colour
     height: int
     width: int
-    fps: Fraction
-    rate: float
     options: dict[str, str]
 
     def error(self, reason: object) -> ValueError:
@@ -196,13 +189,11 @@ class AnchorCoder(Coder):
         pixel_format = PIXEL_FORMATS[self.preset.pixel_formats[task.colour]]
         height, width = pixel_format.size(sequence.height, sequence.width)
         return EncoderTask(
+            **vars(task),
             label=f"{self.preset.title} on {sequence.name} at {self.knob} {rate:g}",
             path=task.folder / f"stream{self.preset.run['suffix']}",
             pixel_format=pixel_format,
-            colour=task.colour,
             height=height,
             width=width,
-            fps=sequence.fps,
-            rate=rate,
             options=self._options(rate, pixel_format.depth),
         )

@@ -69,7 +69,7 @@ class FFmpegCoder(AnchorCoder):
         command = [find_ffmpeg(), "-hide_banner", "-v", "error", "-y"]
         command += ["-f", "rawvideo", "-pixel_format", task.pixel_format.name]
         command += ["-video_size", f"{task.width}x{task.height}"]
-        command += ["-framerate", str(task.fps), *COLOUR_TAGS, "-i", "pipe:0"]
+        command += ["-framerate", str(task.sequence.fps), *COLOUR_TAGS, "-i", "pipe:0"]
         command += ["-fps_mode", "passthrough", "-c:v", self.preset.run["encoder"]]
         for key, value in task.options.items():
             command += [f"-{key}", value]

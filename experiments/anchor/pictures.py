@@ -1,4 +1,4 @@
-"""Between the frames that are measured and the pictures that an encoder takes."""
+"""Between the frames that are compared and the pictures that an encoder takes."""
 
 from typing import IO, Any, NamedTuple
 
@@ -108,7 +108,7 @@ def from_samples(
     height: int,
     width: int,
 ) -> Planes:
-    """Turn a decoded picture into the planes that are measured.
+    """Turn a decoded picture into the planes that are compared.
 
     Args:
         samples: Y, U and V as :func:`to_samples` gives them.

@@ -87,12 +87,14 @@ class PyAVCoder(AnchorCoder):
         self, container: av.container.OutputContainer, task: EncoderTask
     ) -> VideoStream:
         encoder = self.preset.run["encoder"]
-        stream = container.add_stream(encoder, rate=task.fps, options=task.options)
+        stream = container.add_stream(
+            encoder, rate=task.sequence.fps, options=task.options
+        )
         stream.width, stream.height = task.width, task.height
         stream.pix_fmt = task.pixel_format.name
         context = stream.codec_context
         context.thread_count = 1
-        context.time_base = 1 / task.fps
+        context.time_base = 1 / task.sequence.fps
         context.colorspace = Colorspace.ITU709
         context.color_range = ColorRange.JPEG
         context.color_primaries = ColorPrimaries.BT709
@@ -183,7 +185,7 @@ def _stripper(
 def _to_frame(samples: Codes, task: EncoderTask) -> av.VideoFrame:
     """Build a picture from arrays: it has no picture type that encoders would obey."""
     frame = av.VideoFrame(task.width, task.height, task.pixel_format.name)
-    frame.time_base = 1 / task.fps
+    frame.time_base = 1 / task.sequence.fps
     frame.colorspace = Colorspace.ITU709
     frame.color_range = ColorRange.JPEG
     for plane, values in zip(frame.planes, samples, strict=True):

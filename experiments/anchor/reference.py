@@ -26,7 +26,7 @@ class ReferenceCoder(AnchorCoder):
 
     Attributes:
         binary: The encoder.
-        decoder: The decoder; without it the encoder's own reconstruction is measured,
+        decoder: The decoder; without it the encoder's own reconstruction is compared,
             and the description says so.
         config: The encoder's configuration file.
 
@@ -44,7 +44,7 @@ class ReferenceCoder(AnchorCoder):
         self.config = self.config.absolute()
 
     def describe(self) -> dict[str, Any]:
-        """Return the preset, the command line, and what was measured."""
+        """Return the preset, the command line, and whose frames are compared."""
         run = self.preset.run
         decoded = "decoder" if self.decoder else "the encoder's own reconstruction"
         return {
@@ -130,7 +130,7 @@ class ReferenceCoder(AnchorCoder):
                 width=task.width,
                 height=task.height,
                 # They take whole numbers; no bit depends on it.
-                fps=max(1, round(task.fps)),
+                fps=max(1, round(task.sequence.fps)),
                 stream=task.path,
                 reconstruction=self._reconstruction(task),
                 output_depth=self._output_format(task).depth,

@@ -4,17 +4,13 @@ from collections.abc import Sequence
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.bd import qualities_at
-from experiments.compare.comparison import (
-    Comparison,
-    Method,
-)
+from experiments.compare.comparison import Comparison, Method
 from experiments.compare.papers import numbers_beside
 from experiments.compare.protocol_check import (
     check_allowed,
+    check_differences,
     explain_differences,
     find_differences,
-    mismatch,
-    refused,
     shared_sequences,
 )
 from experiments.compare.rows import curves_of, rows_of
@@ -38,17 +34,7 @@ def compare_results(
 ) -> Comparison:
     """Compare results with one of them, over the sequences that all of them have.
 
-    Args:
-        results: At least two, with different names.
-        anchor: Name of one of them.
-        method: Interpolation between the points.
-        metrics: Keys of ``METRICS``; None for all that the anchor shares with another.
-        sets: Test sets; None for all.
-        allow: Fields that may differ; see ``protocol_check.refused``.
-        explain: Whether to print what the differences usually cost.
-        scales: Compare the points of which so many scales were decoded; ``None`` for
-            those with all of them.
-        at_bpp: Rates at which the sets' mean curves are read off.
+    Names of results differ; everything else is as ``CompareOptions`` has it.
 
     Raises:
         ValueError: The names, metrics or sets do not fit the results.
@@ -69,8 +55,7 @@ def compare_results(
     ]
     if explain:
         print("\n".join(explain_differences(differences)))
-    if forbidden := refused(differences, allow):
-        raise mismatch(forbidden)
+    check_differences(differences, allow)
     curves = {
         (name, metric): curves_of(cut[name], metric, shared)
         for name in (anchor, *by_codec)

@@ -105,13 +105,12 @@ def compare_curves(
         return Delta(None), Delta(None), (*flags, Flag("not_computable", text))
     a, b = _used(anchor), _used(test)
     sign = _sign(anchor.metric)
-    rate = _delta("quality", a, b, method, _percent, flags)
-    quality = _delta("rate", a, b, method, lambda x: sign * x, flags)
-    if (ends := _shared(a[1], b[1])) is not None:
-        low, high = sorted(sign * end for end in ends)
-        rate = replace(rate, interval=(low, high))
-    if (ends := _shared(a[0], b[0])) is not None:
-        quality = replace(quality, interval=(10 ** ends[0], 10 ** ends[1]))
+
+    def directed(quality: float) -> float:
+        return sign * quality
+
+    rate = _delta("quality", a, b, method, _percent, directed, flags)
+    quality = _delta("rate", a, b, method, directed, lambda log: 10**log, flags)
     if rate.value is not None and abs(rate.value) < NOISE:
         flags.append(Flag("noise", f"|{rate.value:.2f} %| is below {NOISE:g} %"))
     return rate, quality, tuple(flags)
@@ -158,17 +157,13 @@ def _delta(
     test: Points,
     method: Method,
     unit: Callable[[float], float],
+    end: Callable[[float], float],
     flags: list[Flag],
 ) -> Delta:
     """Compute a delta with its range and overlap; append its caveats to ``flags``.
 
-    Args:
-        axis: What is equal in both curves, ``quality`` or ``rate``.
-        anchor: Used points of the anchor.
-        test: Used points of the other.
-        method: Interpolation.
-        unit: Turns the mean distance into what is reported.
-        flags: Takes the caveats.
+    The ``axis`` is equal in both curves: ``quality`` or ``rate``. ``unit`` turns the
+    mean distance, and ``end`` an end of the axis, into what is reported.
     """
     # The package imports matplotlib, which takes a second.
     from bjontegaard import bd_linear
@@ -180,11 +175,15 @@ def _delta(
         """Return the mean of b minus a over the part of x that both cover."""
         return unit(float(bd_linear(a[x], a[y], b[x], b[y], **asked)))
 
-    overlap = _overlap(anchor[x], test[x])
-    if overlap == 0:
+    ends = _shared(anchor[x], test[x])
+    if ends is None:
         text = f"the curves have no {axis} in common"
         flags.append(Flag("not_computable", text))
         return Delta(None, overlap=0.0)
+    together = max(anchor[x][-1], test[x][-1]) - min(anchor[x][0], test[x][0])
+    overlap = 100 * (ends[1] - ends[0]) / together
+    low, high = sorted(map(end, ends))
+    whole = Delta(None, None, None, overlap, (low, high))
     if overlap < MIN_OVERLAP:
         flags.append(Flag("low_overlap", f"{overlap:.0f} % of the {axis} axis"))
     with warnings.catch_warnings(record=True) as caught:
@@ -194,10 +193,10 @@ def _delta(
         flags.append(Flag("package", f"at equal {axis}: {message}"))
     if not math.isfinite(value):
         flags.append(Flag("not_computable", f"{method} at equal {axis} gives {value}"))
-        return Delta(None, overlap=overlap)
+        return whole
     pairs = [(shorter, test) for shorter in _without_one(anchor, method)]
     pairs += [(anchor, shorter) for shorter in _without_one(test, method)]
-    if any(_overlap(a[x], b[x]) == 0 for a, b in pairs):
+    if any(_shared(a[x], b[x]) is None for a, b in pairs):
         text = f"without one of the points the curves have no {axis} in common"
         flags.append(Flag("low_overlap", text))
         pairs = []
@@ -205,9 +204,10 @@ def _delta(
         # They repeat what the whole curves' warnings said.
         warnings.simplefilter("ignore")
         others = [distance(a, b) for a, b in pairs]
+    whole = replace(whole, value=value)
     if not others or not all(map(math.isfinite, others)):
-        return Delta(value, overlap=overlap)
-    return Delta(value, min(value, *others), max(value, *others), overlap)
+        return whole
+    return replace(whole, low=min(value, *others), high=max(value, *others))
 
 
 def _without_one(points: Points, method: Method) -> list[Points]:
@@ -219,14 +219,6 @@ def _without_one(points: Points, method: Method) -> list[Points]:
     return [
         (rates[:i] + rates[i + 1 :], values[:i] + values[i + 1 :]) for i in range(count)
     ]
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return how much of what two rising axes span together both cover, in %."""
-    ends = _shared(a, b)
-    if ends is None:
-        return 0.0
-    return 100 * (ends[1] - ends[0]) / (max(a[-1], b[-1]) - min(a[0], b[0]))
 
 
 def _shared(a: Sequence[float], b: Sequence[float]) -> tuple[float, float] | None:

@@ -98,7 +98,7 @@ def compare(options: CompareOptions) -> None:
     )
     print_comparison(comparison, options.metric or [comparison.headline])
     by_name = {result.name: result for result in results}
-    ordered = [by_name[name] for name in (comparison.anchor, *comparison.codecs)]
+    ordered = [by_name[name] for name in comparison.names]
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
         written = [

@@ -134,15 +134,18 @@ def check_allowed(allow: Collection[str]) -> None:
             )
 
 
-def refused(
+def check_differences(
     differences: Sequence[Difference], allow: Collection[str]
-) -> list[Difference]:
-    """Return the differences that nobody allowed.
+) -> None:
+    """Raise an error that names every difference that nobody allowed, and what to do.
 
     Names of fields allow them, ``definitions`` those of all metrics, and ``unstated``
     whatever a file does not say.
+
+    Raises:
+        ProtocolMismatch: There is such a difference.
     """
-    return [
+    forbidden = [
         d
         for d in differences
         if not (
@@ -151,6 +154,16 @@ def refused(
             or (ALL_UNSTATED in allow and NOT_STATED in d.values)
         )
     ]
+    if forbidden:
+        names = dict.fromkeys(
+            ALL_UNSTATED if NOT_STATED in d.values else d.field.partition(".")[0]
+            for d in forbidden
+        )
+        raise ProtocolMismatch(
+            f"the files were not measured alike: {'; '.join(describe(forbidden))}. "
+            "--explain says how large each difference usually is, --allow "
+            f"{','.join(names)} compares them regardless"
+        )
 
 
 def describe(differences: Sequence[Difference]) -> list[str]:
@@ -182,19 +195,6 @@ def explain_differences(differences: Sequence[Difference]) -> list[str]:
         *(f"- {text}" for text in describe(differences)),
         *(f"{name}: {EXPLANATIONS[name]}." for name in fields_that_differ),
     ]
-
-
-def mismatch(differences: Sequence[Difference]) -> ProtocolMismatch:
-    """Return the error that names every difference and what to do."""
-    names = dict.fromkeys(
-        ALL_UNSTATED if NOT_STATED in d.values else d.field.partition(".")[0]
-        for d in differences
-    )
-    listed = "; ".join(describe(differences))
-    return ProtocolMismatch(
-        f"the files were not measured alike: {listed}. --explain says how large each "
-        f"difference usually is, --allow {','.join(names)} compares them regardless"
-    )
 
 
 def _size(sequence: SequenceResult) -> str | None:

@@ -35,11 +35,7 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
 
     A mean curve needs the same rate points of all sequences: equal knobs, or equal
     targets in bpp. FID and KID have curves of sets only, of whichever have been pooled.
-
-    Args:
-        result: Has the metric and all the sequences, and pools of nothing but these.
-        metric: Key of ``METRICS``.
-        sets: Names of the sequences of each set.
+    The result has the metric, all the sequences, and pools of nothing but these.
 
     Raises:
         ValueError: Points cannot be a curve; see ``make_curve``.
@@ -115,8 +111,9 @@ def rows_of(
 
     def compare(kind: RowKind, *place: *tuple[str, str | None]) -> Row:
         if place in anchors and place in tests:
-            numbers = compare_curves(anchors[place], tests[place], method)
-            return Row(*names, kind, *place, *numbers)
+            pair = anchors[place], tests[place]
+            rate, quality, flags = compare_curves(*pair, method)
+            return Row(*names, kind, *place, rate, quality, flags)
         reason = "its sequences were coded at different rate points"
         if pooled:
             reason = f"{metric.label} of the set was not measured of both"

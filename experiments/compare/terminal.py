@@ -39,7 +39,7 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
         for start in range(0, len(codecs), at_once):
             some = codecs[start : start + at_once]
             print_table(_table(comparison, metric, some, marks), console)
-        for line in describe_intervals(comparison, metric):
+        for line in _intervals(comparison, metric):
             console.print(line)
     console.print(
         "range: when any one point is left out (of means: mean of the ends); overlap: "
@@ -101,13 +101,8 @@ def _table(
     return table
 
 
-def describe_intervals(comparison: Comparison, metric: str) -> list[str]:
-    """Say over which part of a set's FID or KID each number was integrated.
-
-    Args:
-        comparison: What was compared.
-        metric: Key of ``METRICS``; of others than these two nothing is said.
-    """
+def _intervals(comparison: Comparison, metric: str) -> list[str]:
+    """Say over which part of a set's FID or KID each number was integrated."""
     return [
         f"{row.codec}, {row.set}: BD-rate over {METRICS[metric].label} "
         f"{row.rate.interval[0]:.4g} to {row.rate.interval[1]:.4g}"

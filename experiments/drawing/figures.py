@@ -121,10 +121,7 @@ def add_legend(
 ) -> None:
     """Put one legend of the codecs above all axes, which keep their size.
 
-    Args:
-        figure: With constrained layout.
-        labels: What to write for each codec's name.
-        looks: Line and marker of each codec.
+    The figure has a constrained layout; labels and looks are by the codec's name.
     """
     from matplotlib.lines import Line2D
 
@@ -157,12 +154,7 @@ def needs_log(bpp: Iterable[float]) -> bool:
 
 
 def set_log_ticks(axis: "Axis", crowded: bool = False) -> None:
-    """Put plain numbers on a logarithmic axis.
-
-    Args:
-        axis: One of small axes, if ``crowded``.
-        crowded: At 1 and 3 of each decade instead of 1, 2 and 5.
-    """
+    """Put plain numbers on a logarithmic axis, of small axes if ``crowded``."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     steps = (1.0, 3.0) if crowded else (1.0, 2.0, 5.0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice, product
+from itertools import cycle, product
 
 # Distinct under the three kinds of colour blindness (CIE76 distance of the simulated
 # colours 15 or more among the first four and ink), light and dark page.
@@ -46,16 +46,13 @@ def choose_looks(names: Sequence[str], anchor: str) -> dict[str, Look]:
 
     Colours come round again after five codecs besides the anchor, with other dashes;
     markers with other periods, so that print without colour can be told apart too.
-
-    Args:
-        names: The codecs, in the order of every table.
-        anchor: The one of them that others are measured against.
     """
     others = [name for name in names if name != anchor]
-    pairs = islice(cycle(product(DASHES, COLOURS)), len(others))
-    looks = {}
-    for number, (name, (dashes, colours)) in enumerate(zip(others, pairs, strict=True)):
-        marker = MARKERS[1:][number % (len(MARKERS) - 1)]
-        looks[name] = Look(*colours, marker, dashes)
+    # Without end, so that the names decide how many there are.
+    lines, markers = cycle(product(DASHES, COLOURS)), cycle(MARKERS[1:])
+    looks = {
+        name: Look(*colours, marker, dashes)
+        for name, (dashes, colours), marker in zip(others, lines, markers, strict=False)
+    }
     looks[anchor] = Look(*ANCHOR_COLOUR, MARKERS[0], DASHES[1])
     return {name: looks[name] for name in names}

@@ -5,11 +5,7 @@ from pathlib import Path
 
 
 class FileNames:
-    """Gives each thing a path of its own below one folder.
-
-    Args:
-        folder: The report's folder.
-    """
+    """Gives each thing a path of its own below one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -104,11 +104,9 @@ class Footnotes:
 
     def marks(self, texts: Iterable[str]) -> str:
         """Return the marks of some notes, to stand behind a number."""
-        numbers = sorted({self._number(text) for text in texts})
+        own = self._numbers
+        numbers = sorted({own.setdefault(text, len(own) + 1) for text in texts})
         return "".join(f" {str(n).translate(SUPERSCRIPTS)}" for n in numbers)
-
-    def _number(self, text: str) -> int:
-        return self._numbers.setdefault(text, len(self._numbers) + 1)
 
     def lines(self) -> list[str]:
         """Return the notes, each behind its mark."""
@@ -131,12 +129,7 @@ def make_console() -> "Console":
 
 
 def print_table(table: Table, console: "Console | None" = None) -> None:
-    """Print a table and its notes; nothing if it has no row.
-
-    Args:
-        table: The table.
-        console: Where to; see :func:`make_console`.
-    """
+    """Print a table and its notes; nothing if it has no row."""
     from rich import box
     from rich.table import Table as Shown
     from rich.text import Text
@@ -162,12 +155,7 @@ def print_table(table: Table, console: "Console | None" = None) -> None:
 
 
 def to_markdown(table: Table, level: int = 2) -> str:
-    """Return a heading, the table and its notes; nothing if it has no row.
-
-    Args:
-        table: The table.
-        level: Of the heading.
-    """
+    """Return a heading, the table and its notes; nothing if it has no row."""
     if not table.rows:
         return ""
     labels = [column.label for column in table.columns]
@@ -187,9 +175,7 @@ def escape(text: str) -> str:
 def to_html(table: Table, heading: str = "h2") -> str:
     """Return a section of a page with the table; nothing if it has no row.
 
-    Args:
-        table: The table.
-        heading: Element of its title; empty for no title.
+    ``heading`` is the element of its title; empty for no title.
     """
     if not table.rows:
         return ""

@@ -35,7 +35,6 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
     # Beside the parts: --overwrite removes it should this process be killed.
     scratch = options.output.with_suffix(".parts")
     scratch.mkdir(parents=True, exist_ok=True)
-    points: list[Point] = []
     with (
         TemporaryDirectory(prefix="coding-", dir=scratch) as name,
         coding_mode(torch.device(coder.metric_device)),
@@ -158,7 +157,7 @@ class Assessment:
 
     @property
     def unavailable(self) -> dict[str, str]:
-        """Metrics that could not be measured, and why."""
+        """Metrics without a value, and why."""
         return {
             **self._meter.unavailable,
             **self._samples.missing,

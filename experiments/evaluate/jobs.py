@@ -99,7 +99,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
 def _needed_metrics(options: JobOptions) -> tuple[str, ...]:
     """Return the metrics that were asked for and for which nothing is missing here.
 
-    A point that lacks one of them, because it was measured without, is measured again.
+    A point that lacks one of them, because it was assessed without, is assessed again.
     """
     # Metrics of the same samples are pooled together, or not at all.
     return tuple(

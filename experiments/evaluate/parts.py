@@ -56,15 +56,11 @@ class Parts:
         return results
 
     def _check(self, result: Result) -> None:
-        wanted = self.empty
-        pairs = {
-            "name": (wanted.name, result.name),
-            **_pairs("codec", wanted.codec, result.codec),
-            **_pairs("protocol", vars(wanted.protocol), vars(result.protocol)),
-        }
-        del pairs["protocol.definitions"]  # They are known once something is measured.
+        wanted, found = map(_identity, (self.empty, result))
         differing = [
-            f"{name} {b!r}, not {a!r}" for name, (a, b) in pairs.items() if a != b
+            f"{name} {found.get(name)!r}, not {wanted.get(name)!r}"
+            for name in {**wanted, **found}
+            if found.get(name) != wanted.get(name)
         ]
         if differing:
             raise ValueError(
@@ -143,12 +139,12 @@ def check_sources(
 
     Args:
         result: What there is.
-        sequences: What is to be measured.
+        sequences: What is to be coded.
         max_frames: Of each.
 
     Raises:
         ValueError: A sequence has another size, rate, length or source than the video
-            of the same set and name that was measured.
+            of the same set and name that was coded.
     """
     stored = {sequence.key: sequence for sequence in result.sequences}
     changes = []
@@ -192,5 +188,9 @@ def _load(path: Path) -> Result | None:
         return None
 
 
-def _pairs(section: str, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    return {f"{section}.{key}": (a.get(key), b.get(key)) for key in {**a, **b}}
+def _identity(result: Result) -> dict[str, Any]:
+    """Return what parts of one file have in common."""
+    codec = {f"codec.{key}": value for key, value in result.codec.items()}
+    protocol = {f"protocol.{k}": v for k, v in vars(result.protocol).items()}
+    del protocol["protocol.definitions"]  # They are known once something is assessed.
+    return {"name": result.name, **codec, **protocol}

@@ -27,7 +27,7 @@ def print_result(result: Result, path: Path) -> None:
     for text in pool_caveats(result.pools):
         print(text)
     for metric, reason in result.environment.get("unavailable", {}).items():
-        # What is missing may be something else than when it was measured.
+        # What is missing may be something else than it was then.
         print(f"not measured: {metric}: {METRICS[metric].lacks() or reason}")
 
 

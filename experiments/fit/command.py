@@ -43,13 +43,11 @@ def fit(arguments: list[str]) -> int:
     asks_for_help = bool({"-h", "--help"} & set(arguments))
     prog = "python -m experiments.fit"
     parser = build_parser(prog, DESCRIPTION, describe_only=asks_for_help)
-    files = _config_files(arguments)
-    if not files:
-        files = list(REHEARSAL)
-        arguments = [f"--config={path}" for path in files] + arguments
+    if not any(text.partition("=")[0] == "--config" for text in arguments):
+        arguments = [f"--config={path}" for path in REHEARSAL] + arguments
     config = parser.parse_args(arguments)
     options = plain(parser, config)
-    name = "-".join(path.stem for path in files)
+    name = "-".join(Path(path).stem for path in config.config)
     options["run"] = options["run"] or name
     options["tracking"]["group"] = options["tracking"]["group"] or name
 
@@ -69,13 +67,3 @@ def fit(arguments: list[str]) -> int:
         # Before the first step, between two stages, or at the second Ctrl-C.
         print("interrupted: the same command goes on where it saved", file=sys.stderr)
         return 130
-
-
-def _config_files(arguments: list[str]) -> list[Path]:
-    files = []
-    for number, argument in enumerate(arguments):
-        if argument == "--config" and number + 1 < len(arguments):
-            files.append(Path(arguments[number + 1]))
-        elif argument.startswith("--config="):
-            files.append(Path(argument.removeprefix("--config=")))
-    return files

@@ -22,6 +22,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 SEED = "Seed of everything, 0 .. 2**32 - 1."
 
+LoggerChoice = Literal["auto", "online", "offline", "csv", "none"]
+
 
 @dataclass
 class RunOptions:
@@ -42,7 +44,7 @@ class RunOptions:
     init_from: str | None = None
     from_stage: str | None = None
     to_stage: str | None = None
-    logger: Literal["auto", "online", "offline", "csv", "none"] = "auto"
+    logger: LoggerChoice = "auto"
 
 
 @dataclass
@@ -93,15 +95,10 @@ class TrainerOptions:
 
     def __post_init__(self) -> None:
         check_precision("trainer", self.precision)
-        intervals = {
-            "log_every_n_steps": 1,
-            "val_every_n_steps": 1,
-            "save_every_n_steps": 1,
-            "check_ranks_every_n_steps": 1,
-        }
+        intervals = [name for name in vars(self) if name.endswith("_every_n_steps")]
         places = {"devices": 1, "num_nodes": 1, "threads": 0}
         steps = {"accumulate_grad_batches": 1, "max_bad_steps": 0}
-        check_least("trainer", self, **intervals, **places, **steps)
+        check_least("trainer", self, **dict.fromkeys(intervals, 1), **places, **steps)
 
 
 @dataclass
@@ -149,12 +146,8 @@ def build_parser(
     """Return the parser of everything that defines a run.
 
     ``experiments/configs/base.yaml`` is always read first, then every ``--config`` in
-    its order, then single options.
-
-    Args:
-        prog: The command.
-        description: Shown by ``--help``.
-        describe_only: Whether it only shows ``--help``, and so loads no codec.
+    its order, then single options. One that is to ``describe_only`` shows ``--help``
+    and loads no codec.
     """
     from jsonargparse import ActionConfigFile, ArgumentParser
 
@@ -170,9 +163,20 @@ def build_parser(
     parser.add_argument("--seed", type=uint32, default=0, help=SEED)
     parser.add_class_arguments(RunOptions)
     if describe_only:
-        _describe_model(parser)
+        # Without the seconds that loading codecs takes.
+        names = ", ".join(lightning_modules.__all__)
+        parser.add_argument(
+            "--model",
+            metavar="NAME | .OPTION VALUE",
+            help=f"The codec ({names}) and its options, which --model.help NAME shows.",
+        )
     else:
-        _add_model(parser)
+        from lightning_modules.base import CodecModule
+
+        # Short names in YAML resolve to classes that have been imported.
+        for name in lightning_modules.__all__:
+            getattr(lightning_modules, name)
+        parser.add_subclass_arguments(CodecModule, "model", required=True)
     parser.add_class_arguments(DataOptions, "data")
     parser.add_argument(
         "--stages", type=list[Stage], help="The schedule: one row, one Trainer.fit."
@@ -193,25 +197,6 @@ def build_parser(
                 f"What validation measures, of {', '.join(validation_names())}."
             )
     return parser
-
-
-def _add_model(parser: "ArgumentParser") -> None:
-    from lightning_modules.base import CodecModule
-
-    # Short names in YAML resolve to classes that have been imported.
-    for name in lightning_modules.__all__:
-        getattr(lightning_modules, name)
-    parser.add_subclass_arguments(CodecModule, "model", required=True)
-
-
-def _describe_model(parser: "ArgumentParser") -> None:
-    """Say how the codec is chosen, without the seconds that loading codecs takes."""
-    names = ", ".join(lightning_modules.__all__)
-    parser.add_argument(
-        "--model",
-        metavar="NAME | .OPTION VALUE",
-        help=f"The codec ({names}) and its options, which --model.help NAME shows.",
-    )
 
 
 def plain(parser: "ArgumentParser", config: "Namespace") -> dict[str, Any]:

@@ -162,13 +162,7 @@ def start_data(data: VideoDataModule, stage: Stage, index: int) -> None:
 class Run:
     """One run: its module, its data and its loggers go through all stages.
 
-    Args:
-        folder: Where it lies.
-        module: What trains.
-        data: What it trains on.
-        config: Instantiated options.
-        options: The same as plain values, for the loggers.
-        stages: The rows, in order.
+    Its options are instantiated (``config``) and, for the loggers, as plain values.
     """
 
     def __init__(
@@ -277,9 +271,6 @@ class Run:
                     f"make it a multiple of {shares}"
                 )
 
-    def _val_interval(self, stage: Stage) -> int:
-        return min(self.trainer_options.val_every_n_steps, stage.steps)
-
     def _callbacks(self, stage: Stage) -> list[Callback]:
         options, tracking = self.trainer_options, self.tracking
         callbacks: list[Callback] = [
@@ -307,6 +298,7 @@ class Run:
         if SLURMEnvironment.detect():
             # Requeuing is the job script's; Lightning's own can die in mid-save.
             plugins.append(SLURMEnvironment(auto_requeue=False))
+        val_interval = min(options.val_every_n_steps, stage.steps)
         return Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
@@ -318,9 +310,7 @@ class Run:
             max_epochs=-1,
             accumulate_grad_batches=options.accumulate_grad_batches,
             log_every_n_steps=options.log_every_n_steps,
-            val_check_interval=(
-                self._val_interval(stage) * options.accumulate_grad_batches
-            ),
+            val_check_interval=val_interval * options.accumulate_grad_batches,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,

@@ -52,11 +52,7 @@ MOVABLE = ("data.val_root", "data.val_list_file")
 
 
 class RunFolder:
-    """One run's folder.
-
-    Args:
-        path: ``runs/NAME``.
-    """
+    """One run's folder, ``runs/NAME``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -15,18 +15,14 @@ SHOWN = (
 def summary(
     folder: RunFolder,
     stages: list[Stage],
-    received: int | None = None,
-    sync: str | None = None,
-    rate: float | None = None,
+    received: int | None,
+    sync: str | None,
+    rate: float,
 ) -> str:
     """Return the last lines of a run: stages, validation, folder, what to do next.
 
-    Args:
-        folder: The run's.
-        stages: Its rows.
-        received: The signal that stopped it, if one did.
-        sync: Command that sends an offline run to W&B, if it is one.
-        rate: A rate that the codec can code at, for the example.
+    A signal ``received`` stopped the run. ``sync`` is the command that sends an
+    offline run to W&B, and ``rate`` one that the codec can code at, for the example.
     """
     done = folder.steps_done(stages)
     rows = [
@@ -34,9 +30,8 @@ def summary(
         for stage, steps in zip(stages, done, strict=True)
     ]
     lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
-    path = folder.path / "metrics.csv"
     # Later rows overwrite earlier ones.
-    values = {row[2]: row[3] for row in read_metrics(path)} if path.exists() else {}
+    values = {row[2]: row[3] for row in read_metrics(folder.path / "metrics.csv")}
     shown = [
         f"{title} {form.format(values[name])}"
         for name, title, form in SHOWN
@@ -55,7 +50,7 @@ def summary(
         lines += [
             "next:",
             f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
-            f"--rate {'R' if rate is None else f'{rate:g}'}",
+            f"--rate {rate:g}",
             f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",
             f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
         ]

@@ -11,15 +11,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from datamodules.whole_files import whole_or_nothing
-
-LoggerChoice = Literal["auto", "online", "offline", "csv", "none"]
+from experiments.fit.options import LoggerChoice
 
 SERVER_SECONDS = 3.0
 """How long the W&B server may take to answer before a run goes offline."""
@@ -42,13 +41,7 @@ class StageAxis:
     offset: int = 0
 
     def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis.
-
-        Args:
-            stage: The stage's name.
-            offset: Steps of the finished stages.
-            done: Steps of this stage that are done; above 0 when a run goes on.
-        """
+        """Place the coming steps on the axis, after ``done`` ones of this stage."""
         self.stage, self.offset = stage, offset
 
     def run_step(self, step: int | None) -> int:
@@ -59,13 +52,12 @@ class StageAxis:
         """
         return self.offset + (0 if step is None else step + 1)
 
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: ``config.yaml`` and the W&B run hold them from the beginning."""
+
 
 class TidyCSVLogger(StageAxis, Logger):
-    """Append every scalar to ``metrics.csv`` as ``step,stage,name,value``.
-
-    Args:
-        run_dir: The run's folder.
-    """
+    """Append every scalar to ``metrics.csv`` as ``step,stage,name,value``."""
 
     def __init__(self, run_dir: str | Path) -> None:
         super().__init__()
@@ -86,7 +78,7 @@ class TidyCSVLogger(StageAxis, Logger):
         """Drop rows beyond the step that a run goes on from; they come again."""
         super().start_stage(stage, offset, done)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = read_metrics(self.path) if self.path.exists() else []
+        rows = read_metrics(self.path)
         with (
             whole_or_nothing(self.path) as temporary,
             temporary.open("w", newline="") as file,
@@ -108,17 +100,15 @@ class TidyCSVLogger(StageAxis, Logger):
                 if name != "epoch"
             )
 
-    @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the run's ``config.yaml`` holds them."""
-
 
 def read_metrics(path: Path) -> list[tuple[int, str, str, float]]:
-    """Read a ``metrics.csv``, without a last line that a killed run left torn.
+    """Read a ``metrics.csv`` if there is one, without a last line that was left torn.
 
     Raises:
         ValueError: The file holds no text in lines.
     """
+    if not path.exists():
+        return []
     try:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
@@ -194,10 +184,6 @@ class StageWandbLogger(StageAxis, WandbLogger):
         self.experiment.log({**values, "step": self.run_step(step)})
 
     @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the run was opened with the whole resolved config."""
-
-    @rank_zero_only
     def finish(self) -> None:
         """Close the run; another one may be opened in this process."""
         if self._experiment is not None:
@@ -206,14 +192,7 @@ class StageWandbLogger(StageAxis, WandbLogger):
 
 
 def make_loggers(
-    run_dir: str | Path,
-    logger: LoggerChoice = "auto",
-    *,
-    project: str,
-    name: str,
-    group: str | None = None,
-    tags: Sequence[str] = (),
-    config: Mapping[str, Any] | None = None,
+    run_dir: str | Path, logger: LoggerChoice = "auto", **init: Any
 ) -> list[TidyCSVLogger | StageWandbLogger]:
     """Return the loggers of a run, to be shared by the Trainers of all its stages.
 
@@ -221,21 +200,13 @@ def make_loggers(
 
     Args:
         run_dir: The run's folder.
-        logger: ``auto`` for W&B online if the user is logged in and the server
-            answers, else offline; ``online`` and ``offline`` insist; ``csv`` for
-            ``metrics.csv`` only (which the others write too); ``none``.
-        project: W&B project.
-        name: Name of the run.
-        group: What it is compared with: the experiment.
-        tags: For example the codec's name; each stage adds its own.
-        config: The whole resolved config.
+        logger: As ``RunOptions`` has it.
+        **init: Of ``wandb.init``: ``project``, ``name``, ``group`` (what the run is
+            compared with), ``tags`` (each stage adds its own), ``config``.
 
     Raises:
-        ValueError: ``logger`` is none of these, or ``online`` is impossible.
+        ValueError: ``online`` is impossible.
     """
-    choices = get_args(LoggerChoice)
-    if logger not in choices:
-        raise ValueError(f"no logger {logger!r}, choose from {list(choices)}")
     # Only rank 0 writes, and only it should knock at the server.
     if logger == "none" or getattr(rank_zero_only, "rank", None):
         return []
@@ -251,17 +222,8 @@ def make_loggers(
         if obstacle:
             rank_zero_info(f"W&B logs offline: {obstacle}")
         online = obstacle is None
-    run = StageWandbLogger(
-        run_dir,
-        online,
-        project=project,
-        name=name,
-        group=group,
-        tags=list(tags),
-        config=dict(config or {}),
-        id=_run_id(Path(run_dir)),
-    )
-    return [*loggers, run]
+    run_id = _run_id(Path(run_dir))
+    return [*loggers, StageWandbLogger(run_dir, online, id=run_id, **init)]
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:
@@ -317,9 +279,7 @@ def why_offline() -> str | None:
 def answers(url: str, seconds: float) -> bool:
     """Return whether a server answers at all, through the proxies of the environment.
 
-    Args:
-        url: Where to ask; any HTTP status is an answer.
-        seconds: How long to wait.
+    Any HTTP status is an answer.
     """
     answered = False
     done = threading.Event()
@@ -333,7 +293,7 @@ def answers(url: str, seconds: float) -> bool:
         except urllib.error.HTTPError:
             answered = True
         except OSError:
-            answered = False
+            pass
         done.set()
 
     # In a thread because no timeout bounds the look-up of a host's name.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datamodules.sources.pyav_reader import first_line
 from lightning_modules import codec_weights
-from lightning_modules.codec import Released, VideoCodec
+from lightning_modules.codec import VideoCodec
 
 
 def init_from(codec: VideoCodec, path: str | Path) -> str:
@@ -74,8 +74,12 @@ def init_from(codec: VideoCodec, path: str | Path) -> str:
         if entries:
             more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
             report.append(f"  {len(entries)} {name}: {', '.join(entries[:5])}{more}")
-    if released is not None:
-        report += _say_what_differs(released, sorted(both - fits))
+    if released is not None and both - fits:
+        fresh = ", ".join(sorted(both - fits))
+        report.append(f"  newly initialised, by the latent's size: {fresh}")
+    if released is not None and released.left_out:
+        parts = (f"{name} ({n})" for name, n in sorted(released.left_out.items()))
+        report.append(f"  left out of the file: {', '.join(parts)}")
     if not fits:
         raise ValueError("\n".join([*report, "nothing matches: is it another codec?"]))
     for key in sorted(fits):
@@ -106,20 +110,14 @@ def _check_tensors(path: Path, name: str, weights: Any) -> None:
             )
 
 
-def _say_what_differs(released: Released, fresh: list[str]) -> list[str]:
-    """Say what a network does not have from published weights, and the reverse."""
-    lines = []
-    if fresh:
-        lines.append(f"  newly initialised, by the latent's size: {', '.join(fresh)}")
-    if released.left_out:
-        parts = (f"{name} ({n})" for name, n in sorted(released.left_out.items()))
-        lines.append(f"  left out of the file: {', '.join(parts)}")
-    return lines
-
-
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f"--init_from {path}: not a whole .safetensors file ({error})"
+            ) from error
     with path.open("rb") as file:
         start = file.read(8)
     # What torch.save writes is a ZIP archive, or was a pickle once.
@@ -149,13 +147,3 @@ def _read(path: Path) -> dict[str, Any]:
             f"--init_from {path}: holds a {type(checkpoint).__name__}, not a state dict"
         )
     return checkpoint
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(
-            f"--init_from {path}: not a whole .safetensors file ({error})"
-        ) from error

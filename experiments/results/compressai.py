@@ -25,10 +25,6 @@ def from_compressai(data: dict[str, Any], path: Path) -> Result:
     computed from the planes with the weights 6:1:1; CompressAI's own ``psnr-yuv`` has
     4:1:1 and is left out.
 
-    Args:
-        data: Parsed content.
-        path: Where it was, for messages.
-
     Raises:
         ResultError: It has no bits per pixel and no way to get them, or no metric.
     """

@@ -8,19 +8,22 @@ Source: microsoft/DCVC, ``test_video.py``, ``compare_bd_rate.py`` and ``anchors/
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
+from itertools import compress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from callbacks.metrics.table import METRICS
-from experiments.results.result import (
-    Point,
-    Result,
-    ResultError,
-    SequenceResult,
+from datamodules.sequences.standard_sets import (
+    STANDARD_SETS,
+    find_standard,
+    parse_name,
+    set_key,
 )
+from experiments.results.result import Point, Result, ResultError, SequenceResult
 
 _METRICS: dict[str, dict[str, str | None]] = {
     "yuv420": {
@@ -74,11 +77,8 @@ def from_dcvc(data: Any, path: Path) -> Result:
     """Turn DCVC's JSON into a result; what the file does not state stays unknown.
 
     Sequences of the standard sets get this suite's names. PSNR becomes the unrounded
-    metrics, which is what DCVC computes; a MS-SSIM of 0 was not computed.
-
-    Args:
-        data: Parsed content.
-        path: Where it was, for messages and the curve's name.
+    metrics, which is what DCVC computes; a MS-SSIM of 0 was not computed. The curve is
+    called after the file.
 
     Raises:
         ResultError: Keys are missing, or its values contradict each other.
@@ -96,11 +96,7 @@ def from_dcvc(data: Any, path: Path) -> Result:
             raise ResultError(f"{where} is no entry of DCVC's: {error!r}") from error
         colours.add(colour)
         known = sequences.setdefault(sequence.key, sequence)
-        if (known.width, known.height, known.frames) != (
-            sequence.width,
-            sequence.height,
-            sequence.frames,
-        ):
+        if replace(known, points=[]) != sequence:
             raise ResultError(f"{where} has other frames than the rates before it")
         known.points.append(point)
         is_anchor |= "qp" in entry and "rate_idx" not in entry
@@ -129,8 +125,6 @@ def _definition(metric: str, is_anchor: bool) -> str:
 
 
 def _sequence(set_name: str, name: str, entry: Mapping[str, Any]) -> SequenceResult:
-    from datamodules.sequences.standard_sets import find_standard, parse_name, set_key
-
     stem = re.sub(r"\.(yuv|y4m)$", "", name, flags=re.IGNORECASE)
     standard = find_standard(set_name, stem)
     stated = parse_name(stem)
@@ -258,8 +252,6 @@ def to_dcvc(result: Result) -> dict[str, Any]:
 
 
 def _their_names(sequence: SequenceResult, is_yuv: bool) -> tuple[str, str]:
-    from datamodules.sequences.standard_sets import STANDARD_SETS
-
     members = STANDARD_SETS.get(sequence.set, ())
     size = (sequence.width, sequence.height)
     if not any((m.name, m.width, m.height) == (sequence.name, *size) for m in members):
@@ -267,9 +259,7 @@ def _their_names(sequence: SequenceResult, is_yuv: bool) -> tuple[str, str]:
     name = f"{sequence.name}_{size[0]}x{size[1]}_{sequence.fps}"
     if sequence.set == "uvg":
         name += "fps_420_8bit_YUV"
-    set_name = sequence.set.upper()
-    if sequence.set == "mcl_jcv":
-        set_name = "MCL-JCV"
+    set_name = sequence.set.upper().replace("MCL_JCV", "MCL-JCV")
     return set_name, f"{name}.yuv" if is_yuv else name
 
 
@@ -298,11 +288,11 @@ def _entry(
         "p_frame_num": kinds.count(1),
     }
     for prefix, kind in (("i", 0), ("p", 1)):
+        chosen = [each == kind for each in kinds]
         for name, mean in means.items():
-            value = mean if 1 - kind not in kinds else 0.0
-            if 0 in kinds and 1 in kinds:
-                value = _mean_of(lists[name], kinds, kind) if name in lists else 0.0
-            entry[f"ave_{prefix}_frame_{name}"] = value
+            own = [*compress(lists.get(name, ()), chosen)]
+            value = fmean(own) if own else 0.0
+            entry[f"ave_{prefix}_frame_{name}"] = mean if all(chosen) else value
     entry |= {f"ave_all_frame_{name}": mean for name, mean in means.items()}
     if lists:
         entry |= {f"frame_{name}": values for name, values in lists.items()}
@@ -331,7 +321,3 @@ def _lists(
     bpp = [b / pixels for b in bits]
     bpp[0] += header / pixels
     return {"bpp": bpp, **lists}
-
-
-def _mean_of(values: Sequence[float], kinds: Sequence[int], kind: int) -> float:
-    return fmean(v for v, k in zip(values, kinds, strict=True) if k == kind)

@@ -9,10 +9,7 @@ from experiments.results.typed_json import ResultError, read_json
 
 
 def load_any(path: Path) -> Result:
-    """Read a result file: this suite's, DCVC's or CompressAI's.
-
-    Args:
-        path: JSON; its content tells the format.
+    """Read a result file, whose content tells if it is ours, DCVC's or CompressAI's.
 
     Raises:
         ResultError: It is none of them, or damaged.

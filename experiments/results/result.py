@@ -168,15 +168,10 @@ class Pool:
     """What several sequences of a set, coded at one rate, have together.
 
     Attributes:
-        set: Test set.
-        sequences: Names of the sequences, in order.
-        rate: The codec's knob, mean over the sequences.
+        rate: Mean over the sequences.
         bpp: Mean over the sequences, weighted by their frames.
         target: What was asked for instead of a rate, for example ``bpp 0.05``.
-        scales: How many of the coarsest were decoded; ``None`` for all.
-        metrics: Values by name.
         samples: How many pictures a metric compares with as many of the source.
-        unavailable: Why a metric has no value.
     """
 
     set: str
@@ -224,9 +219,6 @@ class Result:
     def with_scales(self, scales: int | None) -> "Result":
         """Return a copy with only the points of which so many scales were decoded.
 
-        Args:
-            scales: How many of the coarsest; None for the points with all of them.
-
         Raises:
             ValueError: It has no such point.
         """
@@ -245,11 +237,7 @@ class Result:
         return replace(self, sequences=sequences, pools=pools)
 
     def only(self, sets: Mapping[str, Sequence[str]]) -> "Result":
-        """Return a copy with nothing but these sequences.
-
-        Args:
-            sets: Names of the sequences that are kept of each set.
-        """
+        """Return a copy with nothing but these sequences of each set."""
         keep = [s for s in self.sequences if s.name in sets.get(s.set, ())]
         # A FID cannot be taken apart: it is of just these sequences, or of no use.
         pools = [
@@ -294,34 +282,21 @@ class Result:
     ) -> "Result":
         """Return what a file of another suite says; the rest stays unknown.
 
-        Args:
-            path: The file.
-            name: Label of the curve.
-            codec: What defines it.
-            sequences: With their points in any order.
-            define: Says what a metric is.
-            **stated: What the file states of the protocol.
+        Points are in any order, ``define`` says what a metric is, and ``stated`` is
+        what the file states of the protocol.
 
         Raises:
             ResultError: A value is impossible.
         """
+        path = path.absolute()
         protocol = Protocol(**{**dict.fromkeys(PROTOCOL_FIELDS), **stated})
-        codec = {"kind": "imported", **codec}
-        result = cls(name, codec, protocol, sequences=sequences, path=path.absolute())
+        result = cls(name, {"kind": "imported", **codec}, protocol, sequences=sequences)
         for metric in result.metric_names():
             protocol.definitions[metric] = define(metric)
-        result = result.checked()
+        result = cls._typed(result._values(), path)
         for sequence in result.sequences:
             sequence.points.sort(key=lambda point: point.bpp)
         return result
-
-    def checked(self) -> "Result":
-        """Return a copy in which every value is what the annotations say.
-
-        Raises:
-            ResultError: One of them is not.
-        """
-        return self._typed(self._values(), self.path or Path())
 
     def _values(self) -> dict[str, Any]:
         """Return the file's content, without what names the format."""

@@ -63,11 +63,7 @@ class FileKind:
             temporary.write_text(text + "\n")
 
     def values(self, data: Any, path: Path) -> dict[str, Any]:
-        """Return what stands in a file below its head.
-
-        Args:
-            data: Parsed content.
-            path: Where from, for messages.
+        """Return what stands in a file's parsed content below its head.
 
         Raises:
             ResultError: It is another kind of file, or of another version.
@@ -137,12 +133,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_typed(kind: type[T], values: Any, path: Path) -> T:
-    """Turn parsed JSON into a dataclass, and what it holds into theirs.
-
-    Args:
-        kind: A dataclass with a ``__pydantic_config__``.
-        values: What was parsed.
-        path: Where from, for messages.
+    """Turn parsed JSON into a dataclass that has a ``__pydantic_config__``.
 
     Raises:
         ResultError: A value is missing, unknown, not finite or of another type.

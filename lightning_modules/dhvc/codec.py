@@ -12,16 +12,16 @@ Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
-from lightning_modules.dhvc.design import PUBLISHED, SIZES, Options
+from lightning_modules.dhvc.design import LATENTS, PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
-from lightning_modules.dhvc.frame_coder import FrameCoder
+from lightning_modules.dhvc.frame_coder import FrameCoder, Work
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.options import CodingOptions
 from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
@@ -29,6 +29,8 @@ from lightning_modules.dhvc.walk import FrameWalk, State, complete
 from lightning_modules.entropy.ports import SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import Packet, Received
+
+R = TypeVar("R")
 
 SAFE_CONFIG = "experiments/configs/ablations/dhvc/plus_dec_parallel.yaml"
 """Of a model that survives losses."""
@@ -42,17 +44,7 @@ class DHVCCodec(VideoCodec):
             rehearsals).
         lmbda_range: Smallest and largest lambda, both above 0: what training draws
             from and what coding allows.
-        strides: Of the scales, coarsest first, each half the one before.
-        structure: ``dhvc2``, or the base network of ``dhvc1`` (ablation).
-        variable_rate: Whether one model serves all lambdas (layer norms follow it);
-            otherwise the range must be one number (ablation).
-        predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
-        reference: What later frames see of a scale: its ``decoded`` feature, or its
-            ``spatial`` one as in 1.0 (ablation).
-        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
-        auxiliary: Whether it also sees features of the last reconstruction. Then one
-            lost packet spoils every scale, until a frame without a reference. Without
-            them it is DHVC 2.0 (Parallel).
+        network: Fields of :class:`~lightning_modules.dhvc.design.Options`.
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.
@@ -62,40 +54,27 @@ class DHVCCodec(VideoCodec):
     can_resync = True
     coding_options = CodingOptions
     coding: CodingOptions
+    options: Options
 
     def __init__(
         self,
         size: Literal["paper", "small", "tiny"] = "paper",
         lmbda_range: tuple[float, float] = (256.0, 2048.0),
-        strides: tuple[int, ...] = (64, 32, 16, 8),
-        structure: Literal["dhvc1", "dhvc2"] = "dhvc2",
-        variable_rate: bool = True,
-        predictor: Literal["attention", "unet"] = "attention",
-        reference: Literal["decoded", "spatial"] = "decoded",
-        reference_frames: int = 2,
-        auxiliary: bool = True,
+        **network: Any,
     ) -> None:
-        options = Options(
-            tuple(strides),
-            structure,
-            variable_rate,
-            predictor,
-            reference,
-            reference_frames,
-            auxiliary,
-        )
+        options = Options(**network)
         super().__init__(size=size, lmbda_range=tuple(lmbda_range), **vars(options))
         if size not in SIZES:
             raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
-        self.rate_knob = _knob(*lmbda_range, variable_rate)
+        self.rate_knob = _knob(*lmbda_range, options.variable_rate)
         self.pad_multiple = options.strides[0]
         self.options = options
         self.scales = len(options.strides)
         if size == "paper":
             self.published = PUBLISHED.get(options, {})
-        network = DHVCNetwork(SIZES[size], options)
+        self.network = DHVCNetwork(SIZES[size], options)
         # A tenth faster on a CPU; layer norms and MLPs want channels last.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network.to(memory_format=torch.channels_last)
 
     # Training and estimates.
 
@@ -157,16 +136,7 @@ class DHVCCodec(VideoCodec):
         Raises:
             ValueError: A scale is not one that can begin anew.
         """
-        if pipeline := self._pipeline():
-            yield from pipeline.compress(frames, schedule, reconstruct)
-            return
-        coder = self.coder
-        state = coder.start
-        for frame, lmbda, first in coder.plan(frames, schedule):
-            if first:
-                state = state.without(first)
-            steps = coder.encode_steps(frame, lmbda, state, first, reconstruct)
-            packets, state = complete(steps)
+        for packets in self._do(self.coder.encoding(frames, schedule, reconstruct)):
             yield from packets
 
     def _receive(
@@ -178,15 +148,20 @@ class DHVCCodec(VideoCodec):
             DesyncError: The decoded symbols are not those that were coded, or packets
                 are out of order.
         """
+        yield from self._do(self.coder.decoding(packets, scales, height, width))
+
+    def _do(self, frames: Iterator[Work[R]]) -> Iterator[R]:
+        """Do the work of frames in turn, or on workers, and give the results."""
         if pipeline := self._pipeline():
-            yield from pipeline.receive(packets, height, width, scales)
+            yield from pipeline.run(frames)
             return
         coder = self.coder
         state = coder.start
-        for frame in coder.decodable(packets, scales):
-            steps = coder.decode_steps(frame, state, height, width)
-            received, state = complete(steps)
-            yield received
+        for work in frames:
+            if work.first:
+                state = state.without(work.first)
+            result, state = complete(work.steps(coder, state))
+            yield result
 
     def check_scales(self, scales: int) -> None:
         """Refuse scales that there are not, or that need each other."""
@@ -256,10 +231,13 @@ class DHVCCodec(VideoCodec):
         }
 
     def _blank(self, shape: tuple[int, int, int]) -> Iterator[tuple[Tensor, ...]]:
-        for number, stride in enumerate(self.options.strides, start=1):
-            scale = self.network.scale(number)
+        widths = reversed(SIZES[self.architecture["size"]].decoder)
+        latents = LATENTS[self.options.structure]
+        for stride, width, own in zip(
+            self.options.strides, widths, latents, strict=False
+        ):
             sides = (shape[1] // stride, shape[2] // stride)
-            yield (self.network.like.new_zeros(1, scale.channels, *sides),) * len(scale)
+            yield (self.network.like.new_zeros(1, width, *sides),) * len(own)
 
 
 def _knob(low: float, high: float, variable: bool) -> RateKnob:

@@ -22,7 +22,10 @@ LATENTS = {
 
 @dataclass(frozen=True)
 class Widths:
-    """Channels and depths; tuples go from the finest level to the coarsest.
+    """Channels and depths, the paper's by default: 108.3 M parameters, 405 kMACs/pixel.
+
+    Tuples go from the finest level to the coarsest. Without the auxiliary path there
+    are 91.2 M and 350 (the paper: 107.97 M and 400.71, 91.07 M and 349.44).
 
     Attributes:
         encoder: Channels of the bottom-up path.
@@ -38,33 +41,21 @@ class Widths:
         embedding_rate: Factor on the learning rate of the lambda embedding.
     """
 
-    encoder: tuple[int, ...]
-    encoder_blocks: tuple[int, ...]
-    decoder: tuple[int, ...]
-    prediction: tuple[int, int]
-    unet: int
-    tail: int
-    auxiliary: tuple[int, int]
-    embedding: int
-    gain: float
+    encoder: tuple[int, ...] = (192, 384, 512, 512, 512)
+    encoder_blocks: tuple[int, ...] = (6, 6, 6, 4, 2)
+    decoder: tuple[int, ...] = (128, 256, 384, 512, 512)
+    prediction: tuple[int, int] = (4, 4)
+    unet: int = 128
+    tail: int = 8
+    auxiliary: tuple[int, int] = (2, 4)
+    embedding: int = 256
+    gain: float = 1e-6
     latent_gain: float = 1.0
     embedding_rate: float = 1.0
 
 
 SIZES: dict[str, Widths] = {
-    # 108.3 M parameters and 405 kMACs per pixel; 91.2 M and 350 without the auxiliary
-    # path (the paper: 107.97 M and 400.71, 91.07 M and 349.44).
-    "paper": Widths(
-        encoder=(192, 384, 512, 512, 512),
-        encoder_blocks=(6, 6, 6, 4, 2),
-        decoder=(128, 256, 384, 512, 512),
-        prediction=(4, 4),
-        unet=128,
-        tail=8,
-        auxiliary=(2, 4),
-        embedding=256,
-        gain=1e-6,
-    ),
+    "paper": Widths(),
     # Hours on a CPU, for rehearsals on real video.
     "small": Widths(
         encoder=(64, 96, 128, 128, 128),
@@ -107,14 +98,17 @@ class Options:
     Attributes:
         strides: Of the scales, coarsest first, each half the one before.
         structure: ``dhvc2``: one latent per scale, halving by 2x2 convolutions;
-            ``dhvc1``: two at 1/32 with other channels, halving by 3x3, and a block at
-            the end of each spatial reference.
-        variable_rate: Whether the layer norms follow lambda.
-        predictor: Of contexts: ``attention`` (2.0) or ``unet`` (1.0).
-        reference: What a scale keeps for later frames: its ``decoded`` feature D (2.0)
-            or its ``spatial`` one S (1.0).
-        reference_frames: For how many frames it is kept.
-        auxiliary: Whether contexts also see features of the previous reconstruction.
+            ``dhvc1`` (ablation): two at 1/32 with other channels, halving by 3x3, and
+            a block at the end of each spatial reference.
+        variable_rate: Whether one model serves all lambdas, which the layer norms then
+            follow; otherwise ``lmbda_range`` must be one number (ablation).
+        predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
+        reference: What a scale keeps for later frames: its ``decoded`` feature D, or
+            its ``spatial`` one S as in 1.0 (ablation).
+        reference_frames: Frames that a frame refers to: 2 (the paper), 1, 3 or 5.
+        auxiliary: Whether contexts also see features of the last reconstruction. Then
+            one lost packet spoils every scale, until a frame without a reference.
+            Without them it is DHVC 2.0 (Parallel).
     """
 
     strides: tuple[int, ...] = (64, 32, 16, 8)
@@ -131,6 +125,7 @@ class Options:
         Raises:
             ValueError: Strides do not halve, or there is no reference frame.
         """
+        object.__setattr__(self, "strides", tuple(self.strides))
         strides, count = self.strides, len(LATENTS[self.structure])
         halves = tuple(strides[0] >> i for i in range(count))
         if strides != halves or strides[0] < 1 or strides[0] % 2**count:

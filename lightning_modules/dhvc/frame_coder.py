@@ -4,7 +4,11 @@ What passes from frame to frame is a value of the caller's, so that one caller m
 frames in turn and another several at once.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,16 +22,36 @@ from lightning_modules.codec import (
     padded_size,
 )
 from lightning_modules.dhvc.network import DHVCNetwork
-from lightning_modules.dhvc.packets import Head, round_lmbda, unpack
-from lightning_modules.dhvc.reception import Decodable, decodable_frames
+from lightning_modules.dhvc.packets import Head, round_lmbda
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
-from lightning_modules.entropy.ports import EncodePort, EstimatePort, SilentPort
+from lightning_modules.entropy.ports import (
+    DecodePort,
+    EncodePort,
+    EstimatePort,
+    SilentPort,
+)
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
-from lightning_modules.packets import Packet, Received, pack
+from lightning_modules.packets import DesyncError, Packet, Received, pack, read_symbols
+
+R = TypeVar("R")
 
 STREAMS_PER_SCALE = 2
 """Noise streams kept for a scale: one for each of its latents."""
+
+
+@dataclass(frozen=True)
+class Work(Generic[R]):
+    """What is to do for a frame.
+
+    Attributes:
+        first: Its first scale that refers to no earlier frame, or 0.
+        steps: Codes or decodes it, given what does so and a state that holds nothing
+            of the scales from ``first`` on.
+    """
+
+    first: int
+    steps: Callable[["FrameCoder", State], Steps[tuple[R, State]]]
 
 
 class FrameCoder:
@@ -37,6 +61,7 @@ class FrameCoder:
         network: Its transforms.
         rate_knob: Which lambdas are possible.
         tables: The codec's.
+        home: Where pictures go; they stay where the network is by default.
     """
 
     def __init__(
@@ -44,8 +69,10 @@ class FrameCoder:
         network: DHVCNetwork,
         rate_knob: RateKnob,
         tables: dict[str, CdfTables],
+        home: torch.device | None = None,
     ) -> None:
         self.network = network
+        self.home = home or network.like.device
         self.rate_knob = rate_knob
         self.tables = tables
         self.options = network.options
@@ -89,10 +116,10 @@ class FrameCoder:
 
     # Encoding.
 
-    def plan(
-        self, frames: Iterable[Tensor], schedule: Schedule
-    ) -> Iterator[tuple[Tensor, float, int]]:
-        """Give each frame, its lambda, and its first scale that begins anew, or 0.
+    def encoding(
+        self, frames: Iterable[Tensor], schedule: Schedule, reconstruct: bool
+    ) -> Iterator[Work[list[Packet]]]:
+        """Give the work for each frame, which makes its packets.
 
         Raises:
             ValueError: A scale is not one that can begin anew.
@@ -103,7 +130,17 @@ class FrameCoder:
                 first = 1
             elif schedule.resync is not None:
                 first = self._check_resync(schedule.resync(number))
-            yield frame, round_lmbda(schedule.rate_at(number)), first
+            lmbda = round_lmbda(schedule.rate_at(number))
+            yield Work(
+                first,
+                partial(
+                    FrameCoder.encode_steps,
+                    frame=frame,
+                    lmbda=lmbda,
+                    first=first,
+                    reconstruct=reconstruct,
+                ),
+            )
 
     def _check_resync(self, first: int) -> int:
         allowed = (0, 1) if self.options.auxiliary else range(self.scales + 1)
@@ -119,14 +156,14 @@ class FrameCoder:
         return first
 
     def encode_steps(
-        self, frame: Tensor, lmbda: float, state: State, first: int, reconstruct: bool
+        self, state: State, frame: Tensor, lmbda: float, first: int, reconstruct: bool
     ) -> Steps[tuple[list[Packet], State]]:
         """Code one frame.
 
         Args:
+            state: What it refers to.
             frame: (3, H, W), RGB in [0, 1].
             lmbda: As packets hold it.
-            state: What it refers to.
             first: Its first scale with spatial references only, or 0.
             reconstruct: As in :meth:`DHVCCodec.compress`.
         """
@@ -164,41 +201,105 @@ class FrameCoder:
 
     # Decoding.
 
-    def decodable(
-        self, packets: Iterable[Packet | None], scales: int
-    ) -> Iterator[Decodable]:
-        """Say of each frame what can be decoded; see :func:`decodable_frames`."""
-        yield from decodable_frames(
-            packets, self.scales, scales, self.rate_knob, self.options.auxiliary
-        )
+    def decoding(
+        self, packets: Iterable[Packet | None], scales: int, height: int, width: int
+    ) -> Iterator[Work[Received]]:
+        """Give the work for each frame, told from its packets' heads alone.
+
+        So a decoder may have begun the next frame before it has finished this one.
+
+        Args:
+            packets: One for each scale of each frame, in coding order; ``None`` stands
+                for a lost one.
+            scales: How many of a frame's packets to decode, coarsest first.
+            height: In pixels.
+            width: In pixels.
+
+        Raises:
+            DesyncError: Packets are out of order.
+        """
+        source = iter(packets)
+        # Scales, coarsest first, whose references are the encoder's.
+        in_step = 0
+        lmbda: float | None = None
+        for packet in source:
+            group = list(islice(chain([packet], source), self.scales))
+            heads = [
+                Head.read(packet, number) if packet else None
+                for number, packet in enumerate(group, start=1)
+            ]
+            # The first frame of all has none to refer to, even if its packet was lost.
+            first = int(lmbda is None or (heads[0] is not None and heads[0].spatial))
+            lmbda = self._check_lmbda(heads[0], lmbda)
+            if len(group) < self.scales:
+                raise DesyncError(
+                    f"the last frame ends after {len(group)} of {self.scales} packets"
+                )
+            readable: list[tuple[Packet, Head]] = []
+            for packet, head in zip(group[:scales], heads, strict=False):
+                if not (packet and head and (head.spatial or len(readable) < in_step)):
+                    break
+                readable.append((packet, head))
+            yield Work(
+                first,
+                partial(
+                    FrameCoder.decode_steps,
+                    packets=readable,
+                    lmbda=lmbda,
+                    size=(height, width),
+                ),
+            )
+            # What one scale lacks the auxiliary path takes to all of the next frame.
+            whole = len(readable) == self.scales or not self.options.auxiliary
+            in_step = len(readable) * whole
+
+    def _check_lmbda(self, head: Head | None, last: float | None) -> float:
+        """Return the frame's lambda; if its first packet was lost, the last one's."""
+        knob = self.rate_knob
+        if head is None:
+            # Before the first packet any will do.
+            return last or knob.points[0]
+        if not head.spatial and last is None:
+            raise DesyncError("the first frame refers to frames that are not there")
+        low, high = round_lmbda(knob.low), round_lmbda(knob.high)
+        if head.lmbda is None or not low <= head.lmbda <= high:
+            raise DesyncError(
+                f"the frame's lambda is {head.lmbda}, possible are {low:g} to {high:g}"
+            )
+        return head.lmbda
 
     def decode_steps(
-        self, frame: Decodable, state: State, height: int, width: int
+        self,
+        state: State,
+        packets: list[tuple[Packet, Head]],
+        lmbda: float,
+        size: tuple[int, int],
     ) -> Steps[tuple[Received, State]]:
         """Decode one frame.
 
         Args:
-            frame: What can be decoded of it.
             state: What it refers to.
-            height: In pixels.
-            width: In pixels.
+            packets: Those to decode with their heads, coarsest first; the scales after
+                them take the mean of their prior.
+            lmbda: The frame's; if its first packet was lost, that of the last frame.
+            size: Height and width in pixels.
         """
-        if frame.intra:
-            state = state.without(1)
-        shape = self.padded(height, width)
-        walk = FrameWalk(self.network, state, self.embed(frame.lmbda), shape)
-        for packet, head in frame.packets:
+        walk = FrameWalk(self.network, state, self.embed(lmbda), self.padded(*size))
+        for packet, head in packets:
             yield walk
-            with unpack(packet, head, self.tables) as port:
-                walk.step(None, port, fresh=head.spatial)
-        for _ in range(len(frame.packets), self.scales):
+            try:
+                with read_symbols(packet, len(head.to_bytes())) as decoder:
+                    port = DecodePort(decoder, self.tables)
+                    walk.step(None, port, fresh=head.spatial)
+            except DesyncError as error:
+                raise DesyncError(f"scale {head.scale}: {error}") from error
+        for _ in range(len(packets), self.scales):
             yield walk
             walk.step(None, SilentPort())
         yield walk
         pixels, state = walk.finish()
         assert pixels is not None
-        shown = self._to_rgb(pixels, height, width)[0]
-        return Received(shown, len(frame.packets)), state
+        return Received(self._to_rgb(pixels, *size)[0], len(packets)), state
 
     # Padding, colour and lambda.
 
@@ -219,7 +320,7 @@ class FrameCoder:
 
     def _to_rgb(self, pixels: Tensor, height: int, width: int) -> Tensor:
         rgb = (at_least_float32(pixels[..., :height, :width]) + 1.0) / 2.0
-        return rgb if self.network.training else as_shown(rgb)
+        return rgb if self.network.training else as_shown(rgb).to(self.home)
 
 
 def _shape(frame: Tensor) -> tuple[int, int, int]:

@@ -42,17 +42,8 @@ class DHVC(CodecModule):
 
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train; see ``embedding_rate`` of the widths."""
-        embedding = set(self.codec.network.embedding.parameters())
-        trained = [p for p in self.codec.parameters() if p.requires_grad]
-        slower = [p for p in trained if p in embedding]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p not in embedding]}
-        ]
-        if slower:
-            widths = SIZES[self.codec.architecture["size"]]
-            lr = widths.embedding_rate * self.stage.lr
-            groups.append({"params": slower, "lr": lr})
-        return groups
+        lr = SIZES[self.codec.architecture["size"]].embedding_rate * self.stage.lr
+        return self.split_weights(self.codec.network.embedding.parameters(), lr=lr)
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the rate: it is the Lagrangian itself."""

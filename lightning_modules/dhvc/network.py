@@ -23,7 +23,7 @@ another frame; D, the decoded feature, does.
 Source: arXiv 2410.02598, sections 4 and 5.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -149,8 +149,8 @@ class LatentBlock(nn.Module):
         super().__init__()
         c, kernel = channels, KERNELS[level]
         path_block = partial(ResBlock, c, kernel, PATH_RATIOS[level], style)
-        self.reference = options.reference
-        self.refers_to_decoded = options.auxiliary or options.reference == "decoded"
+        self.keeps_decoded = options.reference == "decoded"
+        self.refers_to_decoded = options.auxiliary or self.keeps_decoded
         self.slots = options.reference_frames
         self.temporal_constant = nn.Parameter(torch.zeros(1, c, 1, 1))
         self.auxiliary_constant = (
@@ -187,7 +187,7 @@ class LatentBlock(nn.Module):
         auxiliary: Tensor | None,
         embedding: Tensor | None,
         port: Port,
-    ) -> Path:
+    ) -> tuple[Path, Tensor]:
         """Code the latent, or decode it where ``observed`` is ``None``.
 
         Args:
@@ -198,6 +198,9 @@ class LatentBlock(nn.Module):
             auxiliary: Feature of the previous reconstruction; ``None`` for a constant.
             embedding: (B, E), of lambda.
             port: Takes or gives the symbols.
+
+        Returns:
+            Where the paths stand now, and what later frames may refer to.
         """
         spatial = self.spatial(self.up_spatial(path.spatial), embedding)
         mu = None
@@ -221,34 +224,19 @@ class LatentBlock(nn.Module):
         if isinstance(self.end, ResBlock):
             spatial = self.end(spatial, embedding)
         if path.decoded is None:
-            return Path(spatial, None)
+            return Path(spatial, None), spatial
         # Where nothing refers to it, an encoder needs it for a viewer alone.
         with uncounted(unless=observed is None or self.refers_to_decoded):
             decoded = self.up_decoded(path.decoded)
             if isinstance(self.decoded, ResBlock):
                 decoded = self.decoded(decoded, embedding)
             merged = self.merge(torch.cat([decoded, context, spatial], dim=1))
-            return Path(spatial, self.decode(merged, embedding))
-
-    def feature(self, path: Path) -> Tensor:
-        """Return what later frames may refer to."""
-        if self.reference == "spatial":
-            return path.spatial
-        assert path.decoded is not None
-        return path.decoded
+            decoded = self.decode(merged, embedding)
+        return Path(spatial, decoded), decoded if self.keeps_decoded else spatial
 
 
 class Scale(nn.ModuleList):
-    """The latents of one scale, in coding order.
-
-    Args:
-        channels: Of both paths.
-        blocks: The latents.
-    """
-
-    def __init__(self, channels: int, blocks: Iterable[LatentBlock]) -> None:
-        super().__init__(blocks)
-        self.channels = channels
+    """The latents of one scale, in coding order."""
 
     def forward(
         self,
@@ -259,25 +247,16 @@ class Scale(nn.ModuleList):
         embedding: Tensor | None,
         port: Port,
     ) -> tuple[Path, Feature]:
-        """Code or decode the latents; see :class:`LatentBlock`.
+        """Code or decode each; see :class:`LatentBlock`.
 
-        Args:
-            observed: As there.
-            path: As there.
-            past: The scale's features of the last frames, oldest first.
-            auxiliary: As there.
-            embedding: As there.
-            port: As there.
-
-        Returns:
-            Where the paths stand now, and what later frames may refer to.
+        ``past`` holds the scale's features of the last frames, oldest first; the second
+        part of the result is that of this one.
         """
         feature: list[Tensor] = []
-        for number, block in enumerate(self):
-            assert isinstance(block, LatentBlock)
-            mine = tuple(frame[number] for frame in past)
-            path = block(observed, path, mine, auxiliary, embedding, port)
-            feature.append(block.feature(path))
+        for number, latent in enumerate(self):
+            own_past = tuple(frame[number] for frame in past)
+            path, own = latent(observed, path, own_past, auxiliary, embedding, port)
+            feature.append(own)
         return path, tuple(feature)
 
 
@@ -344,7 +323,7 @@ class DHVCNetwork(nn.Module):
                 for i, z in enumerate(latents)
             )
             # By name, so that schedules and tables can name each scale.
-            self.add_module(f"scale{number}", Scale(w.decoder[level], blocks))
+            self.add_module(f"scale{number}", Scale(blocks))
         finest = Stack(w.tail, w.decoder[0], KERNELS[0], PATH_RATIOS[0], style)
         self.tail = Tail(w.decoder[1], w.decoder[0], stem, finest)
 

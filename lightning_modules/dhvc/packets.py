@@ -10,13 +10,9 @@ head too.
 """
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lightning_modules.entropy.ports import DecodePort
-from lightning_modules.entropy.tables import CdfTables
-from lightning_modules.packets import DesyncError, Packet, read_symbols
+from lightning_modules.packets import DesyncError, Packet
 
 SPATIAL = 8
 LMBDA = struct.Struct("<f")
@@ -63,24 +59,3 @@ class Head:
             )
         lmbda = LMBDA.unpack_from(payload, 1)[0] if scale == 1 else None
         return cls(scale, bool(payload[0] & SPATIAL), lmbda)
-
-
-@contextmanager
-def unpack(
-    packet: Packet, head: Head, tables: dict[str, CdfTables]
-) -> Iterator[DecodePort]:
-    """Give a port that reads a packet's symbols; check them when it is done.
-
-    Args:
-        packet: Of a scale.
-        head: Its beginning.
-        tables: The encoder's.
-
-    Raises:
-        DesyncError: The symbols are not those that were coded.
-    """
-    try:
-        with read_symbols(packet, len(head.to_bytes())) as decoder:
-            yield DecodePort(decoder, tables)
-    except DesyncError as error:
-        raise DesyncError(f"scale {head.scale}: {error}") from error

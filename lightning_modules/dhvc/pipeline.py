@@ -22,21 +22,17 @@ Source: arXiv 2410.02598, section 6.2.2, Fig. 8 and supplement, "Parallel Accele
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
-from dataclasses import replace
 from itertools import cycle
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-from lightning_modules.codec import Schedule
-from lightning_modules.dhvc.frame_coder import FrameCoder
-from lightning_modules.dhvc.walk import Steps
+from lightning_modules.dhvc.frame_coder import FrameCoder, Work
+from lightning_modules.dhvc.walk import State
 from lightning_modules.dhvc.workers import Workers
-from lightning_modules.packets import Packet, Received
 
 R = TypeVar("R")
 
@@ -72,71 +68,38 @@ class PipelinedDHVC:
         for device in devices:
             if device not in copies:
                 network = deepcopy(coder.network).to(device)
-                copies[device] = FrameCoder(network, coder.rate_knob, coder.tables)
+                copies[device] = FrameCoder(
+                    network, coder.rate_knob, coder.tables, self.device
+                )
         self.coders = [copies[device] for device in devices]
         self.ahead = len(devices) + coder.options.reference_frames
 
-    def compress(
-        self, frames: Iterable[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Packet]:
-        """Code frames into packets; see :meth:`DHVCCodec.compress`.
+    def run(self, frames: Iterator[Work[R]]) -> Iterator[R]:
+        """Do the work of frames and give the results in order.
 
-        What the schedule asks is asked when a frame is taken: up to :attr:`ahead`
-        frames before its packets come out.
-        """
-        work = (
-            (coder.encode_steps(frame, lmbda, coder.start, first, reconstruct), first)
-            for coder, (frame, lmbda, first) in zip(
-                cycle(self.coders), self.coder.plan(frames, schedule), strict=False
-            )
-        )
-        for packets, _ in self._run(work):
-            for packet in packets:
-                if packet.x_hat is None:
-                    yield packet
-                else:
-                    yield replace(packet, x_hat=packet.x_hat.to(self.device))
-
-    def receive(
-        self, packets: Iterable[Packet | None], height: int, width: int, scales: int
-    ) -> Iterator[Received]:
-        """Decode packets; see :meth:`DHVCCodec.receive`."""
-        work = (
-            (coder.decode_steps(frame, coder.start, height, width), int(frame.intra))
-            for coder, frame in zip(
-                cycle(self.coders),
-                self.coder.decodable(packets, scales),
-                strict=False,
-            )
-        )
-        for received, _ in self._run(work):
-            yield replace(received, frame=received.frame.to(self.device))
-
-    def _run(self, work: Iterator[tuple[Steps[R], int]]) -> Iterator[R]:
-        """Give what each frame's steps return, in order.
-
-        Args:
-            work: Steps of the frame's worker, and the first scale that
-                refers to no earlier frame, or 0.
+        A frame is asked for up to :attr:`ahead` frames before its result comes out.
         """
         failure: Exception | None = None
-        taken: deque[Future[R]] = deque()
+        turns = cycle(self.coders)
+        taken: deque[Future[tuple[R, State]]] = deque()
         more = True
         with Workers(self.devices) as workers:
             while True:
                 while more and len(taken) < self.ahead:
                     try:
-                        steps, first = next(work)
+                        work = next(frames)
                     except StopIteration:
                         more = False
                     except Exception as error:
                         # What came before it is still to be given.
                         failure, more = error, False
                     else:
-                        taken.append(workers.submit(steps, first))
+                        coder = next(turns)
+                        steps = work.steps(coder, coder.start)
+                        taken.append(workers.submit(steps, work.first))
                 if not taken:
                     break
-                yield taken.popleft().result()
+                yield taken.popleft().result()[0]
         if failure:
             raise failure
 

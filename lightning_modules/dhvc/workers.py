@@ -26,42 +26,22 @@ class Stopped(Exception):
     """The frame was not finished, because an earlier one was not or nobody waits."""
 
 
-class Handover:
-    """What a frame leaves to the next, scale by scale, from thread to thread."""
+class Handover(SimpleQueue["tuple[Feature, ...] | None"]):
+    """What a frame leaves to the next: scale by scale, as in :class:`State`.
 
-    def __init__(self) -> None:
-        self._past: list[tuple[Feature, ...]] = []
-        self._ended = False
-        self._changed = threading.Condition()
+    ``None`` says that no more scales will come.
+    """
 
-    def give(self, past: tuple[Feature, ...]) -> None:
-        """Hand over the next scale, as in :class:`State`."""
-        with self._changed:
-            self._past.append(past)
-            self._changed.notify()
-
-    def end(self) -> None:
-        """Say that no more scales will come."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
-
-    def take(self, scale: int, device: torch.device) -> tuple[Feature, ...]:
-        """Wait for a scale, from 1, and return it on a device.
+    def take(self, device: torch.device) -> tuple[Feature, ...]:
+        """Wait for the next scale and return it on a device.
 
         Raises:
             Stopped: It will not come.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._ended or self.has(scale))
-            if not self.has(scale):
-                raise Stopped
-            past = self._past[scale - 1]
+        past = self.get()
+        if past is None:
+            raise Stopped
         return tuple(tuple(part.to(device) for part in feature) for feature in past)
-
-    def has(self, scale: int) -> bool:
-        """Return whether a scale was handed over."""
-        return len(self._past) >= scale
 
 
 @dataclass(frozen=True)
@@ -165,10 +145,10 @@ class Workers:
                 walk = next(frame.steps)
                 done = len(walk.features)
                 if done:
-                    frame.after.give(walk.left(done))
+                    frame.after.put(walk.left(done))
                 scale = done + 1
                 if scale <= len(walk.past) and not 0 < frame.first <= scale:
-                    walk.past[scale - 1] = frame.before.take(scale, device)
+                    walk.past[scale - 1] = frame.before.take(device)
             raise Stopped
         except StopIteration as end:
             frame.result.set_result(end.value)
@@ -176,4 +156,4 @@ class Workers:
             # Whoever waits for the frame has to hear of it, whatever it is.
             frame.result.set_exception(error)
         finally:
-            frame.after.end()
+            frame.after.put(None)

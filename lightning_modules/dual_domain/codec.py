@@ -9,7 +9,7 @@ weights' own type.
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,14 +22,7 @@ from lightning_modules.codec import (
     pad_to_multiple,
     padded_size,
 )
-from lightning_modules.dual_domain.design import (
-    LATENT_STRIDE,
-    SIZES,
-    Options,
-    Quantiser,
-    StepKind,
-    Transform,
-)
+from lightning_modules.dual_domain.design import LATENT_STRIDE, SIZES, Options
 from lightning_modules.dual_domain.entropy_model import symbol_tables
 from lightning_modules.dual_domain.estimation import (
     PARTS,
@@ -63,22 +56,12 @@ class DualDomainCodec(VideoCodec):
     Args:
         size: Widths: ``base`` (15.6 M parameters), ``small`` or ``tiny`` (CPU
             rehearsals).
-        pixel_alignment: Whether a flow is coded and the last frame warped by it;
-            otherwise its latent is the prediction (ablation).
-        fgdt: Whether a deformable transformer aligns latents (without: ablation).
-        references: Frames that it sees, 1 to 3.
-        step: What gives the quantisation steps: ``moe`` (experts by quality and
-            content), ``moe_hyper`` (by quality and hyper-latent), ``gain8``, ``single``
-            (a gain per channel) or ``scalar`` (ablations).
-        quantiser: ``lattice``, or ``mean_centred`` (ablation: errors propagate; needs
-            ``mode_decision`` inter).
-        transform: ``unified``, or ``separate``: inter frames have transforms of their
-            own that see the warped frame (ablation, likewise).
         mode_decision: How the encoder chooses between intra, inter, and inter without
             motion for each frame: by their ``real`` or ``estimated`` bits; or always
             ``inter``, after the first.
         numeric: What everything that chooses tables is computed in. ``float32`` is
             faster, and decodes on the encoder's own kind of machine only.
+        network: Fields of :class:`~lightning_modules.dual_domain.design.Options`.
 
     Raises:
         ValueError: An argument is out of range, or two exclude each other.
@@ -89,6 +72,7 @@ class DualDomainCodec(VideoCodec):
     pad_multiple = LATENT_STRIDE
     coding_options = CodingOptions
     coding: CodingOptions
+    options: Options
     loss_terms = (
         "flow",
         "flow_distillation",
@@ -100,16 +84,11 @@ class DualDomainCodec(VideoCodec):
     def __init__(
         self,
         size: Literal["base", "small", "tiny"] = "base",
-        pixel_alignment: bool = True,
-        fgdt: bool = True,
-        references: int = 3,
-        step: StepKind = "moe",
-        quantiser: Quantiser = "lattice",
-        transform: Transform = "unified",
         mode_decision: ModeDecision = "real",
         numeric: Numeric = "float64",
+        **network: Any,
     ) -> None:
-        options = Options(pixel_alignment, fgdt, references, step, quantiser, transform)
+        options = Options(**network)
         super().__init__(
             size=size, **vars(options), mode_decision=mode_decision, numeric=numeric
         )
@@ -287,10 +266,6 @@ class DualDomainCodec(VideoCodec):
 
     # The rest of the contract.
 
-    @property
-    def _device(self) -> torch.device:
-        return self.network.like.device
-
     @torch.no_grad()
     def maps(self, frame: Tensor, rate: float) -> dict[str, Tensor]:
         """Return a frame's steps and experts; see :meth:`VideoCodec.maps`.
@@ -300,8 +275,8 @@ class DualDomainCodec(VideoCodec):
         share of an expert; its mean is how much it is used.
         """
         network = self.network
-        padded = pad_to_multiple(frame[None].to(self._device), self.pad_multiple)
-        quality = torch.tensor([rate], device=self._device)
+        padded = pad_to_multiple(frame[None].to(self.like.device), self.pad_multiple)
+        quality = torch.tensor([rate], device=self.like.device)
         content = network.transform(padded)
         if network.steps_by_hyper:
             target = network.analyse(padded, quality)
@@ -334,11 +309,11 @@ class DualDomainCodec(VideoCodec):
         cost a pass of ``decode`` without the decoder's transform each.
         """
         rows, columns = padded_size(height, width, self.pad_multiple)
-        frame = torch.zeros(1, 3, rows, columns, device=self._device)
+        frame = torch.zeros(1, 3, rows, columns, device=self.like.device)
         shape = latent_shape(frame)
         latent = frame.new_zeros(1, SIZES[self.architecture["size"]].latent, *shape[1:])
         still = frame.new_zeros(1, 2, rows, columns)
-        quality = torch.tensor([0.5], device=self._device)
+        quality = torch.tensor([0.5], device=self.like.device)
         known = Reference(frame, latent, still)
         state = (known,) * self.options.references
 

@@ -5,18 +5,18 @@ and numbers in this folder are our design, unless a source is named.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lightning_modules.dual_domain.options import check_choices
 
 StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
 Quantiser = Literal["lattice", "mean_centred"]
 Transform = Literal["unified", "separate"]
 
 LATENT_STRIDE = 16
-HYPER_STRIDE = 4
-"""Of z, in positions of the latent."""
 MAX_REFERENCES = 3
 LMBDA_RANGE = (0.0018, 0.0483)
 """On 255^2 times the mean squared error of RGB in [0, 1].
@@ -36,7 +36,7 @@ def lagrangian(quality: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Widths:
-    """Channels and depths.
+    """Channels and depths, of 15.6 M parameters by default.
 
     Attributes:
         transform: Channels at 1/2, 1/4 and 1/8 of the sides.
@@ -56,42 +56,25 @@ class Widths:
         motion_z: Channels of its z, at 1/64.
     """
 
-    transform: tuple[int, int, int]
-    latent: int
-    blocks: int
-    hyper: int
-    z: int
-    experts: int
-    heads: int
-    offsets: int
-    groups: tuple[int, ...]
-    context: tuple[int, int]
-    flow: tuple[int, int, int, int]
-    flow_kernel: int
-    motion: int
-    motion_latent: int
-    motion_z: int
+    transform: tuple[int, int, int] = (128, 160, 192)
+    latent: int = 192
+    blocks: int = 3
+    hyper: int = 128
+    z: int = 64
+    experts: int = 8
+    heads: int = 8
+    offsets: int = 64
+    groups: tuple[int, ...] = (16, 32, 48, 96)
+    context: tuple[int, int] = (256, 192)
+    flow: tuple[int, int, int, int] = (32, 64, 32, 16)
+    flow_kernel: int = 7
+    motion: int = 64
+    motion_latent: int = 64
+    motion_z: int = 32
 
 
 SIZES: dict[str, Widths] = {
-    # 15.6 M parameters.
-    "base": Widths(
-        transform=(128, 160, 192),
-        latent=192,
-        blocks=3,
-        hyper=128,
-        z=64,
-        experts=8,
-        heads=8,
-        offsets=64,
-        groups=(16, 32, 48, 96),
-        context=(256, 192),
-        flow=(32, 64, 32, 16),
-        flow_kernel=7,
-        motion=64,
-        motion_latent=64,
-        motion_z=32,
-    ),
+    "base": Widths(),
     # Hours on a CPU, for rehearsals on real video.
     "small": Widths(
         transform=(64, 96, 128),
@@ -145,9 +128,11 @@ class Options:
             gain per channel (``single``, or 8 interpolated vectors ``gain8``), or one
             for all (``scalar``).
         quantiser: ``lattice``: symbols are whole numbers of the latent itself;
-            ``mean_centred``: of the latent less its predicted mean.
+            ``mean_centred``: of the latent less its predicted mean (errors propagate;
+            needs ``mode_decision`` inter).
         transform: ``unified``: pixels follow from a frame's own symbols; ``separate``:
-            inter frames have transforms of their own that see the warped frame.
+            inter frames have transforms of their own that see the warped frame
+            (likewise).
     """
 
     pixel_alignment: bool = True
@@ -169,16 +154,7 @@ class Options:
             ValueError: A value is not one of the allowed ones, or two exclude each
                 other.
         """
-        for name, kind in (
-            ("step", StepKind),
-            ("quantiser", Quantiser),
-            ("transform", Transform),
-        ):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(
-                    f"{name} {getattr(self, name)!r} is unknown: choose from "
-                    f"{list(get_args(kind))}"
-                )
+        check_choices(self)
         if not 1 <= self.references <= MAX_REFERENCES:
             raise ValueError(
                 f"references is {self.references}: it must be 1 to {MAX_REFERENCES}"

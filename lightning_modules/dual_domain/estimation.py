@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from lightning_modules.dual_domain.attempts import Attempt, attempts
 from lightning_modules.dual_domain.flow import (
     charbonnier,
     enlarge,
@@ -27,7 +28,6 @@ from lightning_modules.dual_domain.flow import (
     warp,
 )
 from lightning_modules.dual_domain.network import (
-    Coded,
     DualDomainNetwork,
     Mode,
     State,
@@ -79,23 +79,9 @@ class Clip:
     weighed: frozenset[str]
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One frame of a pass.
-
-    Attributes:
-        pixels: (B, 3, H, W).
-        bits: (B, 3), by part.
-        state: What the next frame may refer to.
-        y: Its latent before quantisation.
-        coded: Its symbols.
-    """
-
-    pixels: Tensor
-    bits: Tensor
-    state: State
-    y: Tensor
-    coded: Coded
+Coding = tuple[Tensor, Tensor, State, Attempt[EstimatePort]]
+"""Pixels (B, 3, H, W) and bits (B, 3) by part of a frame, what the next one may refer
+to, and the attempt that was taken."""
 
 
 def code_frames(
@@ -119,15 +105,15 @@ def code_frames(
     state: State = ()
     for number in range(clip.frames.shape[1]):
         run = partial(_code_frame, network, clip, number, state, modes(state), exact)
-        frame: Frame = checkpoint(run, use_reentrant=False) if recompute else run()
-        state = frame.state
+        out: Coding = checkpoint(run, use_reentrant=False) if recompute else run()
+        pixels, spent, state, best = out
         if number == 0 and clip.seeds is not None and not exact:
             quality = clip.quality[:, 0]
             estimate.terms = network.regularisers(
-                frame.y, frame.coded, quality, clip.weighed
+                best.y, best.coded, quality, clip.weighed
             )
-        estimate.pixels.append(frame.pixels)
-        estimate.bits.append(frame.bits)
+        estimate.pixels.append(pixels)
+        estimate.bits.append(spent)
     return estimate
 
 
@@ -138,35 +124,18 @@ def _code_frame(
     state: State,
     modes: list[Mode],
     exact: bool,
-) -> Frame:
+) -> Coding:
     frame, quality = clip.frames[:, number], clip.quality[:, number]
-    shape = latent_shape(frame)
-    options = network.options
-    motion = None
-    if Mode.INTER in modes and options.pixel_alignment:
-        motion = network.analyse_flow(frame, state[0].x_hat, quality)
-    separate = options.transform == "separate" and modes != [Mode.INTRA]
-    own = None if separate else network.analyse(frame, quality)
-    attempts = []
-    for mode in modes:
-        first = number * STREAMS_PER_FRAME
-        port = EstimatePort(clip.seeds, first, exact=exact)
-        seen = state if mode else ()
-        flow = network.code_motion(mode, motion, quality, shape, port)
-        target = own
-        if target is None:
-            assert flow is not None
-            target = network.analyse_inter(frame, state[0].x_hat, flow, quality)
-        coded = network.code(target, seen, flow, quality, shape, port)
-        attempts.append((_bits(port, frame), target, coded, seen, flow))
-    best = attempts[0]
-    if len(attempts) > 1:
-        best = min(attempts, key=lambda attempt: float(attempt[0].sum()))
-    bits, target, coded, seen, flow = best
+    first = number * STREAMS_PER_FRAME
+    port = partial(EstimatePort, clip.seeds, first, exact=exact)
+    tried = attempts(network, network, frame, quality, state, modes, port)
+    best = tried[0]
+    if len(tried) > 1:
+        best = min(tried, key=lambda attempt: float(_bits(attempt.port, frame).sum()))
     with torch.set_grad_enabled(torch.is_grad_enabled() and not exact):
-        pixels, left = network.finish(coded, seen, flow, quality)
-    state = (left, *seen)[: options.references]
-    return Frame(pixels, bits, state, target.y, coded)
+        pixels, left = network.finish(best.coded, best.seen, best.flow, quality)
+    state = (left, *best.seen)[: network.options.references]
+    return pixels, _bits(best.port, frame), state, best
 
 
 def _bits(port: EstimatePort, frame: Tensor) -> Tensor:

@@ -5,24 +5,21 @@ both encoder and decoder, and so do the pixels that later frames refer to. What 
 encoder computes, its symbols, runs in ``network``, the weights' own type.
 """
 
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lightning_modules.codec import as_shown, pad_to_multiple, padded_size
+from lightning_modules.dual_domain.attempts import Attempt, attempts
 from lightning_modules.dual_domain.design import LATENT_STRIDE
-from lightning_modules.dual_domain.motion import MotionTarget
 from lightning_modules.dual_domain.network import (
-    Coded,
     DualDomainNetwork,
     Mode,
     Reference,
     State,
-    Target,
-    latent_shape,
 )
 from lightning_modules.dual_domain.options import Numeric
 from lightning_modules.dual_domain.packets import (
@@ -32,30 +29,7 @@ from lightning_modules.dual_domain.packets import (
 )
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
 from lightning_modules.entropy.tables import CdfTables
-from lightning_modules.packets import DesyncError, Packet, read_symbols
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A frame, coded one way.
-
-    Attributes:
-        head: How its packet begins.
-        stream: The rest of it.
-        port: What took its symbols.
-        coded: They.
-        flow: Decoded, to the newest reference.
-    """
-
-    head: Head
-    stream: bytes
-    port: EncodePort
-    coded: Coded
-    flow: Tensor | None
-
-    def nbytes(self) -> int:
-        """Return the size of its packet."""
-        return len(self.head.to_bytes()) + len(self.stream)
+from lightning_modules.packets import DesyncError, Packet, pack, read_symbols
 
 
 class FrameCoder:
@@ -101,71 +75,36 @@ class FrameCoder:
             reconstruct: Whether the packet carries ``x_hat`` and ``estimated_bits``.
         """
         height, width = frame.shape[-2:]
-        padded = pad_to_multiple(frame[None].to(self._device), LATENT_STRIDE)
+        here = frame[None].to(self.network.like.device)
+        padded = pad_to_multiple(here, LATENT_STRIDE)
         value = round_quality(rate)
-        attempts = self.attempts(padded, value, state, reconstruct or self.estimated)
-        if self.estimated:
-            best = min(attempts, key=lambda attempt: attempt.port.bits)
-        else:
-            best = min(attempts, key=Attempt.nbytes)
-        seen = state[: best.head.references]
         quality = self._quality(value)
-        pixels, left = self.exact.finish(best.coded, seen, best.flow, quality)
-        head = best.head.to_bytes()
-        packet = Packet(
-            head + best.stream,
-            1,
-            zlib.crc32(head, best.port.encoder.checksum),
-            as_shown(pixels[..., :height, :width]) if reconstruct else None,
-            best.port.bits if reconstruct else None,
+        tried = attempts(
+            self.network,
+            self.exact,
+            padded,
+            quality,
+            state,
+            self.modes(state),
+            partial(EncodePort, self.tables, reconstruct or self.estimated),
         )
-        return packet, self._after(left, seen)
+        if self.estimated:
+            tried = [min(tried, key=lambda attempt: attempt.port.bits)]
+        packets = [self._packet(attempt, value) for attempt in tried]
+        packet = min(packets, key=lambda packet: len(packet.payload))
+        best = tried[packets.index(packet)]
+        pixels, left = self.exact.finish(best.coded, best.seen, best.flow, quality)
+        packet = replace(
+            packet,
+            x_hat=as_shown(pixels[..., :height, :width]) if reconstruct else None,
+            estimated_bits=best.port.bits if reconstruct else None,
+        )
+        return packet, self._after(left, best.seen)
 
-    def attempts(
-        self, frame: Tensor, value: float, state: State, estimate: bool
-    ) -> list[Attempt]:
-        """Return a padded frame (1, 3, H, W), coded each way that is tried.
-
-        Args:
-            frame: RGB in [0, 1].
-            value: Quality, as packets hold it.
-            state: What the frame may refer to.
-            estimate: Whether to add up estimated bits.
-        """
-        quality = self._quality(value).float()
-        modes = self.modes(state)
-        motion = target = None
-        if Mode.INTER in modes and self.options.pixel_alignment:
-            motion = self.network.analyse_flow(frame, state[0].x_hat, quality)
-        if not state or self.options.transform == "unified":
-            target = self.network.analyse(frame, quality)
-        return [
-            self._attempt(mode, frame, target, motion, value, state, estimate)
-            for mode in modes
-        ]
-
-    def _attempt(
-        self,
-        mode: Mode,
-        frame: Tensor,
-        target: Target | None,
-        motion: MotionTarget | None,
-        value: float,
-        state: State,
-        estimate: bool,
-    ) -> Attempt:
-        port = EncodePort(self.tables, estimate)
-        quality, shape = self._quality(value), latent_shape(frame)
-        seen = state if mode else ()
-        flow = self.exact.code_motion(mode, motion, quality, shape, port)
-        if target is None:
-            assert flow is not None
-            target = self.network.analyse_inter(
-                frame, seen[0].x_hat, flow, quality.float()
-            )
-        coded = self.exact.code(target, seen, flow, quality, shape, port)
-        head = Head(mode, len(seen), value, self._numeric, port.doubts)
-        return Attempt(head, port.encoder.finish(), port, coded, flow)
+    def _packet(self, attempt: Attempt[EncodePort], value: float) -> Packet:
+        references, doubts = len(attempt.seen), attempt.port.doubts
+        head = Head(attempt.mode, references, value, self._numeric, doubts)
+        return pack(head.to_bytes(), attempt.port, 1)
 
     def decode(
         self, packet: Packet, state: State, height: int, width: int
@@ -202,12 +141,8 @@ class FrameCoder:
         return (left, *seen)[: self.options.references]
 
     def _quality(self, value: float) -> Tensor:
-        return torch.tensor([value], dtype=self.exact.like.dtype, device=self._device)
+        return self.exact.like.new_tensor([value])
 
     @property
     def _numeric(self) -> Numeric:
         return "float64" if self.exact.like.dtype == torch.float64 else "float32"
-
-    @property
-    def _device(self) -> torch.device:
-        return self.network.like.device

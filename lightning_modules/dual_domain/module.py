@@ -38,6 +38,7 @@ class DualDomain(CodecModule):
     """
 
     codec: DualDomainCodec
+    stage_options = ("objective",)
 
     def __init__(
         self,
@@ -57,14 +58,8 @@ class DualDomain(CodecModule):
             if name.endswith("_steps.experts")
             for parameter in module.parameters()
         }
-        trained = [p for p in self.codec.parameters() if p.requires_grad]
-        slow = [p for p in trained if p not in experts]
-        fast = [p for p in trained if p in experts]
-        groups: list[dict[str, Any]] = [{"params": slow}]
-        if fast:
-            lr = max(self.stage.lr, min(EXPERT_FACTOR * self.stage.lr, EXPERT_LIMIT))
-            groups.append({"params": fast, "lr": lr})
-        return groups
+        lr = max(self.stage.lr, min(EXPERT_FACTOR * self.stage.lr, EXPERT_LIMIT))
+        return self.split_weights(experts, lr=lr)
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the Lagrangian of each quality, 117 to 3141 and geometric between."""
@@ -72,11 +67,7 @@ class DualDomain(CodecModule):
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ``ValueError`` if a stage sets an unknown option or objective."""
-        unknown = sorted(set(options) - {"objective"})
-        if unknown:
-            raise ValueError(
-                f"stage options {unknown} are unknown: DualDomain has 'objective'"
-            )
+        super().check_options(options)
         objective = options.get("objective", "joint")
         if objective not in get_args(Objective):
             raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
-from lightning_modules.dual_domain.design import HYPER_STRIDE, Widths
+from lightning_modules.dual_domain.design import Widths
 from lightning_modules.dual_domain.entropy_model import (
     bounded_log_scale,
     code_values,
@@ -21,12 +21,11 @@ from lightning_modules.dual_domain.transforms import (
     HyperEncoder,
     ResidualBlock,
     down,
-    hyper_size,
     squash,
 )
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
 from lightning_modules.layers import SubpelUp, at_least_float32
 
 
@@ -124,7 +123,7 @@ class MotionDecoder(nn.Module):
             centred: As in :func:`code_values`.
         """
         batch, height, width = shape
-        z_shape = (batch, self.z_prior.channels, *hyper_size(height, width))
+        z_shape = self.z_prior.shape(batch, height, width)
         z = None if target is None else at_least_float32(target.z)
         like = self.z_prior.h
         z_hat = port.code(z, Factorised(self.z_prior, z_shape, "motion"))

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.alignment import Alignment
 from lightning_modules.dual_domain.design import (
-    HYPER_STRIDE,
     LATENT_STRIDE,
     Options,
     Widths,
@@ -38,12 +37,11 @@ from lightning_modules.dual_domain.transforms import (
     Encoder,
     HyperDecoder,
     HyperEncoder,
-    hyper_size,
     squash,
 )
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
 from lightning_modules.layers import at_least_float32
 
 
@@ -259,7 +257,7 @@ class DualDomainNetwork(nn.Module):
             port: Takes or gives the symbols.
         """
         batch, height, width = shape
-        z_shape = (batch, self.z_prior.channels, *hyper_size(height, width))
+        z_shape = self.z_prior.shape(batch, height, width)
         z = None if target is None else at_least_float32(target.z)
         z_hat = port.code(z, Factorised(self.z_prior, z_shape, "hyper"))
         hyper = self.hyper_decoder(z_hat.to(self.like))[..., :height, :width]
@@ -312,8 +310,9 @@ class DualDomainNetwork(nn.Module):
         ablation with separate transforms).
         """
         if self.options.transform == "separate" and flow is not None:
-            warped = warp(references[0].x_hat, flow)
-            y_hat, pixels = self._synthesise_inter(coded, warped, quality)
+            warped = warp(references[0].x_hat, flow).to(self.like)
+            y_hat = self.to_latent(coded, quality)
+            pixels = at_least_float32(self.inter_decoder(y_hat, warped)) + 0.5
         else:
             y_hat, pixels = self.synthesise(coded, quality)
         return pixels, Reference(pixels.clamp(0.0, 1.0), y_hat, flow)
@@ -327,13 +326,6 @@ class DualDomainNetwork(nn.Module):
         warped = warp(reference, flow).to(self.like)
         pair = torch.cat([frame.to(self.like), warped], dim=1)
         return self._target(self.inter_encoder(pair - 0.5), quality)
-
-    def _synthesise_inter(
-        self, coded: Coded, warped: Tensor, quality: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        y_hat = self.to_latent(coded, quality)
-        pixels = self.inter_decoder(y_hat, warped.to(self.like))
-        return y_hat, at_least_float32(pixels) + 0.5
 
 
 def latent_shape(frame: Tensor) -> tuple[int, int, int]:

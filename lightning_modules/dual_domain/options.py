@@ -1,10 +1,20 @@
 """What DualDomain can be told when it codes."""
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 ModeDecision = Literal["real", "estimated", "inter"]
 Numeric = Literal["float64", "float32"]
+
+
+def check_choices(options: Any) -> None:
+    """Raise ``ValueError`` if a field of literals has none of them as its value."""
+    for each in fields(options):
+        value, known = getattr(options, each.name), get_args(each.type)
+        if known and value not in known:
+            raise ValueError(
+                f"{each.name} {value!r} is unknown: choose from {list(known)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -27,9 +37,4 @@ class CodingOptions:
     numeric: Numeric = "float64"
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value, known = getattr(self, each.name), get_args(each.type)
-            if value not in known:
-                raise ValueError(
-                    f"{each.name} {value!r} is unknown: choose from {list(known)}"
-                )
+        check_choices(self)

@@ -31,15 +31,7 @@ class Doubt:
 
 
 class EncodePort(ports.EncodePort):
-    """Writes one frame's symbols.
-
-    Args:
-        tables: As in the base class.
-        estimate: As there.
-
-    Attributes:
-        doubts: Elements whose table the decoder must be told.
-    """
+    """Writes one frame's symbols; ``doubts`` are what the decoder must be told."""
 
     def __init__(self, tables: Mapping[str, CdfTables], estimate: bool) -> None:
         super().__init__(tables, estimate)
@@ -59,13 +51,7 @@ class EncodePort(ports.EncodePort):
 
 
 class DecodePort(ports.DecodePort):
-    """Reads one frame's symbols.
-
-    Args:
-        decoder: As in the base class.
-        tables: As there.
-        doubts: What the encoder says of elements that were near an edge.
-    """
+    """Reads one frame's symbols; ``doubts`` are what the encoder says of some."""
 
     def __init__(
         self,

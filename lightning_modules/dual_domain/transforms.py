@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.dual_domain.design import HYPER_STRIDE, Widths
+from lightning_modules.dual_domain.design import Widths
 from lightning_modules.layers import SubpelUp
 
 LATENT_GAIN, Z_GAIN = 12.0, 24.0
@@ -145,8 +145,3 @@ class HyperDecoder(nn.Sequential):
 def squash(x: Tensor) -> Tensor:
     """Return ``sgn(x) log(1 + |x|)``, which networks take better than latents."""
     return x.sign() * torch.log1p(x.abs())
-
-
-def hyper_size(height: int, width: int) -> tuple[int, int]:
-    """Return the sides of z for a latent of ``height`` x ``width``."""
-    return -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)

@@ -65,17 +65,18 @@ class Distributions(ABC):
         latent[..., self.keep] = taken
         return latent
 
-    @abstractmethod
     def taken(self) -> "Distributions":
         """Return those of the elements that are coded, without the others."""
+        assert self.keep is None, "who leaves elements out says what remains"
+        return self
 
     @abstractmethod
     def bits(self, values: Tensor) -> Tensor:
         """Estimate what rounded values cost, in bits, element by element."""
 
-    @abstractmethod
     def noisy_bits(self, values: Tensor) -> Tensor:
         """Estimate the same from values with noise."""
+        return self.bits(values)
 
     @abstractmethod
     def choose(self) -> tuple[Whole, Whole | int]:
@@ -107,17 +108,9 @@ class Factorised(Distributions):
         self.prior = prior
         self.row = row
 
-    def taken(self) -> Distributions:
-        """Return all."""
-        return self
-
     def bits(self, values: Tensor) -> Tensor:
         """Estimate what values cost."""
         return self.prior.bits(values, self.row)
-
-    def noisy_bits(self, values: Tensor) -> Tensor:
-        """Estimate what values cost."""
-        return self.bits(values)
 
     def choose(self) -> tuple[Whole, Whole | int]:
         """Return the table of each element of one sample."""

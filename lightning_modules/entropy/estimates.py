@@ -94,12 +94,18 @@ def gaussian_bits(
     Source: the mass of [v - 1/2, v + 1/2], arXiv 1802.01436, section 3.
     """
     # In float32 nothing here is on autocast's list, so it stays float32.
-    scales = lower_bound(scales.float(), min_scale) * sqrt(2)
+    mass = _mass(values.float(), lower_bound(scales.float(), min_scale))
+    return -torch.log2(lower_bound(mass, min_mass))
+
+
+def _mass(values: Tensor, sigma: Tensor) -> Tensor:
+    """Return the mass of [v - 1/2, v + 1/2] of zero-mean Gaussians."""
+    spread = sigma * sqrt(2)
     # Both ends in the half where erfc is accurate: 1 - small would lose it.
-    distance = values.float().abs()
-    nearer = torch.erfc((distance - 0.5) / scales)
-    farther = torch.erfc((distance + 0.5) / scales)
-    return -torch.log2(lower_bound(0.5 * (nearer - farther), min_mass))
+    distance = values.abs()
+    nearer = torch.erfc((distance - 0.5) / spread)
+    farther = torch.erfc((distance + 0.5) / spread)
+    return 0.5 * (nearer - farther)
 
 
 def training_bits(values: Tensor, sigma: Tensor) -> Tensor:
@@ -114,12 +120,7 @@ def training_bits(values: Tensor, sigma: Tensor) -> Tensor:
 
     Source: arXiv 2410.02598, equation 14; the switch to the density is QARV's.
     """
-    spread = sigma * sqrt(2)
-    # Both ends in the half where erfc is accurate: 1 - small would lose it.
-    distance = values.abs()
-    nearer = torch.erfc((distance - 0.5) / spread)
-    farther = torch.erfc((distance + 0.5) / spread)
-    mass = 0.5 * (nearer - farther)
+    mass = _mass(values, sigma)
     log_density = -0.5 * (values / sigma).square() - sigma.log() - 0.5 * log(2 * pi)
     log_mass = mass.clamp_min(SMALL_MASS).log()
     return torch.where(mass > SMALL_MASS, log_mass, log_density) / -log(2)

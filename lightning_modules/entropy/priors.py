@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.entropy.tables import (
+    TAIL_MASS,
     CdfTables,
     gaussian_tables,
     tables_from_pmf,
 )
 from lightning_modules.layers import at_least_float32
 
+HYPER_STRIDE = 4
+"""Positions of a latent along each side of a position of its hyper-latent."""
 Z_LIMIT = 127
 """z is clamped to what one signed byte holds."""
 PROBABILITY_FLOOR = 1e-6
@@ -79,6 +82,11 @@ class FactorisedPrior(nn.Module):
         self.b = nn.Parameter(torch.randn(self.LAYERS, rows, channels) * 0.01)
         self.a = nn.Parameter(torch.randn(self.LAYERS - 1, rows, channels) * 0.01)
 
+    def shape(self, batch: int, height: int, width: int) -> tuple[int, ...]:
+        """Return the shape of z for a latent of ``height`` x ``width``."""
+        sides = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+        return batch, self.channels, *sides
+
     def bits(self, z: Tensor, row: Tensor | None = None) -> Tensor:
         """Return -log2 of the mass of [z - 1/2, z + 1/2], elementwise, >= 0.
 
@@ -106,7 +114,7 @@ class FactorisedPrior(nn.Module):
         return self.h, self.b, self.a
 
     @torch.no_grad()
-    def tables(self, tail_mass: float = 1e-4) -> CdfTables:
+    def tables(self) -> CdfTables:
         """Return integer tables; row r and channel c have ``r * channels + c``."""
         rows, channels = self.h.shape[1:]
         edges = torch.arange(-Z_LIMIT, Z_LIMIT + 2, dtype=torch.float64) - 0.5
@@ -114,8 +122,8 @@ class FactorisedPrior(nn.Module):
         cdf = torch.sigmoid(_logits(edges.expand(rows, channels, -1), *weights))
         cdf_np = cdf.reshape(rows * channels, -1).numpy()
         symbols = cdf_np.shape[1] - 1
-        first = np.clip((cdf_np < tail_mass / 2).sum(1) - 1, 0, symbols - 1)
-        last = np.clip((cdf_np < 1 - tail_mass / 2).sum(1), first + 1, symbols)
+        first = np.clip((cdf_np < TAIL_MASS / 2).sum(1) - 1, 0, symbols - 1)
+        last = np.clip((cdf_np < 1 - TAIL_MASS / 2).sum(1), first + 1, symbols)
         length = last - first
         columns = first[:, None] + np.arange(length.max())
         inside = columns < last[:, None]

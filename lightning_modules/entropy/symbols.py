@@ -12,21 +12,22 @@ from lightning_modules.clock import entropy_coding
 from lightning_modules.entropy.tables import MAX_VALUE, CdfTables, Ints
 
 
-class _Checksum:
-    """Running CRC32 of coded values and table indices, however they are split."""
+class _Checked:
+    """Keeps a CRC32 of coded values and table indices, however they are split."""
 
     def __init__(self) -> None:
         self._values = 0
         self._indices = 0
 
-    def update(self, values: Ints, indices: Ints) -> None:
+    def _note(self, values: Ints, indices: Ints) -> None:
         self._values = zlib.crc32(values.astype("<i4", copy=False).data, self._values)
         self._indices = zlib.crc32(
             indices.astype("<i4", copy=False).data, self._indices
         )
 
     @property
-    def value(self) -> int:
+    def checksum(self) -> int:
+        """CRC32 of all values and table indices so far, the same on both sides."""
         both = np.array([self._values, self._indices], dtype="<u4")
         return zlib.crc32(both.tobytes())
 
@@ -49,12 +50,12 @@ def _int32(array: npt.NDArray[Any], name: str, low: int, high: int) -> Ints:
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
-class SymbolEncoder:
+class SymbolEncoder(_Checked):
     """Codes values into one stream, in the order in which a decoder asks for them."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._pushes: list[tuple[Ints, Ints, CdfTables]] = []
-        self._checksum = _Checksum()
 
     @entropy_coding
     def push(
@@ -80,14 +81,9 @@ class SymbolEncoder:
             )
         values = _int32(symbols, "symbols", -MAX_VALUE, MAX_VALUE)
         rows = _int32(indices, "table indices", 0, len(tables) - 1)
-        self._checksum.update(values, rows)
+        self._note(values, rows)
         # The stream is written backwards at the end: keep what the caller may reuse.
         self._pushes.append((values.copy(), rows.copy(), tables))
-
-    @property
-    def checksum(self) -> int:
-        """CRC32 of all values and table indices so far."""
-        return self._checksum.value
 
     @entropy_coding
     def finish(self) -> bytes:
@@ -97,14 +93,14 @@ class SymbolEncoder:
         return rans.encode(self._pushes)
 
 
-class SymbolDecoder:
+class SymbolDecoder(_Checked):
     """Reads values back from the bytes of one :class:`SymbolEncoder`."""
 
     def __init__(self, data: bytes) -> None:
         from lightning_modules.entropy import rans
 
+        super().__init__()
         self._reader = rans.Reader(data)
-        self._checksum = _Checksum()
 
     @entropy_coding
     def pull(self, indices: npt.NDArray[np.integer[Any]], tables: CdfTables) -> Ints:
@@ -120,13 +116,8 @@ class SymbolDecoder:
         """
         rows = _int32(indices, "table indices", 0, len(tables) - 1)
         values = self._reader.read(rows, tables)
-        self._checksum.update(values, rows)
+        self._note(values, rows)
         return values
-
-    @property
-    def checksum(self) -> int:
-        """CRC32 of all values and table indices so far; equals the encoder's."""
-        return self._checksum.value
 
     @entropy_coding
     def finish(self) -> None:

@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 PRECISION = 16  # Bits of a cumulative frequency.
 TOTAL = 1 << PRECISION
 MAX_VALUE = 1 << 30  # Largest magnitude of a symbol or an offset.
+TAIL_MASS = 1e-4  # Probability of values that are escaped, at most.
 MAX_WIDTH = 1 << 15  # Symbol numbers within a table fit 16 signed bits.
 
 
@@ -192,20 +193,15 @@ def _upper_tail(x: Floats) -> Floats:
     return np.array(flat).reshape(x.shape)
 
 
-def gaussian_tables(
-    scales: npt.ArrayLike,
-    max_symbol: int | None = None,
-    tail_mass: float = 1e-4,
-) -> CdfTables:
+def gaussian_tables(scales: npt.ArrayLike, max_symbol: int | None = None) -> CdfTables:
     """Tabulate zero-mean Gaussians, rounded to whole numbers, one table per scale.
 
     A table holds the values from -c to c, where c is the smallest whole number >= 2
-    with less than ``tail_mass`` above it; rarer values are escaped.
+    with less than ``TAIL_MASS`` above it; rarer values are escaped.
 
     Args:
         scales: (levels,), standard deviations > 0.
         max_symbol: Largest c, at least 2; no limit by default.
-        tail_mass: Probability, in (0, 0.5).
 
     Raises:
         ValueError: A scale is not positive, or ``max_symbol`` is below 2.
@@ -217,11 +213,9 @@ def gaussian_tables(
         raise ValueError(f"scales must be positive numbers, got {sigma.ravel()}")
     if max_symbol is not None and max_symbol < 2:
         raise ValueError(f"max_symbol is {max_symbol}, it must be at least 2")
-    if not 0 < tail_mass < 0.5:
-        raise ValueError(f"tail_mass is {tail_mass}, it must lie within (0, 0.5)")
     reach = np.full(len(sigma), 2)
     while True:
-        short = _upper_tail(reach[:, None] / sigma)[:, 0] >= tail_mass
+        short = _upper_tail(reach[:, None] / sigma)[:, 0] >= TAIL_MASS
         if max_symbol is not None:
             short &= reach < max_symbol
         if not short.any():

@@ -13,6 +13,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from typing import Literal
 
@@ -146,11 +147,6 @@ class UI2CCodec(VideoCodec):
             else None
         )
 
-    @property
-    def refresh(self) -> int:
-        """Frames between refreshes of the reference, 0 for none."""
-        return self.coding.refresh
-
     def check_coding(self, coding: CodingOptions) -> None:
         """Refuse refreshes within a unit."""
         refresh = coding.refresh
@@ -217,16 +213,17 @@ class UI2CCodec(VideoCodec):
         seeds: Tensor | None,
         number: int,
     ) -> tuple[Unit, Tensor]:
-        def run(frames: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def run(frames: Tensor, reference: Tensor) -> tuple[Unit, Tensor]:
             port = EstimatePort(seeds, number * STREAMS_PER_UNIT)
             unit = self.network(frames, reference, qps, port)
-            return unit.frames, unit.feature, torch.as_tensor(port.bits)
+            return unit, torch.as_tensor(port.bits)
 
-        if self.checkpoint_activations and self.training:
-            out = checkpoint(run, frames, reference, use_reentrant=False)
-        else:
-            out = run(frames, reference)
-        return Unit(out[0], out[1]), out[2]
+        if not (self.checkpoint_activations and self.training):
+            return run(frames, reference)
+        out: tuple[Unit, Tensor] = checkpoint(
+            run, frames, reference, use_reentrant=False
+        )
+        return out
 
     def _reference(
         self,
@@ -238,11 +235,9 @@ class UI2CCodec(VideoCodec):
         if state is None:
             pixels = torch.zeros_like(frames)
             if "reference" in conditions:
-                given = self._to_network(conditions["reference"])
-                blank = conditions.get("blank")
-                if blank is not None:
-                    given = given * ~blank[:, None, None, None, None]
-                pixels = given
+                pixels = self._to_network(conditions["reference"])
+                if "blank" in conditions:
+                    pixels = pixels * ~conditions["blank"][:, None, None, None, None]
             return self.network.refer_to_pixels(pixels)
         if state.feature is None:
             return self._refreshed(state)
@@ -250,12 +245,13 @@ class UI2CCodec(VideoCodec):
         if "refresh_unit" in conditions:
             chosen = (conditions["refresh_unit"] == unit)[:, None, None, None]
             return torch.where(chosen, self._refreshed(state), following)
-        if self.refresh and not self.training and self._refreshes(state):
+        if not self.training and self._refreshes(state):
             return self._refreshed(state)
         return following
 
     def _refreshes(self, state: State) -> bool:
-        return bool(self.refresh) and state.position % self.refresh == 0
+        refresh = self.coding.refresh
+        return bool(refresh) and state.position % refresh == 0
 
     def _refreshed(self, state: State) -> Tensor:
         assert state.frames is not None
@@ -310,7 +306,7 @@ class UI2CCodec(VideoCodec):
             group = list(islice(frames, 1 if intra else self.frames_per_unit))
             if not group:
                 return
-            clip = torch.stack(group)[None].to(self._like)
+            clip = torch.stack(group)[None].to(self.like)
             rate = schedule.rate_at(first)
             qp = _unit_qp(rate, unit)
             packet, state = self._encode_unit(clip, qp, state, reconstruct)
@@ -354,22 +350,23 @@ class UI2CCodec(VideoCodec):
         reconstruct: bool,
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
-        base = torch.tensor([qp], device=self._like.device)
+        base = torch.tensor([qp], device=self.like.device)
         if self.intra is not None and side & START:
             return State(1, None, self._intra(frames, base, port, size))
-        blank = self._like.new_zeros(1, self.frames_per_unit, 3, size[0], size[1])
+        blank = self.like.new_zeros(1, self.frames_per_unit, 3, size[0], size[1])
+        position = 0 if state is None else state.position
         if state is None:
-            reference, position = self.network.refer_to_pixels(blank), 0
+            reference = self.network.refer_to_pixels(blank)
         elif side & REFRESHED:
-            reference, position = self._refreshed(state), state.position
+            reference = self._refreshed(state)
         else:
             assert state.feature is not None
             reference = self.network.refer_to_feature(state.feature)
-            position = state.position
         qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
-        wanted = reconstruct or bool(self.refresh)
+        refreshes = bool(self.coding.refresh)
+        wanted = reconstruct or refreshes
         # Without refreshes an encoder needs its frames for a viewer alone.
-        aside = wanted and frames is not None and not self.refresh
+        aside = wanted and frames is not None and not refreshes
         unit = self.network(frames, reference, qps, port, wanted and not aside)
         decoded = unit.frames
         if aside:
@@ -419,10 +416,6 @@ class UI2CCodec(VideoCodec):
         return state, rgb
 
     @property
-    def _like(self) -> Tensor:
-        return self.network.q_encoder
-
-    @property
     def cycle(self) -> int:
         """The group of 8, by the position in which units change their qp."""
         return len(QP_BIAS)
@@ -442,25 +435,23 @@ class UI2CCodec(VideoCodec):
         """
         rows, columns = padded_size(height, width, LATENT_STRIDE)
         n = self.frames_per_unit
-        frames = self._like.new_zeros(1, n, 3, rows, columns)
-        feature = self._like.new_zeros(
+        frames = self.like.new_zeros(1, n, 3, rows, columns)
+        feature = self.like.new_zeros(
             1, self.network.adaptor_p.in_channels, rows // 8, columns // 8
         )
-        base = torch.zeros(1, dtype=torch.int64, device=self._like.device)
+        base = torch.zeros(1, dtype=torch.int64, device=self.like.device)
         qps = self._qps(base, base)
         port = SilentPort()
 
-        def encode() -> Unit:
+        def run(coded: Tensor | None, reconstruct: bool) -> Unit:
             reference = self.network.refer_to_feature(feature)
-            unit: Unit = self.network(frames, reference, qps, port, reconstruct=False)
+            unit: Unit = self.network(coded, reference, qps, port, reconstruct)
             return unit
 
-        def decode() -> Unit:
-            reference = self.network.refer_to_feature(feature)
-            unit: Unit = self.network(None, reference, qps, port)
-            return unit
-
-        return {"encode": encode, "decode": decode}
+        return {
+            "encode": partial(run, frames, False),
+            "decode": partial(run, None, True),
+        }
 
 
 def _unit_qp(rate: float, unit: int) -> int:

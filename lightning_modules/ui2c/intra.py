@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
 from lightning_modules.entropy.steps import step_masks
 from lightning_modules.layers import at_least_float32
 from lightning_modules.ui2c.blocks import (
@@ -20,12 +20,10 @@ from lightning_modules.ui2c.blocks import (
     trunk,
 )
 from lightning_modules.ui2c.network import (
-    HYPER_STRIDE,
     PATCH,
     QP_SPREAD,
     RESIDUAL_LIMITS,
     Y_LEVELS,
-    hyper_shape,
 )
 
 STEPS = 4
@@ -102,7 +100,7 @@ class IntraNetwork(nn.Module):
             embedded = self.embed(F.pixel_unshuffle(frame, PATCH))
             y = self.encoder(embedded * self.q_encoder[0, qp][..., None, None])
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
-        z_shape = hyper_shape(self.z_prior, len(qp), *latent_size)
+        z_shape = self.z_prior.shape(len(qp), *latent_size)
         z_hat = port.code(z, Factorised(self.z_prior, z_shape, "z_intra", qp))
         hyper = self.hyper_decoder(z_hat)[..., : latent_size[0], : latent_size[1]]
         y_hat = self.code_latent(y, self.fusion(hyper), port)

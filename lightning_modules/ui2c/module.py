@@ -51,6 +51,7 @@ class UI2C(CodecModule):
     """
 
     codec: UI2CCodec
+    stage_options = ("references",)
 
     def __init__(
         self,
@@ -78,11 +79,7 @@ class UI2C(CodecModule):
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ``ValueError`` if a stage sets an unknown option or reference."""
-        unknown = sorted(set(options) - {"references"})
-        if unknown:
-            raise ValueError(
-                f"stage options {unknown} are unknown: UI2C has 'references'"
-            )
+        super().check_options(options)
         shares = options.get("references", REFERENCES)
         if not _are_shares(shares):
             raise ValueError(
@@ -113,7 +110,7 @@ class UI2C(CodecModule):
             noise = _gaussian(reference, seeds) * deviation[:, None, None, None, None]
             conditions["reference"] = (reference + noise).clamp(0.0, 1.0)
             conditions["blank"] = kind == 0
-        if self.codec.refresh:
+        if self.codec.coding.refresh:
             conditions["refresh_unit"] = refresh
         weights = self._frame_weights(phase, coded.shape[1])
         groups = self._slots(coded)
@@ -137,8 +134,7 @@ class UI2C(CodecModule):
     def _frame_weights(self, phase: Tensor, count: int) -> Tensor:
         table = torch.tensor(FRAME_WEIGHTS, device=phase.device)
         places = phase[:, None] + torch.arange(count, device=phase.device)
-        weights = table[places % len(FRAME_WEIGHTS)]
-        return weights
+        return table[places % len(FRAME_WEIGHTS)]
 
     def _slots(self, clip: Tensor) -> dict[str, Tensor]:
         n = self.codec.frames_per_unit

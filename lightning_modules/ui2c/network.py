@@ -16,7 +16,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4; blocks and entropy model from DCV
 tried, that give the paper's three published complexity figures.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import FactorisedPrior, ScaleLevels
+from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, ScaleLevels
 from lightning_modules.entropy.steps import step_masks
 from lightning_modules.layers import SubpelUp, at_least_float32
 from lightning_modules.ui2c.blocks import (
@@ -47,7 +47,6 @@ QP_SPREAD = 768**0.25
 """Latents of qp 63 begin so much larger than those of qp 0. An ideal quantiser's step
 goes with lambda ** -0.5; half of that in the encoder trained best in 400 steps."""
 STEPS = 2
-HYPER_STRIDE = 4
 Y_LEVELS = ScaleLevels(0.11, 16.0, 128)
 """DCVC-RT takes the next lower level of a scale; the nearest costs fewer bits."""
 RESIDUAL_LIMITS = (-128.0, 127.0)
@@ -128,7 +127,6 @@ class UI2CNetwork(nn.Module):
     ) -> None:
         super().__init__()
         w, n = widths, frames_per_unit
-        self.widths = asdict(widths)
         self.frames_per_unit = n
         self.skip_threshold = skip_threshold
         pixels, y = 3 * n * PATCH**2, w.latent
@@ -221,7 +219,7 @@ class UI2CNetwork(nn.Module):
         if y is not None:
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
         # The last slot's row: with the offsets of the group it reaches every row.
-        z_shape = hyper_shape(self.z_prior, len(qps), height, width)
+        z_shape = self.z_prior.shape(len(qps), height, width)
         z_hat = port.code(z, Factorised(self.z_prior, z_shape, row=qps[:, -1]))
         hyper = self.hyper_decoder(z_hat)[..., :height, :width]
         prior = self.fusion(torch.cat([hyper, temporal], dim=1))
@@ -249,14 +247,6 @@ class UI2CNetwork(nn.Module):
         pixels = self.recon_out(self.recon(feature) * _scales(self.q_recon, qps))
         pixels = F.pixel_shuffle(pixels, PATCH)
         return pixels.unflatten(1, (self.frames_per_unit, 3))
-
-
-def hyper_shape(
-    prior: FactorisedPrior, batch: int, height: int, width: int
-) -> tuple[int, ...]:
-    """Return the shape of z for a y of ``height`` x ``width``."""
-    sides = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
-    return batch, prior.channels, *sides
 
 
 def _patches(frames: Tensor) -> Tensor:

@@ -18,19 +18,7 @@ SPACE_STRIDE = 8
 """Pixels per latent position, along each side."""
 
 Run = Callable[..., Tensor]
-"""Applies a part of a network to its inputs."""
-
-
-def run_part(part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Apply a part."""
-    return part(*inputs)
-
-
-def recompute_part(part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Apply a part, keeping only its inputs for the backward pass."""
-    # The reentrant kind desynchronises ranks where frames are unrolled.
-    result: Tensor = checkpoint(part, *inputs, use_reentrant=False)
-    return result
+"""Applies a part of a network to its inputs, as :meth:`Backbone.run` does."""
 
 
 class Backbone(nn.Module, ABC):
@@ -43,7 +31,6 @@ class Backbone(nn.Module, ABC):
         channels: Of the latent.
 
     Attributes:
-        channels: Of the latent.
         encoder: Clip to latent.
         decoder: Latent to clip.
         low: What the network sees for black.
@@ -94,10 +81,13 @@ class Backbone(nn.Module, ABC):
         ranged = self._decode(latent)
         return ((ranged - self.low) / (self.high - self.low)).transpose(1, 2)
 
-    @property
-    def run(self) -> Run:
-        """How parts are applied: at once, or recomputed in the backward pass."""
-        return recompute_part if self.checkpoint_activations else run_part
+    def run(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Apply a part of the network, which may be recomputed in the backward pass."""
+        if not self.checkpoint_activations:
+            return part(*inputs)
+        # The reentrant kind desynchronises ranks where frames are unrolled.
+        result: Tensor = checkpoint(part, *inputs, use_reentrant=False)
+        return result
 
     @abstractmethod
     def _encode(self, clip: Tensor) -> Tensor:

@@ -20,13 +20,10 @@ def build_backbone(
     Args:
         name: ``cv_vae`` (convolutional, the paper's main one) or ``lean_vae`` (light,
             wavelets and compressed sensing).
-        size: ``paper``, or a narrower one to try things out: ``small`` for one GPU,
-            ``tiny`` for a CPU and for tests.
-        channels: Of the latent: 64, 128 or 192 in the paper.
-        half_3d: CV-VAE only: whether the second convolution of a block sees one frame
-            only, as in the released weights.
-        norm: CV-VAE only: what a group normalisation takes its statistics from, the
-            whole clip as in the released weights, or each frame.
+        size: ``paper``, or a narrower one to try things out.
+        channels: Of the latent.
+        half_3d: As in :class:`CVVAE`.
+        norm: As there.
 
     Raises:
         ValueError: There is no such backbone or size, or it lacks that option.

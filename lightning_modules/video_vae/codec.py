@@ -37,6 +37,7 @@ from lightning_modules.entropy.ports import (
     EstimatePort,
     SilentPort,
 )
+from lightning_modules.entropy.priors import HYPER_STRIDE
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import Packet, Received, pack, read_symbols
@@ -44,7 +45,7 @@ from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.context import Y_LEVELS, channel_groups
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
-from lightning_modules.video_vae.latent_codec import HYPER_STRIDE, LatentCodec
+from lightning_modules.video_vae.latent_codec import LatentCodec
 from lightning_modules.video_vae.options import CodingOptions
 from lightning_modules.video_vae.packets import (
     MAX_FRAMES,
@@ -145,13 +146,7 @@ class VideoVAECodec(VideoCodec):
 
     def check_coding(self, coding: CodingOptions) -> None:
         """Refuse tiles of a side that cannot be."""
-        if coding.tile:
-            _tiling(coding.tile)
-
-    @property
-    def overlap(self) -> bool:
-        """Whether groups share their outer frames when encoding."""
-        return self.coding.gop_overlap
+        _tiling(coding.tile)
 
     def find_released(self, weights: Mapping[str, Tensor]) -> Released | None:
         """Return the published weights of CV-VAE or LeanVAE as the backbone's."""
@@ -214,16 +209,14 @@ class VideoVAECodec(VideoCodec):
         )
 
     def _cut(self, frames: Iterable[Item]) -> Iterator[Gop[Item]]:
-        return cut(frames, self.frames_per_unit, self.overlap)
+        return cut(frames, self.frames_per_unit, self.coding.gop_overlap)
 
     def _latent(self, frames: Tensor, tile: int = 0) -> Tensor:
         """Pad a group (B, T, 3, H, W) and return the video VAE's latent of it."""
-        frames = pad_frames(frames.to(self._like), padded_length(frames.shape[1]))
+        frames = pad_frames(frames.to(self.like), padded_length(frames.shape[1]))
         padded = pad_to_multiple(frames.flatten(0, 1), self.pad_multiple)
         padded = padded.unflatten(0, frames.shape[:2])
-        if tile:
-            return encode_in_tiles(self.backbone, padded, _tiling(tile))
-        return self.backbone.encode(padded)
+        return encode_in_tiles(self.backbone, padded, _tiling(tile))
 
     # Packets.
 
@@ -244,7 +237,8 @@ class VideoVAECodec(VideoCodec):
                 schedule.rate_at(first)
                 first += gop.shown
             clips = [torch.stack(gop.frames) for gop in batch]
-            ys = self._side_by_side([partial(self._analyse, clip) for clip in clips])
+            analyses = [partial(self._analyse, clip) for clip in clips]
+            ys = side_by_side(analyses, self.like.device)
             packets, y_hats = [], []
             for gop, y in zip(batch, ys, strict=True):
                 head = Head(padded_length(len(gop.frames)), gop.blends, tile)
@@ -253,10 +247,9 @@ class VideoVAECodec(VideoCodec):
                 packets.append(pack(head.to_bytes(), port, gop.shown))
             if reconstruct:
                 size = clips[0].shape[-2:]
+                syntheses = [partial(self._synthesise, y, tile, *size) for y in y_hats]
                 with uncounted():
-                    decoded = self._side_by_side(
-                        [partial(self._synthesise, y, tile, *size) for y in y_hats]
-                    )
+                    decoded = side_by_side(syntheses, self.like.device)
                 for number, gop in enumerate(batch):
                     complete, held = join(decoded[number], gop.shown, gop.blends, held)
                     packets[number] = replace(packets[number], x_hat=as_shown(complete))
@@ -272,14 +265,8 @@ class VideoVAECodec(VideoCodec):
     def _synthesise(self, y_hat: Tensor, tile: int, height: int, width: int) -> Tensor:
         """Return a group (T, 3, H, W), not clamped, of y_hat (1, C, t, h, w)."""
         latent = self.latent_codec.decoder(y_hat)
-        if tile:
-            frames = decode_in_tiles(self.backbone, latent, _tiling(tile))
-        else:
-            frames = self.backbone.decode(latent)
+        frames = decode_in_tiles(self.backbone, latent, _tiling(tile))
         return at_least_float32(frames[0, ..., :height, :width])
-
-    def _side_by_side(self, jobs: list[Callable[[], Tensor]]) -> list[Tensor]:
-        return side_by_side(jobs, self._like.device)
 
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int
@@ -291,7 +278,7 @@ class VideoVAECodec(VideoCodec):
         last packet completed. The group after it shows its own copy of a shared frame.
         A last group may be one frame longer: if it is lost, one more frame is shown.
         """
-        usual = self.frames_per_unit - self.overlap
+        usual = self.frames_per_unit - self.coding.gop_overlap
         last = torch.full((3, height, width), 0.5)
         held: Tensor | None = None
         lost = False
@@ -302,7 +289,7 @@ class VideoVAECodec(VideoCodec):
                 for each in batch
                 if each is not None
             ]
-            groups = iter(self._side_by_side(jobs))
+            groups = iter(side_by_side(jobs, self.like.device))
             for each in batch:
                 lost = each is None
                 if each is None:
@@ -341,16 +328,12 @@ class VideoVAECodec(VideoCodec):
         steps = frames // TIME_STRIDE + 1
         return 1, self.latent_codec.channels, steps, rows, columns
 
-    @property
-    def _like(self) -> Tensor:
-        return self.latent_codec.prior.h
-
     # The rest of the contract.
 
     @property
     def cycle(self) -> int:
         """The frames from one group of pictures to the next."""
-        return self.frames_per_unit - self.overlap
+        return self.frames_per_unit - self.coding.gop_overlap
 
     def boundaries(self, frames: int) -> list[int]:
         """Return where groups of pictures meet; see :meth:`VideoCodec.boundaries`.
@@ -376,27 +359,26 @@ class VideoVAECodec(VideoCodec):
         """
         shape = self._y_shape(self.frames_per_unit, height, width)
         rows, columns = (side * self.latent_stride for side in shape[-2:])
-        frames = self._like.new_zeros(self.frames_per_unit, 3, rows, columns)
+        frames = self.like.new_zeros(self.frames_per_unit, 3, rows, columns)
         sides = (side * self.latent_stride // SPACE_STRIDE for side in shape[-2:])
-        latent = self._like.new_zeros(*shape[:3], *sides)
-        port = SilentPort()
-
-        def encode() -> Tensor:
-            observed = self._analyse(frames)
-            return self.latent_codec.code(observed, shape, port)
+        latent = self.like.new_zeros(*shape[:3], *sides)
+        codec, port = self.latent_codec, SilentPort()
 
         def decode() -> Tensor:
-            y_hat = self.latent_codec.code(None, shape, port)
+            y_hat = codec.code(None, shape, port)
             return self._synthesise(y_hat, 0, height, width)
 
-        def latent_codec() -> Tensor:
-            return self.latent_codec(latent, port)
+        return {
+            "encode": lambda: codec.code(self._analyse(frames), shape, port),
+            "decode": decode,
+            "latent_codec": partial(codec, latent, port),
+        }
 
-        return {"encode": encode, "decode": decode, "latent_codec": latent_codec}
 
-
-def _tiling(side: int) -> Tiling:
-    """Return tiles that overlap by the 22 % of arXiv 2405.20279's code."""
+def _tiling(side: int) -> Tiling | None:
+    """Return tiles that overlap by the 22 % of arXiv 2405.20279's code; none for 0."""
+    if side == 0:
+        return None
     if not 0 < side <= MAX_TILE or side % SPACE_STRIDE:
         raise ValueError(
             f"a tile of {side} pixels: give a multiple of {SPACE_STRIDE} up to "

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.video_vae.backbone import Backbone, Norm, Run, run_part
+from lightning_modules.video_vae.backbone import Backbone, Norm, Run
 from lightning_modules.video_vae.cv_vae_blocks import (
     Attention,
     Downsample,
@@ -34,14 +34,7 @@ HALVES_TIME = (True, False, True)
 
 
 class CVEncoder(nn.Module):
-    """From a clip to its latent.
-
-    Args:
-        channels: Of the latent.
-        width: Channels at full size.
-        half_3d: Whether the second convolution of a block sees one frame only.
-        norm: What a group normalisation takes its statistics from.
-    """
+    """From a clip to its latent; built of what :class:`CVVAE` is."""
 
     def __init__(self, channels: int, width: int, half_3d: bool, norm: Norm) -> None:
         super().__init__()
@@ -65,26 +58,14 @@ class CVEncoder(nn.Module):
         self.norm = normalisation(inputs, norm)
         self.last = convolution(inputs, channels, causal=True)
 
-    def forward(self, clip: Tensor, run: Run = run_part) -> Tensor:
-        """Map (B, 3, T, H, W) in [-1, 1] to (B, c, t, H / 8, W / 8).
-
-        Args:
-            clip: T is 4 n + 1, H and W are multiples of 8.
-            run: Applies a part, and may recompute it in the backward pass.
-        """
+    def forward(self, clip: Tensor, run: Run) -> Tensor:
+        """Map (B, 3, 4 n + 1, H, W) in [-1, 1] to (B, c, n + 1, H / 8, W / 8)."""
         x = _apply([*self.levels, self.middle], self.first(clip), run)
         return self.last(F.silu(self.norm(x), inplace=True))
 
 
 class CVDecoder(nn.Module):
-    """From a latent back to its clip; not causal.
-
-    Args:
-        channels: Of the latent.
-        width: Channels at full size.
-        half_3d: Whether the second convolution of a block sees one frame only.
-        norm: What a group normalisation takes its statistics from.
-    """
+    """From a latent back to its clip, not causal; built of what :class:`CVVAE` is."""
 
     def __init__(self, channels: int, width: int, half_3d: bool, norm: Norm) -> None:
         super().__init__()
@@ -110,13 +91,8 @@ class CVDecoder(nn.Module):
         self.norm = normalisation(inputs, norm)
         self.last = convolution(inputs, 3, causal=False)
 
-    def forward(self, latent: Tensor, run: Run = run_part) -> Tensor:
-        """Map (B, c, t, h, w) to (B, 3, T, 8 h, 8 w), near [-1, 1].
-
-        Args:
-            latent: What the encoder gave, or a copy that lost something.
-            run: Applies a part, and may recompute it in the backward pass.
-        """
+    def forward(self, latent: Tensor, run: Run) -> Tensor:
+        """Map (B, c, n + 1, h, w) to (B, 3, 4 n + 1, 8 h, 8 w), near [-1, 1]."""
         x = _apply([self.middle, *self.levels], self.first(latent), run)
         return self.last(F.silu(self.norm(x), inplace=True))
 

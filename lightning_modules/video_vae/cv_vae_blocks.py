@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from lightning_modules.video_vae.backbone import Norm
 
 GROUPS = 32
-"""Of a normalisation, but never fewer than 4 channels in one: narrow networks only."""
 """Of a normalisation; narrow layers have fewer, of four channels each."""
 
 
@@ -129,20 +128,25 @@ class Upsample(nn.Conv3d):
         return x.unflatten(1, (2, -1)).movedim(1, 3).flatten(2, 3)[:, :, 1:]
 
 
-class SpaceAttention(nn.Module):
-    """One head over the positions of a frame.
+class Head(nn.Module):
+    """The layers of an attention with one head.
 
     Args:
         channels: In and out.
+        norm: Comes before it.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: nn.Module) -> None:
         super().__init__()
-        self.norm = normalisation(channels, "clip")
+        self.norm = norm
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
         self.value = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, channels)
+
+
+class SpaceAttention(Head):
+    """One head over the positions of a frame."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map frames (N, C, h, w) to tokens (N, h w, C)."""
@@ -153,20 +157,8 @@ class SpaceAttention(nn.Module):
         return self.out(attended).squeeze(1)
 
 
-class TimeAttention(nn.Module):
-    """One head over the frames, at every position.
-
-    Args:
-        channels: In and out.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.query = nn.Linear(channels, channels)
-        self.key = nn.Linear(channels, channels)
-        self.value = nn.Linear(channels, channels)
-        self.out = nn.Linear(channels, channels)
+class TimeAttention(Head):
+    """One head over the frames, at every position."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens (N, t, C) to as many."""
@@ -188,8 +180,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, time: bool) -> None:
         super().__init__()
-        self.space = SpaceAttention(channels)
-        self.time = TimeAttention(channels) if time else None
+        self.space = SpaceAttention(channels, normalisation(channels, "clip"))
+        self.time = TimeAttention(channels, nn.LayerNorm(channels)) if time else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, t, h, w) to the same shape."""

@@ -12,9 +12,6 @@ from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.video_vae.context import CHANNEL_CONTEXT, SpaceChannelContext
 
-HYPER_STRIDE = 4
-"""Positions of y along each side of a position of z."""
-
 BLOCKS = 3
 """Residual blocks between two changes of resolution (ELIC's)."""
 
@@ -112,13 +109,7 @@ class LatentCodec(nn.Module):
             port: Takes or gives the symbols.
         """
         batch, channels, steps, height, width = shape
-        z_shape = (
-            batch,
-            channels,
-            steps,
-            height // HYPER_STRIDE,
-            width // HYPER_STRIDE,
-        )
+        z_shape = (batch, channels, steps, *self.prior.shape(1, height, width)[2:])
         z = None if y is None else self.hyper_encoder(y).float()
         z_hat = port.code(z, Factorised(self.prior, z_shape))
         hyper = self.hyper_decoder(z_hat.to(self.prior.h.dtype))

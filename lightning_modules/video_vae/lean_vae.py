@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.video_vae.backbone import Backbone, Run, run_part
+from lightning_modules.video_vae.backbone import Backbone, Run
 from lightning_modules.video_vae.wavelets import (
     FRAME_AXES,
     PAIR_AXES,
@@ -125,12 +125,7 @@ class PatchLayers(nn.ModuleDict):
 
 
 class LeanEncoder(nn.Module):
-    """From a clip to its latent.
-
-    Args:
-        channels: Of the latent.
-        widths: Channels and depths.
-    """
+    """From a clip to its latent; built of what :class:`LeanVAE` is."""
 
     def __init__(self, channels: int, widths: LeanVAEWidths) -> None:
         super().__init__()
@@ -141,13 +136,8 @@ class LeanEncoder(nn.Module):
         self.fused = token_layers(widths.fused, width)
         self.sensing = nn.Linear(width, channels, bias=False)
 
-    def forward(self, clip: Tensor, run: Run = run_part) -> Tensor:
-        """Map (B, 3, T, H, W) in [-0.5, 0.5] to (B, c, t, H / 8, W / 8).
-
-        Args:
-            clip: T is 4 n + 1, H and W are multiples of 8.
-            run: Applies a part, and may recompute it in the backward pass.
-        """
+    def forward(self, clip: Tensor, run: Run) -> Tensor:
+        """Map (B, 3, 4 n + 1, H, W) in [-0.5, 0.5] to (B, c, n + 1, H / 8, W / 8)."""
         low, high = self._tokens(haar(clip[:, :, :1], FRAME_AXES), "image")
         if clip.shape[2] > 1:
             pairs = self._tokens(haar(clip[:, :, 1:], PAIR_AXES), "video")
@@ -198,12 +188,7 @@ class Iteration(nn.Module):
 
 
 class LeanDecoder(nn.Module):
-    """From a latent back to its clip.
-
-    Args:
-        channels: Of the latent.
-        widths: Channels and depths.
-    """
+    """From a latent back to its clip; built of what :class:`LeanVAE` is."""
 
     def __init__(self, channels: int, widths: LeanVAEWidths) -> None:
         super().__init__()
@@ -218,13 +203,10 @@ class LeanDecoder(nn.Module):
         self.high = token_layers(widths.separate, widths.high)
         self.patches = PatchLayers(widths, to_tokens=False)
 
-    def forward(self, latent: Tensor, phi: Tensor, run: Run = run_part) -> Tensor:
-        """Map (B, c, t, h, w) to (B, 3, T, 8 h, 8 w), near [-0.5, 0.5].
+    def forward(self, latent: Tensor, phi: Tensor, run: Run) -> Tensor:
+        """Map (B, c, n + 1, h, w) to (B, 3, 4 n + 1, 8 h, 8 w), near [-0.5, 0.5].
 
-        Args:
-            latent: What the encoder gave, or a copy that lost something.
-            phi: (c, C), the weight of the encoder's sensing.
-            run: Applies a part, and may recompute it in the backward pass.
+        ``phi``, (c, C), is the weight of the encoder's sensing.
         """
         latent = latent.movedim(1, -1)
         tokens = self.guess(latent)

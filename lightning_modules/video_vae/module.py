@@ -71,7 +71,7 @@ class VideoVAE(CodecModule):
                 codec.
         """
         super().start_stage(stage, index, count, finished_steps)
-        if self.uncoded and any(
+        if not stage.codes and any(
             p.requires_grad for p in self.codec.latent_codec.parameters()
         ):
             raise ValueError(
@@ -89,32 +89,20 @@ class VideoVAE(CodecModule):
                 stacklevel=2,
             )
 
-    @property
-    def uncoded(self) -> bool:
-        """Whether the stage trains the video VAE alone."""
-        return not self.stage.codes
-
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train: all but matrices and kernels do not decay."""
         prior = set(self.codec.latent_codec.prior.parameters())
-        groups: dict[bool, list[Tensor]] = {True: [], False: []}
-        for parameter in self.codec.parameters():
-            if parameter.requires_grad:
-                decays = parameter.ndim > 1 and parameter not in prior
-                groups[decays].append(parameter)
-        return [
-            {"params": groups[True]},
-            {"params": groups[False], "weight_decay": 0.0},
-        ]
+        flat = [p for p in self.codec.parameters() if p.ndim <= 1 or p in prior]
+        return self.split_weights(flat, weight_decay=0.0)
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the rate: it is the Lagrangian itself; 1 where there are no bits."""
-        return torch.ones_like(rate) if self.uncoded else rate.float()
+        return rate.float() if self.stage.codes else torch.ones_like(rate)
 
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
         """Draw nothing but noise; all frames weigh the same."""
         conditions = {"seeds": seeds} if training else {}
-        if self.uncoded:
+        if not self.stage.codes:
             conditions["uncoded"] = torch.ones((), dtype=torch.bool)
         shape = clip.shape[:2]
         rate = torch.full(shape[:1], self.codec.rate_knob.high, device=clip.device)

@@ -97,7 +97,7 @@ def spans(length: int, tiling: Tiling) -> list[Span]:
     ]
 
 
-def encode_in_tiles(backbone: Backbone, clip: Tensor, tiling: Tiling) -> Tensor:
+def encode_in_tiles(backbone: Backbone, clip: Tensor, tiling: Tiling | None) -> Tensor:
     """Return the latent of a clip, encoded tile by tile.
 
     Not to be mixed with latents of whole pictures in one comparison.
@@ -105,7 +105,7 @@ def encode_in_tiles(backbone: Backbone, clip: Tensor, tiling: Tiling) -> Tensor:
     Args:
         backbone: Encodes a tile.
         clip: (B, T, 3, H, W), as for :meth:`Backbone.encode`.
-        tiling: How to cut.
+        tiling: How to cut; ``None`` for whole pictures.
 
     Raises:
         ValueError: The clip has a shape that the backbone cannot encode.
@@ -115,7 +115,9 @@ def encode_in_tiles(backbone: Backbone, clip: Tensor, tiling: Tiling) -> Tensor:
     return _merge(backbone.encode, clip, (height, width), tiling, SPACE_STRIDE, 1)
 
 
-def decode_in_tiles(backbone: Backbone, latent: Tensor, tiling: Tiling) -> Tensor:
+def decode_in_tiles(
+    backbone: Backbone, latent: Tensor, tiling: Tiling | None
+) -> Tensor:
     """Return the clip of a latent, decoded tile by tile; not clamped.
 
     Not to be mixed with clips that were decoded whole in one comparison.
@@ -123,7 +125,7 @@ def decode_in_tiles(backbone: Backbone, latent: Tensor, tiling: Tiling) -> Tenso
     Args:
         backbone: Decodes a tile.
         latent: (B, c, t, h, w), as for :meth:`Backbone.decode`.
-        tiling: How to cut.
+        tiling: How to cut; ``None`` for whole pictures.
     """
     height, width = latent.shape[-2:]
     return _merge(backbone.decode, latent, (height, width), tiling, 1, SPACE_STRIDE)
@@ -133,11 +135,13 @@ def _merge(
     transform: Callable[[Tensor], Tensor],
     x: Tensor,
     size: tuple[int, int],
-    tiling: Tiling,
+    tiling: Tiling | None,
     given: int,
     wanted: int,
 ) -> Tensor:
     """Transform ``x`` by tiles; ``given`` and ``wanted`` are samples per position."""
+    if tiling is None:
+        return transform(x)
     rows, columns = (spans(length, tiling) for length in size)
     if len(rows) == len(columns) == 1:
         return transform(x)

@@ -4,18 +4,19 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from callback_samples import Recorder, TinyModule, fit, weights
 from callbacks.ema import CodecEMA
 
 
-def test_the_average_validates_and_the_training_weights_come_back():
+def test_the_average_validates_and_the_training_weights_come_back(
+    tiny_module, fit, recorder
+):
     seen = []
 
     class Look(Callback):
         def on_validation_batch_end(self, trainer, pl_module, *args):
             seen.append(pl_module.codec.scale.detach().clone())
 
-    ema, recorder, module = CodecEMA(0.25), Recorder(weights), TinyModule()
+    ema, module = CodecEMA(0.25), tiny_module()
     # Before the average in the list: it must not matter.
     fit(module, recorder, Look(), ema)
     average = torch.ones(2)
@@ -29,12 +30,14 @@ def test_the_average_validates_and_the_training_weights_come_back():
     assert module.codec.symbols.tolist() == [0, 1, 2, 3]
 
 
-def test_a_failed_validation_gives_the_training_weights_back():
+def test_a_failed_validation_gives_the_training_weights_back(
+    tiny_module, fit, recorder
+):
     class Fail(Callback):
         def on_validation_batch_end(self, *args):
             raise OSError("disk")
 
-    module, recorder = TinyModule(), Recorder(weights)
+    module = tiny_module()
     with pytest.raises(OSError, match="disk"):
         fit(module, CodecEMA(), recorder, Fail())
     assert torch.equal(module.codec.scale, recorder.seen[-1])
@@ -59,8 +62,8 @@ class SaveAt(Callback):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("name", ["batch", "validation"])
-def test_a_resumed_average_is_exact(tmp_path, name, accumulate):
-    whole, whole_module = CodecEMA(0.9), TinyModule()
+def test_a_resumed_average_is_exact(tiny_module, fit, tmp_path, name, accumulate):
+    whole, whole_module = CodecEMA(0.9), tiny_module()
     # The saver runs first: the average must catch up with the step by itself.
     fit(whole_module, SaveAt(tmp_path), whole, steps=6, accumulate=accumulate)
     path = tmp_path / f"{name}.ckpt"
@@ -70,15 +73,15 @@ def test_a_resumed_average_is_exact(tmp_path, name, accumulate):
         checkpoint["ema"]["scale"],
     )
     assert not torch.equal(trained, averaged)
-    resumed, module = CodecEMA(0.9), TinyModule()
+    resumed, module = CodecEMA(0.9), tiny_module()
     options = {"ckpt_path": path, "weights_only": True, "accumulate": accumulate}
     fit(module, resumed, steps=6, **options)
     assert torch.equal(module.codec.scale, whole_module.codec.scale)
     assert torch.equal(resumed.average["scale"], whole.average["scale"])
 
 
-def test_an_average_of_another_codec_is_refused():
+def test_an_average_of_another_codec_is_refused(tiny_module, fit):
     ema = CodecEMA()
     ema.on_load_checkpoint(None, None, {"ema": {"gain": torch.ones(1)}})
     with pytest.raises(ValueError, match=r"\['gain', 'scale'\].*--init_from"):
-        fit(TinyModule(), ema)
+        fit(tiny_module(), ema)

@@ -6,7 +6,6 @@ import warnings
 import pytest
 import torch
 
-from callback_samples import Recorder, TinyModule, fit, weights
 from callbacks.guards import (
     RankDivergenceGuard,
     RateCollapseGuard,
@@ -17,40 +16,29 @@ from lightning_modules.packets import Packet
 from lightning_modules.stages import Stage
 
 
-def train_with_peaks(guard, steps, peaks):
-    """Train with a loss that is a thousand times as large in the ``peaks``."""
-
-    class Peaks(TinyModule):
-        def training_step(self, batch, batch_idx):
-            peak = self.trainer.global_step in peaks
-            return (self.codec.scale * batch).sum() * (1e3 if peak else 1.0)
-
-    fit(Peaks(), guard, steps=steps)
-
-
-def test_a_norm_that_sticks_out_is_skipped_and_one_that_stays_is_not():
+def test_a_norm_that_sticks_out_is_skipped_and_one_that_stays_is_not(tiny_module, fit):
     guard = StepGuard(1.0, skip_factor=10.0)
-    train_with_peaks(guard, 16, {12})
+    fit(tiny_module(peaks={12}), guard, steps=16)
     assert (guard.skipped, guard.bad_in_a_row) == (1, 0)
     restored = StepGuard(1.0, skip_factor=10.0)
     restored.load_state_dict(guard.state_dict())
     assert restored.norms == guard.norms and len(guard.norms) == 16
-    train_with_peaks(restored, 3, {1})
+    fit(tiny_module(peaks={1}), restored, steps=3)
     assert restored.skipped == 2
     guard = StepGuard(1.0, skip_factor=10.0)
-    train_with_peaks(guard, 40, range(15, 40))
+    fit(tiny_module(peaks=range(15, 40)), guard, steps=40)
     # Half of all norms seen so far are large after 15 of them.
     assert guard.skipped == 15
     for tolerant in (StepGuard(1.0), StepGuard(1.0, skip_factor=1e4)):
-        train_with_peaks(tolerant, 16, {12})
+        fit(tiny_module(peaks={12}), tolerant, steps=16)
         assert tolerant.skipped == 0
     with pytest.raises(ValueError, match="skip_factor is 1"):
         StepGuard(1.0, skip_factor=1)
 
 
-def test_a_bad_step_is_skipped_counted_and_still_a_step():
-    guard, recorder = StepGuard(1.0), Recorder(weights)
-    module = TinyModule(bad_steps=(1, 2))
+def test_a_bad_step_is_skipped_counted_and_still_a_step(tiny_module, fit, recorder):
+    guard = StepGuard(1.0)
+    module = tiny_module(bad_steps=(1, 2))
     trainer = fit(module, guard, recorder)
     first, second, third, fourth = recorder.seen
     assert torch.equal(first, second)
@@ -63,7 +51,7 @@ def test_a_bad_step_is_skipped_counted_and_still_a_step():
     assert guard.state_dict() == {"skipped": 2, "bad_in_a_row": 0, "norms": []}
 
 
-def test_the_gradient_is_clipped_to_the_norm():
+def test_the_gradient_is_clipped_to_the_norm(tiny_module, fit):
     norms = []
 
     class Norms(StepGuard):
@@ -71,27 +59,27 @@ def test_the_gradient_is_clipped_to_the_norm():
             super().on_before_optimizer_step(trainer, pl_module, optimizer)
             norms.append(float(pl_module.codec.scale.grad.norm()))
 
-    trainer = fit(TinyModule(), Norms(1.0), steps=1, batch=3.0)
+    trainer = fit(tiny_module(), Norms(1.0), steps=1, batch=3.0)
     assert trainer.callback_metrics["train/grad_norm"] == pytest.approx(45**0.5)
     assert norms == [pytest.approx(1.0, rel=1e-4)]
-    fit(TinyModule(), Norms(10.0), steps=1, batch=3.0)
+    fit(tiny_module(), Norms(10.0), steps=1, batch=3.0)
     assert norms[1] == pytest.approx(45**0.5)
 
 
-def test_too_many_bad_steps_in_a_row_abort():
+def test_too_many_bad_steps_in_a_row_abort(tiny_module, fit):
     guard = StepGuard(1.0, max_bad_steps=2)
-    fit(TinyModule(bad_steps=(0, 1, 3, 4)), guard, steps=6)
+    fit(tiny_module(bad_steps=(0, 1, 3, 4)), guard, steps=6)
     with pytest.raises(
         RuntimeError, match=r"3 steps in a row.*lower the learning rate"
     ):
-        fit(TinyModule(bad_steps=range(9)), StepGuard(1.0, max_bad_steps=2))
+        fit(tiny_module(bad_steps=range(9)), StepGuard(1.0, max_bad_steps=2))
 
 
-def test_bad_steps_before_a_resume_count():
+def test_bad_steps_before_a_resume_count(tiny_module, fit):
     guard = StepGuard(1.0, max_bad_steps=2)
     guard.load_state_dict({"skipped": 7, "bad_in_a_row": 2})
     with pytest.raises(RuntimeError, match="3 steps in a row"):
-        fit(TinyModule(bad_steps=(0,)), guard)
+        fit(tiny_module(bad_steps=(0,)), guard)
     assert guard.skipped == 8
 
 
@@ -101,9 +89,9 @@ def test_a_norm_that_clips_everything_is_refused():
 
 
 @pytest.mark.parametrize("change", [0.0, 1e-7])
-def test_one_different_bit_on_another_rank_is_found(change):
-    module = TinyModule()
-    other = TinyModule()
+def test_one_different_bit_on_another_rank_is_found(tiny_module, change):
+    module = tiny_module()
+    other = tiny_module()
     with torch.no_grad():
         other.codec.scale[1] += change
     guard = RankDivergenceGuard(1)
@@ -126,8 +114,8 @@ def test_one_different_bit_on_another_rank_is_found(change):
         guard.on_train_batch_end(trainer, module, None, None, 0)
 
 
-def test_a_collapse_is_reported_once_per_stage():
-    guard, module = RateCollapseGuard(), TinyModule()
+def test_a_collapse_is_reported_once_per_stage(tiny_module):
+    guard, module = RateCollapseGuard(), tiny_module()
     metrics = {"val/bpp": torch.tensor(0.2), "val/psnr": torch.tensor(30.0)}
     trainer = types.SimpleNamespace(callback_metrics=metrics)
     with warnings.catch_warnings():
@@ -147,8 +135,8 @@ def test_a_collapse_is_reported_once_per_stage():
         guard.on_validation_end(trainer, module)
 
 
-def test_a_stage_without_bits_neither_collapses_nor_codes():
-    module = TinyModule()
+def test_a_stage_without_bits_neither_collapses_nor_codes(tiny_module, fit):
+    module = tiny_module()
     module.stage = Stage("vae", 4, 1, weights={"rate": 0.0})
     metrics = {"val/bpp": torch.tensor(0.0), "val/psnr": torch.tensor(30.0)}
     trainer = types.SimpleNamespace(callback_metrics=metrics)
@@ -164,8 +152,8 @@ def test_a_stage_without_bits_neither_collapses_nor_codes():
         guard.on_validation_end(trainer, module)
 
 
-def test_real_bits_are_logged_and_the_codec_is_left_as_it_was():
-    module = TinyModule()
+def test_real_bits_are_logged_and_the_codec_is_left_as_it_was(tiny_module, fit):
+    module = tiny_module()
     trainer = fit(module, RealBitsGuard())
     assert trainer.callback_metrics["val/real_bpp"] == 24
     assert trainer.callback_metrics["val/real_to_estimated"] == 1
@@ -174,16 +162,16 @@ def test_real_bits_are_logged_and_the_codec_is_left_as_it_was():
     assert module.codec.tables_built == 2  # Anew for each validation's weights.
 
 
-def test_a_decoder_that_differs_ends_the_run():
-    module = TinyModule()
+def test_a_decoder_that_differs_ends_the_run(tiny_module, fit):
+    module = tiny_module()
     module.codec.noise = 1e-3
     with pytest.raises(RuntimeError, match=r"frame 0 decodes differently.*rate 21"):
         fit(module, RealBitsGuard())
     assert module.codec._tables is None
 
 
-def test_a_codec_that_overflows_is_a_warning_and_training_goes_on():
-    module = TinyModule()
+def test_a_codec_that_overflows_is_a_warning_and_training_goes_on(tiny_module, fit):
+    module = tiny_module()
     clip = torch.rand(1, 5, 3, 8, 10)
     clip[0, 2, 0, 0, 0] = torch.nan
     with pytest.warns(UserWarning, match=r"not counted: frame 2 holds NaN.*rate 21"):
@@ -200,8 +188,8 @@ def test_a_codec_that_overflows_is_a_warning_and_training_goes_on():
         (2.0, r"0\.500 times the estimated.*does not fit the clip yet$"),
     ],
 )
-def test_a_wrong_estimate_is_a_warning(monkeypatch, factor, said):
-    module = TinyModule()
+def test_a_wrong_estimate_is_a_warning(tiny_module, fit, monkeypatch, factor, said):
+    module = tiny_module()
     real = module.codec.compress
 
     def scaled(*args, **kwargs):

@@ -4,7 +4,6 @@ import av
 import pytest
 import torch
 
-from callback_samples import TinyCodec, TinyModule, fit
 from callbacks.pictures import (
     ClipLogger,
     MapLogger,
@@ -31,8 +30,8 @@ def test_a_strip_shows_source_reconstruction_and_tenfold_error():
     assert strip[:18].max() > 200  # The caption.
 
 
-def test_each_validation_leaves_a_strip_and_a_video(tmp_path):
-    fit(TinyModule(), ClipLogger(tmp_path), clip=torch.rand(1, 9, 3, 33, 47))
+def test_each_validation_leaves_a_strip_and_a_video(tiny_module, fit, tmp_path):
+    fit(tiny_module(), ClipLogger(tmp_path), clip=torch.rand(1, 9, 3, 33, 47))
     names = {path.name for path in (tmp_path / "media").iterdir()}
     stems = ("0000102_intra", "0000104_intra")
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "mp4")}
@@ -49,22 +48,23 @@ def test_a_video_shows_the_source_at_the_left(tmp_path):
     assert both[:, 16:].min() == 255
 
 
-def test_a_picture_that_cannot_be_written_is_a_warning(tmp_path):
+def test_a_picture_that_cannot_be_written_is_a_warning(tiny_module, fit, tmp_path):
     (tmp_path / "media").write_text("in the way")
     with pytest.warns(UserWarning, match="no picture 0000102_intra.*FileExistsError"):
-        trainer = fit(TinyModule(), ClipLogger(tmp_path))
+        trainer = fit(tiny_module(), ClipLogger(tmp_path))
     assert trainer.global_step == 4
 
 
-class MappedCodec(TinyCodec):
-    def maps(self, frame, rate):
-        ramp = torch.arange(6.0).reshape(2, 3)
-        return {f"map{i}": ramp * i for i in range(1, 6)}
+def maps(frame, rate):
+    ramp = torch.arange(6.0).reshape(2, 3)
+    return {f"map{i}": ramp * i for i in range(1, 6)}
 
 
-def test_each_validation_leaves_a_picture_of_the_codecs_maps(tmp_path):
-    module = TinyModule()
-    module.codec = MappedCodec()
+def test_each_validation_leaves_a_picture_of_the_codecs_maps(
+    tiny_module, fit, tmp_path
+):
+    module = tiny_module()
+    module.codec.maps = maps
     trainer = fit(module, MapLogger(tmp_path))
     names = {path.name for path in (tmp_path / "media").iterdir()}
     assert names == {f"0000{n}_intra_maps.png" for n in (102, 104)}
@@ -73,13 +73,13 @@ def test_each_validation_leaves_a_picture_of_the_codecs_maps(tmp_path):
     assert float(figures["val/map/map2_std"]) == pytest.approx(2 * (35 / 12) ** 0.5)
 
 
-def test_a_codec_without_maps_leaves_no_picture(tmp_path):
-    fit(TinyModule(), MapLogger(tmp_path))
+def test_a_codec_without_maps_leaves_no_picture(tiny_module, fit, tmp_path):
+    fit(tiny_module(), MapLogger(tmp_path))
     assert not (tmp_path / "media").exists()
 
 
 def test_maps_are_drawn_from_black_to_white_in_rows_of_four():
-    picture = draw_maps(MappedCodec().maps(None, 0))
+    picture = draw_maps(maps(None, 0))
     tile = 43 * 3  # Grown to at least 128 pixels.
     assert picture.shape == (2 * (18 + 2 * 43 + 18), 4 * tile, 3)
     row = picture[18 : 18 + 2 * 43, :tile]

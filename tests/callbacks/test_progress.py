@@ -4,15 +4,14 @@ import io
 
 from rich.console import Console
 
-from callback_samples import TinyModule, fit
 from callbacks.guards import RealBitsGuard
 from callbacks.progress import StageProgress
 
 
-def test_a_log_file_gets_plain_lines():
+def test_a_log_file_gets_plain_lines(tiny_module, fit):
     text = io.StringIO()
     bar = StageProgress(seconds=0.0, console=Console(file=text, force_terminal=False))
-    fit(TinyModule(), RealBitsGuard(), bar)
+    fit(tiny_module(), RealBitsGuard(), bar)
     lines = text.getvalue().splitlines()
     assert lines[0] == "stage 2/3 intra: 4 steps"
     assert lines[1].startswith("stage 2/3 intra  1/4  loss ")
@@ -21,18 +20,18 @@ def test_a_log_file_gets_plain_lines():
     assert "\x1b" not in text.getvalue()
 
 
-def test_a_terminal_gets_a_bar():
+def test_a_terminal_gets_a_bar(tiny_module, fit):
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=150)
-    fit(TinyModule(), StageProgress(console=console))
+    fit(tiny_module(), StageProgress(console=console))
     assert "4/4" in text.getvalue()
     assert "━" in text.getvalue()
     assert "31.00 dB" in text.getvalue()
 
 
-def test_other_ranks_are_silent():
+def test_other_ranks_are_silent(tiny_module, fit):
     text = io.StringIO()
     bar = StageProgress(seconds=0.0, console=Console(file=text))
     bar.disable()
-    fit(TinyModule(), bar)
+    fit(tiny_module(), bar)
     assert text.getvalue() == ""

@@ -7,17 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data_source_samples import write_video
 from datamodules.options import DataOptions
 from datamodules.sources import index as index_module
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def start(crop=16, base=None, **row):
@@ -62,7 +56,9 @@ def test_a_wrong_row_is_refused_before_anything_is_opened(row, message):
         start(**row)
 
 
-def test_a_right_row_is_accepted_without_reading_videos(tmp_path, monkeypatch):
+def test_a_right_row_is_accepted_without_reading_videos(
+    write_video, tmp_path, monkeypatch
+):
     write_video(tmp_path / "a.mp4")
     monkeypatch.setattr(index_module, "examine", None)
     start(source="folder", root=str(tmp_path), stride=None, list_file=None)
@@ -90,7 +86,9 @@ def test_the_smallest_crop_is_the_smallest_that_can_be_drawn():
 # Videos that fail
 
 
-def test_an_error_that_passes_is_not_held_against_a_video(tmp_path, monkeypatch):
+def test_an_error_that_passes_is_not_held_against_a_video(
+    write_video, tmp_path, monkeypatch
+):
     for name in "abc":
         write_video(tmp_path / f"{name}.mp4")
     opened = av.open
@@ -116,16 +114,11 @@ def test_an_error_that_passes_is_not_held_against_a_video(tmp_path, monkeypatch)
     assert "3 videos" in again.describe()
 
 
-def test_at_the_next_start_only_broken_videos_are_examined(tmp_path, monkeypatch):
+def test_at_the_next_start_only_broken_videos_are_examined(
+    tmp_path, write_video, examined
+):
     write_video(tmp_path / "a.mp4")
     (tmp_path / "broken.mp4").write_text("not a video")
-    examined = []
-    examine = index_module.examine
-    monkeypatch.setattr(
-        index_module,
-        "examine",
-        lambda path: examined.append(path.name) or examine(path),
-    )
     start(source="folder", root=str(tmp_path)).prepare_data()
     assert sorted(examined) == ["a.mp4", "broken.mp4"]
     examined.clear()
@@ -135,33 +128,21 @@ def test_at_the_next_start_only_broken_videos_are_examined(tmp_path, monkeypatch
     assert examined == ["broken.mp4"]
 
 
-def test_the_index_that_was_written_last_counts(tmp_path, monkeypatch):
+def test_the_index_that_was_written_last_counts(
+    tmp_path, write_video, read_only, examined
+):
     root = tmp_path / "root"
     broken = write_video(root / "a.mp4").with_name("b.mp4")
     broken.write_text("not a video")
-    replace = index_module.os.replace
-
-    def refuse(part, path):
-        if path.parent == root:
-            raise PermissionError("read-only")
-        replace(part, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(index_module.os, "replace", refuse)
+    with read_only(root):
         FolderSource(root)
     index_module.forget_errors(root)
-    examined = []
-    examine = index_module.examine
-    monkeypatch.setattr(
-        index_module,
-        "examine",
-        lambda path: examined.append(path.name) or examine(path),
-    )
+    examined.clear()
     FolderSource(root)
     assert examined == ["b.mp4"]
 
 
-def test_a_link_that_points_nowhere_is_called_that(tmp_path):
+def test_a_link_that_points_nowhere_is_called_that(write_video, tmp_path):
     write_video(tmp_path / "a.mp4")
     (tmp_path / "b.mp4").symlink_to("gone.mp4")
     skipped = FolderSource(tmp_path).skipped

@@ -1,5 +1,6 @@
 """An argument of a network stands in its codec alone, and is an option of ``fit``."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -12,9 +13,14 @@ CODECS = lightning_modules.__all__
 
 
 def own_arguments(function):
+    """Arguments of a module or a codec; of these also what its network can be told."""
     named = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in signature if p.kind == named}
+    options = inspect.get_annotations(function).get("options")
+    fields = dataclasses.fields(options) if options else ()
+    return {p.name: p.default for p in signature if p.kind == named} | {
+        field.name: field.default for field in fields
+    }
 
 
 @pytest.fixture(scope="module")

@@ -37,41 +37,31 @@ def shipped():
     return cases
 
 
+@pytest.fixture(scope="session")
+def build(lively_module):
+    def build_tiny(name, arguments):
+        changed = {"size": "tiny"}
+        if "lpips" in arguments:
+            # Needs no weights.
+            changed["lpips"] = "random"
+        if arguments.get("frames_per_unit", 1) > 5:
+            # Two units are two units, whatever their length.
+            changed["frames_per_unit"] = 5
+        return lively_module(name, posterior=2.0, **{**arguments, **changed})
+
+    return build_tiny
+
+
 @pytest.fixture(params=shipped())
-def module(request):
+def module(request, build):
     """One of its own, for tests that change it."""
     return build(*request.param)
 
 
 @pytest.fixture(scope="module", params=shipped())
-def codec(request):
+def codec(request, build):
     """One for all tests that only code with it."""
     return build(*request.param).codec.eval()
-
-
-def build(name, arguments):
-    torch.manual_seed(1)
-    changed = {"size": "tiny"}
-    if "lpips" in arguments:
-        # Needs no weights.
-        changed["lpips"] = "random"
-    if arguments.get("frames_per_unit", 1) > 5:
-        # Two units are two units, whatever their length.
-        changed["frames_per_unit"] = 5
-    built = getattr(lightning_modules, name)(**{**arguments, **changed})
-    make_lively(built.codec)
-    return built
-
-
-def make_lively(codec):
-    """Stretch the latents of random weights, so that there is something to code."""
-    for name, parameter in codec.named_parameters():
-        if name.endswith(("encoder_down.weight", "encoder.1.weight")):
-            parameter.data *= 4.0
-        if name.endswith("posterior.1.weight"):
-            parameter.data *= 2.0
-        if re.search(r"latent_codec\.(hyper_)?encoder\.\d+\.weight$", name):
-            parameter.data *= 4.0
 
 
 def noise_clip(frames, height=48, width=64, batch=1):
@@ -205,7 +195,7 @@ def test_every_trainable_parameter_gets_a_gradient(module):
         if parameter.grad is None or not parameter.grad.any()
     ]
     blank = draw.conditions.get("blank")
-    if blank is not None and blank.all() and not module.codec.refresh:
+    if blank is not None and blank.all() and not module.codec.coding.refresh:
         # Its input is zero by definition of the ablation.
         dead.remove("network.adaptor_i.adaptor.weight")
     assert dead == []
@@ -326,15 +316,10 @@ def test_memory_holds_one_unit_whatever_the_length(codec):
     assert pulled <= 3 * codec.frames_per_unit
 
 
-def checkpoint_of(module, path):
-    checkpoint = {"state_dict": module.state_dict(), "global_step": 0}
-    module.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, path)
-    return path
-
-
-def test_a_checkpoint_round_trip_keeps_the_fingerprint(module, tmp_path):
-    path = checkpoint_of(module, tmp_path / "last.ckpt")
+def test_a_checkpoint_round_trip_keeps_the_fingerprint(
+    module, save_checkpoint, tmp_path
+):
+    path = save_checkpoint(module, tmp_path / "last.ckpt")
     loaded = load_codec(path)
     assert loaded.fingerprint() == module.codec.eval().fingerprint()
     with torch.no_grad():
@@ -357,13 +342,13 @@ for folder in Path(sys.argv[1]).iterdir():
 """
 
 
-def test_another_process_decodes_the_same_frames(tmp_path):
+def test_another_process_decodes_the_same_frames(build, save_checkpoint, tmp_path):
     own = {}
     for case in shipped():
         module = build(*case.values[0])
         folder = tmp_path / case.id
         folder.mkdir()
-        codec = load_codec(checkpoint_of(module, folder / "last.ckpt"))
+        codec = load_codec(save_checkpoint(module, folder / "last.ckpt"))
         clip = noise_clip(5, 50, 38)[0]
         packets = list(codec.compress(clip, middle_rate(codec), reconstruct=True))
         entries = [

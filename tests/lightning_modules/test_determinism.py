@@ -88,16 +88,13 @@ def loaded(folder, name, precision):
     return load_codec(path, dtype=getattr(torch, precision))
 
 
-def moving_clip():
-    generator = torch.Generator().manual_seed(7)
-    coarse = torch.rand(1, 3, 12, 24, generator=generator)
-    size = (HEIGHT, WIDTH + 2 * FRAMES)
-    wide = torch.nn.functional.interpolate(coarse, size, mode="bicubic")[0].clamp(0, 1)
-    return torch.stack([wide[..., 2 * t : 2 * t + WIDTH] for t in range(FRAMES)])
+@pytest.fixture(scope="module")
+def clip(scene):
+    return scene(FRAMES, HEIGHT, WIDTH)
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(clip, save_checkpoint, tmp_path_factory):
     """Code with two threads and oneDNN; decode with one thread and without it."""
     folder = tmp_path_factory.mktemp("machines")
     own, saved = {}, []
@@ -106,14 +103,12 @@ def both(tmp_path_factory):
     for name, arguments in CODECS.items():
         torch.manual_seed(1)
         module = getattr(lightning_modules, name)(size="tiny", **arguments)
-        checkpoint = {"state_dict": module.state_dict()}
-        module.on_save_checkpoint(checkpoint)
-        torch.save(checkpoint, folder / f"{name}.ckpt")
+        save_checkpoint(module, folder / f"{name}.ckpt")
         for precision in PRECISIONS:
             codec = loaded(folder, name, precision)
             rate = codec.rate_knob.points[-1]
             with recorded() as places:
-                packets = list(codec.compress(moving_clip(), rate, reconstruct=True))
+                packets = list(codec.compress(clip, rate, reconstruct=True))
             frames = torch.cat([packet.x_hat for packet in packets if packet.frames])
             own[name, precision] = {"frames": frames, "places": places}
             entries = [
@@ -189,20 +184,20 @@ class Rounded(TorchDispatchMode):
         return out
 
 
-def casts_of(name):
+def casts_of(name, clip):
     torch.manual_seed(1)
     codec = getattr(lightning_modules, name)(size="tiny", **CODECS[name]).codec
     codec = codec.eval().to(torch.float64)
     rate = codec.rate_knob.points[-1]
-    packets = list(codec.compress(moving_clip(), rate))
+    packets = list(codec.compress(clip, rate))
     with Rounded() as mode:
         assert len(list(codec.decompress(packets, HEIGHT, WIDTH))) == FRAMES
     return mode.shapes
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_a_decoder_rounds_nothing_to_float32(name):
-    assert casts_of(name) == []
+def test_a_decoder_rounds_nothing_to_float32(name, clip):
+    assert casts_of(name, clip) == []
 
 
 @pytest.mark.parametrize(
@@ -213,6 +208,6 @@ def test_a_decoder_rounds_nothing_to_float32(name):
         ("VideoVAE", lightning_modules.video_vae.context),
     ],
 )
-def test_that_check_can_fail(name, module, monkeypatch):
+def test_that_check_can_fail(name, module, clip, monkeypatch):
     monkeypatch.setattr(module, "at_least_float32", torch.Tensor.float)
-    assert casts_of(name)
+    assert casts_of(name, clip)

@@ -24,7 +24,7 @@ from lightning_modules.entropy.ports import (
 )
 from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.entropy.tables import CdfTables
-from lightning_modules.packets import Packet, Received, read_symbols
+from lightning_modules.packets import Packet, Received, pack, read_symbols
 from lightning_modules.toy.options import CodingOptions
 
 
@@ -94,12 +94,7 @@ class ToyCodec(VideoCodec):
             level = round(schedule.rate_at(number))
             port = EncodePort(self.tables, estimate=reconstruct)
             x_hat = self._code(frame[None], self._rate(level), port, *frame.shape[1:])
-            payload = bytes([level]) + port.encoder.finish()
-            checksum = port.encoder.checksum
-            if reconstruct:
-                yield Packet(payload, 1, checksum, x_hat, port.bits)
-            else:
-                yield Packet(payload, 1, checksum)
+            yield pack(bytes([level]), port, 1, x_hat if reconstruct else None)
 
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int
@@ -108,7 +103,7 @@ class ToyCodec(VideoCodec):
         for packet in packets:
             # Where one is lost, the frame before it is shown again.
             if packet is not None:
-                with read_symbols(packet, skip=1) as decoder:
+                with read_symbols(packet, 1) as decoder:
                     port = DecodePort(decoder, self.tables)
                     rate = self._rate(packet.payload[0])
                     (frame,) = self._code(None, rate, port, height, width)

@@ -33,9 +33,12 @@ def headline_table(comparison: Comparison) -> Table:
         _columns(comparison, "set", "number"),
     )
     for name in _sets(comparison):
-        for kind in _kinds(metric, name):
+        kinds = [headline_kind(metric, name)]
+        if not METRICS[metric].pooled:
+            kinds.append("overall_curve" if name is None else "set_curve")
+        for kind in kinds:
             cells = _cells(comparison, metric, kind, name, None, notes, _rate)
-            if kind == headline_kind(metric, name):
+            if kind == kinds[0]:
                 for paper in comparison.papers:
                     codec, *row = paper.row
                     if row == [metric, name]:
@@ -206,14 +209,6 @@ def _sets(comparison: Comparison) -> list[str | None]:
     """Return the sets and, if there are several, ``None`` for all of them."""
     names: list[str | None] = [*comparison.sets]
     return [*names, None] if len(names) > 1 else names
-
-
-def _kinds(metric: str, name: str | None) -> list[RowKind]:
-    """Return the kinds of rows that a metric has of a set, or over all."""
-    kinds = [headline_kind(metric, name)]
-    if not METRICS[metric].pooled:
-        kinds.append("overall_curve" if name is None else "set_curve")
-    return kinds
 
 
 def _cells(

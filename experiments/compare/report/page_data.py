@@ -20,12 +20,7 @@ FRAME_NUMBERS = 2_000_000
 
 
 def make_page_data(comparison: Comparison, results: Sequence[Result]) -> dict[str, Any]:
-    """Return everything the page's script needs; codecs are numbered as the results.
-
-    Args:
-        comparison: What was compared.
-        results: All results, the anchor's first.
-    """
+    """Return everything the page's script needs; codecs are numbered as the results."""
     numbers = {name: number for number, name in enumerate(comparison.names)}
     frames, frames_note = _frames(comparison, results, numbers)
     pictures, pictures_note = embed_pictures(comparison, results)
@@ -113,7 +108,7 @@ def _frames(
     entries: list[dict[str, Any]] = []
     for place in comparison.places():
         points = per_frame_points(results, *place)
-        closest = comparable_points(points) if points else {}
+        closest = comparable_points(points)
         entries += [
             {
                 "codec": numbers[codec],

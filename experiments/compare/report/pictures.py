@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.strips import comparable_points, points_of_sequence
-from experiments.results.result import Point, Result
+from experiments.results.result import Result
 
 WEBP_QUALITY = 90
 
@@ -21,12 +21,8 @@ def embed_pictures(
     """Encode frames as WebP at full size until the page is large enough.
 
     Frames at the closest comparable rates come before other rates, and of each the
-    first frame of every sequence before second ones.
-
-    Args:
-        comparison: Says which sequences are shown.
-        results: All results, in the order of the codecs' numbers.
-        limit: Characters of all data URIs together.
+    first frame of every sequence before second ones. All data URIs together have at
+    most ``limit`` characters.
 
     Returns:
         The page's entries, in the order of sequences, codecs and rates, and what to
@@ -74,45 +70,27 @@ def find_pictures(
     """
     found = []
     for place in comparison.places():
-        points = points_of_sequence(results, *place, lambda point: bool(point.pictures))
-        closest = comparable_points(points) if points else {}
+        points = points_of_sequence(results, *place, lambda point: point.pictures)
+        closest = comparable_points(points)
+        where = {"set": place[0], "sequence": place[1]}
+        source = {"codec": None, "rate": None, "bpp": None, "closest": True}
         sources: dict[str, dict[str, Any]] = {}
         decoded = []
         for number, result in enumerate(results):
             folder = result.path.parent if result.path else Path()
             for own in result.sequences:
-                if own.key != place:
-                    continue
-                for frame, path in own.pictures.items():
-                    sources.setdefault(frame, _entry(place, frame, folder / path))
-                for point in own.points:
-                    is_closest = point is closest.get(result.name)
-                    decoded += [
-                        _entry(place, frame, folder / path, number, point, is_closest)
-                        for frame, path in point.pictures.items()
-                    ]
+                for frame, path in own.pictures.items() if own.key == place else ():
+                    entry = {**where, "frame": frame, "path": folder / path, **source}
+                    sources.setdefault(frame, entry)
+            for point in points.get(result.name, ()):
+                coded = {"codec": number, "rate": point.rate, "bpp": point.bpp}
+                coded["closest"] = point is closest[result.name]
+                decoded += [
+                    {**where, "frame": frame, "path": folder / path, **coded}
+                    for frame, path in point.pictures.items()
+                ]
         found += [*sources.values(), *decoded]
     return found
-
-
-def _entry(
-    place: tuple[str, str],
-    frame: str,
-    path: Path,
-    codec: int | None = None,
-    point: Point | None = None,
-    is_closest: bool = True,
-) -> dict[str, Any]:
-    return {
-        "set": place[0],
-        "sequence": place[1],
-        "frame": frame,
-        "path": path,
-        "codec": codec,
-        "rate": point.rate if point else None,
-        "bpp": point.bpp if point else None,
-        "closest": is_closest,
-    }
 
 
 def _encode(path: Path) -> tuple[str, int] | None:

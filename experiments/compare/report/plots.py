@@ -75,14 +75,7 @@ def rd_figures(comparison: Comparison) -> Iterator[NamedFigure]:
 def draw_set(
     curves: Sequence[Curve], name: str, count: int, looks: Mapping[str, Look]
 ) -> "Figure":
-    """Draw the mean curves of a set.
-
-    Args:
-        curves: Of one set and metric.
-        name: The set.
-        count: Its number of sequences.
-        looks: Line and marker of each codec.
-    """
+    """Draw the mean curves of a set of ``count`` sequences, all in one metric."""
     figure = make_figure(SET_HEIGHT)
     axes = figure.add_subplot()
     _draw_curves(axes, curves, looks)
@@ -105,12 +98,7 @@ def mean_curves(comparison: Comparison, name: str, metric: str) -> list[Curve]:
 
 
 def draw_sequences(curves: Sequence[Curve], looks: Mapping[str, Look]) -> "Figure":
-    """Draw the curves of a set's sequences, small, each on its own axes.
-
-    Args:
-        curves: Of one set and metric.
-        looks: Line and marker of each codec.
-    """
+    """Draw the curves of a set's sequences, small, each on its own axes."""
     sequences: dict[str | None, list[Curve]] = {}
     for curve in curves:
         sequences.setdefault(curve.sequence, []).append(curve)

@@ -39,10 +39,6 @@ def scale_figures(
     """Draw figures of each sequence for which a codec has scales.
 
     They show ``bits by scale``, and ``progressive decoding`` if that was measured.
-
-    Args:
-        comparison: Names sets and sequences.
-        results: All results, also with points of which some scales were decoded.
     """
     for place in comparison.places():
         _, sequence = place
@@ -58,19 +54,12 @@ def scale_figures(
 def whole_points(
     results: Sequence[Result], set: str, sequence: str
 ) -> dict[str, Point]:
-    """Return the codecs' points with all scales whose rates lie closest together.
-
-    Args:
-        results: All results; those without scales are passed over.
-        set: The sequence's set.
-        sequence: Its name.
-    """
-
-    def useful(point: Point) -> bool:
-        return point.scales is None and bool(point.scale_bits)
-
-    found = points_of_sequence(results, set, sequence, useful)
-    return comparable_points(found) if found else {}
+    """Return the codecs' points with all scales whose rates lie closest together."""
+    return comparable_points(
+        points_of_sequence(
+            results, set, sequence, lambda p: p.scales is None and p.scale_bits
+        )
+    )
 
 
 def progressive_points(
@@ -79,11 +68,6 @@ def progressive_points(
     """Return each codec's points of one rate, from few scales to all.
 
     Rates lie as close together as they can where some scales were decoded too.
-
-    Args:
-        results: All results; those without such points are passed over.
-        set: The sequence's set.
-        sequence: Its name.
     """
     every = points_of_sequence(results, set, sequence, lambda point: True)
     wholes = {}
@@ -92,8 +76,6 @@ def progressive_points(
         kept = [p for p in own if p.scales is None and p.rate_key in progressive]
         if kept:
             wholes[codec] = kept
-    if not wholes:
-        return {}
     return {
         codec: sorted(
             (p for p in every[codec] if p.rate_key == whole.rate_key),
@@ -104,12 +86,7 @@ def progressive_points(
 
 
 def draw_bits(sequence: str, points: Mapping[str, Point]) -> "Figure":
-    """Draw bits per frame stacked by scale, above each scale's share of them.
-
-    Args:
-        sequence: The sequence's name.
-        points: One point of each codec, with ``scale_bits``.
-    """
+    """Draw bits per frame stacked by scale, above each scale's share of them."""
     figure, panels = _panels(sequence, points)
     count = max(len(point.scale_bits) for point in points.values())
     for (upper, lower), point in zip(panels, points.values(), strict=True):
@@ -134,10 +111,8 @@ def draw_progressive(
 ) -> "Figure":
     """Draw bits and PSNR per frame for each number of decoded scales.
 
-    Args:
-        sequence: The sequence's name.
-        points: Of each codec the points of one rate, that with all scales last.
-        headline: The metric to show if it is a PSNR that all points have.
+    Each codec's points are of one rate, that with all scales last. The PSNR is the
+    headline, if it is one that all points have.
     """
     figure, panels = _panels(sequence, {c: own[-1] for c, own in points.items()})
     wanted = sorted(QUALITIES, key=lambda metric: metric != headline)

@@ -49,11 +49,10 @@ def comparable_points(points: Mapping[str, Sequence[Point]]) -> dict[str, Point]
 
     Around each point in turn every codec's nearest in log bpp is taken; the choice
     with the least ratio of most to fewest bits wins, and of equal ones that nearest
-    the middle of all points.
-
-    Args:
-        points: Of one sequence, by codec, none empty.
+    the middle of all points. There may be no codec, but none without points.
     """
+    if not points:
+        return {}
     everywhere = [math.log(p.bpp) for own in points.values() for p in own]
     middle = sum(everywhere) / len(everywhere)
 
@@ -76,15 +75,17 @@ def rate_ratio(points: Iterable[Point]) -> float:
 
 
 def points_of_sequence(
-    results: Sequence[Result], set: str, sequence: str, useful: Callable[[Point], bool]
+    results: Sequence[Result],
+    set: str,
+    sequence: str,
+    useful: Callable[[Point], object],
 ) -> dict[str, list[Point]]:
     """Return a sequence's useful points by codec, without codecs that have none."""
-    found = {}
+    found: dict[str, list[Point]] = {}
     for result in results:
-        for entry in result.sequences:
-            points = [point for point in entry.points if useful(point)]
-            if entry.key == (set, sequence) and points:
-                found[result.name] = points
+        for entry, point in result.all_points():
+            if entry.key == (set, sequence) and useful(point):
+                found.setdefault(result.name, []).append(point)
     return found
 
 
@@ -92,20 +93,13 @@ def per_frame_points(
     results: Sequence[Result], set: str, sequence: str
 ) -> dict[str, list[Point]]:
     """Return the points of a sequence that say what each frame cost, by codec."""
-    return points_of_sequence(
-        results, set, sequence, lambda point: bool(point.per_frame.get("bits"))
-    )
+    return points_of_sequence(results, set, sequence, lambda p: p.per_frame.get("bits"))
 
 
 def strip_figures(
     comparison: Comparison, results: Sequence[Result]
 ) -> Iterator[NamedFigure]:
-    """Draw a strip of each sequence whose results have values per frame.
-
-    Args:
-        comparison: Names sets and sequences.
-        results: All results, the anchor's too.
-    """
+    """Draw a strip of each sequence whose results have values per frame."""
     looks = looks_of(comparison)
     for name, sequence in comparison.places():
         if points := per_frame_points(results, name, sequence):
@@ -117,13 +111,9 @@ def strip_figures(
 def draw_strip(
     sequence: str, points: Mapping[str, Point], looks: Mapping[str, Look], headline: str
 ) -> "Figure":
-    """Draw bits per frame above PSNR per frame.
+    """Draw bits per frame above PSNR per frame, of one point of each codec.
 
-    Args:
-        sequence: The sequence's name.
-        points: One point of each codec, with ``per_frame["bits"]``.
-        looks: Line and marker of each codec.
-        headline: The metric to show if it is a PSNR that every codec has.
+    The PSNR is the headline, if it is one that every codec has.
     """
     figure = make_figure(HEIGHT)
     bits = {codec: point.per_frame["bits"] for codec, point in points.items()}
@@ -132,8 +122,7 @@ def draw_strip(
     panels = figure.subplots(2 if shared else 1, 1, sharex=True, squeeze=False)
     upper = panels[0, 0]
     _draw_frames(upper, {c: [b / 1000 for b in v] for c, v in bits.items()}, looks)
-    is_log = _needs_log(list(bits.values()))
-    if is_log:
+    if _needs_log(list(bits.values())):
         upper.set_yscale("log")
         set_log_ticks(upper.yaxis)
     else:

@@ -23,7 +23,6 @@ from experiments.drawing.figures import figure_style
 from experiments.drawing.names import safe_name
 from experiments.fit.tracking import (
     StageWandbLogger,
-    close_loggers,
     make_loggers,
     read_metrics,
     sync_hint,
@@ -44,13 +43,8 @@ def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) 
 
     The run's summary gets ``eval/<set>/bdrate_<metric>_vs_<anchor>`` in %, the means of
     the set's sequences (set ``all``: of all sets); if several codecs were compared,
-    ``eval/<set>/<codec>/bdrate_...``.
-
-    Args:
-        comparison: What was compared.
-        results: The anchor's result and the others'.
-        run: A run's folder that ``fit`` made, or its name below ``runs/``: its W&B run
-            is gone on with; or the name of a new one.
+    ``eval/<set>/<codec>/bdrate_...``. An earlier run's W&B run is gone on with; see
+    :func:`run_folder`.
 
     Raises:
         ValueError: ``run`` is neither a folder of a run nor a plain name.
@@ -58,27 +52,24 @@ def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) 
     results = [r.with_scales(comparison.scales).only(comparison.sets) for r in results]
     folder = run_folder(run)
     loggers = make_loggers(folder, **_identity(folder))
-    wandb_loggers = [x for x in loggers if isinstance(x, StageWandbLogger)]
-    if not wandb_loggers:
+    logger = next((x for x in loggers if isinstance(x, StageWandbLogger)), None)
+    if logger is None:
         print("W&B is switched off by WANDB_MODE: nothing was logged")
         return
     try:
-        for logger in wandb_loggers:
-            # Beside what the run logged last.
-            logger.offset = _last_step(folder)
-            logger.log_metrics(make_media(comparison, results))
-            logger.experiment.summary.update(bd_rates(comparison))
+        # Beside what the run logged last.
+        steps = (row[0] for row in read_metrics(folder / "metrics.csv"))
+        logger.offset = max(steps, default=0)
+        logger.log_metrics(make_media(comparison, results))
+        logger.experiment.summary.update(bd_rates(comparison))
     finally:
-        close_loggers(loggers)
+        logger.finish()
     hint = sync_hint(folder)
     print(f"logged to the W&B run of {folder}" + (f"; send it: {hint}" if hint else ""))
 
 
 def run_folder(run: str) -> Path:
-    """Return the folder of a run.
-
-    Args:
-        run: A folder, a name below ``runs/``, or a new name.
+    """Return the folder of a run, given by itself, its name in ``runs/``, or a new one.
 
     Raises:
         ValueError: It is a path where no run lies.
@@ -111,13 +102,6 @@ def _identity(folder: Path) -> dict[str, Any]:
         "tags": [codec, *tracking["tags"], *begun],
         "config": config,
     }
-
-
-def _last_step(folder: Path) -> int:
-    path = folder / "metrics.csv"
-    return (
-        max((row[0] for row in read_metrics(path)), default=0) if path.exists() else 0
-    )
 
 
 def bd_rates(comparison: Comparison) -> dict[str, float]:

@@ -22,13 +22,8 @@ def write_report(
 
     RD curves go to ``plots/<set>/``, strips per frame to ``strips/<set>/``, figures of
     scales to ``scales/<set>/``, each as PNG and SVG. What lies in the folder already
-    under other names stays.
-
-    Args:
-        comparison: What was compared.
-        results: The anchor's result and the others', in the order of every table;
-            pictures are read from beside their files.
-        output: The folder, made if need be.
+    under other names stays. Results are in the order of every table; pictures are read
+    from beside their files.
 
     Returns:
         Every file written, ``report.md`` and ``report.html`` last: when they are there,

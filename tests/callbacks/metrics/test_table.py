@@ -15,7 +15,6 @@ from experiments.compare.command import main as compare
 from experiments.evaluate.command import main as evaluate
 from experiments.fit.options import TrackingOptions
 from experiments.results.result import Result
-from fit_samples import two_stages
 from lightning_modules.perceptual import UnavailableMetricError
 
 
@@ -51,7 +50,9 @@ def toys(monkeypatch):
     return module
 
 
-def test_a_function_and_a_row_are_a_metric_of_every_command(toys, tmp_path, capsys):
+def test_a_function_and_a_row_are_a_metric_of_every_command(
+    two_stages, toys, tmp_path, capsys
+):
     # fit: validation logs it.
     given = ("--from_stage=first", "--to_stage=first", "--run=r")
     chosen = "--tracking.metrics=[contrast,flicker,psnr]"

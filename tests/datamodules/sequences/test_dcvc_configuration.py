@@ -8,7 +8,6 @@ import pytest
 from datamodules.sequences.files import read_codes
 from datamodules.sequences.find import find_sequences
 from datamodules.sequences.standard_sets import find_standard
-from sequence_samples import codes_of, message, same, write_pngs, write_raw
 
 
 def write_config(path, root_path, **classes):
@@ -30,11 +29,15 @@ def dcvc_class(src_type, base_path, sequences, test=1):
     }
 
 
-def test_dcvcs_configuration_is_read_as_it_is(tmp_path):
+def test_dcvcs_configuration_is_read_as_it_is(samples, message, tmp_path):
     data = tmp_path / "data"
-    write_raw(data / "HEVC_D" / "RaceHorses_416x240_30.yuv", 0, 240, 416, 300, [0, 95])
-    write_raw(data / "HEVC_D" / "BQSquare_416x240_60.yuv", 1, 240, 416, 96, [0, 95])
-    write_pngs(data / "png" / "mine_24x16_25", 2, 16, 24, 5, "im{}.png")
+    samples.write_raw(
+        data / "HEVC_D" / "RaceHorses_416x240_30.yuv", 0, 240, 416, 300, [0, 95]
+    )
+    samples.write_raw(
+        data / "HEVC_D" / "BQSquare_416x240_60.yuv", 1, 240, 416, 96, [0, 95]
+    )
+    samples.write_pngs(data / "png" / "mine_24x16_25", 2, 16, 24, 5, "im{}.png")
     config = write_config(
         tmp_path / "config.json",
         "data",
@@ -58,7 +61,7 @@ def test_dcvcs_configuration_is_read_as_it_is(tmp_path):
     for number, sequence in enumerate(found[:2]):
         codes = list(read_codes(sequence, "yuv420"))
         assert len(codes) == 96
-        assert same(codes[95], codes_of(number, 95, 240, 416))
+        assert samples.same(codes[95], samples.codes_of(number, 95, 240, 416))
     assert len(list(read_codes(found[2], "rgb"))) == 4
     with pytest.raises(
         ValueError, match=r"97 frames.* RaceHorses of set hevc_d has 96"
@@ -77,11 +80,11 @@ def json_classes(config):
     return json.loads(config.read_text())["test_classes"]
 
 
-def test_a_cropped_version_is_not_the_standard_sequence(tmp_path):
+def test_a_cropped_version_is_not_the_standard_sequence(samples, tmp_path):
     assert find_standard("HEVC-B", "Cactus_1920x1080_50").name == "Cactus"
     assert find_standard("HEVC-B", "Cactus_1920x1024_50") is None
     assert find_standard("Mine", "Cactus_1920x1080_50") is None
-    write_raw(tmp_path / "BQSquare_60fps.yuv", 0, 192, 384, 2)
+    samples.write_raw(tmp_path / "BQSquare_60fps.yuv", 0, 192, 384, 2)
     config = write_config(
         tmp_path / "c.json",
         str(tmp_path),
@@ -111,9 +114,9 @@ def test_a_cropped_version_is_not_the_standard_sequence(tmp_path):
         (lambda d: rename(d, "a_12x10_25.rgb"), "is no .yuv, .y4m or directory"),
     ],
 )
-def test_a_wrong_configuration_is_refused(tmp_path, change, said):
+def test_a_wrong_configuration_is_refused(samples, message, tmp_path, change, said):
     for name in ("a.yuv", "a_12x10_25.yuv", "a_12x10_25.rgb"):
-        write_raw(tmp_path / name, 0, 10, 12, 2)
+        samples.write_raw(tmp_path / name, 0, 10, 12, 2)
     config = tmp_path / "c.json"
     write_config(
         config, ".", A=dcvc_class("yuv420", ".", {"a_12x10_25.yuv": (12, 10, 2)})
@@ -136,7 +139,7 @@ def rename(data, name):
     sequences[name] = sequences.pop("a_12x10_25.yuv")
 
 
-def test_what_is_no_json_is_refused(tmp_path):
+def test_what_is_no_json_is_refused(message, tmp_path):
     (tmp_path / "c.json").write_text("{")
     assert "cannot be read as JSON" in message(tmp_path / "c.json")
     assert "cannot be read as JSON" in message(f"{tmp_path}/no.json={tmp_path}")

@@ -14,7 +14,6 @@ from datamodules.sequences.files import (
 )
 from datamodules.sequences.find import find_sequences
 from datamodules.video_reader import VideoError
-from sequence_samples import codes_of, same, write_pngs, write_raw, write_y4m
 
 
 def rgb_of(codes):
@@ -50,9 +49,11 @@ def close(codes, values):
 
 @pytest.mark.parametrize(("height", "width"), [(16, 24), (17, 23), (11, 13)])
 @pytest.mark.parametrize("suffix", [".yuv", ".y4m"])
-def test_raw_files_of_any_size_give_their_own_codes(tmp_path, height, width, suffix):
+def test_raw_files_of_any_size_give_their_own_codes(
+    samples, tmp_path, height, width, suffix
+):
     path = tmp_path / f"a_{width}x{height}_50{suffix}"
-    write = write_raw if suffix == ".yuv" else write_y4m
+    write = samples.write_raw if suffix == ".yuv" else samples.write_y4m
     write(path, 2, height, width, 4)
     (sequence,) = find_sequences([str(path)])
     assert (sequence.height, sequence.width, sequence.frames) == (height, width, 4)
@@ -61,29 +62,31 @@ def test_raw_files_of_any_size_give_their_own_codes(tmp_path, height, width, suf
     assert [plane.dtype for plane in codes[0]] == [np.uint8] * 3
     assert len(codes) == 4
     for frame, planes in enumerate(codes):
-        assert same(planes, codes_of(2, frame, height, width))
+        assert samples.same(planes, samples.codes_of(2, frame, height, width))
     for frame, planes in enumerate(read_codes(sequence, "rgb")):
-        assert close(planes, rgb_of(codes_of(2, frame, height, width)))
+        assert close(planes, rgb_of(samples.codes_of(2, frame, height, width)))
 
 
-def test_a_y4m_with_words_on_its_frame_lines_gives_its_own_codes(tmp_path):
-    path = write_y4m(tmp_path / "a.y4m", 1, 6, 6, 3)
+def test_a_y4m_with_words_on_its_frame_lines_gives_its_own_codes(samples, tmp_path):
+    path = samples.write_y4m(tmp_path / "a.y4m", 1, 6, 6, 3)
     path.write_bytes(path.read_bytes().replace(b"FRAME\n", b"FRAME Ip\n"))
     (sequence,) = find_sequences([str(path)])
     assert sequence.frames is None
     codes = list(read_codes(sequence, "yuv420", 9))
     assert len(codes) == 3
-    assert same(codes[2], codes_of(1, 2, 6, 6))
+    assert samples.same(codes[2], samples.codes_of(1, 2, 6, 6))
     assert len(list(read_codes(sequence, "rgb", 2))) == 2
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 24), (17, 23)])
-def test_images_become_planes_by_the_full_range_matrix(tmp_path, height, width):
-    path = write_pngs(tmp_path / "clip_24fps", 0, height, width, 2)
+def test_images_become_planes_by_the_full_range_matrix(
+    samples, tmp_path, height, width
+):
+    path = samples.write_pngs(tmp_path / "clip_24fps", 0, height, width, 2)
     (sequence,) = find_sequences([str(path)])
     assert (sequence.set, sequence.name, sequence.fps) == ("clip_24fps",) * 2 + (24,)
     for frame, codes in enumerate(read_codes(sequence, "yuv420")):
-        rgb = [codes_of(i, frame, height, width)[0] for i in range(3)]
+        rgb = [samples.codes_of(i, frame, height, width)[0] for i in range(3)]
         assert close(codes, planes_of(rgb))
 
 
@@ -154,14 +157,16 @@ def test_more_frames_than_a_listed_sequence_has_are_refused_before_reading(tmp_p
 
 @pytest.mark.parametrize("colour", ["yuv420", "rgb"])
 @pytest.mark.parametrize("suffix", [".yuv", ".y4m", ".png"])
-def test_a_source_that_ends_early_is_refused_at_the_frame(tmp_path, suffix, colour):
+def test_a_source_that_ends_early_is_refused_at_the_frame(
+    samples, tmp_path, suffix, colour
+):
     path = tmp_path / f"a_12x10_25{suffix}"
     if suffix == ".yuv":
-        write_raw(path, 0, 10, 12, 5)
+        samples.write_raw(path, 0, 10, 12, 5)
     elif suffix == ".y4m":
-        write_y4m(path, 0, 10, 12, 5)
+        samples.write_y4m(path, 0, 10, 12, 5)
     else:
-        write_pngs(path, 0, 10, 12, 5)
+        samples.write_pngs(path, 0, 10, 12, 5)
     (sequence,) = find_sequences([str(path)])
     if suffix == ".png":
         (path / "im00005.png").unlink()

@@ -4,23 +4,14 @@ import pytest
 
 from datamodules.sequences.files import read_codes
 from datamodules.sequences.find import find_sequences
-from sequence_samples import (
-    codes_of,
-    message,
-    same,
-    write_hevc_d,
-    write_pngs,
-    write_raw,
-    write_y4m,
-)
 
 
-def test_a_directory_gives_all_that_is_below_it(tmp_path, caplog):
+def test_a_directory_gives_all_that_is_below_it(samples, tmp_path, caplog):
     root = tmp_path / "clips"
-    write_raw(root / "deep" / "a_24x16_50.yuv", 0, 16, 24, 3)
-    write_y4m(root / "b.y4m", 1, 16, 24, 2)
-    write_pngs(root / "c", 2, 16, 24, 4)
-    write_pngs(root / "stills", 3, 16, 24, 2, "{}_of_two.png")
+    samples.write_raw(root / "deep" / "a_24x16_50.yuv", 0, 16, 24, 3)
+    samples.write_y4m(root / "b.y4m", 1, 16, 24, 2)
+    samples.write_pngs(root / "c", 2, 16, 24, 4)
+    samples.write_pngs(root / "stills", 3, 16, 24, 2, "{}_of_two.png")
     (root / "notes.txt").touch()
     found = find_sequences([f"{root}/."])
     assert [(s.set, s.name, s.frames) for s in found] == [
@@ -31,16 +22,18 @@ def test_a_directory_gives_all_that_is_below_it(tmp_path, caplog):
     assert "stills is no sequence" in caplog.text
     # All there is, where no list says how much there must be.
     assert [len(list(read_codes(s, "yuv420", 3))) for s in found] == [2, 3, 3]
-    assert same(next(read_codes(found[2], "yuv420")), codes_of(0, 0, 16, 24))
+    assert samples.same(
+        next(read_codes(found[2], "yuv420")), samples.codes_of(0, 0, 16, 24)
+    )
 
 
-def test_all_that_is_wrong_with_a_directory_is_said_at_once(tmp_path):
+def test_all_that_is_wrong_with_a_directory_is_said_at_once(samples, message, tmp_path):
     for name in ("a.yuv", "b_12x10_25_10bit.yuv", "c_13x10_25.yuv", "d_12x10_25.yuv"):
-        write_raw(tmp_path / name, 0, 10, 12, 2)
+        samples.write_raw(tmp_path / name, 0, 10, 12, 2)
     (tmp_path / "d_12x10_25.yuv").write_bytes(b"")
-    write_y4m(tmp_path / "e.y4m", 0, 10, 12, 2, "C420p10")
-    write_y4m(tmp_path / "f.y4m", 0, 10, 12, 2, "C444")
-    write_pngs(tmp_path / "g", 0, 10, 12, 3)
+    samples.write_y4m(tmp_path / "e.y4m", 0, 10, 12, 2, "C420p10")
+    samples.write_y4m(tmp_path / "f.y4m", 0, 10, 12, 2, "C444")
+    samples.write_pngs(tmp_path / "g", 0, 10, 12, 3)
     (tmp_path / "g" / "im00002.png").unlink()
     (tmp_path / "h.mp4").write_text("no video")
     said = message(tmp_path)
@@ -57,15 +50,15 @@ def test_all_that_is_wrong_with_a_directory_is_said_at_once(tmp_path):
         assert part in said
 
 
-def test_a_stray_image_is_not_taken_for_a_frame(tmp_path):
-    write_pngs(tmp_path / "a", 0, 10, 12, 3)
+def test_a_stray_image_is_not_taken_for_a_frame(samples, message, tmp_path):
+    samples.write_pngs(tmp_path / "a", 0, 10, 12, 3)
     (tmp_path / "a" / "im00001.png").rename(tmp_path / "a" / "cover.png")
     (tmp_path / "a" / "im00003.png").rename(tmp_path / "a" / "im00001.png")
     assert "cover.png is followed by im00001.png" in message(tmp_path)
 
 
-def test_variables_are_expanded(tmp_path, monkeypatch):
-    write_hevc_d(tmp_path / "hevc" / "d")
+def test_variables_are_expanded(samples, message, tmp_path, monkeypatch):
+    samples.write_hevc_d(tmp_path / "hevc" / "d")
     monkeypatch.setenv("TEST_SETS", str(tmp_path / "hevc"))
     (one, *_) = find_sequences(["hevc_d=${TEST_SETS}/d"])
     assert one.path == tmp_path / "hevc" / "d" / "BQSquare_416x240_60.yuv"
@@ -76,7 +69,7 @@ def test_variables_are_expanded(tmp_path, monkeypatch):
     assert "variable TEST_SETS is not set" in message("hevc_d=${TEST_SETS}/d")
 
 
-def test_what_names_nothing_is_refused(tmp_path):
+def test_what_names_nothing_is_refused(message, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no standard set 'vimeo', only uvg, mcl_jcv" in message(f"vimeo={tmp_path}")
     assert "hevc_e, and patterns" in message(f"{tmp_path}/no=thing")
@@ -88,18 +81,18 @@ def test_what_names_nothing_is_refused(tmp_path):
         find_sequences([])
 
 
-def test_a_directory_cannot_pass_for_a_standard_set(tmp_path):
-    path = write_y4m(tmp_path / "Beauty.y4m", 0, 10, 12, 1)
+def test_a_directory_cannot_pass_for_a_standard_set(samples, message, tmp_path):
+    path = samples.write_y4m(tmp_path / "Beauty.y4m", 0, 10, 12, 1)
     (tmp_path / "uvg").mkdir()
     path = path.rename(tmp_path / "uvg" / "Beauty.y4m")
     assert f"write uvg={tmp_path / 'uvg'} if it is that" in message(tmp_path / "uvg")
     assert "called like a standard set" in message(path)
 
 
-def test_the_same_sequence_twice_is_refused(tmp_path):
-    path = write_y4m(tmp_path / "a.y4m", 0, 10, 12, 1)
+def test_the_same_sequence_twice_is_refused(samples, message, tmp_path):
+    path = samples.write_y4m(tmp_path / "a.y4m", 0, 10, 12, 1)
     for specs in ([path, path], [tmp_path, path]):
         with pytest.raises(ValueError, match=r"'a' of set .* is named twice"):
             find_sequences([str(spec) for spec in specs])
-    write_pngs(tmp_path / "a", 0, 10, 12, 1)
+    samples.write_pngs(tmp_path / "a", 0, 10, 12, 1)
     assert f"{tmp_path / 'a'} and {path}" in message(tmp_path)

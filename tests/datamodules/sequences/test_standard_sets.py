@@ -10,16 +10,6 @@ import pytest
 from datamodules.sequences.files import read_codes, source_kind
 from datamodules.sequences.find import find_sequences
 from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
-from sequence_samples import (
-    HEVC_D,
-    codes_of,
-    message,
-    same,
-    write_hevc_d,
-    write_pngs,
-    write_raw,
-    write_y4m,
-)
 
 
 def test_the_table_has_the_53_sequences_of_the_field():
@@ -64,12 +54,12 @@ def test_a_name_says_size_rate_and_depth(stem, size, fps, depth):
     assert parse_name(stem) == (size, fps, depth)
 
 
-def test_a_standard_set_is_found_and_read_bit_exactly(tmp_path):
-    write_hevc_d(tmp_path, written=(0, 1, 2, 299))
+def test_a_standard_set_is_found_and_read_bit_exactly(samples, tmp_path):
+    samples.write_hevc_d(tmp_path, written=(0, 1, 2, 299))
     found = find_sequences([f"hevc_d={tmp_path}"])
-    assert [s.name for s in found] == list(HEVC_D)
+    assert [s.name for s in found] == list(samples.HEVC_D)
     for number, (sequence, (fps, frames)) in enumerate(
-        zip(found, HEVC_D.values(), strict=True)
+        zip(found, samples.HEVC_D.values(), strict=True)
     ):
         assert (sequence.set, sequence.width, sequence.height) == ("hevc_d", 416, 240)
         assert (sequence.fps, sequence.frames, sequence.listed) == (fps, frames, True)
@@ -77,13 +67,15 @@ def test_a_standard_set_is_found_and_read_bit_exactly(tmp_path):
         codes = list(read_codes(sequence, "yuv420", 3))
         assert len(codes) == 3
         for frame, planes in enumerate(codes):
-            assert same(planes, codes_of(number, frame, 240, 416))
+            assert samples.same(planes, samples.codes_of(number, frame, 240, 416))
     *_, last = read_codes(found[-1], "yuv420")
-    assert same(last, codes_of(3, 299, 240, 416))
+    assert samples.same(last, samples.codes_of(3, 299, 240, 416))
     assert pickle.loads(pickle.dumps(found)) == found
 
 
-def test_names_are_found_in_any_case_below_folders_and_by_other_names(tmp_path):
+def test_names_are_found_in_any_case_below_folders_and_by_other_names(
+    samples, tmp_path
+):
     names = [
         "a/beauty_1920x1080_120fps_420_8bit_YUV.yuv",
         "a/b/Bosphorus.YUV",
@@ -95,7 +87,7 @@ def test_names_are_found_in_any_case_below_folders_and_by_other_names(tmp_path):
     ]
     for number, name in enumerate(names):
         frames = 300 if "Shake" in name else 600
-        write_raw(tmp_path / name, number, 1080, 1920, frames, written=[0])
+        samples.write_raw(tmp_path / name, number, 1080, 1920, frames, written=[0])
     # None of these is meant.
     (tmp_path / "Beauty_1920x1080_120fps_420_10bit_YUV.yuv").touch()
     (tmp_path / "Jockey_3840x2160_120fps_420_8bit_YUV.yuv").touch()
@@ -106,12 +98,16 @@ def test_names_are_found_in_any_case_below_folders_and_by_other_names(tmp_path):
     for number, (name, path) in enumerate(zip(expected.split(), names, strict=True)):
         assert (found[name].set, found[name].path) == ("uvg", tmp_path / path)
         (codes,) = read_codes(found[name], "yuv420", 1)
-        assert same(codes, codes_of(number, 0, 1080, 1920))
+        assert samples.same(codes, samples.codes_of(number, 0, 1080, 1920))
 
 
-def test_classes_c_and_d_may_lie_in_one_tree(tmp_path):
-    small = write_raw(tmp_path / "D/RaceHorses_416x240_30.yuv", 0, 240, 416, 300, [0])
-    large = write_raw(tmp_path / "C/RaceHorses_832x480_30.yuv", 1, 480, 832, 300, [0])
+def test_classes_c_and_d_may_lie_in_one_tree(samples, message, tmp_path):
+    small = samples.write_raw(
+        tmp_path / "D/RaceHorses_416x240_30.yuv", 0, 240, 416, 300, [0]
+    )
+    large = samples.write_raw(
+        tmp_path / "C/RaceHorses_832x480_30.yuv", 1, 480, 832, 300, [0]
+    )
     for key, path in (("hevc_c", large), ("hevc_d", small)):
         (sequence,) = find_sequences([f"{key}:RaceHorses={tmp_path}"])
         assert sequence.path == path
@@ -121,8 +117,8 @@ def test_classes_c_and_d_may_lie_in_one_tree(tmp_path):
     )
 
 
-def test_links_make_nothing_ambiguous(tmp_path):
-    write_hevc_d(tmp_path / "real")
+def test_links_make_nothing_ambiguous(samples, tmp_path):
+    samples.write_hevc_d(tmp_path / "real")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to(tmp_path / "real")
     (tmp_path / "root" / "RaceHorses.yuv").symlink_to(
@@ -134,8 +130,8 @@ def test_links_make_nothing_ambiguous(tmp_path):
     assert sorted(s.frames for s in found) == [300, 500, 500, 600]
 
 
-def test_a_part_of_a_set_can_be_named(tmp_path):
-    write_hevc_d(tmp_path)
+def test_a_part_of_a_set_can_be_named(samples, message, tmp_path):
+    samples.write_hevc_d(tmp_path)
     found = find_sequences([f"hevc_d:racehorses, BQSquare={tmp_path}"])
     assert [s.name for s in found] == ["BQSquare", "RaceHorses"]
     assert "no sequence 'kimono1', only BQSquare" in message(
@@ -146,13 +142,15 @@ def test_a_part_of_a_set_can_be_named(tmp_path):
     assert "missing: videoSRC01" in message(f"mcl_jcv:{names}={tmp_path}")
 
 
-def test_all_that_is_wrong_with_a_set_is_said_at_once(tmp_path):
-    write_hevc_d(tmp_path)
+def test_all_that_is_wrong_with_a_set_is_said_at_once(samples, message, tmp_path):
+    samples.write_hevc_d(tmp_path)
     (tmp_path / "BQSquare_416x240_60.yuv").unlink()
     (tmp_path / "BQSquare_416x240_60.yuv.7z").touch()
-    short = write_raw(tmp_path / "BasketballPass_416x240_50.yuv", 1, 240, 416, 499, [0])
+    short = samples.write_raw(
+        tmp_path / "BasketballPass_416x240_50.yuv", 1, 240, 416, 499, [0]
+    )
     twin = tmp_path / "again" / "RaceHorses.yuv"
-    write_raw(twin, 3, 240, 416, 300, [0])
+    samples.write_raw(twin, 3, 240, 416, 300, [0])
     said = message(f"hevc_d={tmp_path}")
     assert "missing: BQSquare (not BQSquare_416x240_60.yuv.7z" in said
     assert "NAME*.yuv, NAME*.y4m and directories NAME* of PNG images" in said
@@ -175,7 +173,7 @@ def test_all_that_is_wrong_with_a_set_is_said_at_once(tmp_path):
         (0, "0 frames"),
     ],
 )
-def test_a_wrong_size_is_explained(tmp_path, nbytes, meant):
+def test_a_wrong_size_is_explained(message, tmp_path, nbytes, meant):
     with (tmp_path / "RaceHorses.yuv").open("wb") as file:
         file.truncate(nbytes)
     said = message(f"hevc_d:RaceHorses={tmp_path}")
@@ -183,14 +181,16 @@ def test_a_wrong_size_is_explained(tmp_path, nbytes, meant):
     assert meant in said
 
 
-def test_a_standard_set_may_be_y4m(tmp_path):
-    path = write_y4m(tmp_path / "RaceHorses.y4m", 3, 240, 416, 300)
+def test_a_standard_set_may_be_y4m(samples, message, tmp_path):
+    path = samples.write_y4m(tmp_path / "RaceHorses.y4m", 3, 240, 416, 300)
     (sequence,) = find_sequences([f"hevc_d:RaceHorses={tmp_path}"])
     # The header says 25, the table 30.
     assert (sequence.fps, sequence.frames) == (30, 300)
     codes = list(read_codes(sequence, "yuv420"))
     assert len(codes) == 300
-    assert all(same(c, codes_of(3, i, 240, 416)) for i, c in enumerate(codes))
+    assert all(
+        samples.same(c, samples.codes_of(3, i, 240, 416)) for i, c in enumerate(codes)
+    )
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     assert "it would be 299 frames and a part of one" in message(
@@ -201,15 +201,17 @@ def test_a_standard_set_may_be_y4m(tmp_path):
 
 
 @pytest.mark.parametrize("pattern", ["im{}.png", "im{:05d}.png"])
-def test_a_standard_set_may_be_images_of_either_numbering(tmp_path, pattern):
+def test_a_standard_set_may_be_images_of_either_numbering(
+    samples, message, tmp_path, pattern
+):
     path = tmp_path / "x" / "racehorses_416x240_30"
-    write_pngs(path, 0, 240, 416, 300, pattern)
+    samples.write_pngs(path, 0, 240, 416, 300, pattern)
     (path / "._im1.png").write_text("what another system leaves")
     (sequence,) = find_sequences([f"hevc_d:RaceHorses={tmp_path}"])
     assert (sequence.frames, source_kind(sequence)) == (300, "RGB images")
     for frame, codes in enumerate(read_codes(sequence, "rgb", 12)):
-        expected = [codes_of(i, frame, 240, 416)[0] for i in range(3)]
-        assert same(codes, expected)
+        expected = [samples.codes_of(i, frame, 240, 416)[0] for i in range(3)]
+        assert samples.same(codes, expected)
     (path / pattern.format(300)).unlink()
     assert "holds 299 images, not 300" in message(f"hevc_d:RaceHorses={tmp_path}")
     cv2.imwrite(str(path / pattern.format(301)), np.zeros((240, 416, 3), np.uint8))

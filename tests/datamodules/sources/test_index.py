@@ -5,18 +5,14 @@ import os
 
 import pytest
 
-from data_source_samples import write_video
 from datamodules.sources import index as index_module
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.index import NAME
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def test_the_index_is_kept_and_used_while_size_and_time_agree(tmp_path, monkeypatch):
+def test_the_index_is_kept_and_used_while_size_and_time_agree(
+    tmp_path, write_video, examined
+):
     write_video(tmp_path / "a.mp4")
     write_video(tmp_path / "b.mp4")
     FolderSource(tmp_path)
@@ -25,13 +21,7 @@ def test_the_index_is_kept_and_used_while_size_and_time_agree(tmp_path, monkeypa
     assert (kept["fps"], kept["error"]) == (25.0, "")
     assert kept["size"] == (tmp_path / "a.mp4").stat().st_size
 
-    examined = []
-    examine = index_module.examine
-    monkeypatch.setattr(
-        index_module,
-        "examine",
-        lambda path: examined.append(path.name) or examine(path),
-    )
+    examined.clear()
     FolderSource(tmp_path)
     assert examined == []
     write_video(tmp_path / "b.mp4", frames=9)
@@ -40,7 +30,9 @@ def test_the_index_is_kept_and_used_while_size_and_time_agree(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 1, "videos": {"a": 3}}'])
-def test_a_damaged_index_is_built_anew_with_a_warning(tmp_path, caplog, text):
+def test_a_damaged_index_is_built_anew_with_a_warning(
+    write_video, tmp_path, caplog, text
+):
     write_video(tmp_path / "a.mp4")
     (tmp_path / NAME).write_text(text)
     assert len(FolderSource(tmp_path)) == 1
@@ -49,20 +41,13 @@ def test_a_damaged_index_is_built_anew_with_a_warning(tmp_path, caplog, text):
 
 
 def test_the_index_of_a_read_only_tree_lies_in_the_cache_directory(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, write_video, read_only
 ):
     root = tmp_path / "root"
     write_video(root / "a.mp4")
-    replace = os.replace
-
-    def refuse(part, path):
-        if path.parent == root:
-            raise PermissionError("read-only")
-        replace(part, path)
-
-    monkeypatch.setattr(os, "replace", refuse)
-    FolderSource(root)
-    assert os.listdir(root) == ["a.mp4"]
-    assert len(list((tmp_path / "cache").rglob("index_*.json"))) == 1
-    monkeypatch.setattr(index_module, "examine", None)
-    assert len(FolderSource(root)) == 1
+    with read_only(root):
+        FolderSource(root)
+        assert os.listdir(root) == ["a.mp4"]
+        assert len(list((tmp_path / "cache").rglob("index_*.json"))) == 1
+        monkeypatch.setattr(index_module, "examine", None)
+        assert len(FolderSource(root)) == 1

@@ -1,47 +1,52 @@
 """Clips of OpenVid: its table, and the videos of it that are there."""
 
 import pytest
+from numpy.random import default_rng
 
-from data_source_samples import numbers, rng, write_video
 from datamodules.sources.openvid import OpenVidSource
 from datamodules.sources.source import window
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.fixture
+def make_openvid(tmp_path, write_video):
+    """Write its table, and some videos into a folder beside it."""
 
+    def make(videos="video"):
+        table = tmp_path / "data" / "train" / "OpenVid-1M.csv"
+        table.parent.mkdir(parents=True)
+        table.write_text(
+            "video,caption,fps\n"
+            'celebv_-_a.mp4,"A man, who said ""hi"",\nwaves",25\n'
+            "---_b_13_0to241.mp4,A dog,30\n"
+            "missing.mp4,A cat,30\n"
+        )
+        for name in ("celebv_-_a.mp4", "---_b_13_0to241.mp4", "unlisted.mp4"):
+            write_video(tmp_path / videos / name)
 
-def make_openvid(root, videos="video"):
-    table = root / "data" / "train" / "OpenVid-1M.csv"
-    table.parent.mkdir(parents=True)
-    table.write_text(
-        "video,caption,fps\n"
-        'celebv_-_a.mp4,"A man, who said ""hi"",\nwaves",25\n'
-        "---_b_13_0to241.mp4,A dog,30\n"
-        "missing.mp4,A cat,30\n"
-    )
-    for name in ("celebv_-_a.mp4", "---_b_13_0to241.mp4", "unlisted.mp4"):
-        write_video(root / videos / name)
+    return make
 
 
 @pytest.mark.parametrize("videos", ["video", ""])
-def test_openvid_uses_the_listed_videos_that_are_there(tmp_path, caplog, videos):
-    make_openvid(tmp_path, videos)
+def test_openvid_uses_the_listed_videos_that_are_there(
+    numbers, make_openvid, tmp_path, caplog, videos
+):
+    make_openvid(videos)
     with caplog.at_level("INFO"):
         source = OpenVidSource(tmp_path)
     names = [source.label(item).split("/")[-1] for item in range(len(source))]
     assert names == ["---_b_13_0to241.mp4", "celebv_-_a.mp4"]
     assert "1 of 3 listed videos are not in" in caplog.text
     assert source.default_stride == 3
-    assert numbers(source.read(0, rng(3), 4, 32, 3)) == window(24, 4, 3, rng(3))
+    assert numbers(source.read(0, default_rng(3), 4, 32, 3)) == window(
+        24, 4, 3, default_rng(3)
+    )
 
 
-def test_openvid_says_what_it_looked_for_and_what_it_found(tmp_path):
+def test_openvid_says_what_it_looked_for_and_what_it_found(make_openvid, tmp_path):
     (tmp_path / "OpenVid_part0.zip").touch()
     with pytest.raises(ValueError, match=r"looked for \*\.csv in .*OpenVid_part0\.zip"):
         OpenVidSource(tmp_path)
-    make_openvid(tmp_path, "elsewhere")
+    make_openvid("elsewhere")
     message = r"none of the 3 videos .*celebv_-_a\.mp4.*OpenVid_part0\.zip"
     with pytest.raises(ValueError, match=message):
         OpenVidSource(tmp_path)

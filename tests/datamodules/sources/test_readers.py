@@ -8,19 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.random import default_rng
 from PIL import Image
 
-from data_source_samples import numbers, rng, write_video
 from datamodules.sources import readers as readers_module
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.pyav_reader import PyAvReader
 from datamodules.sources.readers import DecordReader, open_reader, read_frames
 from datamodules.sources.source import ClipError, window
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def decode(path):
@@ -31,7 +26,7 @@ def decode(path):
 
 
 def test_a_count_of_packets_that_is_too_high_sends_the_video_to_pyav(
-    tmp_path, monkeypatch
+    numbers, write_video, tmp_path, monkeypatch
 ):
     pytest.importorskip("decord")
     path = write_video(tmp_path / "b.mp4")
@@ -43,7 +38,7 @@ def test_a_count_of_packets_that_is_too_high_sends_the_video_to_pyav(
     assert numbers(reader.read([3, 5, 23])) == [3, 5, 23]
 
 
-def test_hidden_frames_are_not_counted(tmp_path):
+def test_hidden_frames_are_not_counted(write_video, tmp_path):
     plain = write_video(tmp_path / "plain.mkv", 40, codec="libvpx")
     with (
         av.open(str(plain)) as source,
@@ -71,20 +66,20 @@ def test_hidden_frames_are_not_counted(tmp_path):
     assert "1 videos, 40 frames" in source.describe()
     shown = decode(tmp_path / "b.webm")
     for seed in range(10):
-        frames = window(40, 8, 1, rng(seed))
-        assert (source.read(0, rng(seed), 8, None, 1) == shown[frames]).all()
+        frames = window(40, 8, 1, default_rng(seed))
+        assert (source.read(0, default_rng(seed), 8, None, 1) == shown[frames]).all()
 
 
-def test_what_av1_needs_is_read_too(tmp_path):
+def test_what_av1_needs_is_read_too(numbers, write_video, tmp_path):
     write_video(tmp_path / "b.mp4", size=(64, 64), codec="libsvtav1")
     source = FolderSource(tmp_path)
     for seed in range(3):
-        assert numbers(source.read(0, rng(seed), 5, 32, 2)) == window(
-            24, 5, 2, rng(seed)
+        assert numbers(source.read(0, default_rng(seed), 5, 32, 2)) == window(
+            24, 5, 2, default_rng(seed)
         )
 
 
-def test_pyav_is_exact_where_the_container_lies_about_keyframes(tmp_path):
+def test_pyav_is_exact_where_the_container_lies_about_keyframes(write_video, tmp_path):
     path = write_video(tmp_path / "b.avi", codec="mpeg4", bf="2", q="2")
     reader, shown = PyAvReader(path), decode(path)
     for start in range(20):
@@ -92,13 +87,13 @@ def test_pyav_is_exact_where_the_container_lies_about_keyframes(tmp_path):
         assert (reader.read(frames) == shown[frames]).all()
 
 
-def test_a_clip_does_not_depend_on_what_was_read_before(tmp_path):
+def test_a_clip_does_not_depend_on_what_was_read_before(write_video, tmp_path):
     pytest.importorskip("decord")
     # An AVI with B-frames: decord is some frames off after a seek, but always alike.
     path = write_video(tmp_path / "b.avi", 48, codec="mpeg4", bf="2", q="2")
     kept = DecordReader(path)
     for seed in range(60):
-        frames = window(48, 5, 1, rng(seed))
+        frames = window(48, 5, 1, default_rng(seed))
         assert (kept.read(frames) == DecordReader(path).read(frames)).all()
 
 
@@ -106,7 +101,7 @@ def opened():
     return open_reader.cache_info().misses
 
 
-def test_the_readers_used_last_stay_open(tmp_path):
+def test_the_readers_used_last_stay_open(write_video, tmp_path):
     names = "abcdefghi"
     paths = [write_video(tmp_path / f"{name}.mp4", frames=2) for name in names]
     before = opened()
@@ -118,7 +113,7 @@ def test_the_readers_used_last_stay_open(tmp_path):
     assert opened() - before == 10
 
 
-def test_a_reader_that_failed_is_opened_anew(tmp_path):
+def test_a_reader_that_failed_is_opened_anew(write_video, tmp_path):
     path = write_video(tmp_path / "a.mp4", frames=2)
     read_frames(path, 2, [0])
     with pytest.raises(ClipError):
@@ -128,7 +123,9 @@ def test_a_reader_that_failed_is_opened_anew(tmp_path):
     assert opened() == 1 and before == 0
 
 
-def test_readers_are_opened_anew_in_a_forked_process(tmp_path, monkeypatch):
+def test_readers_are_opened_anew_in_a_forked_process(
+    write_video, tmp_path, monkeypatch
+):
     path = write_video(tmp_path / "a.mp4", frames=2)
     read_frames(path, 2, [0])
     before = opened()
@@ -153,7 +150,7 @@ print(read_pngs([Path(sys.argv[1])]).shape)
 def test_pngs_of_every_writer_are_read_beside_decord(tmp_path, first, works):
     path = tmp_path / "noise.png"
     # Pillow's compression, which the zlib that decord brings does not understand.
-    noise = rng().integers(0, 256, (256, 256, 3), np.uint8)
+    noise = default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     Image.fromarray(noise).save(path)
     program = WITH_DECORD.format(first=first)
     command = [sys.executable, "-c", program, str(path)]

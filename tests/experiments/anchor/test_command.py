@@ -4,11 +4,12 @@ import math
 
 import pytest
 
-from anchor_samples import PRESETS, scene
 from experiments.anchor.command import main
 from experiments.anchor.pictures import PIXEL_FORMATS
-from experiments.anchor.settings import load_preset
+from experiments.anchor.settings import codec_names, load_preset, load_presets
 from experiments.results.result import Result
+
+PRESETS = [(codec, name) for codec in codec_names() for name in load_presets(codec)]
 
 
 @pytest.mark.parametrize(("codec", "name"), PRESETS)
@@ -47,10 +48,10 @@ def test_what_there_is_not_is_refused_with_what_there_is(
 
 
 @pytest.fixture
-def clip(tmp_path):
+def clip(anchor, tmp_path):
     path = tmp_path / "clip_64x48_25.y4m"
     data = b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg XCOLORRANGE=FULL\n"
-    for frame in scene():
+    for frame in anchor.scene():
         data += b"FRAME\n" + b"".join(plane.tobytes() for plane in frame)
     path.write_bytes(data)
     return path
@@ -98,3 +99,10 @@ def test_the_list_names_every_preset_and_its_source(capsys):
     for codec, name in PRESETS:
         assert f"{codec}: " in text and f"  {name}" in text
     assert text.count("source: ") == len(PRESETS)
+
+
+def test_the_help_names_every_codec(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out.split("--codec NAME  ")[1].split("--preset")[0]
+    assert all(codec in shown for codec, _ in PRESETS)

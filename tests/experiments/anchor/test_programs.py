@@ -11,16 +11,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from anchor_samples import FRAMES, code, coder_of, psnr, scene
 from callbacks.metrics.gauges import Frame, FramePair
 from callbacks.metrics.vmaf import Vmaf
 from experiments.anchor.coders import make_coder
 from experiments.anchor.settings import load_preset
 
 
-def test_programs_are_refused_for_codecs_that_need_none(tmp_path):
+def test_programs_are_refused_for_codecs_that_need_none(anchor, tmp_path):
     with pytest.raises(ValueError, match=r"x264 needs no --binary"):
-        coder_of("x264", binary=tmp_path / "x264")
+        anchor.coder_of("x264", binary=tmp_path / "x264")
 
 
 # A program that behaves like EncoderApp and DecoderApp: packed frames and HM's log.
@@ -73,32 +72,36 @@ def reference(tmp_path):
 @pytest.mark.parametrize("with_decoder", [True, False])
 @pytest.mark.parametrize("codec", ["hm", "vtm"])
 def test_a_reference_encoder_runs_by_its_command_line(
-    tmp_path, reference, codec, with_decoder, colour
+    anchor, tmp_path, reference, codec, with_decoder, colour
 ):
     if with_decoder:
         reference["decoder"] = reference["binary"]
-    coder = coder_of(codec, intra_period=4, **reference)
+    coder = anchor.coder_of(codec, intra_period=4, **reference)
     (tmp_path / "work").mkdir()
-    cost, decoded = code(coder, tmp_path / "work", 27, colour=colour)
+    cost, decoded = anchor.code(coder, tmp_path / "work", 27, colour=colour)
     assert cost.nbytes == (tmp_path / "work" / "stream.bin").stat().st_size
-    assert cost.frame_bits == [100.0 + n for n in range(FRAMES)]
-    assert psnr(scene(colour), decoded) > (99 if colour == "yuv420" else 50)
+    assert cost.frame_bits == [100.0 + n for n in range(anchor.FRAMES)]
+    assert anchor.psnr(anchor.scene(colour), decoded) > (
+        99 if colour == "yuv420" else 50
+    )
     described = coder.describe()
     assert described["version"] == "16.25"
     assert ("decoder" == described["measured"]) is with_decoder
 
 
-def test_bits_are_spread_evenly_where_the_log_does_not_say(tmp_path, reference):
+def test_bits_are_spread_evenly_where_the_log_does_not_say(anchor, tmp_path, reference):
     (tmp_path / "work").mkdir()
-    cost, _ = code(coder_of("hm", **reference), tmp_path / "work", 50)
+    cost, _ = anchor.code(anchor.coder_of("hm", **reference), tmp_path / "work", 50)
     assert len(set(cost.frame_bits)) == 1
     assert sum(cost.frame_bits) == pytest.approx(8 * cost.nbytes)
 
 
-def test_the_last_line_of_a_failing_reference_encoder_is_told(tmp_path, reference):
+def test_the_last_line_of_a_failing_reference_encoder_is_told(
+    anchor, tmp_path, reference
+):
     (tmp_path / "work").mkdir()
     with pytest.raises(ValueError, match=r"HM on scene.*code 1: Error: no such quant"):
-        code(coder_of("hm", **reference), tmp_path / "work", 51)
+        anchor.code(anchor.coder_of("hm", **reference), tmp_path / "work", 51)
 
 
 def test_vtm_log_lines_are_understood():
@@ -120,61 +123,61 @@ def test_vtm_log_lines_are_understood():
         ("config", "--config.*not named.*encoder_lowdelay_main10.cfg"),
     ],
 )
-def test_what_a_reference_encoder_needs_is_asked_for(reference, lost, message):
+def test_what_a_reference_encoder_needs_is_asked_for(anchor, reference, lost, message):
     with pytest.raises(ValueError, match=message):
-        coder_of("hm", **{**reference, lost: None})
+        anchor.coder_of("hm", **{**reference, lost: None})
 
 
-def test_a_program_that_is_not_there_is_refused(tmp_path, reference):
+def test_a_program_that_is_not_there_is_refused(anchor, tmp_path, reference):
     reference["binary"] = tmp_path / "nothing"
     with pytest.raises(ValueError, match=r"nothing is no program"):
-        coder_of("hm", **reference)
+        anchor.coder_of("hm", **reference)
 
 
-def test_the_pip_command_is_told_where_the_extra_is_missing(monkeypatch):
+def test_the_pip_command_is_told_where_the_extra_is_missing(anchor, monkeypatch):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(ValueError, match=r"pip install 'imageio-ffmpeg>=0.8.1'"):
-        coder_of("vvc")
+        anchor.coder_of("vvc")
 
 
-def test_libaom_at_crf_zero_is_lossless_through_the_pipe(tmp_path):
+def test_libaom_at_crf_zero_is_lossless_through_the_pipe(anchor, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
-    cost, decoded = code(coder_of("aom", "ld_cpu6", "crf"), tmp_path, 0)
-    assert psnr(scene(), decoded) > 99
+    cost, decoded = anchor.code(anchor.coder_of("aom", "ld_cpu6", "crf"), tmp_path, 0)
+    assert anchor.psnr(anchor.scene(), decoded) > 99
     assert cost.nbytes == (tmp_path / "stream.obu").stat().st_size
     assert sum(cost.frame_bits) == 8 * cost.nbytes
 
 
 @pytest.mark.parametrize("intra_period", [-1, 5])
-def test_vvc_starts_anew_at_each_intra_period(tmp_path, intra_period):
+def test_vvc_starts_anew_at_each_intra_period(anchor, tmp_path, intra_period):
     pytest.importorskip("imageio_ffmpeg")
-    coder = coder_of("vvc", "ldb_faster", intra_period=intra_period)
-    codes = scene()
-    cost, decoded = code(coder, tmp_path, 27, codes)
+    coder = anchor.coder_of("vvc", "ldb_faster", intra_period=intra_period)
+    codes = anchor.scene()
+    cost, decoded = anchor.code(coder, tmp_path, 27, codes)
     assert [p.name for p in tmp_path.iterdir()] == ["stream.266"]
     assert cost.nbytes == (tmp_path / "stream.266").stat().st_size
-    assert len(cost.frame_bits) == FRAMES
-    assert psnr(codes, decoded) > 29
-    largest = sorted(range(FRAMES), key=lambda n: -cost.frame_bits[n])
+    assert len(cost.frame_bits) == anchor.FRAMES
+    assert anchor.psnr(codes, decoded) > 29
+    largest = sorted(range(anchor.FRAMES), key=lambda n: -cost.frame_bits[n])
     assert sorted(largest[:2]) == ([0, 5] if intra_period == 5 else largest[:2])
 
 
-def test_an_ffmpeg_encoder_that_fails_says_why(tmp_path):
+def test_an_ffmpeg_encoder_that_fails_says_why(anchor, tmp_path):
     pytest.importorskip("imageio_ffmpeg")
     preset = load_preset("vvc", "ldb_faster")
     preset = replace(preset, options={"vvenc-params": {"unheard": 1}})
     coder = make_coder(preset, "qp", -1, name="anchor")
     with pytest.raises(ValueError, match=r"VVenC on scene at qp 27.*unheard"):
-        code(coder, tmp_path, 27)
+        anchor.code(coder, tmp_path, 27)
 
 
 def as_frame(codes):
     return Frame(tuple(torch.from_numpy(plane).float() for plane in codes), None)
 
 
-def test_vmaf_falls_with_the_damage():
+def test_vmaf_falls_with_the_damage(anchor):
     pytest.importorskip("imageio_ffmpeg")
-    codes = scene()
+    codes = anchor.scene()
     means = []
     for step in (1, 16, 48):
         gauge = Vmaf(["vmaf"], "cpu")
@@ -182,6 +185,6 @@ def test_vmaf_falls_with_the_damage():
             coarse = tuple(plane // step * step for plane in frame)
             gauge.add(FramePair(as_frame(coarse), as_frame(frame), ()))
         values = gauge.close()["vmaf"]
-        assert len(values) == FRAMES
-        means.append(sum(values) / FRAMES)
+        assert len(values) == anchor.FRAMES
+        means.append(sum(values) / anchor.FRAMES)
     assert means == sorted(means, reverse=True) and means[0] > 95

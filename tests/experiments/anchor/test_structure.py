@@ -5,9 +5,8 @@ from dataclasses import replace
 import av
 import pytest
 
-from anchor_samples import PRESETS, PYAV, code, coder_of, scene
 from experiments.anchor.coders import make_coder
-from experiments.anchor.settings import load_preset
+from experiments.anchor.settings import load_preset, load_presets
 
 
 def key_frames(path, container):
@@ -17,23 +16,27 @@ def key_frames(path, container):
 
 
 @pytest.mark.parametrize("intra_period", [-1, 3])
-@pytest.mark.parametrize(("codec", "preset", "rate"), PYAV)
 def test_intra_frames_are_where_the_intra_period_says(
-    tmp_path, codec, preset, rate, intra_period
+    anchor, tmp_path, intra_period, pyav
 ):
-    coder = coder_of(codec, preset, intra_period=intra_period)
+    codec, preset, rate = pyav
+    coder = anchor.coder_of(codec, preset, intra_period=intra_period)
     # A cut, at which encoders would like to start anew.
-    codes = scene(frames=4) + [tuple(255 - p for p in f) for f in scene(frames=4)]
-    code(coder, tmp_path, rate, codes)
+    codes = anchor.scene(frames=4) + [
+        tuple(255 - p for p in f) for f in anchor.scene(frames=4)
+    ]
+    anchor.code(coder, tmp_path, rate, codes)
     (path,) = tmp_path.iterdir()
     wanted = [0] if intra_period == -1 else [0, 3, 6]
     assert key_frames(path, coder.preset.run["container"]) == wanted
 
 
 @pytest.mark.parametrize("codec", ["x264", "x265"])
-def test_lookahead_starts_no_intra_frame_at_a_cut(tmp_path, codec):
-    codes = scene() + [tuple(255 - plane for plane in frame) for frame in scene()]
-    code(coder_of(codec, "ra_medium"), tmp_path, 27, codes)
+def test_lookahead_starts_no_intra_frame_at_a_cut(anchor, tmp_path, codec):
+    codes = anchor.scene() + [
+        tuple(255 - plane for plane in frame) for frame in anchor.scene()
+    ]
+    anchor.code(anchor.coder_of(codec, "ra_medium"), tmp_path, 27, codes)
     with av.open(str(next(tmp_path.iterdir()))) as file:
         kinds = ["?IPB"[frame.pict_type] for frame in file.decode(video=0)]
     assert (kinds[0], kinds.count("I")) == ("I", 1)
@@ -60,12 +63,21 @@ def coded_pictures(data):
 
 
 @pytest.mark.parametrize(
-    ("codec", "name"), [row for row in PRESETS if row[0] in ("x264", "x265", "av1")]
+    ("codec", "name"),
+    [
+        (codec, name)
+        for codec in ("x264", "x265", "av1")
+        for name in load_presets(codec)
+    ],
 )
-def test_low_delay_presets_code_no_frame_before_an_earlier_one(tmp_path, codec, name):
+def test_low_delay_presets_code_no_frame_before_an_earlier_one(
+    anchor, tmp_path, codec, name
+):
     preset = load_preset(codec, name)
     knob = next(iter(preset.knobs))
-    code(coder_of(codec, name, knob), tmp_path, 30, scene(frames=12))
+    anchor.code(
+        anchor.coder_of(codec, name, knob), tmp_path, 30, anchor.scene(frames=12)
+    )
     (path,) = tmp_path.iterdir()
     if codec == "av1":
         in_order = coded_pictures(path.read_bytes()) == [1] * 12
@@ -76,18 +88,18 @@ def test_low_delay_presets_code_no_frame_before_an_earlier_one(tmp_path, codec, 
     assert in_order is (preset.structure == "low_delay")
 
 
-def test_an_encoder_that_keeps_another_intra_period_is_refused(tmp_path):
+def test_an_encoder_that_keeps_another_intra_period_is_refused(anchor, tmp_path):
     preset = load_preset("x264", "ldp_medium")
     options = {**preset.options, "x264-params": {"keyint": 2, "scenecut": 0}}
     preset = replace(preset, options=options)
     coder = make_coder(preset, "qp", 4, name="anchor")
     with pytest.raises(ValueError, match=r"intra frames are \[0, 2, 4, 6\].*\[0, 4\]"):
-        code(coder, tmp_path, 27)
+        anchor.code(coder, tmp_path, 27)
 
 
-def test_bits_of_reordered_frames_are_in_order_of_display(tmp_path):
-    codes = scene()
-    cost, _ = code(coder_of("x264", "ra_medium"), tmp_path, 24, codes)
+def test_bits_of_reordered_frames_are_in_order_of_display(anchor, tmp_path):
+    codes = anchor.scene()
+    cost, _ = anchor.code(anchor.coder_of("x264", "ra_medium"), tmp_path, 24, codes)
     (path,) = tmp_path.iterdir()
     with av.open(str(path), format="h264") as file:
         kinds = ["?IPB"[frame.pict_type] for frame in file.decode(video=0)]

@@ -1,25 +1,20 @@
 """The options that encode and decode have for VideoVAE alone."""
 
 import pytest
-import torch
 
+from datamodules.writing import create_video
 from experiments import decode, encode
-from video_vae_samples import SIZE, module, scene
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(lively_module, save_checkpoint, scene, tmp_path_factory):
     """A checkpoint, a video of eleven frames and a checkpoint of another codec."""
-    from datamodules.writing import create_video
-    from lightning_modules import UI2C
-
     folder = tmp_path_factory.mktemp("video_vae")
-    for name, built in (("vae", module()), ("ui2c", UI2C(size="tiny"))):
-        checkpoint = {"state_dict": built.state_dict(), "global_step": 0}
-        built.on_save_checkpoint(checkpoint)
-        torch.save(checkpoint, folder / f"{name}.ckpt")
-    with create_video(folder / "in.y4m", SIZE[1], SIZE[0], 25) as append:
-        for frame in scene(11):
+    vae = {"backbone": "lean_vae", "frames_per_unit": 5, "lpips": "random"}
+    save_checkpoint(lively_module("VideoVAE", **vae), folder / "vae.ckpt")
+    save_checkpoint(lively_module("UI2C"), folder / "ui2c.ckpt")
+    with create_video(folder / "in.y4m", 40, 32, 25) as append:
+        for frame in scene(11, 32, 40):
             append(frame)
     return folder
 

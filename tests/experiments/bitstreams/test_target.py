@@ -11,63 +11,11 @@ import pytest
 import torch
 
 from datamodules.frames import open_video
-from encode_decode_samples import (
-    ZipCodec,
-    make_out,
-    only_error,
-    random_frames,
-    read,
-    replace_loading,
-    run_decode,
-    verify_in_process,
-    write_source,
-    write_stream,
-)
 from experiments import encode
 from lightning_modules.bitstream import BitstreamReader
 from lightning_modules.packets import Packet
 
-
-class RatedCodec(ZipCodec):
-    """Has something to search: the higher the rate, the more padding."""
-
-    passes_begun: ClassVar = []
-
-    def compress(self, frames, rate, **options):
-        self.passes_begun.append(rate)
-        for packet in super().compress(frames, rate, **options):
-            padding = bytes(round(500 * math.exp(rate / 20)))
-            yield replace(packet, payload=packet.payload + padding)
-
-
-@pytest.fixture(autouse=True)
-def codec(monkeypatch):
-    return replace_loading(monkeypatch)
-
-
-@pytest.fixture
-def frames():
-    return random_frames()
-
-
-@pytest.fixture
-def source(tmp_path, frames):
-    return write_source(tmp_path, frames)
-
-
-@pytest.fixture
-def out(tmp_path):
-    return make_out(tmp_path)
-
-
-@pytest.fixture
-def stream(source):
-    return write_stream(source)
-
-
-@pytest.fixture
-def in_process(monkeypatch, capsys):
-    return verify_in_process(monkeypatch, capsys)
+pytestmark = pytest.mark.usefixtures("codec")
 
 
 def run_search(source, target, *more):
@@ -75,9 +23,19 @@ def run_search(source, target, *more):
 
 
 @pytest.fixture
-def rated(codec):
+def rated(zip_codec, codec):
+    """Has something to search: the higher the rate, the more padding."""
+
+    class RatedCodec(zip_codec):
+        passes_begun: ClassVar = []
+
+        def compress(self, frames, rate, **options):
+            self.passes_begun.append(rate)
+            for packet in super().compress(frames, rate, **options):
+                padding = bytes(round(500 * math.exp(rate / 20)))
+                yield replace(packet, payload=packet.payload + padding)
+
     codec["kind"] = RatedCodec
-    RatedCodec.passes_begun.clear()
     return RatedCodec
 
 
@@ -85,7 +43,7 @@ def rated(codec):
     ("unit", "target", "scale"), [("bpp", 600, 8 / 175), ("kbps", 99, 25 / 5 / 125)]
 )
 def test_a_target_is_met_with_all_bytes_counted(
-    source, out, rated, frames, capsys, unit, target, scale
+    commands, source, out, rated, frames, capsys, unit, target, scale
 ):
     path = out / "v.lvc"
     assert run_search(source, path, f"--target_{unit}={target}") == 0
@@ -102,8 +60,8 @@ def test_a_target_is_met_with_all_bytes_counted(
     assert last.startswith(f"qp {rate:.6g}: {path.stat().st_size} bytes, ")
     assert last.endswith(f" {unit}, {deviation:+.2%}")
     assert [p.name for p in out.iterdir()] == ["v.lvc"]
-    assert run_decode(path, out / "frames") == 0
-    assert torch.equal(read(out / "frames"), frames)
+    assert commands.decode(path, out / "frames") == 0
+    assert torch.equal(commands.read(out / "frames"), frames)
 
 
 def test_a_target_that_is_not_met_gives_the_closest_file_and_a_warning(
@@ -169,13 +127,13 @@ def test_an_interrupted_search_leaves_nothing(source, out, codec, rated):
 
 
 def test_a_source_that_can_be_read_once_has_no_target(
-    source, out, rated, monkeypatch, capsys
+    only_error, source, out, rated, monkeypatch
 ):
     monkeypatch.setattr("datamodules.frames.open_video", lambda *_, **__: open_frames)
     open_frames = open_video(source)
     os.mkfifo(out / "pipe.y4m")
     assert run_search(out / "pipe.y4m", out / "v.lvc", "--target_bpp=600") == 2
-    assert "only once" in only_error(capsys)
+    assert "only once" in only_error()
     assert rated.passes_begun == []
 
 
@@ -196,8 +154,8 @@ def test_exactly_one_of_rate_and_targets_is_given(source, out, options, capsys):
 
 
 @pytest.mark.parametrize("target", ["0", "-1", "nan", "inf"])
-def test_an_impossible_target_is_an_error(source, out, rated, target, capsys):
+def test_an_impossible_target_is_an_error(only_error, source, out, rated, target):
     assert run_search(source, out / "v.lvc", f"--target_bpp={target}") == 2
-    assert "not possible" in only_error(capsys)
+    assert "not possible" in only_error()
     assert rated.passes_begun == []
     assert list(out.iterdir()) == []

@@ -48,6 +48,12 @@ def test_there_are_the_tables_of_the_three_papers():
 
 
 @pytest.mark.parametrize("printed", load_tables(), ids=lambda t: t.source)
+def test_every_row_has_a_cell_of_each_column(printed):
+    for cells in printed.rows.values():
+        assert len(cells) == len(printed.columns)
+
+
+@pytest.mark.parametrize("printed", load_tables(), ids=lambda t: t.source)
 def test_every_table_states_its_conditions(printed):
     assert printed.conditions
     rates = [column for column in printed.columns if column.quantity == "bd_rate"]

@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-import dhvc_samples
-import lightning_modules
-import video_vae_samples
 from datamodules.sequences.content import examine
 from datamodules.sequences.files import VideoSequence, source_kind
 from experiments.cli import parse
@@ -28,6 +25,7 @@ from experiments.evaluate.parts import Parts, check_sources
 from experiments.results.result import Protocol, Result, SequenceResult
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 2
+VAE = {"backbone": "lean_vae", "frames_per_unit": 5, "lpips": "random"}
 
 
 class ToyCoder(Coder):
@@ -267,22 +265,12 @@ def test_a_launcher_that_says_no_number_is_named(tmp_path, monkeypatch, values, 
     assert named in str(caught.value)
 
 
-def save_checkpoint(path, module):
-    saved = {"state_dict": module.state_dict(), "global_step": 0}
-    module.on_save_checkpoint(saved)
-    torch.save(saved, path)
-    return path
-
-
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
+def checkpoints(lively_module, save_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    built = {
-        "ui2c": lightning_modules.UI2C(size="tiny"),
-        "vae": video_vae_samples.module(),
-    }
+    built = {"ui2c": lively_module("UI2C"), "vae": lively_module("VideoVAE", **VAE)}
     return {
-        name: save_checkpoint(folder / f"{name}.ckpt", module)
+        name: save_checkpoint(module, folder / f"{name}.ckpt")
         for name, module in built.items()
     }
 
@@ -314,23 +302,26 @@ def test_what_no_point_can_do_is_refused_before_any_is_tried(
     assert not (tmp_path / "a.parts").exists()
 
 
-def codecs():
-    yield lightning_modules.UI2C(size="tiny").codec.eval()
-    yield lightning_modules.DualDomain(size="tiny").codec.eval()
-    yield video_vae_samples.lively()
-    dhvc = dhvc_samples.lively(10.0, auxiliary=False)
-    yield dhvc
-    dhvc.configure(pipeline=2)
-    yield dhvc
-
-
-def test_every_codec_refuses_an_intra_period_without_a_frame():
-    for codec in codecs():
-        rate = codec.rate_knob.low
-        assert list(codec.compress([], rate, intra_period=-1)) == []
-        assert list(codec.compress([], rate, intra_period=4)) == []
-        with pytest.raises(ValueError, match="intra_period is 0"):
-            list(codec.compress([], rate, intra_period=0))
+@pytest.mark.parametrize(
+    ("name", "arguments", "options"),
+    [
+        ("UI2C", {}, {}),
+        ("DualDomain", {}, {}),
+        ("VideoVAE", VAE, {}),
+        ("DHVC", {"auxiliary": False}, {}),
+        ("DHVC", {"auxiliary": False}, {"pipeline": 2}),
+    ],
+)
+def test_every_codec_refuses_an_intra_period_without_a_frame(
+    lively_module, name, arguments, options
+):
+    codec = lively_module(name, **arguments).codec.eval()
+    codec.configure(**options)
+    rate = codec.rate_knob.low
+    assert list(codec.compress([], rate, intra_period=-1)) == []
+    assert list(codec.compress([], rate, intra_period=4)) == []
+    with pytest.raises(ValueError, match="intra_period is 0"):
+        list(codec.compress([], rate, intra_period=0))
 
 
 @pytest.mark.parametrize(

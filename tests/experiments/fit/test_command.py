@@ -13,7 +13,6 @@ from experiments.fit.command import main
 from experiments.fit.options import CONFIGS
 from experiments.fit.run_folder import RunFolder
 from experiments.fit.summary import summary
-from fit_samples import SCHEDULE, TINY, one_line, two_stages
 from lightning_modules import load_codec
 from lightning_modules.base import CodecModule
 from lightning_modules.stages import Stage
@@ -26,6 +25,15 @@ SHIPPED = [[codec] for codec in CODECS] + [
     [codec, ablation]
     for codec in CODECS
     for ablation in sorted((CONFIGS / "ablations" / codec.stem).glob("*.yaml"))
+]
+
+
+SHRINK = [
+    "--shrink.total_steps=11",
+    "--shrink.min_steps=1",
+    "--shrink.frames=3",
+    "--shrink.crop=32",
+    "--shrink.batch_size=2",
 ]
 
 
@@ -57,11 +65,13 @@ def equal(one, other):
 @pytest.mark.parametrize(
     "files", SHIPPED, ids=lambda files: "-".join(path.stem for path in files)
 )
-def test_a_shipped_configuration_trains_through_all_its_rows(files, tmp_path, capsys):
+def test_a_shipped_configuration_trains_through_all_its_rows(
+    fit_options, files, tmp_path, capsys
+):
     ablation = len(files) > 1
     layers = [f"--config={path}" for path in (*files, CONFIGS / "rehearsal.yaml")]
     # The codec's own configuration validates; an ablation here only trains.
-    options = [*TINY, *(["--data.val_clips=0"] if ablation else [])]
+    options = [*SHRINK, *fit_options, *(["--data.val_clips=0"] if ablation else [])]
     if "lpips" in yaml.safe_load(files[0].read_text())["model"]["init_args"]:
         options.append("--model.lpips=random")
         if ablation and files[1].stem != "full_3d":
@@ -100,8 +110,10 @@ def test_every_codec_has_a_configuration():
 # The main job
 
 
-def test_without_arguments_it_rehearses_and_then_has_nothing_to_do(tmp_path, capsys):
-    arguments = [f"--runs_dir={tmp_path}", *TINY]
+def test_without_arguments_it_rehearses_and_then_has_nothing_to_do(
+    fit_options, tmp_path, capsys
+):
+    arguments = [f"--runs_dir={tmp_path}", *SHRINK, *fit_options]
     assert main(arguments) == 0
     first = capsys.readouterr().out
     run = tmp_path / "ui2c-rehearsal"
@@ -115,7 +127,7 @@ def test_without_arguments_it_rehearses_and_then_has_nothing_to_do(tmp_path, cap
     assert first.endswith(again)
 
 
-def test_only_the_suite_speaks(tmp_path, caplog, monkeypatch):
+def test_only_the_suite_speaks(two_stages, tmp_path, caplog, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr("experiments.fit.tracking.why_offline", lambda: "no key")
     assert two_stages(tmp_path, "--logger=auto") == 0
@@ -136,7 +148,7 @@ TRACKED = [
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory):
+def tracked(two_stages, tmp_path_factory):
     """A run with W&B and pictures that was stopped once and went on."""
     folder = tmp_path_factory.mktemp("tracked")
 
@@ -195,7 +207,7 @@ def test_a_step_logs_only_the_references_that_it_drew(tracked):
         )
 
 
-def test_all_stages_and_parts_are_one_wandb_run(tracked, capsys):
+def test_all_stages_and_parts_are_one_wandb_run(two_stages, tracked, capsys):
     parts = sorted((tracked / "wandb").glob("offline-run-*"))
     identity = (tracked / "wandb_id.txt").read_text()
     assert len(parts) in (1, 2)
@@ -218,7 +230,9 @@ def test_each_validation_leaves_a_strip_and_a_clip(tracked):
 # Forks
 
 
-def test_a_run_forks_from_anothers_stage_as_that_one_went_on(tmp_path, capsys):
+def test_a_run_forks_from_anothers_stage_as_that_one_went_on(
+    two_stages, tmp_path, capsys
+):
     assert two_stages(tmp_path, "--run=parent") == 0
     first = tmp_path / "parent" / "first" / "last.ckpt"
     fork = [f"--init_from={first}", "--from_stage=second"]
@@ -237,7 +251,9 @@ def test_a_run_forks_from_anothers_stage_as_that_one_went_on(tmp_path, capsys):
     assert "run fork: second 3/3 steps" in said
 
 
-def test_weights_of_another_shape_are_reported_and_left_out(tmp_path, capsys):
+def test_weights_of_another_shape_are_reported_and_left_out(
+    two_stages, tmp_path, capsys
+):
     assert two_stages(tmp_path, "--run=pairs") == 0
     last = tmp_path / "pairs" / "second" / "last.ckpt"
     single = ["--run=single", "--model.init_args.frames_per_unit=1"]
@@ -257,7 +273,7 @@ def test_weights_of_another_shape_are_reported_and_left_out(tmp_path, capsys):
     ],
 )
 def test_weights_that_do_not_match_at_all_are_refused(
-    tmp_path, capsys, content, message
+    only_error, two_stages, tmp_path, content, message
 ):
     path = tmp_path / "other.ckpt"
     if isinstance(content, str):
@@ -265,28 +281,32 @@ def test_weights_that_do_not_match_at_all_are_refused(
     elif content:
         torch.save(content, path)
     assert two_stages(tmp_path, f"--init_from={path}") == 2
-    assert re.search(f"^error: .*{message}", one_line(capsys))
+    assert re.search(f"^error: .*{message}", only_error())
     assert not (tmp_path / "schedule").exists()
 
 
 # Options that change
 
 
-def test_a_run_that_has_begun_keeps_what_defines_it(tmp_path, capsys):
+def test_a_run_that_has_begun_keeps_what_defines_it(
+    schedule, only_error, two_stages, tmp_path, capsys
+):
     assert two_stages(tmp_path, "--run=run") == 0
     capsys.readouterr()
     other = ["--seed=1", "--model.init_args.weight_decay=0.5"]
     assert two_stages(tmp_path, "--run=run", *other) == 2
-    line = one_line(capsys)
+    line = only_error()
     assert "model.init_args.weight_decay: 0.01 -> 0.5" in line
     assert "seed: 0 -> 1" in line
     assert "--init_from" in line
-    stages = [{**SCHEDULE["stages"][0], "lr": 1e-3}, SCHEDULE["stages"][1]]
+    stages = [{**schedule["stages"][0], "lr": 1e-3}, schedule["stages"][1]]
     assert two_stages(tmp_path, "--run=run", stages=stages) == 2
-    assert "stages[0].lr: 0.0001 -> 0.001" in one_line(capsys)
+    assert "stages[0].lr: 0.0001 -> 0.001" in only_error()
 
 
-def test_a_run_from_before_an_option_was_has_its_default(tmp_path, capsys):
+def test_a_run_from_before_an_option_was_has_its_default(
+    only_error, two_stages, tmp_path, capsys
+):
     assert two_stages(tmp_path, "--run=run") == 0
     path = tmp_path / "run" / "config.yaml"
     before = yaml.safe_load(path.read_text())
@@ -296,16 +316,16 @@ def test_a_run_from_before_an_option_was_has_its_default(tmp_path, capsys):
     path.write_text(yaml.safe_dump(before))
     capsys.readouterr()
     assert two_stages(tmp_path, "--run=run", "--model.lpips=vgg") == 2
-    assert "model.init_args.lpips: 'alex' -> 'vgg'" in one_line(capsys)
+    assert "model.init_args.lpips: 'alex' -> 'vgg'" in only_error()
     # An option that there is no more.
     path.write_text(yaml.safe_dump({**before, "gone": 3}))
     assert two_stages(tmp_path, "--run=run") == 2
-    assert "gone: 3 -> None" in one_line(capsys)
+    assert "gone: 3 -> None" in only_error()
     path.write_text(yaml.safe_dump(before))
     assert two_stages(tmp_path, "--run=run") == 0
 
 
-def test_where_it_runs_may_change(tmp_path):
+def test_where_it_runs_may_change(two_stages, tmp_path):
     assert two_stages(tmp_path, "--run=run") == 0
     shutil.rmtree(tmp_path / "run" / "second")
     free = ["--data.workers=1", "--logger=none", "--trainer.devices=1"]
@@ -314,16 +334,18 @@ def test_where_it_runs_may_change(tmp_path):
     assert (tmp_path / "run" / "second" / "last.ckpt").exists()
 
 
-def test_a_run_that_got_nowhere_may_begin_otherwise(tmp_path, capsys):
+def test_a_run_that_got_nowhere_may_begin_otherwise(only_error, two_stages, tmp_path):
     assert two_stages(tmp_path, "--run=run", "--data.root=nowhere") == 2
-    assert "'synthetic' has no root" in one_line(capsys)
+    assert "'synthetic' has no root" in only_error()
     assert two_stages(tmp_path, "--run=run", "--seed=1") == 0
 
 
 # Steps
 
 
-def test_steps_with_a_gradient_that_is_not_finite_are_skipped(tmp_path, monkeypatch):
+def test_steps_with_a_gradient_that_is_not_finite_are_skipped(
+    two_stages, tmp_path, monkeypatch
+):
     original = UI2C.terms
 
     def terms(self, draw, out):
@@ -341,7 +363,7 @@ def test_steps_with_a_gradient_that_is_not_finite_are_skipped(tmp_path, monkeypa
             assert torch.isfinite(weight).all()
 
 
-def test_a_run_can_end_with_a_stage_and_go_on_later(tmp_path, capsys):
+def test_a_run_can_end_with_a_stage_and_go_on_later(two_stages, tmp_path, capsys):
     assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
     said = capsys.readouterr()
     assert "second" not in said.out
@@ -360,11 +382,11 @@ def test_a_run_can_end_with_a_stage_and_go_on_later(tmp_path, capsys):
 def test_the_summary_takes_the_newest_rows_and_no_torn_one(tmp_path):
     rows = "step,stage,name,value\n1,a,val/psnr,20.0\n2,a,val/psnr,21.5\n3,a,val/ps"
     (tmp_path / "metrics.csv").write_text(rows)
-    text = summary(RunFolder(tmp_path), [Stage("a", 3, 1)])
+    text = summary(RunFolder(tmp_path), [Stage("a", 3, 1)], None, None, 1.0)
     assert "PSNR 21.50 dB" in text and "a 0/3" in text
 
 
-def test_too_many_of_them_end_the_run(tmp_path, monkeypatch, capsys):
+def test_too_many_of_them_end_the_run(two_stages, tmp_path, monkeypatch, capsys):
     original = UI2C.terms
 
     def terms(self, draw, out):
@@ -378,8 +400,8 @@ def test_too_many_of_them_end_the_run(tmp_path, monkeypatch, capsys):
     assert any("2 steps in a row" in s and "not finite" in s for s in lines)
 
 
-def test_accumulated_batches_give_the_same_curve(tmp_path):
-    stages = [{**SCHEDULE["stages"][1], "batch_size": 4, "steps": 5, "lr": 1e-3}]
+def test_accumulated_batches_give_the_same_curve(schedule, two_stages, tmp_path):
+    stages = [{**schedule["stages"][1], "batch_size": 4, "steps": 5, "lr": 1e-3}]
     assert two_stages(tmp_path, "--run=whole", stages=stages) == 0
     halves = "--trainer.accumulate_grad_batches=2"
     assert two_stages(tmp_path, "--run=halves", halves, stages=stages) == 0
@@ -415,12 +437,12 @@ def test_accumulated_batches_give_the_same_curve(tmp_path):
     ],
 )
 def test_a_mistake_in_a_later_row_is_told_before_the_first(
-    tmp_path, capsys, row, message
+    schedule, only_error, two_stages, tmp_path, row, message
 ):
-    stages = [SCHEDULE["stages"][0], {**SCHEDULE["stages"][1], **row}]
+    stages = [schedule["stages"][0], {**schedule["stages"][1], **row}]
     options = ["--trainer.accumulate_grad_batches=2"] if "batch_size" in row else []
     assert two_stages(tmp_path, "--run=run", *options, stages=stages) == 2
-    assert re.search(f"^error: .*{message}", one_line(capsys))
+    assert re.search(f"^error: .*{message}", only_error())
     assert not (tmp_path / "run" / "first").exists()
 
 
@@ -434,24 +456,24 @@ def test_a_mistake_in_a_later_row_is_told_before_the_first(
         (["--logger=wandb"], "logger"),
     ],
 )
-def test_a_misspelt_option_is_named(tmp_path, capsys, options, message):
+def test_a_misspelt_option_is_named(two_stages, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as end:
         two_stages(tmp_path, *options)
     assert end.value.code == 2
     assert message in capsys.readouterr().err.split("error:")[-1]
 
 
-def test_a_misspelt_field_of_a_row_is_named(tmp_path, capsys):
-    stages = [{**SCHEDULE["stages"][0], "stepz": 3}]
+def test_a_misspelt_field_of_a_row_is_named(schedule, two_stages, tmp_path, capsys):
+    stages = [{**schedule["stages"][0], "stepz": 3}]
     with pytest.raises(SystemExit) as end:
         two_stages(tmp_path, stages=stages)
     assert end.value.code == 2
     assert "stepz" in capsys.readouterr().err.split("error:")[-1]
 
 
-def test_an_unknown_stage_lists_those_there_are(tmp_path, capsys):
+def test_an_unknown_stage_lists_those_there_are(only_error, two_stages, tmp_path):
     assert two_stages(tmp_path, "--from_stage=third") == 2
-    line = one_line(capsys)
+    line = only_error()
     assert "--from_stage 'third' is no stage: choose from ['first', 'second']" in line
 
 
@@ -466,7 +488,7 @@ def test_an_unknown_stage_lists_those_there_are(tmp_path, capsys):
         ("empty", "looked for sequences/ in .*empty"),
     ],
 )
-def test_missing_data_is_named(tmp_path, capsys, monkeypatch, root, message):
+def test_missing_data_is_named(only_error, tmp_path, monkeypatch, root, message):
     monkeypatch.delenv("VIMEO90K", raising=False)
     monkeypatch.setenv("LONG_CLIPS", str(tmp_path))
     (tmp_path / "empty").mkdir()
@@ -475,4 +497,4 @@ def test_missing_data_is_named(tmp_path, capsys, monkeypatch, root, message):
     config = [f"--config={CONFIGS / 'ui2c.yaml'}", "--model.init_args.size=tiny"]
     arguments = [*config, f"--runs_dir={tmp_path}", "--logger=csv"]
     assert main([*arguments, "--trainer.accelerator=cpu"]) == 2
-    assert re.search(message, one_line(capsys))
+    assert re.search(message, only_error())

@@ -14,12 +14,11 @@ import yaml
 
 from datamodules.sources.samples import leave_signals_to_parent
 from experiments.fit.quiet import end_loaders
-from fit_samples import SCHEDULE, TINY
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_videos_smaller_than_the_crop_end_the_command(tmp_path):
+def test_videos_smaller_than_the_crop_end_the_command(schedule, fit_options, tmp_path):
     rng = np.random.default_rng(0)
     for video in ("a", "b"):
         (tmp_path / "videos" / video).mkdir(parents=True)
@@ -27,9 +26,8 @@ def test_videos_smaller_than_the_crop_end_the_command(tmp_path):
             path = tmp_path / "videos" / video / f"{number}.png"
             cv2.imwrite(str(path), rng.integers(0, 255, (24, 24, 3), np.uint8))
     config = tmp_path / "schedule.yaml"
-    config.write_text(yaml.safe_dump(SCHEDULE))
-    options = [option for option in TINY if not option.startswith("--shrink")]
-    options += ["--data.workers=2", "--data.source=folder", "--run=run"]
+    config.write_text(yaml.safe_dump(schedule))
+    options = [*fit_options, "--data.workers=2", "--data.source=folder", "--run=run"]
     options += [f"--data.root={tmp_path / 'videos'}", f"--runs_dir={tmp_path}"]
     # It would not end at all, so the time only has to be long enough.
     end = subprocess.run(

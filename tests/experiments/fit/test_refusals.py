@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from experiments.fit.options import TrackingOptions, TrainerOptions
-from fit_samples import SCHEDULE, one_line, two_stages
 from lightning_modules.stages import Shrink, Stage
 
 ROW = {"name": "row", "steps": 1, "frames": 1}
@@ -64,21 +63,23 @@ def test_a_row_may_be_called_what_a_folder_may(name):
     ],
 )
 def test_a_later_row_is_refused_before_the_first_has_trained(
-    tmp_path, capsys, row, message
+    schedule, only_error, two_stages, tmp_path, row, message
 ):
-    stages = [SCHEDULE["stages"][0], {**SCHEDULE["stages"][1], **row}]
+    stages = [schedule["stages"][0], {**schedule["stages"][1], **row}]
     assert two_stages(tmp_path, "--run=run", stages=stages) == 2
-    assert re.search(f"^error: .*{message}", one_line(capsys))
+    assert re.search(f"^error: .*{message}", only_error())
     assert not (tmp_path / "run").exists()
 
 
-def test_rows_that_still_run_need_their_data_and_finished_ones_do_not(tmp_path, capsys):
+def test_rows_that_still_run_need_their_data_and_finished_ones_do_not(
+    schedule, only_error, two_stages, tmp_path, capsys
+):
     for video in ("a", "b", "c"):
         (tmp_path / "videos" / video).mkdir(parents=True)
         for number in range(3):
             picture = np.full((48, 48, 3), 40 * number, np.uint8)
             cv2.imwrite(str(tmp_path / f"videos/{video}/{number}.png"), picture)
-    first, second = SCHEDULE["stages"]
+    first, second = schedule["stages"]
     videos = {"source": "folder", "root": str(tmp_path / "videos"), "stride": 1}
     stages = [{**first, "data": videos}, second]
     assert two_stages(tmp_path, "--run=run", "--to_stage=first", stages=stages) == 0
@@ -88,7 +89,7 @@ def test_rows_that_still_run_need_their_data_and_finished_ones_do_not(tmp_path, 
     capsys.readouterr()
     stages = [first, {**second, "data": videos}]
     assert two_stages(tmp_path, "--run=other", stages=stages) == 2
-    assert one_line(capsys).startswith("error: stage 'second': source 'folder': ")
+    assert only_error().startswith("error: stage 'second': source 'folder': ")
     assert not (tmp_path / "other").exists()
 
 
@@ -154,26 +155,30 @@ def test_a_rehearsal_of_nothing_is_refused(option, value):
         ("--model.lmbda_range=[5,1]", r"lmbda_range is \[5\.0, 1\.0\]"),
     ],
 )
-def test_an_option_out_of_range_is_one_line(tmp_path, capsys, option, message):
+def test_an_option_out_of_range_is_one_line(
+    only_error, two_stages, tmp_path, option, message
+):
     assert two_stages(tmp_path, "--run=run", option) == 2
-    assert re.search(f"^error: .*{message}", one_line(capsys))
+    assert re.search(f"^error: .*{message}", only_error())
 
 
-def test_what_this_machine_lacks_is_one_line(tmp_path, capsys, monkeypatch):
+def test_what_this_machine_lacks_is_one_line(
+    only_error, two_stages, tmp_path, monkeypatch
+):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert two_stages(tmp_path, "--run=run", "--trainer.accelerator=gpu") == 2
-    assert re.search("^error: trainer: .*gpu", one_line(capsys))
+    assert re.search("^error: trainer: .*gpu", only_error())
 
 
-def test_an_accelerator_that_is_none_is_refused(tmp_path, capsys):
+def test_an_accelerator_that_is_none_is_refused(two_stages, tmp_path, capsys):
     with pytest.raises(SystemExit):
         two_stages(tmp_path, "--trainer.accelerator=abacus")
     assert "trainer.accelerator" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [2**32, -1, 1.5, "x"])
-def test_a_seed_that_numpy_does_not_take_is_refused(tmp_path, capsys, seed):
+def test_a_seed_that_numpy_does_not_take_is_refused(two_stages, tmp_path, capsys, seed):
     with pytest.raises(SystemExit):
         two_stages(tmp_path, f"--seed={seed}")
     assert f"argument --seed: invalid uint32 value: '{seed}'" in capsys.readouterr().err

@@ -13,7 +13,6 @@ import torch
 import yaml
 
 from experiments.fit.run_folder import RunFolder
-from fit_samples import one_line, two_stages
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,7 +30,7 @@ with RunFolder(Path(sys.argv[1])).lock():
 
 
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
+def begun(two_stages, tmp_path_factory):
     """A run that ended with its first stage."""
     folder = tmp_path_factory.mktemp("begun")
     assert two_stages(folder, "--run=run", "--to_stage=first") == 0
@@ -56,7 +55,9 @@ def file_of(begun):
 # One process at a time
 
 
-def test_a_run_that_another_process_works_on_is_refused(begun, capsys):
+def test_a_run_that_another_process_works_on_is_refused(
+    only_error, two_stages, begun, capsys
+):
     command = [sys.executable, "-c", HOLDER, str(begun / "run")]
     holder = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -67,7 +68,7 @@ def test_a_run_that_another_process_works_on_is_refused(begun, capsys):
         assert two_stages(begun, "--run=run", "--to_stage=first") == 2
         assert re.search(
             r"^error: run 'run' is in use by another process .*another --run$",
-            one_line(capsys),
+            only_error(),
         )
         # Killed, while a process that it started lives on.
         holder.kill()
@@ -136,7 +137,7 @@ def unfinish_another_codec(path):
         unfinish_another_codec,
     ],
 )
-def test_a_damaged_checkpoint_is_named(begun, file_of, capsys, damage):
+def test_a_damaged_checkpoint_is_named(two_stages, begun, file_of, capsys, damage):
     path = file_of("first/last.ckpt")
     damage(path)
     assert two_stages(begun, "--run=run") == 2
@@ -154,16 +155,16 @@ def one_line_beside_warnings(capsys):
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"text", b""])
-def test_a_damaged_config_is_named(begun, file_of, capsys, content):
+def test_a_damaged_config_is_named(only_error, two_stages, begun, file_of, content):
     path = file_of("config.yaml")
     path.write_bytes(content)
     assert two_stages(begun, "--run=run") == 2
     message = rf"^error: {path} does not say how the run was begun \(.+\): restore"
-    assert re.search(message, one_line(capsys))
+    assert re.search(message, only_error())
     assert path.read_bytes() == content
 
 
-def test_damaged_scalars_are_named(begun, file_of, capsys):
+def test_damaged_scalars_are_named(two_stages, begun, file_of, capsys):
     path = file_of("metrics.csv")
     path.write_bytes(b"\xff\x80\x00" * 99)
     assert two_stages(begun, "--run=run") == 2

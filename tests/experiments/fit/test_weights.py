@@ -7,8 +7,6 @@ import torch
 from torch import nn
 
 from experiments.fit.weights import init_from
-from lightning_modules.video_vae.lean_vae import LeanVAE
-from released_weights_samples import LEAN, Codec
 
 NAN, INF = float("nan"), float("inf")
 
@@ -95,22 +93,3 @@ def test_a_directory_is_not_a_missing_file(tmp_path):
         init_from(codec(), tmp_path)
     with pytest.raises(ValueError, match="there is no such file"):
         init_from(codec(), tmp_path / "no.ckpt")
-
-
-TELLING = "decoder.up.0.block.0.conv1.weight"
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {TELLING: torch.ones(1)},
-        {TELLING: torch.ones(1), "decoder.conv_in.weight": torch.ones(())},
-        {TELLING: torch.ones(1), "decoder.conv_in.weight": torch.ones(2, 2)}
-        | {"encoder.conv_out.bias": torch.ones(())},
-    ],
-)
-def test_a_part_of_published_weights_is_refused(tmp_path, part):
-    path = tmp_path / "part.ckpt"
-    torch.save(part, path)
-    with pytest.raises(ValueError, match=r"weights of CV-VAE, and \d+ of them do"):
-        init_from(Codec(LeanVAE(5, LEAN)), path)

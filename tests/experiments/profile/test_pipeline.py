@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from dhvc_pipeline_samples import SIZE, shared_codec, workers
 from experiments.profile import pipeline as pipeline_report
 from experiments.profile.command import main
 from experiments.profile.pipeline import (
@@ -19,17 +18,6 @@ from lightning_modules.dhvc.workers import Handover
 from lightning_modules.ui2c.codec import UI2CCodec
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
-
-
-@pytest.fixture
-def codec():
-    return shared_codec()
-
-
-@pytest.fixture(autouse=True)
-def no_worker_is_left():
-    yield
-    assert workers() == []
 
 
 def profile(tmp_path, *more):
@@ -63,11 +51,14 @@ def test_profile_measures_the_pipeline(tmp_path, monkeypatch, capsys):
     assert "scale4" in out and "bound by measured costs" in out
 
 
-def test_a_pipeline_that_computes_something_else_is_not_reported(codec, monkeypatch):
+def test_a_pipeline_that_computes_something_else_is_not_reported(
+    lively_module, monkeypatch
+):
+    codec = lively_module("DHVC", auxiliary=False).codec.eval()
     monkeypatch.setattr(pipeline_report, "FRAMES_PER_WORKER", 2)
-    monkeypatch.setattr(Handover, "take", lambda self, scale, device: ())
+    monkeypatch.setattr(Handover, "take", lambda self, device: ())
     with pytest.raises(ValueError, match="do not compute what one does"):
-        measure_pipeline(codec, 2, *SIZE, repeats=1)
+        measure_pipeline(codec, 2, 40, 70, repeats=1)
 
 
 def test_profile_refuses_what_has_no_pipeline(tmp_path, capsys):

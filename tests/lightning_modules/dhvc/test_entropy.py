@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from dhvc_samples import coded, lively, scene
 from lightning_modules.dhvc.entropy_model import (
     SIGMA_LEVELS,
     sigma_tables,
@@ -71,10 +70,10 @@ def test_the_tables_cost_what_is_estimated_at_every_sigma():
     assert len(sigma_tables()) == SIGMA_LEVELS.count
 
 
-def test_real_bytes_are_the_estimated_ones_and_a_few():
-    codec = lively(gain=0.5, auxiliary=False)
-    clip = scene(2, 256, 256)
-    groups, _ = coded(codec, clip)
+def test_real_bytes_are_the_estimated_ones_and_a_few(dhvc):
+    codec = dhvc.lively(gain=0.5, auxiliary=False)
+    clip = dhvc.scene(2, 256, 256)
+    groups, _ = dhvc.coded(codec, clip)
     with torch.inference_mode():
         out = codec(clip[None], torch.tensor([2048.0]))
     for number, name in enumerate(out.parts):

@@ -6,16 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from dhvc_samples import lively, scene
 from lightning_modules import DHVC
 from lightning_modules.dhvc.blocks import LambdaEmbedding, ResBlock
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.stages import Stage
-
-
-@pytest.fixture(scope="module")
-def full():
-    return lively()
 
 
 def test_every_residual_block_follows_lambda(full):
@@ -32,8 +26,8 @@ def test_every_residual_block_follows_lambda(full):
         assert not torch.equal(low, high), name
 
 
-def test_each_sample_of_a_batch_has_its_own_lambda(full):
-    clip = scene(2)[None].expand(3, -1, -1, -1, -1)
+def test_each_sample_of_a_batch_has_its_own_lambda(dhvc, full):
+    clip = dhvc.scene(2)[None].expand(3, -1, -1, -1, -1)
     rates = torch.tensor([256.0, 2048.0, 256.0])
     with torch.inference_mode():
         together = full(clip, rates)

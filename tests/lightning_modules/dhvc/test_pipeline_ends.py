@@ -2,35 +2,18 @@
 
 import os
 import signal
+import threading
 from itertools import count as count_up
 
 import pytest
 import torch
 
-from dhvc_pipeline_samples import (
-    LMBDA,
-    SIZE,
-    expected,
-    outcome,
-    pipelined,
-    same_frames,
-    scene,
-    shared_codec,
-    workers,
-)
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.packets import Packet
 
 
-@pytest.fixture
-def codec():
-    return shared_codec()
-
-
-@pytest.fixture(autouse=True)
-def no_worker_is_left():
-    yield
-    assert workers() == []
+def workers():
+    return [t.name for t in threading.enumerate() if t.name.startswith("pipeline")]
 
 
 def damaged(packet):
@@ -45,32 +28,38 @@ def breaks(frames):
 
 
 COMPRESS = {
-    "a source that breaks": (lambda: breaks(scene(3)), {}),
-    "a source that breaks at once": (lambda: breaks([]), {}),
-    "another size": (lambda: [*scene(3), torch.zeros(3, 8, 8), *scene(3)], {}),
-    "not a number": (
-        lambda: [*scene(3), torch.full((3, *SIZE), float("nan")), *scene(5)],
+    "a source that breaks": (lambda scene: breaks(scene(3)), {}),
+    "a source that breaks at once": (lambda scene: breaks([]), {}),
+    "another size": (
+        lambda scene: [*scene(3), torch.zeros(3, 8, 8), *scene(3)],
         {},
     ),
-    "an intra period of 0": (lambda: scene(3), {"intra_period": 0}),
-    "a scale that is not there": (lambda: scene(3), {"resync": lambda _: 5}),
-    "nothing": (lambda: [], {}),
+    "not a number": (
+        lambda scene: [*scene(3), scene(1)[0] * float("nan"), *scene(5)],
+        {},
+    ),
+    "an intra period of 0": (lambda scene: scene(3), {"intra_period": 0}),
+    "a scale that is not there": (lambda scene: scene(3), {"resync": lambda _: 5}),
+    "nothing": (lambda scene: [], {}),
 }
 
 
 @pytest.mark.parametrize("case", COMPRESS)
-def test_coding_ends_as_with_one_worker(codec, case):
+def test_coding_ends_as_with_one_worker(dhvc, codec, case):
     frames, options = COMPRESS[case]
-    alone = outcome(codec.compress(frames(), LMBDA, **options))
+    alone = dhvc.outcome(codec.compress(frames(dhvc.scene), dhvc.LMBDA, **options))
     assert alone[1] is not None or case == "nothing"
     for number in (1, 3):
-        pipeline = pipelined(codec, number)
-        assert outcome(pipeline.compress(frames(), LMBDA, **options)) == alone
+        pipeline = dhvc.pipelined(codec, number)
+        assert (
+            dhvc.outcome(pipeline.compress(frames(dhvc.scene), dhvc.LMBDA, **options))
+            == alone
+        )
 
 
-def test_a_rate_out_of_range_is_refused(codec):
+def test_a_rate_out_of_range_is_refused(dhvc, codec):
     with pytest.raises(ValueError, match="lmbda"):
-        list(pipelined(codec).compress(scene(1), 1.0))
+        list(dhvc.pipelined(codec).compress(dhvc.scene(1), 1.0))
 
 
 DECOMPRESS = {
@@ -85,33 +74,33 @@ DECOMPRESS = {
 
 
 @pytest.mark.parametrize("case", DECOMPRESS)
-def test_decoding_ends_as_with_one_worker(codec, case):
+def test_decoding_ends_as_with_one_worker(dhvc, expected, codec, case):
     packets, _ = expected(7, -1)
     change = DECOMPRESS[case]
-    shown, ended, why = outcome(codec.decompress(change(packets), *SIZE))
+    shown, ended, why = dhvc.outcome(codec.decompress(change(packets), *dhvc.SIZE))
     assert ended is not None
     for number in (1, 3):
-        decoded = pipelined(codec, number).decompress(change(packets), *SIZE)
-        frames, *end = outcome(decoded)
+        decoded = dhvc.pipelined(codec, number).decompress(change(packets), *dhvc.SIZE)
+        frames, *end = dhvc.outcome(decoded)
         assert end == [ended, why]
-        assert same_frames(frames, shown)
+        assert dhvc.same_frames(frames, shown)
 
 
-def test_whatever_ends_a_worker_is_heard_of(codec):
+def test_whatever_ends_a_worker_is_heard_of(dhvc, codec):
     def leave(*_):
         raise SystemExit("somebody left")
 
     hook = codec.network.scale(3).register_forward_hook(leave)
     try:
         with pytest.raises(SystemExit, match="somebody left"):
-            list(pipelined(codec).compress(scene(4), LMBDA))
+            list(dhvc.pipelined(codec).compress(dhvc.scene(4), dhvc.LMBDA))
     finally:
         hook.remove()
 
 
 @pytest.mark.parametrize("close", [True, False])
-def test_whoever_stops_early_ends_the_workers(codec, close):
-    packets = pipelined(codec, 3).compress(scene(9), LMBDA)
+def test_whoever_stops_early_ends_the_workers(dhvc, codec, close):
+    packets = dhvc.pipelined(codec, 3).compress(dhvc.scene(9), dhvc.LMBDA)
     next(packets)
     assert len(workers()) == 3
     if close:
@@ -121,7 +110,7 @@ def test_whoever_stops_early_ends_the_workers(codec, close):
     assert workers() == []
 
 
-def test_ctrl_c_ends_the_workers(codec):
+def test_ctrl_c_ends_the_workers(dhvc, codec):
     calls = count_up(1)
 
     def interrupt(*_):
@@ -131,28 +120,35 @@ def test_ctrl_c_ends_the_workers(codec):
     hook = codec.network.scale(2).register_forward_hook(interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(pipelined(codec).compress(scene(40), LMBDA))
+            list(dhvc.pipelined(codec).compress(dhvc.scene(40), dhvc.LMBDA))
     finally:
         hook.remove()
     assert workers() == []
     assert next(calls) < 40
 
 
-def test_ctrl_c_while_a_frame_is_read_is_not_put_off(codec):
+def test_ctrl_c_while_a_frame_is_read_is_not_put_off(dhvc, codec):
     def frames():
-        yield from scene(2)
+        yield from dhvc.scene(2)
         raise KeyboardInterrupt
 
-    packets = pipelined(codec).compress(frames(), LMBDA)
+    packets = dhvc.pipelined(codec).compress(frames(), dhvc.LMBDA)
     with pytest.raises(KeyboardInterrupt):
         next(packets)
 
 
-def test_an_auxiliary_path_is_refused():
+def test_a_lost_first_packet_holds_up_no_worker(dhvc, expected, codec):
+    packets = [None, *expected(2, -1)[0][1:]]
+    shown = list(codec.decompress(packets, *dhvc.SIZE))
+    decoded = list(dhvc.pipelined(codec).decompress(packets, *dhvc.SIZE))
+    assert dhvc.same_frames(decoded, shown)
+
+
+def test_an_auxiliary_path_is_refused(dhvc):
     with pytest.raises(ValueError, match="auxiliary: false"):
-        pipelined(DHVCCodec("tiny"))
+        dhvc.pipelined(DHVCCodec("tiny"))
 
 
-def test_no_workers_are_refused(codec):
+def test_no_workers_are_refused(dhvc, codec):
     with pytest.raises(ValueError, match="at least one"):
-        pipelined(codec, 0)
+        dhvc.pipelined(codec, 0)

@@ -3,14 +3,6 @@
 import pytest
 import torch
 
-from dhvc_samples import lively, scene
-
-
-@pytest.fixture(scope="module")
-def parallel():
-    """Without the auxiliary path: the only one that survives losses."""
-    return lively(auxiliary=False)
-
 
 def seen_by(codec, scale, clip):
     """Return what the predictor of a scale got for each frame: S, then references."""
@@ -22,18 +14,18 @@ def seen_by(codec, scale, clip):
     with torch.inference_mode():
         codec(clip[None], torch.tensor([512.0]))
     hook.remove()
-    width = codec.network.scale(scale).channels
+    width = codec.network.scale(scale)[0].restore.out_channels
     return [frame.split(width, dim=1) for frame in seen], block
 
 
 @pytest.mark.parametrize("scale", [1, 4])
-def test_references_are_the_two_last_frames_oldest_first(parallel, scale):
+def test_references_are_the_two_last_frames_oldest_first(dhvc, parallel, scale):
     decoded = []
     block = parallel.network.scale(scale)[0]
     hook = block.decode.register_forward_hook(
         lambda module, inputs, output: decoded.append(output.clone())
     )
-    frames, block = seen_by(parallel, scale, scene(4))
+    frames, block = seen_by(parallel, scale, dhvc.scene(4))
     hook.remove()
     constant = block.temporal_constant.expand_as(decoded[0])
     expected = [
@@ -47,9 +39,9 @@ def test_references_are_the_two_last_frames_oldest_first(parallel, scale):
         assert all(torch.equal(a, b) for a, b in zip(slots, wanted, strict=True))
 
 
-def test_five_reference_frames_are_five_slots():
-    codec = lively(auxiliary=False, reference_frames=5)
-    frames, block = seen_by(codec, 2, scene(7))
+def test_five_reference_frames_are_five_slots(dhvc):
+    codec = dhvc.lively(auxiliary=False, reference_frames=5)
+    frames, block = seen_by(codec, 2, dhvc.scene(7))
     counts = [
         sum(torch.equal(s, block.temporal_constant.expand_as(s)) for s in slots)
         for _, *slots in frames
@@ -57,8 +49,8 @@ def test_five_reference_frames_are_five_slots():
     assert counts == [5, 4, 3, 2, 1, 0, 0]
 
 
-def test_the_spatial_path_and_the_posterior_see_no_other_frame(parallel):
-    clip = scene(2)
+def test_the_spatial_path_and_the_posterior_see_no_other_frame(dhvc, parallel):
+    clip = dhvc.scene(2)
     other = clip.clone()
     other[0] = 1 - clip[0]
     mus, priors = [], []
@@ -76,14 +68,14 @@ def test_the_spatial_path_and_the_posterior_see_no_other_frame(parallel):
     assert not torch.equal(priors[1], priors[3])
 
 
-def test_the_auxiliary_path_sees_clamped_pixels_in_training_and_coding():
-    codec = lively()
+def test_the_auxiliary_path_sees_clamped_pixels_in_training_and_coding(dhvc):
+    codec = dhvc.lively()
     codec.network.tail.out.bias.data += 2.0
     seen = []
     codec.network.auxiliary.register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0].detach())
     )
-    clip = scene(3)
+    clip = dhvc.scene(3)
     codec.train()
     out = codec(clip[None], torch.tensor([512.0]))
     assert out.x_hat.max() > 1.5

@@ -1,22 +1,18 @@
 """What DHVC's arguments make: the paper's sizes and costs, strides, and refusals."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from dhvc_samples import coded, lively, received, same, scene
-from experiments.profile.command import count, main
+from experiments.profile.command import main
+from experiments.profile.complexity import count
 from lightning_modules import DHVC
 from lightning_modules.dhvc.codec import DHVCCodec
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
-
-
-@pytest.fixture(scope="module")
-def full():
-    return lively()
 
 
 def shipped(ablation=None):
@@ -61,8 +57,8 @@ def test_profile_prints_the_papers_figures_beside_ours(capsys):
         arguments = [part for file in configs for part in ("--config", str(file))]
         assert main([*arguments, "--height", "256", "--width", "256"]) == 0
         said = capsys.readouterr().out
-        assert ("(paper: 107,970,000)" in said) == beside
-        assert ("(paper: 400.71)" in said) == beside
+        assert bool(re.search(r"paper +107,970,000 +400\.71 ", said)) == beside
+        assert ("paper" in said) == beside
 
 
 def test_parts_add_up_and_coding_leaves_out_what_it_does_not_need():
@@ -117,8 +113,8 @@ def test_arguments_that_make_no_codec_are_refused(arguments, message):
         DHVCCodec(**{"size": "tiny", **arguments})
 
 
-def test_other_strides_code_and_decode():
-    codec = lively(strides=(32, 16, 8, 4), auxiliary=False)
+def test_other_strides_code_and_decode(dhvc):
+    codec = dhvc.lively(strides=(32, 16, 8, 4), auxiliary=False)
     assert codec.pad_multiple == 32
-    groups, own = coded(codec, scene(2))
-    assert same(received(codec, groups), own) == [True] * 2
+    groups, own = dhvc.coded(codec, dhvc.scene(2))
+    assert dhvc.same(dhvc.received(codec, groups), own) == [True] * 2

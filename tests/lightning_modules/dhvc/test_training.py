@@ -5,16 +5,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dhvc_samples import lively, scene
 from lightning_modules import DHVC
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.stages import Stage
 
 
-def test_every_scale_carries_gradients_of_rate_and_of_distortion():
+def test_every_scale_carries_gradients_of_rate_and_of_distortion(dhvc):
     module = DHVC(size="tiny")
     module.train()
-    clip = scene(2, 64, 64)[None]
+    clip = dhvc.scene(2, 64, 64)[None]
     draw = module.draw(clip, torch.tensor([4]), training=True)
     for scale in range(1, 5):
         block = module.codec.network.scale(scale)[0]
@@ -27,19 +26,19 @@ def test_every_scale_carries_gradients_of_rate_and_of_distortion():
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_the_bits_of_a_scale_do_not_depend_on_finer_ones(scale):
-    codec = lively(auxiliary=False).train()
-    out = codec(scene(3, 64, 64)[None], torch.tensor([512.0]))
+def test_the_bits_of_a_scale_do_not_depend_on_finer_ones(dhvc, scale):
+    codec = dhvc.lively(auxiliary=False).train()
+    out = codec(dhvc.scene(3, 64, 64)[None], torch.tensor([512.0]))
     out.parts[f"scale{scale}"].sum().backward()
     for number in range(1, 5):
         gradient = codec.network.scale(number)[0].posterior[1].weight.grad
         assert bool(gradient.any()) == (number <= scale)
 
 
-def test_taps_that_reach_beyond_every_crop_are_silent():
+def test_taps_that_reach_beyond_every_crop_are_silent(dhvc):
     module = DHVC(size="tiny")
     module.train()
-    draw = module.draw(scene(2, 64, 64)[None], torch.tensor([4]), training=True)
+    draw = module.draw(dhvc.scene(2, 64, 64)[None], torch.tensor([4]), training=True)
     out = module.codec(draw.clip, draw.rate, **draw.conditions)
     module.loss(module.terms(draw, out)).backward()
     # At 1/32 the crop has 2 x 2 positions: of the taps 3 apart only one meets any.
@@ -54,10 +53,10 @@ def test_taps_that_reach_beyond_every_crop_are_silent():
             assert not values.any()
 
 
-def test_the_rate_of_training_is_noisy_and_the_same_for_the_same_seed():
+def test_the_rate_of_training_is_noisy_and_the_same_for_the_same_seed(dhvc):
     module = DHVC(size="tiny")
     module.train()
-    clip = scene(1, 64, 64)[None]
+    clip = dhvc.scene(1, 64, 64)[None]
     rate = torch.tensor([512.0])
     bits = [
         module.codec(clip, rate, seeds=torch.tensor([seed])).bits for seed in (1, 1, 2)
@@ -84,7 +83,7 @@ def test_scales_of_one_frame_and_frames_of_one_scale_share_no_noise(monkeypatch)
         assert len(streams) == len(set(streams)) == 3 * latents
 
 
-def test_a_step_logs_the_bits_of_each_scale():
+def test_a_step_logs_the_bits_of_each_scale(dhvc):
     module = DHVC(size="tiny")
     module.start_stage(Stage("one_frame", 1, 1), 0, 1, 0)
     logged = {}
@@ -97,7 +96,7 @@ def test_a_step_logs_the_bits_of_each_scale():
         strategy=SimpleNamespace(reduce=lambda totals, reduce_op: totals),
     )
     module.log_dict = lambda figures, **_: logged.update(figures)
-    clip = scene(2, 64, 64)[None]
+    clip = dhvc.scene(2, 64, 64)[None]
     draw = module.draw(clip, torch.tensor([4]), training=True)
     out = module.codec(draw.clip, draw.rate, **draw.conditions)
     module._log_step(draw, out, {"loss": out.bits.sum()}, last=True)

@@ -3,16 +3,10 @@
 import pytest
 import torch
 
-from dual_domain_samples import make, moving_clip
 from lightning_modules.dual_domain.alignment import Alignment, sample
 from lightning_modules.dual_domain.design import SIZES
 from lightning_modules.dual_domain.flow import compose, to_latent_scale, warp
 from lightning_modules.dual_domain.network import Reference
-
-
-@pytest.fixture(scope="module")
-def codec():
-    return make()
 
 
 def test_a_flow_says_where_content_lies_in_the_reference():
@@ -96,9 +90,9 @@ def test_attention_sees_the_newest_reference_first_and_then_all():
 
 
 @torch.no_grad()
-def test_the_coarse_prediction_is_the_warped_frame_transformed_anew(codec):
+def test_the_coarse_prediction_is_the_warped_frame_transformed_anew(dual_domain, codec):
     network = codec.network
-    x_hat = moving_clip(1, 64, 192)
+    x_hat = dual_domain.scene(1, 64, 192)
     reference = Reference(x_hat, network.transform(x_hat), torch.zeros(1, 2, 64, 192))
     quality, hyper = torch.tensor([0.5]), torch.zeros(1, 48, 4, 12)
     flow = torch.zeros(1, 2, 64, 192)

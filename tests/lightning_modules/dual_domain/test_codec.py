@@ -3,22 +3,16 @@
 import pytest
 import torch
 
-from dual_domain_samples import HEIGHT, WIDTH, make, moving_clip
 from lightning_modules.dual_domain.codec import DualDomainCodec
 from lightning_modules.dual_domain.packets import read_head
 
 
-@pytest.fixture(scope="module")
-def codec():
-    return make()
-
-
-def test_float32_is_a_choice_that_each_packet_records(codec):
-    clip = moving_clip(2)
-    fast = make(numeric="float32")
+def test_float32_is_a_choice_that_each_packet_records(dual_domain, codec):
+    clip = dual_domain.scene(2)
+    fast = dual_domain.make(numeric="float32")
     packets = list(fast.compress(clip, 0.5, reconstruct=True))
     assert all(read_head(p)[0].numeric == "float32" for p in packets)
-    decoded = torch.stack(list(codec.decompress(packets, HEIGHT, WIDTH)))
+    decoded = torch.stack(list(codec.decompress(packets, *dual_domain.SIZE)))
     assert torch.equal(decoded, torch.cat([p.x_hat for p in packets]))
     codec.configure(numeric="float32", mode_decision="inter")
     again = list(codec.compress(clip, 0.5))
@@ -26,19 +20,19 @@ def test_float32_is_a_choice_that_each_packet_records(codec):
     assert [read_head(p)[0].numeric for p in again] == ["float32"] * 2
 
 
-def test_weights_that_changed_are_those_that_code():
-    clip = moving_clip(2)
-    codec = make()
+def test_weights_that_changed_are_those_that_code(dual_domain):
+    clip = dual_domain.scene(2)
+    codec = dual_domain.make()
     before = [p.payload for p in codec.compress(clip, 0.5)]
     codec.network.context.start.data += 1.0
     assert [p.payload for p in codec.compress(clip, 0.5)] != before
 
 
-def test_a_nan_in_the_weights_is_named_and_not_coded():
-    codec = make()
+def test_a_nan_in_the_weights_is_named_and_not_coded(dual_domain):
+    codec = dual_domain.make()
     codec.network.encoder[-1].bias.data[0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
-        list(codec.compress(moving_clip(1), 0.5))
+        list(codec.compress(dual_domain.scene(1), 0.5))
 
 
 @pytest.mark.parametrize(

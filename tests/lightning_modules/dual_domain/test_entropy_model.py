@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from dual_domain_samples import HEIGHT, WIDTH, make, moving_clip
 from lightning_modules.dual_domain import entropy_model
 from lightning_modules.dual_domain.design import SIZES
 from lightning_modules.dual_domain.entropy_model import (
@@ -21,11 +20,6 @@ from lightning_modules.dual_domain.packets import read_head
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
 from lightning_modules.entropy.symbols import SymbolDecoder
 from lightning_modules.packets import DesyncError
-
-
-@pytest.fixture(scope="module")
-def codec():
-    return make()
 
 
 def gaussian_mass(k, mean, sigma):
@@ -78,9 +72,9 @@ def test_coded_bits_are_the_models_within_half_a_percent():
     assert torch.equal(found, drawn.round())
 
 
-def coded_with_noise(monkeypatch, codec, guard, noise):
+def coded_with_noise(dual_domain, monkeypatch, codec, guard, noise):
     """Code with a guard band; decode on a machine whose results are a bit different."""
-    clip = moving_clip(3)
+    clip = dual_domain.scene(3)
     monkeypatch.setattr(entropy_model, "GUARD", guard)
     packets = list(codec.compress(clip, 0.67, reconstruct=True))
     generator = torch.Generator().manual_seed(5)
@@ -93,23 +87,25 @@ def coded_with_noise(monkeypatch, codec, guard, noise):
         return choose_tables(disturbed(mean), disturbed(log_scale))
 
     monkeypatch.setattr(entropy_model, "choose_tables", other_machine)
-    decoded = torch.stack(list(codec.decompress(packets, HEIGHT, WIDTH)))
+    decoded = torch.stack(list(codec.decompress(packets, *dual_domain.SIZE)))
     assert torch.equal(decoded, torch.cat([p.x_hat for p in packets]))
     return packets
 
 
-def test_tables_near_an_edge_are_in_the_packet(monkeypatch, codec):
-    packets = coded_with_noise(monkeypatch, codec, guard=1e-2, noise=1e-4)
+def test_tables_near_an_edge_are_in_the_packet(dual_domain, monkeypatch, codec):
+    packets = coded_with_noise(dual_domain, monkeypatch, codec, guard=1e-2, noise=1e-4)
     assert sum(len(read_head(p)[0].doubts) for p in packets) > 5
 
 
-def test_without_a_guard_another_machine_desynchronises(monkeypatch, codec):
+def test_without_a_guard_another_machine_desynchronises(
+    dual_domain, monkeypatch, codec
+):
     with pytest.raises(DesyncError):
-        coded_with_noise(monkeypatch, codec, guard=0.0, noise=1e-2)
+        coded_with_noise(dual_domain, monkeypatch, codec, guard=0.0, noise=1e-2)
 
 
-def test_almost_nothing_lies_within_the_guard_band(codec):
-    packets = list(codec.compress(moving_clip(2), 0.67))
+def test_almost_nothing_lies_within_the_guard_band(dual_domain, codec):
+    packets = list(codec.compress(dual_domain.scene(2), 0.67))
     assert all(not read_head(p)[0].doubts for p in packets)
 
 

@@ -2,28 +2,25 @@
 
 import inspect
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
-from dual_domain_samples import coded_after, make, moving_clip
+from lightning_modules.dual_domain.attempts import attempts
 from lightning_modules.dual_domain.network import (
     Coded,
     DualDomainNetwork,
     Mode,
     latent_shape,
 )
+from lightning_modules.dual_domain.ports import EncodePort
 from lightning_modules.entropy.ports import EstimatePort
 
 PROPAGATING = [
     {"quantiser": "mean_centred", "mode_decision": "inter"},
     {"transform": "separate", "mode_decision": "inter"},
 ]
-
-
-@pytest.fixture(scope="module")
-def codec():
-    return make()
 
 
 def noise_like(state):
@@ -49,10 +46,10 @@ def test_nothing_that_makes_pixels_or_symbols_takes_another_frame():
 
 
 @torch.inference_mode()
-def test_noise_for_every_reference_changes_the_rate_and_nothing_else():
-    codec = make(mode_decision="inter")
-    clip = moving_clip(4)
-    coder, state = coded_after(codec, clip[:3])
+def test_noise_for_every_reference_changes_the_rate_and_nothing_else(dual_domain):
+    codec = dual_domain.make(mode_decision="inter")
+    clip = dual_domain.scene(4)
+    coder, state = dual_domain.coded_after(codec, clip[:3])
     assert len(state) == 3
     own, left = coder.encode(clip[3], 0.67, state, reconstruct=True)
     other, there = coder.encode(clip[3], 0.67, noise_like(state), reconstruct=True)
@@ -63,33 +60,35 @@ def test_noise_for_every_reference_changes_the_rate_and_nothing_else():
 
 
 @torch.inference_mode()
-def test_a_frame_has_the_same_pixels_intra_and_inter(codec):
-    clip = moving_clip(3)
-    coder, state = coded_after(codec, clip[:2])
+def test_a_frame_has_the_same_pixels_intra_and_inter(dual_domain, codec):
+    clip = dual_domain.scene(3)
+    coder, state = dual_domain.coded_after(codec, clip[:2])
     value, frame = 43909 / 65535, clip[2]
     padded = torch.nn.functional.pad(frame[None], (0, 8, 0, 8), mode="replicate")
-    attempts = coder.attempts(padded, value, state, estimate=False)
-    assert {attempt.head.mode for attempt in attempts} == set(Mode)
-    symbols = [attempt.coded.values for attempt in attempts]
+    quality = torch.tensor([value]).double()
+    port = partial(EncodePort, coder.tables, estimate=False)
+    modes = coder.modes(state)
+    tried = attempts(coder.network, coder.exact, padded, quality, state, modes, port)
+    assert {attempt.mode for attempt in tried} == set(Mode)
+    symbols = [attempt.coded.values for attempt in tried]
     assert all(torch.equal(symbols[0], other) for other in symbols[1:])
     assert torch.equal(symbols[0], symbols[0].round()) and symbols[0].abs().max() > 2
-    assert len({attempt.stream for attempt in attempts}) == 3
+    assert len({attempt.port.encoder.finish() for attempt in tried}) == 3
     shown = set()
-    for attempt in attempts:
-        seen = state[: attempt.head.references]
+    for attempt in tried:
         pixels, _ = coder.exact.finish(
-            attempt.coded, seen, attempt.flow, torch.tensor([value]).double()
+            attempt.coded, attempt.seen, attempt.flow, quality
         )
         shown.add(pixels.numpy().tobytes())
     assert len(shown) == 1
 
 
-def gradients_of_references(options):
+def gradients_of_references(dual_domain, options):
     """Return the gradients of a frame's pixels and of its bits by its reference."""
-    codec = make(**options)
-    network, clip = codec.network, moving_clip(2, 48, 64)
+    codec = dual_domain.make(**options)
+    network, clip = codec.network, dual_domain.scene(2, 48, 64)
     with torch.no_grad():
-        _, state = coded_after(codec, clip[:1])
+        _, state = dual_domain.coded_after(codec, clip[:1])
     reference = replace(
         state[0],
         x_hat=state[0].x_hat.float().clone().requires_grad_(),
@@ -117,20 +116,20 @@ def gradients_of_references(options):
     return gradients(pixels), gradients(port.bits)
 
 
-def test_pixels_have_no_gradient_by_references_and_bits_have():
-    pixels, bits = gradients_of_references({})
+def test_pixels_have_no_gradient_by_references_and_bits_have(dual_domain):
+    pixels, bits = gradients_of_references(dual_domain, {})
     assert pixels == (None, None)
     assert all(gradient.any() for gradient in bits)
 
 
-def test_the_gradient_check_can_fail():
+def test_the_gradient_check_can_fail(dual_domain):
     # Rounding a difference from a mean hides it from gradients: not mean_centred.
-    pixels, _ = gradients_of_references(PROPAGATING[1])
+    pixels, _ = gradients_of_references(dual_domain, PROPAGATING[1])
     assert any(gradient is not None and gradient.any() for gradient in pixels)
 
 
-def later_frames(codec, first_quality):
-    clip = moving_clip(5)
+def later_frames(dual_domain, codec, first_quality):
+    clip = dual_domain.scene(5)
     packets = codec.compress(
         clip,
         0.67,
@@ -140,13 +139,17 @@ def later_frames(codec, first_quality):
     return torch.cat([packet.x_hat for packet in packets])[1:]
 
 
-def test_a_bad_first_frame_does_not_touch_the_frames_after_it(codec):
-    assert torch.equal(later_frames(codec, 0.0), later_frames(codec, 1.0))
+def test_a_bad_first_frame_does_not_touch_the_frames_after_it(dual_domain, codec):
+    assert torch.equal(
+        later_frames(dual_domain, codec, 0.0), later_frames(dual_domain, codec, 1.0)
+    )
 
 
 @pytest.mark.parametrize("options", PROPAGATING, ids=["mean_centred", "separate"])
-def test_the_drift_check_can_fail(options):
-    codec = make(**options)
-    drift = (later_frames(codec, 0.0) - later_frames(codec, 1.0)).abs()
+def test_the_drift_check_can_fail(dual_domain, options):
+    codec = dual_domain.make(**options)
+    drift = (
+        later_frames(dual_domain, codec, 0.0) - later_frames(dual_domain, codec, 1.0)
+    ).abs()
     assert (drift.amax(dim=(1, 2, 3)) > 0).all()
     assert drift.max() > 0.01

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from dual_domain_samples import make
 from lightning_modules.dual_domain.codec import DualDomainCodec
 from lightning_modules.dual_domain.design import SIZES
 from lightning_modules.dual_domain.experts import StepScale, regularisers
@@ -65,8 +64,8 @@ def test_a_collapsed_router_costs_more_than_an_even_one():
     assert even < collapsed
 
 
-def test_steps_by_the_hyper_latent_are_each_others_inverse():
-    network = make(step="moe_hyper").network
+def test_steps_by_the_hyper_latent_are_each_others_inverse(dual_domain):
+    network = dual_domain.make(step="moe_hyper").network
     y, hyper = torch.randn(1, 48, 3, 4), torch.randn(1, 48, 3, 4)
     quality = torch.tensor([0.4])
     symbols = network.to_symbols(y, quality, hyper)

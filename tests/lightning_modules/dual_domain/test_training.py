@@ -7,7 +7,6 @@ import pytest
 import torch
 import yaml
 
-from dual_domain_samples import HEIGHT, WIDTH, moving_clip
 from lightning_modules.dual_domain.design import lagrangian
 from lightning_modules.dual_domain.module import DualDomain
 from lightning_modules.stages import Stage
@@ -39,13 +38,13 @@ def rows_of(*names):
         "ablations/dual_domain/separate_transforms",
     ],
 )
-def test_every_row_gives_what_it_trains_a_gradient(ablation):
+def test_every_row_gives_what_it_trains_a_gradient(dual_domain, ablation):
     arguments, rows = rows_of(*([ablation] if ablation else []))
     torch.manual_seed(0)
     module = DualDomain(**arguments).train()
     for parameter in module.codec.parameters():
         parameter.data += 0.01 * torch.randn_like(parameter)
-    clip = moving_clip(8, 64, 64).reshape(2, 4, 3, 64, 64)
+    clip = dual_domain.scene(8, 64, 64).reshape(2, 4, 3, 64, 64)
     for number, row in enumerate(rows):
         module.start_stage(row, number, len(rows), 0)
         module.zero_grad(set_to_none=True)
@@ -63,10 +62,10 @@ def test_every_row_gives_what_it_trains_a_gradient(ablation):
         assert loss.isfinite(), row.name
 
 
-def test_the_prior_learns_from_latents_as_they_are():
+def test_the_prior_learns_from_latents_as_they_are(dual_domain):
     torch.manual_seed(0)
     module = DualDomain(size="tiny").train()
-    clip = moving_clip(3)[None]
+    clip = dual_domain.scene(3)[None]
     row = Stage("prior", 1, 3, options={"objective": "prior"})
     module.start_stage(row, 0, 1, 0)
     draw = module.draw(clip, torch.tensor([3]), training=True)
@@ -80,7 +79,7 @@ def test_the_prior_learns_from_latents_as_they_are():
     assert not trained.x_hat.requires_grad
     module.codec.train()
     weights = [0.3, 1.0, 1.0]
-    expected = (trained.bits * torch.tensor(weights)).mean() / (HEIGHT * WIDTH)
+    expected = (trained.bits * torch.tensor(weights)).mean() / clip[0, 0, 0].numel()
     rate = module.terms(draw, trained)["rate"]
     torch.testing.assert_close(rate, expected)
 

@@ -359,4 +359,4 @@ def test_a_refresh_can_be_set_for_coding():
     assert refreshed == [p.payload for p in trained_so.compress(clip, 21)] != plain
     with pytest.raises(ValueError, match="refresh is 3: it must be 0 or a multiple"):
         codec.configure(refresh=3)
-    assert codec.refresh == 4 and codec.architecture["refresh"] == 0
+    assert codec.coding.refresh == 4 and codec.architecture["refresh"] == 0

@@ -7,12 +7,6 @@ from lightning_modules.entropy.ports import DecodePort, EncodePort, EstimatePort
 from lightning_modules.entropy.steps import checkerboard
 from lightning_modules.entropy.symbols import SymbolDecoder
 from lightning_modules.video_vae.context import SpaceChannelContext, channel_groups
-from video_vae_samples import lively
-
-
-@pytest.fixture
-def codec():
-    return lively()
 
 
 @pytest.mark.parametrize(

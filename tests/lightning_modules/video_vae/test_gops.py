@@ -6,12 +6,6 @@ import pytest
 import torch
 
 from lightning_modules.video_vae.gops import cut, join, padded_length
-from video_vae_samples import coded, lively, scene
-
-
-@pytest.fixture
-def codec():
-    return lively()
 
 
 @pytest.mark.parametrize("overlap", [True, False])
@@ -68,20 +62,20 @@ def test_a_shared_frame_is_the_mean_of_both_copies_before_any_clamp():
     assert torch.equal(alone, second)
 
 
-def test_boundaries_are_where_the_groups_that_a_frame_is_from_change():
-    with_overlap, without = lively(), lively(overlap=False)
+def test_boundaries_are_where_the_groups_that_a_frame_is_from_change(video_vae):
+    with_overlap, without = video_vae.lively(), video_vae.lively(overlap=False)
     assert with_overlap.boundaries(12) == [4, 5, 8, 9]
     assert without.boundaries(12) == [5, 10]
     assert with_overlap.boundaries(5) == without.boundaries(5) == []
     assert with_overlap.boundaries(6) == [4, 5]
 
 
-def test_the_bits_of_overlap_are_the_ratio_of_coded_groups(codec):
-    still = scene(1).expand(25, -1, -1, -1)
+def test_the_bits_of_overlap_are_the_ratio_of_coded_groups(video_vae, codec):
+    still = video_vae.scene(1).expand(25, -1, -1, -1)
     sizes = {}
     for overlap in (True, False):
         codec.configure(gop_overlap=overlap)
-        packets, _ = coded(codec, still)
+        packets, _ = video_vae.coded(codec, still)
         sizes[overlap] = [len(packet.payload) for packet in packets]
         assert sum(packet.frames for packet in packets) == 25
     assert len(sizes[True]) == 6 and len(sizes[False]) == 5
@@ -89,8 +83,10 @@ def test_the_bits_of_overlap_are_the_ratio_of_coded_groups(codec):
     assert sum(sizes[True]) * 5 == sum(sizes[False]) * 6
 
 
-def test_estimated_bits_are_spread_over_the_frames_that_a_group_completes(codec):
-    clip = scene(7)
+def test_estimated_bits_are_spread_over_the_frames_that_a_group_completes(
+    video_vae, codec
+):
+    clip = video_vae.scene(7)
     with torch.inference_mode():
         out = codec(clip[None], torch.tensor([0.2]))
     packets = list(codec.compress(clip, 0.2, reconstruct=True))

@@ -16,29 +16,21 @@ from lightning_modules.video_vae.released import (
     find_released,
     released_weights,
 )
-from released_weights_samples import (
-    LEAN,
-    WIDTH,
-    Codec,
-    cv_shapes,
-    lean_shapes,
-    random_state,
-    save,
-)
 
 
 @pytest.mark.parametrize(
-    ("name", "shapes"),
+    ("name", "shapes_of"),
     [
-        ("cv_vae", cv_shapes(128, 4)),
-        ("lean_vae", lean_shapes(LeanVAEWidths(128, 384, 2, 4, 2, 2), 4)),
+        ("cv_vae", lambda r: r.cv_shapes(128, 4)),
+        ("lean_vae", lambda r: r.lean_shapes(LeanVAEWidths(128, 384, 2, 4, 2, 2), 4)),
     ],
 )
-def test_the_published_sizes_are_the_papers(name, shapes):
+def test_the_published_sizes_are_the_papers(released, name, shapes_of):
+    shapes = shapes_of(released)
     with torch.device("meta"):
         backbone = build_backbone(name, "paper", 4)
         given = {key: torch.empty(shape) for key, shape in shapes.items()}
-    wanted = Codec(backbone).state_dict()
+    wanted = released.Codec(backbone).state_dict()
     released = released_weights(given, wanted).weights
     assert {k: v.shape for k, v in released.items()} == {
         k: v.shape for k, v in wanted.items() if k.startswith("backbone.")
@@ -51,16 +43,18 @@ def test_the_published_sizes_are_the_papers(name, shapes):
 
 
 @pytest.mark.parametrize(
-    ("state", "backbone"),
+    "of",
     [
-        (cv_shapes(), CVVAE(16, WIDTH)),
-        (lean_shapes(), LeanVAE(16, LEAN)),
+        lambda r: (r.cv_shapes(), CVVAE(16, r.WIDTH)),
+        lambda r: (r.lean_shapes(), LeanVAE(16, r.LEAN)),
     ],
+    ids=["cv_vae", "lean_vae"],
 )
-def test_with_another_latent_only_what_touches_it_stays_new(tmp_path, state, backbone):
-    codec = Codec(backbone, nn.Linear(2, 2))
+def test_with_another_latent_only_what_touches_it_stays_new(released, tmp_path, of):
+    shapes, backbone = of(released)
+    codec = released.Codec(backbone, nn.Linear(2, 2))
     before = {key: value.clone() for key, value in codec.state_dict().items()}
-    report = init_from(codec, save(tmp_path, random_state(state)))
+    report = init_from(codec, released.save(tmp_path, released.random_state(shapes)))
     after = codec.state_dict()
     same = {key for key, value in before.items() if torch.equal(value, after[key])}
     latent = {
@@ -72,23 +66,25 @@ def test_with_another_latent_only_what_touches_it_stays_new(tmp_path, state, bac
     assert "2 missing: latent_codec.bias, latent_codec.weight" in report
 
 
-def test_a_training_checkpoint_gives_the_model_alone(tmp_path):
-    state = random_state(lean_shapes())
+def test_a_training_checkpoint_gives_the_model_alone(released, tmp_path):
+    state = released.random_state(released.lean_shapes())
     wrapped = {f"autoencoder.{key}": value for key, value in state.items()}
     wrapped["perceptual_model.net.weight"] = torch.zeros(3)
     wrapped["gan_loss.discriminator.main.0.weight"] = torch.zeros(3)
     wrapped["gan_loss.discriminator.main.0.bias"] = torch.zeros(3)
-    backbones = [LeanVAE(5, LEAN), LeanVAE(5, LEAN)]
-    init_from(Codec(backbones[0]), save(tmp_path, {"state_dict": state}))
-    path = save(tmp_path, {"state_dict": wrapped, "epoch": 3}, "training.ckpt")
-    report = init_from(Codec(backbones[1]), path)
+    backbones = [LeanVAE(5, released.LEAN), LeanVAE(5, released.LEAN)]
+    init_from(
+        released.Codec(backbones[0]), released.save(tmp_path, {"state_dict": state})
+    )
+    path = released.save(tmp_path, {"state_dict": wrapped, "epoch": 3}, "training.ckpt")
+    report = init_from(released.Codec(backbones[1]), path)
     assert "gan_loss (2), perceptual_model (1), std_layer (2)" in report
     for key, value in backbones[0].state_dict().items():
         assert torch.equal(value, backbones[1].state_dict()[key]), key
 
 
-def test_a_model_beside_another_with_a_longer_name_is_found():
-    state = {k: torch.zeros(v) for k, v in cv_shapes().items()}
+def test_a_model_beside_another_with_a_longer_name_is_found(released):
+    state = {k: torch.zeros(v) for k, v in released.cv_shapes().items()}
     state["constraint_decoder.up.0.block.0.conv1.weight"] = torch.zeros(1)
     released = find_released({key: state[key] for key in reversed(state)})
     assert released.left_out["constraint_decoder"] == 1
@@ -96,51 +92,89 @@ def test_a_model_beside_another_with_a_longer_name_is_found():
 
 
 @pytest.mark.parametrize(
-    ("shapes", "backbone", "message"),
+    ("given", "model", "message"),
     [
-        (cv_shapes(), LeanVAE(4, LEAN), "CV-VAE.*have cv_vae as its backbone"),
-        (lean_shapes(), CVVAE(4, WIDTH), "LeanVAE.*have lean_vae as its backbone"),
-        (cv_shapes(2 * WIDTH), CVVAE(4, WIDTH), "paper's size"),
-        (cv_shapes(), CVVAE(4, WIDTH, half_3d=False), r"conv2\.weight.*same half_3d"),
-        (cv_shapes(half_3d=False), CVVAE(4, WIDTH), r"conv2\.weight.*same half_3d"),
-        (
-            {"encoder.down_blocks.0.resnets.0.conv1.weight": (1,)},
-            CVVAE(4, WIDTH),
-            "vae3d_sd3.*vae3d_v1-1",
-        ),
+        ("cv", "lean", "CV-VAE.*have cv_vae as its backbone"),
+        ("lean", "cv", "LeanVAE.*have lean_vae as its backbone"),
+        ("wide cv", "cv", "paper's size"),
+        ("cv", "whole cv", r"conv2\.weight.*same half_3d"),
+        ("whole cv", "cv", r"conv2\.weight.*same half_3d"),
+        ("other cv", "cv", "vae3d_sd3.*vae3d_v1-1"),
     ],
 )
 def test_published_weights_of_another_network_are_refused(
-    tmp_path, shapes, backbone, message
+    released, tmp_path, given, model, message
 ):
+    width = released.WIDTH
+    shapes = {
+        "cv": released.cv_shapes(),
+        "wide cv": released.cv_shapes(2 * width),
+        "whole cv": released.cv_shapes(half_3d=False),
+        "other cv": {"encoder.down_blocks.0.resnets.0.conv1.weight": (1,)},
+        "lean": released.lean_shapes(),
+    }[given]
+    backbone = {
+        "cv": CVVAE(4, width),
+        "whole cv": CVVAE(4, width, half_3d=False),
+        "lean": LeanVAE(4, released.LEAN),
+    }[model]
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
     with pytest.raises(ValueError, match=f"released.ckpt: .*{message}"):
-        init_from(Codec(backbone), save(tmp_path, random_state(shapes)))
+        init_from(
+            released.Codec(backbone),
+            released.save(tmp_path, released.random_state(shapes)),
+        )
     assert all(torch.equal(before[k], v) for k, v in backbone.state_dict().items())
 
 
-def test_published_weights_with_a_missing_layer_are_refused(tmp_path):
-    state = random_state(lean_shapes())
+def test_published_weights_with_a_missing_layer_are_refused(released, tmp_path):
+    state = released.random_state(released.lean_shapes())
     del state["encoder.low_layer.ffd_layer.1.0.weight"]
     with pytest.raises(ValueError, match=r"1 of them .*encoder\.low\.1\.norm\.weight"):
-        init_from(Codec(LeanVAE(5, LEAN)), save(tmp_path, state))
+        init_from(
+            released.Codec(LeanVAE(5, released.LEAN)), released.save(tmp_path, state)
+        )
 
 
-def test_a_file_with_python_objects_is_refused_with_advice(tmp_path):
+TELLING = "decoder.up.0.block.0.conv1.weight"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {TELLING: torch.ones(1)},
+        {TELLING: torch.ones(1), "decoder.conv_in.weight": torch.ones(())},
+        {TELLING: torch.ones(1), "decoder.conv_in.weight": torch.ones(2, 2)}
+        | {"encoder.conv_out.bias": torch.ones(())},
+    ],
+)
+def test_a_part_of_published_weights_is_refused(released, tmp_path, part):
+    path = tmp_path / "part.ckpt"
+    torch.save(part, path)
+    with pytest.raises(ValueError, match=r"weights of CV-VAE, and \d+ of them do"):
+        init_from(released.Codec(LeanVAE(5, released.LEAN)), path)
+
+
+def test_a_file_with_python_objects_is_refused_with_advice(released, tmp_path):
     content = {
-        "state_dict": random_state(lean_shapes()),
+        "state_dict": released.random_state(released.lean_shapes()),
         "hyper_parameters": argparse.Namespace(lr=1),
     }
-    path = save(tmp_path, content)
+    path = released.save(tmp_path, content)
     with pytest.raises(ValueError, match=r"argparse\.Namespace.*convert it once: "):
-        init_from(Codec(LeanVAE(5, LEAN)), path)
+        init_from(released.Codec(LeanVAE(5, released.LEAN)), path)
     torch.save(torch.load(path, weights_only=False)["state_dict"], path)
-    assert "weights loaded" in init_from(Codec(LeanVAE(5, LEAN)), path)
+    assert "weights loaded" in init_from(
+        released.Codec(LeanVAE(5, released.LEAN)), path
+    )
 
 
-def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
+def test_a_file_that_is_no_state_dict_is_refused(released, tmp_path):
     with pytest.raises(ValueError, match="holds a list, not a state dict"):
-        init_from(Codec(LeanVAE(5, LEAN)), save(tmp_path, [torch.zeros(1)]))
+        init_from(
+            released.Codec(LeanVAE(5, released.LEAN)),
+            released.save(tmp_path, [torch.zeros(1)]),
+        )
 
 
 def safetensors(state, dtype=torch.float16):
@@ -159,12 +193,12 @@ def safetensors(state, dtype=torch.float16):
     return len(text).to_bytes(8, "little") + text + data
 
 
-def test_weights_of_a_safetensors_file_are_loaded(tmp_path):
-    state = random_state(lean_shapes())
+def test_weights_of_a_safetensors_file_are_loaded(released, tmp_path):
+    state = released.random_state(released.lean_shapes())
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     path.write_bytes(safetensors(state))
-    backbone = LeanVAE(5, LEAN)
-    assert "released weights of LeanVAE" in init_from(Codec(backbone), path)
+    backbone = LeanVAE(5, released.LEAN)
+    assert "released weights of LeanVAE" in init_from(released.Codec(backbone), path)
     phi = state["latent_bottleneck.phi"].half().float()
     assert torch.equal(backbone.encoder.sensing.weight, phi)
     step = state["latent_bottleneck.weights.1"].half().float()
@@ -172,8 +206,10 @@ def test_weights_of_a_safetensors_file_are_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("length", [4, 200, -1])
-def test_a_damaged_safetensors_file_is_refused(tmp_path, length):
+def test_a_damaged_safetensors_file_is_refused(released, tmp_path, length):
     path = tmp_path / "model.safetensors"
-    path.write_bytes(safetensors(random_state(lean_shapes()))[:length])
+    path.write_bytes(
+        safetensors(released.random_state(released.lean_shapes()))[:length]
+    )
     with pytest.raises(ValueError, match=r"model\.safetensors: not a whole"):
-        init_from(Codec(LeanVAE(5, LEAN)), path)
+        init_from(released.Codec(LeanVAE(5, released.LEAN)), path)

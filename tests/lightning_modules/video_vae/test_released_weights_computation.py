@@ -11,15 +11,6 @@ import torch.nn.functional as F
 from experiments.fit.weights import init_from
 from lightning_modules.video_vae.cv_vae import CVVAE
 from lightning_modules.video_vae.lean_vae import LeanVAE
-from released_weights_samples import (
-    LEAN,
-    WIDTH,
-    Codec,
-    cv_shapes,
-    lean_shapes,
-    random_state,
-    save,
-)
 
 
 def cv_convolve(s, name, x, causal):
@@ -231,10 +222,10 @@ def assert_agrees(result, expected):
 
 @pytest.mark.parametrize("half_3d", [True, False])
 @torch.no_grad()
-def test_cvvae_computes_what_its_published_weights_mean(tmp_path, half_3d):
-    state = random_state(cv_shapes(half_3d=half_3d))
-    backbone = CVVAE(4, WIDTH, half_3d=half_3d)
-    report = init_from(Codec(backbone), save(tmp_path, state))
+def test_cvvae_computes_what_its_published_weights_mean(released, tmp_path, half_3d):
+    state = released.random_state(released.cv_shapes(half_3d=half_3d))
+    backbone = CVVAE(4, released.WIDTH, half_3d=half_3d)
+    report = init_from(released.Codec(backbone), released.save(tmp_path, state))
     assert "released weights of CV-VAE: 254 of 254 weights loaded" in report
     assert "left out of the file: variance of encoder.conv_out (2)" in report
     clip = torch.rand(1, 9, 3, 16, 24)
@@ -245,11 +236,11 @@ def test_cvvae_computes_what_its_published_weights_mean(tmp_path, half_3d):
 
 @pytest.mark.parametrize("frames", [1, 9])
 @torch.no_grad()
-def test_leanvae_computes_what_its_published_weights_mean(tmp_path, frames):
-    state = random_state(lean_shapes())
-    backbone = LeanVAE(5, LEAN)
+def test_leanvae_computes_what_its_published_weights_mean(released, tmp_path, frames):
+    state = released.random_state(released.lean_shapes())
+    backbone = LeanVAE(5, released.LEAN)
     content = {"state_dict": state, "args": {"latent_dim": 5}}
-    report = init_from(Codec(backbone), save(tmp_path, content))
+    report = init_from(released.Codec(backbone), released.save(tmp_path, content))
     count = len(state) - 2
     assert f"released weights of LeanVAE: {count} of {count} weights loaded" in report
     assert "left out of the file: std_layer (2)" in report

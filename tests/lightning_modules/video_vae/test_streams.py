@@ -5,42 +5,36 @@ import torch
 
 from lightning_modules.packets import DesyncError, Packet
 from lightning_modules.video_vae.packets import Head
-from video_vae_samples import SIZE, coded, decoded, lively, scene
-
-
-@pytest.fixture
-def codec():
-    return lively()
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 14])
-def test_any_number_of_groups_side_by_side_gives_the_same_bits(codec, count):
-    frames = scene(count)
-    packets, own = coded(codec, frames)
+def test_any_number_of_groups_side_by_side_gives_the_same_bits(video_vae, codec, count):
+    frames = video_vae.scene(count)
+    packets, own = video_vae.coded(codec, frames)
     for batch in (2, 4):
         codec.configure(gop_batch=batch)
-        again, same = coded(codec, frames)
+        again, same = video_vae.coded(codec, frames)
         assert again == packets
         assert torch.equal(same, own)
-        assert torch.equal(decoded(codec, packets), own)
+        assert torch.equal(video_vae.decoded(codec, packets), own)
 
 
-def test_a_stream_says_itself_whether_groups_overlap(codec):
-    packets, own = coded(codec, scene(9))
+def test_a_stream_says_itself_whether_groups_overlap(video_vae, codec):
+    packets, own = video_vae.coded(codec, video_vae.scene(9))
     codec.configure(gop_overlap=False)
-    assert torch.equal(decoded(codec, packets), own)
-    packets, apart = coded(codec, scene(9))
+    assert torch.equal(video_vae.decoded(codec, packets), own)
+    packets, apart = video_vae.coded(codec, video_vae.scene(9))
     codec.configure(gop_overlap=True)
-    assert torch.equal(decoded(codec, packets), apart)
+    assert torch.equal(video_vae.decoded(codec, packets), apart)
     assert not torch.equal(own, apart)
 
 
-def test_overlap_changes_the_shared_frame_alone():
+def test_overlap_changes_the_shared_frame_alone(video_vae):
     """Both groups code the same frames here; only one shows a mean."""
-    codec = lively()
-    frames = scene(6)
-    _, own = coded(codec, frames)
-    copies = [coded(codec, part)[1] for part in (frames[:5], frames[4:])]
+    codec = video_vae.lively()
+    frames = video_vae.scene(6)
+    _, own = video_vae.coded(codec, frames)
+    copies = [video_vae.coded(codec, part)[1] for part in (frames[:5], frames[4:])]
     assert torch.equal(own[:4], copies[0][:4])
     assert torch.equal(own[5:], copies[1][1:])
     mean = (copies[0][4] + copies[1][0]) / 2
@@ -50,8 +44,8 @@ def test_overlap_changes_the_shared_frame_alone():
     assert inside.any()
 
 
-def test_a_stream_says_itself_how_large_tiles_are(codec):
-    frames = scene(5, 64, 64)
+def test_a_stream_says_itself_how_large_tiles_are(video_vae, codec):
+    frames = video_vae.scene(5, 64, 64)
     whole = list(codec.compress(frames, 0.2))
     codec.configure(tile=40)
     packets = list(codec.compress(frames, 0.2, reconstruct=True))
@@ -61,14 +55,17 @@ def test_a_stream_says_itself_how_large_tiles_are(codec):
     assert torch.equal(shown, packets[0].x_hat)
 
 
-def test_an_intra_period_changes_nothing(codec):
-    assert coded(codec, scene(9), intra_period=3)[0] == coded(codec, scene(9))[0]
+def test_an_intra_period_changes_nothing(video_vae, codec):
+    assert (
+        video_vae.coded(codec, video_vae.scene(9), intra_period=3)[0]
+        == video_vae.coded(codec, video_vae.scene(9))[0]
+    )
     with pytest.raises(ValueError, match="intra_period is 0"):
-        list(codec.compress(scene(1), 0.2, intra_period=0))
+        list(codec.compress(video_vae.scene(1), 0.2, intra_period=0))
 
 
-def test_real_bytes_are_what_was_estimated(codec):
-    packets = list(codec.compress(scene(9), 0.2, reconstruct=True))
+def test_real_bytes_are_what_was_estimated(video_vae, codec):
+    packets = list(codec.compress(video_vae.scene(9), 0.2, reconstruct=True))
     for packet in packets:
         bits = 8 * len(packet.payload)
         # The head's byte, 16 bits of the coder's state, rounding up to a byte or word.
@@ -76,38 +73,38 @@ def test_real_bytes_are_what_was_estimated(codec):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_lost_packet_spoils_its_group_and_the_shared_frames(codec, batch):
-    source = scene(17)
-    packets, own = coded(codec, source)
+def test_a_lost_packet_spoils_its_group_and_the_shared_frames(video_vae, codec, batch):
+    source = video_vae.scene(17)
+    packets, own = video_vae.coded(codec, source)
     codec.configure(gop_batch=batch)
-    frames = decoded(codec, [packets[0], None, *packets[2:]])
+    frames = video_vae.decoded(codec, [packets[0], None, *packets[2:]])
     assert len(frames) == 17
     assert torch.equal(frames[:4], own[:4])
     # The frame that the lost group shares with the one before was decoded there.
-    held = coded(codec, source[:5])[1][4]
+    held = video_vae.coded(codec, source[:5])[1][4]
     assert all(torch.equal(frame, held) for frame in frames[4:8])
     # The next group's own copy, and nothing of the lost one.
-    assert torch.equal(frames[8], coded(codec, source[8:13])[1][0])
+    assert torch.equal(frames[8], video_vae.coded(codec, source[8:13])[1][0])
     assert torch.equal(frames[9:], own[9:])
 
 
-def test_a_lost_beginning_is_grey_and_a_lost_end_long_enough(codec):
-    packets, own = coded(codec, scene(9))
-    frames = decoded(codec, [None, packets[1]])
+def test_a_lost_beginning_is_grey_and_a_lost_end_long_enough(video_vae, codec):
+    packets, own = video_vae.coded(codec, video_vae.scene(9))
+    frames = video_vae.decoded(codec, [None, packets[1]])
     assert len(frames) == 9
     assert (frames[:4] == 0.5).all()
     assert torch.equal(frames[5:], own[5:])
-    assert len(decoded(codec, [packets[0], None])) == 9
+    assert len(video_vae.decoded(codec, [packets[0], None])) == 9
     codec.configure(gop_overlap=False)
-    packets, _ = coded(codec, scene(10))
-    assert len(decoded(codec, [packets[0], None])) == 10
+    packets, _ = video_vae.coded(codec, video_vae.scene(10))
+    assert len(video_vae.decoded(codec, [packets[0], None])) == 10
 
 
-def test_frames_before_damage_are_shown_however_many_groups_run(codec):
-    packets, own = coded(codec, scene(17))
+def test_frames_before_damage_are_shown_however_many_groups_run(video_vae, codec):
+    packets, own = video_vae.coded(codec, video_vae.scene(17))
     bad = Packet(packets[2].payload, packets[2].frames, packets[2].checksum ^ 1)
     codec.configure(gop_batch=4)
-    frames = codec.decompress([*packets[:2], bad, packets[3]], *SIZE)
+    frames = codec.decompress([*packets[:2], bad, packets[3]], *video_vae.SIZE)
     shown = []
     with pytest.raises(DesyncError, match="checksum"):
         for frame in frames:
@@ -125,15 +122,15 @@ def test_frames_before_damage_are_shown_however_many_groups_run(codec):
         (b"\x01", 5, "cannot be read"),
     ],
 )
-def test_a_packet_that_is_none_is_refused(codec, payload, frames, message):
+def test_a_packet_that_is_none_is_refused(video_vae, codec, payload, frames, message):
     with pytest.raises(DesyncError, match=message):
-        list(codec.decompress([Packet(payload, frames, 0)], *SIZE))
+        list(codec.decompress([Packet(payload, frames, 0)], *video_vae.SIZE))
 
 
-def test_the_checksum_covers_the_head(codec):
-    packets, _ = coded(codec, scene(6))
+def test_the_checksum_covers_the_head(video_vae, codec):
+    packets, _ = video_vae.coded(codec, video_vae.scene(6))
     payload = bytes([packets[1].payload[0] ^ 128, *packets[1].payload[1:]])
     assert Head.read(packets[1]).blends
     changed = Packet(payload, packets[1].frames, packets[1].checksum)
     with pytest.raises(DesyncError, match="checksum"):
-        list(codec.decompress([packets[0], changed], *SIZE))
+        list(codec.decompress([packets[0], changed], *video_vae.SIZE))

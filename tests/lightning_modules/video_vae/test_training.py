@@ -7,24 +7,23 @@ import torch
 
 from lightning_modules.perceptual import Lpips, UnavailableMetricError
 from lightning_modules.stages import Stage
-from video_vae_samples import module, scene
 
 VAE = Stage("vae", 1, 5, trainable=["backbone"], weights={"rate": 0.0})
 LATENT = Stage("latent_codec", 1, 5, trainable=["latent_codec"])
 
 
-def step(trained, stage=None):
+def step(video_vae, trained, stage=None):
     if stage:
         trained.start_stage(stage, 0, 1, 0)
-    draw = trained.draw(scene(5)[None], torch.arange(1), training=True)
+    draw = trained.draw(video_vae.scene(5)[None], torch.arange(1), training=True)
     out = trained.codec(draw.clip, draw.rate, **draw.conditions)
     return draw, out, trained.terms(draw, out)
 
 
 @pytest.mark.parametrize(("scale", "factor"), [("255", 255**2), ("sum01", 3 * 32 * 40)])
-def test_the_loss_is_the_papers(scale, factor):
-    trained = module(lmbda=0.1, alpha=2e-3, beta=0.5, mse_scale=scale)
-    draw, out, terms = step(trained)
+def test_the_loss_is_the_papers(video_vae, scale, factor):
+    trained = video_vae.module(lmbda=0.1, alpha=2e-3, beta=0.5, mse_scale=scale)
+    draw, out, terms = step(video_vae, trained)
     error = (out.x_hat - draw.clip).square().mean()
     lpips = trained.losses.lpips.network(2 * out.x_hat[0] - 1, 2 * draw.clip[0] - 1)
     wanted = {
@@ -38,9 +37,9 @@ def test_the_loss_is_the_papers(scale, factor):
     torch.testing.assert_close(trained.loss(terms), sum(wanted.values()))
 
 
-def test_the_first_stage_trains_the_vae_on_its_own_latent():
-    trained = module()
-    draw, out, terms = step(trained, VAE)
+def test_the_first_stage_trains_the_vae_on_its_own_latent(video_vae):
+    trained = video_vae.module()
+    draw, out, terms = step(video_vae, trained, VAE)
     vae = trained.codec.backbone
     padded = torch.nn.functional.pad(draw.clip, (0, 24, 0, 0, 0, 0), mode="replicate")
     torch.testing.assert_close(out.x_hat, vae.decode(vae.encode(padded))[..., :40])
@@ -51,39 +50,39 @@ def test_the_first_stage_trains_the_vae_on_its_own_latent():
     trained.loss(terms).backward()
     assert all(p.grad is None for p in trained.codec.latent_codec.parameters())
     assert all(p.grad is not None for p in vae.parameters())
-    validation = trained.draw(scene(5)[None], torch.arange(1), training=False)
+    validation = trained.draw(video_vae.scene(5)[None], torch.arange(1), training=False)
     assert bool(validation.conditions["uncoded"])
 
 
-def test_the_second_stage_costs_the_vae_no_gradients():
-    trained = module()
+def test_the_second_stage_costs_the_vae_no_gradients(video_vae):
+    trained = video_vae.module()
     latents = []
     encoder = trained.codec.backbone.encoder
     encoder.register_forward_hook(lambda *_: latents.append(_[-1].requires_grad))
-    _, _, terms = step(trained, LATENT)
+    _, _, terms = step(video_vae, trained, LATENT)
     trained.loss(terms).backward()
     assert latents == [False]
     assert all(p.grad is None for p in trained.codec.backbone.parameters())
     # Only through the decoder of the VAE.
     synthesis = trained.codec.latent_codec.decoder.parameters()
     assert all(p.grad is not None and p.grad.any() for p in synthesis)
-    step(trained, Stage("all", 1, 5))
+    step(video_vae, trained, Stage("all", 1, 5))
     assert latents == [False, True]
 
 
-def test_a_stage_without_bits_cannot_train_the_latent_codec():
+def test_a_stage_without_bits_cannot_train_the_latent_codec(video_vae):
     with pytest.raises(ValueError, match=r"'vae'.*trainable to \[backbone\]"):
-        module().start_stage(Stage("vae", 1, 5, weights={"rate": 0}), 0, 1, 0)
+        video_vae.module().start_stage(Stage("vae", 1, 5, weights={"rate": 0}), 0, 1, 0)
 
 
-def test_a_stage_of_shorter_groups_than_are_coded_is_warned_of():
-    trained = module(frames_per_unit=9)
+def test_a_stage_of_shorter_groups_than_are_coded_is_warned_of(video_vae):
+    trained = video_vae.module(frames_per_unit=9)
     with pytest.warns(UserWarning, match="groups of 5 frames, but 9 will be coded"):
         trained.start_stage(LATENT, 0, 1, 0)
 
 
-def test_only_matrices_and_kernels_decay():
-    trained = module(weight_decay=0.3)
+def test_only_matrices_and_kernels_decay(video_vae):
+    trained = video_vae.module(weight_decay=0.3)
     trained.start_stage(LATENT, 0, 1, 0)
     groups = trained.configure_optimizers()["optimizer"].param_groups
     decays = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
@@ -94,10 +93,10 @@ def test_only_matrices_and_kernels_decay():
         assert decays[id(parameter)] == (0.3 if kernel else 0.0)
 
 
-def test_lpips_is_no_part_of_the_model():
-    trained = module()
+def test_lpips_is_no_part_of_the_model(video_vae):
+    trained = video_vae.module()
     names = set(trained.state_dict())
-    _, _, terms = step(trained)
+    _, _, terms = step(video_vae, trained)
     terms["lpips"].backward()
     trained.train()
     assert set(trained.state_dict()) == names
@@ -107,13 +106,13 @@ def test_lpips_is_no_part_of_the_model():
     assert not any(m.training for m in network.modules())
 
 
-def test_missing_weights_stop_a_stage_that_needs_them(tmp_path, monkeypatch):
+def test_missing_weights_stop_a_stage_that_needs_them(video_vae, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    trained = module(lpips="vgg")
+    trained = video_vae.module(lpips="vgg")
     place = re.escape(str(tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"))
     with pytest.raises(UnavailableMetricError, match=f"{place}.*--model.lpips random"):
         trained.start_stage(LATENT, 0, 1, 0)
-    module(lpips="vgg", beta=0.0).start_stage(LATENT, 0, 1, 0)
+    video_vae.module(lpips="vgg", beta=0.0).start_stage(LATENT, 0, 1, 0)
 
 
 def test_the_stand_in_is_the_same_every_time():

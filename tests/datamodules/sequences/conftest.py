@@ -1,6 +1,8 @@
 """Sample sequences as files: their values encode sequence and frame, so that a wrong
 file, frame or plane cannot pass."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +15,25 @@ HEVC_D = {
     "BlowingBubbles": (50, 500),
     "RaceHorses": (30, 300),
 }
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """What writes sequences, and says which planes a frame of them has."""
+    functions = (codes_of, same, write_raw, write_y4m, write_pngs, write_hevc_d)
+    return SimpleNamespace(HEVC_D=HEVC_D, **{f.__name__: f for f in functions})
+
+
+@pytest.fixture(scope="session")
+def message():
+    """Return why sequences of a name cannot be found."""
+
+    def refused(spec):
+        with pytest.raises(ValueError) as caught:
+            find_sequences([str(spec)])
+        return str(caught.value)
+
+    return refused
 
 
 def codes_of(sequence, frame, height, width):
@@ -68,9 +89,3 @@ def write_hevc_d(root, written=(0, 1)):
 
 def same(codes, others):
     return all(np.array_equal(a, b) for a, b in zip(codes, others, strict=True))
-
-
-def message(spec):
-    with pytest.raises(ValueError) as caught:
-        find_sequences([str(spec)])
-    return str(caught.value)

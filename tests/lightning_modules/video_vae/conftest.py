@@ -1,16 +1,76 @@
-"""State dicts with the names and shapes of the published ones."""
+"""Tiny VideoVAE models with something to code, and state dicts like published ones."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from torch import nn
 
+from lightning_modules.packets import Packet
 from lightning_modules.video_vae.codec import VideoVAECodec
 from lightning_modules.video_vae.lean_vae import LeanVAEWidths
+
+SIZE = (32, 40)
+SMALL = {"backbone": "lean_vae", "channels": 64, "halvings": 0, "frames_per_unit": 5}
+
+
+@pytest.fixture(scope="session")
+def video_vae(lively_module, scene):
+    """What builds a model, and codes a scene with it."""
+
+    def module(**arguments):
+        arguments = {**SMALL, "lpips": "random", **arguments}
+        return lively_module("VideoVAE", seed=3, **arguments).train()
+
+    return SimpleNamespace(
+        SIZE=SIZE,
+        SMALL=SMALL,
+        module=module,
+        lively=lambda **arguments: module(**arguments).codec.eval(),
+        scene=lambda frames, height=SIZE[0], width=SIZE[1]: scene(
+            frames, height, width
+        ),
+        coded=coded,
+        decoded=decoded,
+    )
+
+
+def coded(codec, frames, **options):
+    """Return packets as a file holds them, and the encoder's own frames."""
+    packets = list(codec.compress(frames, 0.2, reconstruct=True, **options))
+    own = torch.cat([packet.x_hat for packet in packets])
+    return [Packet(p.payload, p.frames, p.checksum) for p in packets], own
+
+
+def decoded(codec, packets):
+    return torch.stack(list(codec.decompress(packets, *SIZE)))
+
+
+@pytest.fixture
+def codec(video_vae):
+    """One of its own: tests change how it codes."""
+    return video_vae.lively()
+
 
 WIDTH = 16
 LEAN = LeanVAEWidths(low=8, high=24, separate=2, fused=3, iterations=2, recovery=2)
 
 
-class Codec(nn.Module):
+@pytest.fixture(scope="session")
+def released():
+    """State dicts with the names and shapes of the published ones."""
+    return SimpleNamespace(
+        WIDTH=WIDTH,
+        LEAN=LEAN,
+        Codec=Weights,
+        cv_shapes=cv_shapes,
+        lean_shapes=lean_shapes,
+        random_state=random_state,
+        save=save,
+    )
+
+
+class Weights(nn.Module):
     """A VideoVAE as far as weights are concerned."""
 
     find_released = VideoVAECodec.find_released

@@ -5,22 +5,13 @@ from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from experiments.anchor.coders import make_coder
-from experiments.anchor.settings import codec_names, load_preset, load_presets
+from experiments.anchor.settings import load_preset
 from experiments.evaluate.coder import Task
 
 FRAMES = 8
-
-
-PRESETS = [(codec, name) for codec in codec_names() for name in load_presets(codec)]
-
-
-PYAV = [
-    ("x264", "ldp_medium", 27),
-    ("x265", "ldp_medium", 27),
-    ("av1", "ld_preset8", 30),
-]
 
 
 def scene(colour="yuv420", height=48, width=64, frames=FRAMES):
@@ -64,3 +55,23 @@ def psnr(codes, decoded):
         for plane, other in zip(frame, planes, strict=True)
     ]
     return 10 * math.log10(255**2 / max(np.mean(errors), 1e-9))
+
+
+@pytest.fixture(scope="session")
+def anchor():
+    """What makes a coder, and codes a scene with it."""
+    functions = (scene, coder_of, code, psnr)
+    return SimpleNamespace(FRAMES=FRAMES, **{f.__name__: f for f in functions})
+
+
+@pytest.fixture(
+    params=[
+        ("x264", "ldp_medium", 27),
+        ("x265", "ldp_medium", 27),
+        ("av1", "ld_preset8", 30),
+    ],
+    ids=lambda row: row[0],
+)
+def pyav(request):
+    """A codec that needs no program, one of its presets, and a QP."""
+    return request.param

@@ -4,7 +4,9 @@ import subprocess
 import zlib
 from fractions import Fraction
 from itertools import count, islice
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 import lightning_modules
@@ -15,7 +17,7 @@ from experiments.bitstreams import encoding
 from lightning_modules.codec import RateKnob, VideoCodec
 from lightning_modules.packets import DesyncError, Packet, Received
 
-SIZE = (5, 7)
+HEIGHT, WIDTH = 5, 7
 
 
 class ZipCodec(VideoCodec):
@@ -67,8 +69,14 @@ class ZipCodec(VideoCodec):
         return frames
 
 
-def replace_loading(monkeypatch):
-    """Make every checkpoint load a ``ZipCodec``; return its arguments to change."""
+@pytest.fixture(scope="session")
+def zip_codec():
+    return ZipCodec
+
+
+@pytest.fixture
+def codec(monkeypatch):
+    """Make every checkpoint load a ``ZipCodec``; give its arguments to change."""
     arguments = {"kind": ZipCodec}
 
     def load_codec(path, device="cpu", dtype=torch.float32):
@@ -77,44 +85,6 @@ def replace_loading(monkeypatch):
 
     monkeypatch.setattr(lightning_modules, "load_codec", load_codec)
     return arguments
-
-
-def random_frames():
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (5, 3, *SIZE), generator=generator) / 255
-
-
-def write_source(tmp_path, frames):
-    folder = tmp_path / "in"
-    folder.mkdir()
-    with create_video(folder / "frames", SIZE[1], SIZE[0], Fraction(25)) as append:
-        for frame in frames:
-            append(frame)
-    return folder / "frames"
-
-
-def make_out(tmp_path):
-    """Return a directory that holds nothing but what the commands leave."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-def write_stream(source):
-    path = source.with_name("v.lvc")
-    assert run_encode(source, path) == 0
-    return path
-
-
-def verify_in_process(monkeypatch, capsys):
-    """Run the verifying process within this one, where the codec is replaced."""
-
-    def run(command, **options):
-        capsys.readouterr()
-        code = decode.main(command[3:])
-        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
-
-    monkeypatch.setattr(encoding.subprocess, "run", run)
 
 
 def run_encode(source, target, *more):
@@ -130,8 +100,50 @@ def read(path):
         return torch.stack(list(video))
 
 
-def only_error(capsys):
-    """Return the one line on stderr."""
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    return line
+@pytest.fixture(scope="session")
+def commands():
+    """Encode and decode in this process, with a checkpoint that is none."""
+    return SimpleNamespace(encode=run_encode, decode=run_decode, read=read)
+
+
+@pytest.fixture
+def frames():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (5, 3, HEIGHT, WIDTH), generator=generator) / 255
+
+
+@pytest.fixture
+def source(tmp_path, frames):
+    path = tmp_path / "in" / "frames"
+    path.parent.mkdir()
+    with create_video(path, WIDTH, HEIGHT, Fraction(25)) as append:
+        for frame in frames:
+            append(frame)
+    return path
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A directory that holds nothing but what the commands leave."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def stream(codec, commands, source):
+    path = source.with_name("v.lvc")
+    assert commands.encode(source, path) == 0
+    return path
+
+
+@pytest.fixture
+def in_process(monkeypatch, capsys):
+    """Run the verifying process within this one, where the codec is replaced."""
+
+    def run(command, **options):
+        capsys.readouterr()
+        code = decode.main(command[3:])
+        return subprocess.CompletedProcess(command, code, *capsys.readouterr())
+
+    monkeypatch.setattr(encoding.subprocess, "run", run)

@@ -2,6 +2,7 @@
 
 import zlib
 
+import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -53,12 +54,14 @@ class TinyCodec(VideoCodec):
 
 
 class TinyModule(LightningModule):
-    def __init__(self, bad_steps=()):
+    """Its loss is infinite in some steps, and a thousand times as large in others."""
+
+    def __init__(self, bad_steps=(), peaks=()):
         super().__init__()
         self.codec = TinyCodec()
         self.stage = Stage("intra", 4, 1)
         self.stage_index, self.stage_count = 1, 3
-        self.bad_steps = bad_steps
+        self.bad_steps, self.peaks = bad_steps, peaks
 
     @property
     def run_step(self):
@@ -68,6 +71,8 @@ class TinyModule(LightningModule):
         loss = (self.codec.scale * batch).sum()
         if self.trainer.global_step in self.bad_steps:
             loss = loss * torch.inf
+        if self.trainer.global_step in self.peaks:
+            loss = loss * 1e3
         self.log_dict({"train/loss": loss, "train/bpp": 0.25, "train/psnr": 31.0})
         return loss
 
@@ -88,7 +93,28 @@ class TinyModule(LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=0.1, weight_decay=0.5)
 
 
-def fit(module, *callbacks, steps=4, batch=1.0, clip=None, accumulate=1, **options):
+class WeightsRecorder(Callback):
+    """Note the weights after each training step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, pl_module, *args):
+        self.seen.append(pl_module.codec.scale.detach().clone())
+
+
+@pytest.fixture(scope="session")
+def tiny_module():
+    """The class of a module whose codec scales a clip."""
+    return TinyModule
+
+
+@pytest.fixture
+def recorder():
+    return WeightsRecorder()
+
+
+def train(module, *callbacks, steps=4, batch=1.0, clip=None, accumulate=1, **options):
     trainer = Trainer(
         max_steps=steps,
         accelerator="cpu",
@@ -110,16 +136,7 @@ def fit(module, *callbacks, steps=4, batch=1.0, clip=None, accumulate=1, **optio
     return trainer
 
 
-class Recorder(Callback):
-    """Call a function after each training step."""
-
-    def __init__(self, function):
-        self.function = function
-        self.seen = []
-
-    def on_train_batch_end(self, trainer, pl_module, *args):
-        self.seen.append(self.function(trainer, pl_module))
-
-
-def weights(trainer, module):
-    return module.codec.scale.detach().clone()
+@pytest.fixture(scope="session")
+def fit():
+    """Train a module with callbacks, validate every second step, give the trainer."""
+    return train

@@ -1,25 +1,36 @@
 """Tiny DualDomain codecs, and what to code with them."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 
 from lightning_modules.dual_domain.codec import DualDomainCodec
 
-HEIGHT, WIDTH = 40, 56
+SIZE = (40, 56)
+
+
+@pytest.fixture(scope="session")
+def dual_domain(scene):
+    """What builds a codec, and codes a scene with it."""
+    return SimpleNamespace(
+        SIZE=SIZE,
+        make=make,
+        scene=lambda frames, height=SIZE[0], width=SIZE[1]: scene(
+            frames, height, width
+        ),
+        coded_after=coded_after,
+    )
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return make()
 
 
 def make(**options):
     torch.manual_seed(1)
     return DualDomainCodec("tiny", **options).eval()
-
-
-def moving_clip(frames, height=HEIGHT, width=WIDTH):
-    """A picture that moves to the right by two pixels a frame."""
-    generator = torch.Generator().manual_seed(7)
-    coarse = torch.rand(1, 3, 6, 16, generator=generator)
-    size = (height, width + 2 * frames)
-    wide = torch.nn.functional.interpolate(coarse, size, mode="bicubic")[0].clamp(0, 1)
-    starts = [2 * (frames - t) for t in range(frames)]
-    return torch.stack([wide[..., s : s + width] for s in starts])
 
 
 @torch.inference_mode()
