@@ -1,6 +1,60 @@
-"""What tests of several commands share."""
+"""What tests of several commands share: checkpoints, videos, and errors."""
 
+from fractions import Fraction
+from functools import cache
+from types import SimpleNamespace
+
+import cv2
 import pytest
+import torch
+
+from datamodules.writing import create_video
+from experiments.bitstreams.files import StreamDecoder, StreamEncoder, open_stream
+from experiments.evaluate import command
+from experiments.results.result import Protocol, Result, SequenceResult
+from lightning_modules import load_codec
+from lightning_modules.bitstream import StreamHeader
+
+CODECS = {
+    "ui2c": ("UI2C", {}),
+    "dhvc": ("DHVC", {"auxiliary": False}),
+    "auxiliary": ("DHVC", {"auxiliary": True}),
+    "video_vae": (
+        "VideoVAE",
+        {"backbone": "lean_vae", "frames_per_unit": 5, "lpips": "random"},
+    ),
+    "dual_domain": ("DualDomain", {"numeric": "float32", "mode_decision": "inter"}),
+}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(lively_module, save_checkpoint, tmp_path_factory):
+    """Return a tiny codec's checkpoint by name; each is written once."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    @cache
+    def of(name):
+        codec, arguments = CODECS[name]
+        return save_checkpoint(
+            lively_module(codec, **arguments), folder / f"{name}.ckpt"
+        )
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def make_video(scene, tmp_path_factory):
+    """Return a folder of 64x64 images by their number; each is written once."""
+
+    @cache
+    def of(frames):
+        path = tmp_path_factory.mktemp("video") / "clip"
+        with create_video(path, 64, 64, Fraction(25)) as append:
+            for frame in scene(frames, 64, 64):
+                append(frame)
+        return path
+
+    return of
 
 
 @pytest.fixture
@@ -13,3 +67,94 @@ def only_error(capsys):
         return line
 
     return read
+
+
+@pytest.fixture(scope="session")
+def evaluate():
+    """Run ``evaluate`` without LPIPS on one CPU thread."""
+
+    def run(checkpoint, clips, output, *more):
+        options = ["--checkpoint", str(checkpoint), "--sequences", str(clips)]
+        options += ["--output", str(output), "--lpips=none", "--threads=1"]
+        return command.main([*options, "--device=cpu", *more])
+
+    return run
+
+
+# Some of a codec's scales
+
+
+@pytest.fixture(scope="session")
+def scaled(checkpoint, evaluate, tmp_path_factory):
+    """A DHVC, four frames as a folder of images and as a stream, and its parts."""
+    folder = tmp_path_factory.mktemp("scaled")
+    path = checkpoint("dhvc")
+    codec = load_codec(path)
+    coarse = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    frames = torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear")
+    clip = folder / "clips" / "waves"
+    clip.mkdir(parents=True)
+    for number, frame in enumerate(frames):
+        pixels = frame.permute(1, 2, 0).mul(255).round().byte().numpy()[..., ::-1]
+        cv2.imwrite(str(clip / f"{number:03}.png"), pixels)
+    header = StreamHeader(
+        codec="DHVCCodec",
+        fingerprint=codec.fingerprint(),
+        width=64,
+        height=64,
+        fps=Fraction(25),
+        rate=1024.0,
+    )
+    stream = folder / "waves.lvc"
+    coded = StreamEncoder(codec, header, frames, stream, reconstruct=True).run()
+    return SimpleNamespace(
+        FRAMES=4,
+        SIDE=64,
+        checkpoint=path,
+        codec=codec,
+        frames=frames,
+        clips=clip.parent,
+        stream=stream,
+        coded=coded,
+        units_of=units_of,
+        framed=framed,
+        bits_of=bits_of,
+        decoded=lambda path, scales: decoded(codec, path, scales),
+        evaluate=lambda output, *more: evaluate(
+            path, clip.parent, output, "--colour=rgb", *more
+        ),
+    )
+
+
+def units_of(path):
+    with open_stream(path) as reader:
+        return reader.header, list(reader)
+
+
+def framed(unit):
+    """Return a unit's bytes as the container's description has them."""
+    return 1 + (1 if len(unit.payload) < 128 else 2) + 1 + 4 + len(unit.payload) + 4
+
+
+def bits_of(coded, scales=None):
+    """Return the bits of each frame's first scales."""
+    return [sum(bits) for bits in zip(*coded.scale_bits[:scales], strict=True)]
+
+
+def decoded(codec, path, scales):
+    with open_stream(path) as reader:
+        decoder = StreamDecoder(codec, reader, scales=scales)
+        return list(decoder), decoder.digest
+
+
+@pytest.fixture(scope="session")
+def result_of():
+    """Return a result with points of one sequence."""
+
+    def make(name, points):
+        fps = Fraction(25)
+        sequence = SequenceResult("set", "one", 64, 64, fps, 4, points, "planes")
+        codec = {"name": name, "kind": "learned"}
+        return Result(name, codec, Protocol("rgb", 4, -1, "bitstream"), {}, [sequence])
+
+    return make

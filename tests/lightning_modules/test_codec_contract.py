@@ -47,7 +47,7 @@ def build(lively_module):
         if arguments.get("frames_per_unit", 1) > 5:
             # Two units are two units, whatever their length.
             changed["frames_per_unit"] = 5
-        return lively_module(name, posterior=2.0, **{**arguments, **changed})
+        return lively_module(name, **{**arguments, **changed})
 
     return build_tiny
 

@@ -7,15 +7,31 @@ import torch
 
 from experiments import decode, encode
 from lightning_modules.dhvc import workers
-from stream_samples import make_checkpoints, make_video
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pipeline")
-    make_checkpoints(folder, "dhvc", "auxiliary", "ui2c")
-    make_video(folder)
-    return folder
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture
+def run_encode(checkpoint, make_video, folder):
+    def run(output, name, *options):
+        arguments = [str(make_video(11)), str(folder / output), f"--rate={LMBDA}"]
+        arguments += ["--checkpoint", str(checkpoint(name)), "--device=cpu"]
+        return encode.main([*arguments, *options])
+
+    return run
+
+
+@pytest.fixture
+def hash_of(checkpoint, folder, capsys):
+    def run(stream, *options):
+        arguments = [str(folder / stream), "--hash", "--device=cpu", *options]
+        assert decode.main([*arguments, "--checkpoint", str(checkpoint("dhvc"))]) == 0
+        return capsys.readouterr().out.split()[-1]
+
+    return run
 
 
 @pytest.fixture
@@ -45,44 +61,35 @@ def frames(scene):
     return scene(7, 50, 70)
 
 
-def run_encode(folder, output, checkpoint, *options):
-    arguments = [str(folder / "clip"), str(folder / output), f"--rate={LMBDA}"]
-    arguments += ["--checkpoint", str(folder / f"{checkpoint}.ckpt"), "--device=cpu"]
-    return encode.main([*arguments, *options])
-
-
-def hash_of(folder, stream, capsys, *options):
-    arguments = [str(folder / stream), "--hash", "--device=cpu", *options]
-    arguments += ["--checkpoint", str(folder / "dhvc.ckpt")]
-    assert decode.main(arguments) == 0
-    return capsys.readouterr().out.split()[-1]
-
-
-def test_the_file_and_its_frames_are_those_of_one_worker(folder, seen, capsys):
-    assert run_encode(folder, "one.lvc", "dhvc") == 0
-    alone = hash_of(folder, "one.lvc", capsys)
+def test_the_file_and_its_frames_are_those_of_one_worker(
+    run_encode, hash_of, folder, seen, capsys
+):
+    assert run_encode("one.lvc", "dhvc") == 0
+    alone = hash_of("one.lvc")
     assert seen == set()
-    assert run_encode(folder, "two.lvc", "dhvc", "--pipeline=2", "--verify") == 0
+    assert run_encode("two.lvc", "dhvc", "--pipeline=2", "--verify") == 0
     assert "verified" in capsys.readouterr().out
     assert seen == {"pipeline worker 0", "pipeline worker 1"}
     assert (folder / "two.lvc").read_bytes() == (folder / "one.lvc").read_bytes()
-    assert hash_of(folder, "one.lvc", capsys, "--pipeline=3") == alone
+    assert hash_of("one.lvc", "--pipeline=3") == alone
     assert "pipeline worker 2" in seen
-    first = hash_of(folder, "one.lvc", capsys, "--pipeline=3", "--scales=1")
-    assert first == hash_of(folder, "one.lvc", capsys, "--scales=1") != alone
+    first = hash_of("one.lvc", "--pipeline=3", "--scales=1")
+    assert first == hash_of("one.lvc", "--scales=1") != alone
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "workers", "message"),
+    ("name", "workers", "message"),
     [
         ("ui2c", 2, "UI2CCodec cannot set pipeline"),
         ("auxiliary", 2, "use a model without it (auxiliary: false)"),
         ("dhvc", 0, "pipeline is 0"),
     ],
 )
-def test_what_cannot_overlap_is_refused(folder, capsys, checkpoint, workers, message):
+def test_what_cannot_overlap_is_refused(
+    run_encode, folder, capsys, name, workers, message
+):
     option = f"--pipeline={workers}"
-    assert run_encode(folder, "no.lvc", checkpoint, option, "--rate=32") == 2
+    assert run_encode("no.lvc", name, option, "--rate=32") == 2
     assert message in capsys.readouterr().err
     assert not (folder / "no.lvc").exists()
 

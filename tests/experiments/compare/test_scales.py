@@ -21,7 +21,6 @@ from experiments.compare.report.scales import (
     whole_points,
 )
 from experiments.results.result import Point
-from progressive_samples import make_result
 
 
 @pytest.fixture(scope="module")
@@ -29,39 +28,46 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("progressive")
 
 
-def curve(name, gain, scaled=True):
+@pytest.fixture(scope="session")
+def curve(result_of):
     """Return a result with four rates, of which one scale gives 5 dB less."""
-    points = []
-    for n in range(4):
-        bpp, psnr = 0.05 * 2**n, 30 + 3 * n + gain
-        for scales, less in ((None, 0), (1, 5), (2, 2)):
-            share = {None: 1, 1: 0.2, 2: 0.5}[scales]
-            bits = [bpp * share * 4096 * (2 if t == 0 else 2 / 3) for t in range(4)]
-            parts = {f"bits_scale{k}": [b / 4 for b in bits] for k in (1, 2, 3, 4)}
-            if scales or not scaled:
-                parts = {}
-            point = Point(
-                float(n),
-                bpp * share,
-                kbps=1.0,
-                seconds={"decode": 9.0 if scales else 0.1},
-                metrics={"psnr_rgb": psnr - less},
-                per_frame={
-                    "bits": bits,
-                    **parts,
-                    "psnr_rgb": [psnr - less] * 4,
-                },
-                scales=scales,
-            )
-            if scaled or scales is None:
-                points.append(point)
-    definition = {"psnr_rgb": METRICS["psnr_rgb"].definition}
-    result = make_result(name, points)
-    return replace(result, protocol=replace(result.protocol, definitions=definition))
+
+    def make(name, gain, scaled=True):
+        points = []
+        for n in range(4):
+            bpp, psnr = 0.05 * 2**n, 30 + 3 * n + gain
+            for scales, less in ((None, 0), (1, 5), (2, 2)):
+                share = {None: 1, 1: 0.2, 2: 0.5}[scales]
+                bits = [bpp * share * 4096 * (2 if t == 0 else 2 / 3) for t in range(4)]
+                parts = {f"bits_scale{k}": [b / 4 for b in bits] for k in (1, 2, 3, 4)}
+                if scales or not scaled:
+                    parts = {}
+                point = Point(
+                    float(n),
+                    bpp * share,
+                    kbps=1.0,
+                    seconds={"decode": 9.0 if scales else 0.1},
+                    metrics={"psnr_rgb": psnr - less},
+                    per_frame={
+                        "bits": bits,
+                        **parts,
+                        "psnr_rgb": [psnr - less] * 4,
+                    },
+                    scales=scales,
+                )
+                if scaled or scales is None:
+                    points.append(point)
+        definition = {"psnr_rgb": METRICS["psnr_rgb"].definition}
+        result = result_of(name, points)
+        return replace(
+            result, protocol=replace(result.protocol, definitions=definition)
+        )
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def files(folder):
+def files(curve, folder):
     paths = []
     for name, gain, scaled in (("x265", 0, False), ("one", 1, True), ("two", 3, True)):
         paths.append(folder / f"{name}.json")
@@ -84,7 +90,7 @@ def run_compare(files, *more):
     return compare.main([*map(str, files), *more])
 
 
-def test_compare_takes_the_points_with_all_scales():
+def test_compare_takes_the_points_with_all_scales(curve):
     results = [curve("x265", 0, scaled=False), curve("one", 1), curve("two", 3)]
     comparison = compare_results(results, "x265")
     assert comparison.scales is None
@@ -94,7 +100,7 @@ def test_compare_takes_the_points_with_all_scales():
     assert quality == {"one": pytest.approx(1), "two": pytest.approx(3)}
 
 
-def test_compare_takes_fewer_scales_if_it_is_told_to(files, capsys):
+def test_compare_takes_fewer_scales_if_it_is_told_to(curve, files, capsys):
     comparison = compare_results([curve("one", 1), curve("two", 3)], "one", scales=1)
     assert comparison.scales == 1
     for shown in comparison.curves:
@@ -125,14 +131,14 @@ def test_the_report_shows_bits_by_scale_and_progressive_decoding(report):
     assert [entry["codec"] for entry in frames].count(1) == 4
 
 
-def test_codecs_without_scales_make_no_such_figure():
+def test_codecs_without_scales_make_no_such_figure(curve):
     results = [curve(name, 0, scaled=False) for name in ("x265", "plain")]
     comparison = compare_results(results, "x265")
     assert list(scale_figures(comparison, results)) == []
     assert show_scales({}) == ""
 
 
-def test_figures_of_scales_draw_the_files_numbers():
+def test_figures_of_scales_draw_the_files_numbers(curve):
     results = [curve("one", 1), curve("two", 3), curve("x265", 0, scaled=False)]
     parts = progressive_points(results, "set", "one")
     assert [[p.scales for p in own] for own in parts.values()] == [[1, 2, None]] * 2
@@ -171,7 +177,7 @@ def test_a_page_of_too_many_figures_says_how_many_are_beside_it(tmp_path):
     assert "1 more figures are beside this page" in page
 
 
-def test_dcvcs_format_gets_the_points_with_all_scales(tmp_path):
+def test_dcvcs_format_gets_the_points_with_all_scales(curve, tmp_path):
     result = curve("one", 1)
     for point in result.sequences[0].points:
         values = point.per_frame["psnr_rgb"]

@@ -5,15 +5,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-import lightning_modules
 from callbacks.metrics.table import METRICS
-from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs
 from experiments.evaluate.learned import LearnedCoder
 from experiments.results.result import Result
@@ -22,21 +20,9 @@ ROOT = Path(__file__).parents[3]
 WIDTH, HEIGHT, FRAMES = 64, 48, 6
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "last.ckpt", 1)
-
-
-def make_checkpoint(path, seed):
-    torch.manual_seed(seed)
-    module = lightning_modules.UI2C(size="tiny")
-    for name, parameter in module.codec.named_parameters():
-        if name.endswith("encoder_down.weight"):
-            parameter.data *= 4.0
-    saved = {"state_dict": module.state_dict(), "global_step": 0}
-    module.on_save_checkpoint(saved)
-    torch.save(saved, path)
-    return path
+@pytest.fixture(scope="session")
+def checkpoint(checkpoint):
+    return checkpoint("ui2c")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +32,12 @@ def clips(tmp_path_factory):
         raw = source_frames(seed).tobytes()
         (folder / f"{name}_{WIDTH}x{HEIGHT}_25.yuv").write_bytes(raw)
     return folder
+
+
+@pytest.fixture(scope="module")
+def measure(evaluate, checkpoint, clips):
+    """Measure that codec on those clips."""
+    return partial(evaluate, checkpoint, clips)
 
 
 def source_frames(seed):
@@ -60,12 +52,6 @@ def source_frames(seed):
         planes = np.concatenate([p.ravel() for p in (y, *chroma)])
         frames.append(planes.clip(0, 255).astype(np.uint8))
     return np.stack(frames)
-
-
-def run(checkpoint, clips, output, *more):
-    options = ["--checkpoint", str(checkpoint), "--sequences", str(clips)]
-    options += ["--output", str(output), "--lpips=none", "--threads=1"]
-    return evaluate.main(options + list(more))
 
 
 class SameProcess:
@@ -89,12 +75,12 @@ def figures(result):
 
 
 def test_a_result_counts_the_bytes_of_encode_and_the_error_of_decode(
-    checkpoint, clips, tmp_path
+    measure, checkpoint, clips, tmp_path
 ):
     from experiments import decode, encode
 
     output = tmp_path / "results" / "tiny.json"
-    assert run(checkpoint, clips, output, "--rate", "21") == 0
+    assert measure(output, "--rate", "21") == 0
     result = Result.load(output)
     names = [f"{name}_{WIDTH}x{HEIGHT}_25" for name in ("calm", "wild")]
     assert [s.name for s in result.sequences] == names
@@ -131,18 +117,16 @@ def test_a_result_counts_the_bytes_of_encode_and_the_error_of_decode(
     assert (output.parent / sequence.pictures["0"]).is_file()
 
 
-def test_workers_and_ranks_give_what_one_process_gives(
-    checkpoint, clips, tmp_path, monkeypatch
-):
+def test_workers_and_ranks_give_what_one_process_gives(measure, tmp_path, monkeypatch):
     rates = ["--rate", "0", "63"]
     paths = [tmp_path / name / "a.json" for name in ("one", "two", "ranks")]
-    assert run(checkpoint, clips, paths[0], *rates) == 0
-    assert run(checkpoint, clips, paths[1], *rates, "--workers=2") == 0
+    assert measure(paths[0], *rates) == 0
+    assert measure(paths[1], *rates, "--workers=2") == 0
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in "10":
         assert not paths[2].exists()
         monkeypatch.setenv("RANK", rank)
-        assert run(checkpoint, clips, paths[2], *rates) == 0
+        assert measure(paths[2], *rates) == 0
     one, two, ranks = (Result.load(path) for path in paths)
     assert len(figures(one)) == 4
     assert figures(one) == figures(two) == figures(ranks)
@@ -150,7 +134,7 @@ def test_workers_and_ranks_give_what_one_process_gives(
 
 
 def test_an_interrupted_command_goes_on_with_what_is_missing(
-    quick, checkpoint, clips, tmp_path, monkeypatch, capsys
+    measure, quick, tmp_path, monkeypatch, capsys
 ):
     output = tmp_path / "a.json"
     done = []
@@ -163,7 +147,7 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
         return real(job, *arguments)
 
     monkeypatch.setattr(jobs, "assess", stops_at_the_third)
-    assert run(checkpoint, clips, output, "--rate", "0", "63") == 130
+    assert measure(output, "--rate", "0", "63") == 130
     assert "goes on" in capsys.readouterr().err
     assert not output.exists()
     kept = sorted(p.name for p in output.with_suffix(".parts").glob("*.json"))
@@ -171,33 +155,41 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
     monkeypatch.setattr(
         jobs, "assess", lambda job, *a: done.append(job.label) or real(job, *a)
     )
-    assert run(checkpoint, clips, output, "--rate", "0", "63") == 0
+    assert measure(output, "--rate", "0", "63") == 0
     assert len(done) == len(set(done)) == 4
     assert len(figures(Result.load(output))) == 4
     # One more rate is added to the file; what it has is not measured again.
-    assert run(checkpoint, clips, output, "--rate", "0", "21", "63") == 0
+    assert measure(output, "--rate", "0", "21", "63") == 0
     assert len(done) == 6
     rates = [p.rate for p in Result.load(output).sequences[0].points]
     assert sorted(rates) == [0, 21, 63]
 
 
 def test_another_codec_or_protocol_is_not_mixed_in(
-    quick, checkpoint, clips, tmp_path, capsys
+    measure,
+    evaluate,
+    lively_module,
+    save_checkpoint,
+    quick,
+    checkpoint,
+    clips,
+    tmp_path,
+    capsys,
 ):
     output = tmp_path / "a.json"
-    assert run(checkpoint, clips, output, "--rate", "0", "--max_frames=2") == 0
+    assert measure(output, "--rate", "0", "--max_frames=2") == 0
     before = output.read_bytes()
-    other = make_checkpoint(tmp_path / "other.ckpt", 2)
+    other = save_checkpoint(lively_module("UI2C", seed=2), tmp_path / "other.ckpt")
     capsys.readouterr()
     for changed, more in ((other, ()), (checkpoint, ("--colour=rgb",))):
         options = ["--rate", "0", "--max_frames=2", *more]
-        assert run(changed, clips, output, *options) == 2
+        assert evaluate(changed, clips, output, *options) == 2
         assert output.read_bytes() == before
         error = capsys.readouterr().err
         assert "--overwrite" in error
         assert ("codec.fingerprint" if changed is other else "colour") in error
     options = ["--rate", "0", "--max_frames=2", "--overwrite"]
-    assert run(other, clips, output, *options) == 0
+    assert evaluate(other, clips, output, *options) == 0
     assert output.read_bytes() != before
 
 
@@ -208,34 +200,34 @@ class WrongDecoder:
 
 
 def test_a_decoder_that_gives_other_frames_is_caught(
-    checkpoint, clips, tmp_path, monkeypatch, capsys
+    measure, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(LearnedCoder, "_decoding_process", lambda self: WrongDecoder())
     output = tmp_path / "a.json"
-    assert run(checkpoint, clips, output, "--rate", "0", "--max_frames=2") == 2
+    assert measure(output, "--rate", "0", "--max_frames=2") == 2
     assert "decoded other frames" in capsys.readouterr().err
     assert not output.exists()
 
 
-def test_what_fails_does_not_lose_the_rest(quick, checkpoint, clips, tmp_path, capsys):
+def test_what_fails_does_not_lose_the_rest(
+    evaluate, quick, checkpoint, clips, tmp_path, capsys
+):
     import shutil
 
     folder = tmp_path / "clips"
     shutil.copytree(clips, folder)
     (folder / "broken.mp4").write_bytes((b"\0\0\0\x18ftypmp42" + bytes(64)) * 3)
     output = tmp_path / "a.json"
-    status = run(checkpoint, folder, output, "--rate", "0", "--max_frames=2")
+    status = evaluate(checkpoint, folder, output, "--rate", "0", "--max_frames=2")
     assert status == 2
     assert "broken" in capsys.readouterr().err
 
 
-def test_an_estimate_is_labelled_and_decodes_nothing(
-    checkpoint, clips, tmp_path, monkeypatch
-):
+def test_an_estimate_is_labelled_and_decodes_nothing(measure, tmp_path, monkeypatch):
     monkeypatch.delattr(LearnedCoder, "_decoding_process")
     output = tmp_path / "a.json"
     options = ["--estimate", "--rate", "21", "--max_frames=4"]
-    assert run(checkpoint, clips, output, *options) == 0
+    assert measure(output, *options) == 0
     result = Result.load(output)
     assert result.protocol.rate == "estimate"
     for _, point in result.all_points():
@@ -244,11 +236,9 @@ def test_an_estimate_is_labelled_and_decodes_nothing(
         assert "decode" not in point.seconds
 
 
-def test_a_target_is_searched_on_each_sequence(
-    quick, checkpoint, clips, tmp_path, capsys
-):
+def test_a_target_is_searched_on_each_sequence(measure, quick, tmp_path, capsys):
     plain = tmp_path / "plain.json"
-    assert run(checkpoint, clips, plain, "--rate", "0", "63") == 0
+    assert measure(plain, "--rate", "0", "63") == 0
     costs = [p.bpp for p in Result.load(plain).sequences[0].points]
     middle = sum(costs) / 2
     kbps = middle * WIDTH * HEIGHT * 25 / 1000
@@ -256,24 +246,22 @@ def test_a_target_is_searched_on_each_sequence(
         ([f"--target_bpp={middle}"], [f"--target_kbps={kbps}"])
     ):
         output = tmp_path / f"{number}.json"
-        assert run(checkpoint, clips, output, *option) == 0
+        assert measure(output, *option) == 0
         point = Result.load(output).sequences[0].points[0]
         assert point.target_bpp == pytest.approx(middle)
         # Three units leave steps of a third of a qp.
         assert point.bpp == pytest.approx(middle, rel=0.03)
     capsys.readouterr()
-    status = run(checkpoint, clips, tmp_path / "far.json", "--target_bpp=500")
+    status = measure(tmp_path / "far.json", "--target_bpp=500")
     assert status == 2
     assert "500 bpp is out of the codec's reach" in capsys.readouterr().err
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang(
-    checkpoint, clips, tmp_path, monkeypatch, capsys
+    measure, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(jobs, "assess", Deadly())
-    status = run(
-        checkpoint, clips, tmp_path / "a.json", "--rate", "0", "63", "--workers=2"
-    )
+    status = measure(tmp_path / "a.json", "--rate", "0", "63", "--workers=2")
     assert status == 2
     assert "exit code -9" in capsys.readouterr().err
 
@@ -300,9 +288,9 @@ class Deadly:
     ],
 )
 def test_impossible_options_are_one_clear_error(
-    checkpoint, clips, tmp_path, capsys, options, named
+    measure, tmp_path, capsys, options, named
 ):
-    assert run(checkpoint, clips, tmp_path / "a.json", *options) == 2
+    assert measure(tmp_path / "a.json", *options) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert named in error
@@ -340,10 +328,10 @@ def test_ctrl_c_ends_all_processes_and_keeps_what_is_done(checkpoint, clips, tmp
     pytest.fail("processes of the command are left")
 
 
-def test_the_whole_protocol_is_in_the_file(quick, checkpoint, clips, tmp_path):
+def test_the_whole_protocol_is_in_the_file(measure, quick, tmp_path):
     output = tmp_path / "a.json"
     options = ["--rate=0", "--max_frames=4", "--intra_period=2", "--name=mine"]
-    assert run(checkpoint, clips, output, *options) == 0
+    assert measure(output, *options) == 0
     data = json.loads(output.read_text())
     assert data["name"] == "mine"
     protocol = data["protocol"]

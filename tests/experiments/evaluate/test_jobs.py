@@ -265,16 +265,6 @@ def test_a_launcher_that_says_no_number_is_named(tmp_path, monkeypatch, values, 
     assert named in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def checkpoints(lively_module, save_checkpoint, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    built = {"ui2c": lively_module("UI2C"), "vae": lively_module("VideoVAE", **VAE)}
-    return {
-        name: save_checkpoint(module, folder / f"{name}.ckpt")
-        for name, module in built.items()
-    }
-
-
 @pytest.mark.parametrize(
     ("codec", "options", "named"),
     [
@@ -283,16 +273,16 @@ def checkpoints(lively_module, save_checkpoint, tmp_path_factory):
         ("ui2c", ["--target_kbps", "inf"], "a target of inf kbps is not possible"),
         ("ui2c", ["--target_kbps", "9", "nan"], "a target of nan kbps is not possible"),
         ("ui2c", ["--rate=21", "--intra_period=3"], "intra_period is 3"),
-        ("vae", ["--target_bpp=0.1"], "this model has one rate, lmbda "),
+        ("video_vae", ["--target_bpp=0.1"], "this model has one rate, lmbda "),
     ],
 )
 def test_what_no_point_can_do_is_refused_before_any_is_tried(
-    checkpoints, tmp_path, monkeypatch, capsys, codec, options, named
+    checkpoint, tmp_path, monkeypatch, capsys, codec, options, named
 ):
     tried = []
     monkeypatch.setattr(jobs, "assess", lambda *a: tried.append(a))
     write_clip(tmp_path / "clips", "calm")
-    given = ["--checkpoint", str(checkpoints[codec]), "--device=cpu"]
+    given = ["--checkpoint", str(checkpoint(codec)), "--device=cpu"]
     given += ["--sequences", str(tmp_path / "clips")]
     given += ["--output", str(tmp_path / "a.json"), "--lpips=none", "--threads=1"]
     assert evaluate.main([*given, *options]) == 2

@@ -7,58 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-import lightning_modules
 from experiments.bitstreams.files import StreamEncoder
 from experiments.evaluate.job import Job, Rate
 from experiments.evaluate.learned import LearnedCoder, decode_stream
 from experiments.results.joining import merge
 from experiments.results.result import Point, Result
-from progressive_samples import (
-    FRAMES,
-    SIDE,
-    bits_of,
-    decoded,
-    framed,
-    make_checkpoint,
-    make_frames,
-    make_result,
-    run,
-    units_of,
-    write_clips,
-    write_stream,
-)
 
 RATE = "1024"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("progressive")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(folder):
-    return make_checkpoint(folder / "dhvc.ckpt", auxiliary=False)
-
-
-@pytest.fixture(scope="module")
-def codec(checkpoint):
-    return lightning_modules.load_codec(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def frames():
-    return make_frames()
-
-
-@pytest.fixture(scope="module")
-def clips(folder, frames):
-    return write_clips(folder, frames)
-
-
-@pytest.fixture(scope="module")
-def stream(folder, codec, frames):
-    return write_stream(folder, codec, frames)
 
 
 class SameProcess:
@@ -81,11 +36,11 @@ def quick(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def measured(folder, checkpoint, clips):
+def measured(scaled, tmp_path_factory):
     """Two rates, all numbers of scales; another process decodes."""
-    output = folder / "results" / "DHVC.json"
+    output = tmp_path_factory.mktemp("measured") / "results" / "DHVC.json"
     more = ["--rate", "256", RATE, "--scales", "1,2,3,4", "--pictures", "1"]
-    assert run(checkpoint, clips, output, *more) == 0
+    assert scaled.evaluate(output, *more) == 0
     return Result.load(output)
 
 
@@ -95,30 +50,31 @@ def points_at(result, rate=float(RATE)):
 
 
 def test_each_number_of_scales_is_a_point_with_its_own_bytes_and_error(
-    measured, codec, stream, frames, clips
+    scaled, measured
 ):
     points = points_at(measured)
     assert set(points) == {1, 2, 3, None}
     # The stream of the other fixture has frames that were not rounded to 8 bits.
     source = [
-        cv2.imread(str(p))[..., ::-1] for p in sorted((clips / "waves").iterdir())
+        cv2.imread(str(p))[..., ::-1]
+        for p in sorted((scaled.clips / "waves").iterdir())
     ]
     rounded = torch.stack(
         [torch.from_numpy(s.copy()).permute(2, 0, 1) / 255 for s in source]
     )
-    path = stream[0].with_name("rounded.lvc")
-    header, _ = units_of(stream[0])
-    coded = StreamEncoder(codec, header, rounded, path).run()
-    header, units = units_of(path)
+    path = scaled.stream.with_name("rounded.lvc")
+    header, _ = scaled.units_of(scaled.stream)
+    coded = StreamEncoder(scaled.codec, header, rounded, path).run()
+    header, units = scaled.units_of(path)
     for scales, point in points.items():
         sent = [u for n, u in enumerate(units) if n % 4 < (scales or 4)]
-        nbytes = len(header.to_bytes()) + sum(map(framed, sent)) + 1 + 1 + 4
+        nbytes = len(header.to_bytes()) + sum(map(scaled.framed, sent)) + 1 + 1 + 4
         assert point.nbytes == nbytes
-        assert point.bpp == 8 * nbytes / (SIDE * SIDE * FRAMES)
-        assert point.kbps == pytest.approx(8 * nbytes / FRAMES * 25 / 1000)
-        bits = bits_of(coded, scales)
+        assert point.bpp == 8 * nbytes / (scaled.SIDE * scaled.SIDE * scaled.FRAMES)
+        assert point.kbps == pytest.approx(8 * nbytes / scaled.FRAMES * 25 / 1000)
+        bits = scaled.bits_of(coded, scales)
         assert point.per_frame["bits"] == bits
-        shown, _ = decoded(codec, path, scales)
+        shown, _ = scaled.decoded(path, scales)
         for number, frame in enumerate(shown):
             codes = frame.permute(1, 2, 0).mul(255).round().double().numpy()
             psnr = 10 * np.log10(255**2 / ((codes - source[number]) ** 2).mean())
@@ -127,15 +83,15 @@ def test_each_number_of_scales_is_a_point_with_its_own_bytes_and_error(
     assert points[None].nbytes == coded.nbytes
 
 
-def test_the_whole_point_tells_the_bits_of_each_scale(measured):
+def test_the_whole_point_tells_the_bits_of_each_scale(scaled, measured):
     points = points_at(measured)
     whole = points[None]
     assert len(whole.scale_bits) == 4
     for scales in (1, 2, 3):
         assert points[scales].scale_bits == []
-        parts = bits_of(whole, scales)
+        parts = scaled.bits_of(whole, scales)
         assert points[scales].per_frame["bits"] == parts
-    assert bits_of(whole) == whole.per_frame["bits"]
+    assert scaled.bits_of(whole) == whole.per_frame["bits"]
     assert "encode" in whole.seconds and "encode" not in points[1].seconds
     assert all(p.seconds["decode"] > 0 for p in points.values())
 
@@ -146,9 +102,9 @@ def test_every_number_of_scales_has_its_own_pictures(measured):
     assert len({path.read_bytes() for path in paths}) == len(points) == 4
 
 
-def test_the_table_names_the_scales(quick, checkpoint, clips, tmp_path, capsys):
+def test_the_table_names_the_scales(scaled, quick, tmp_path, capsys):
     more = [f"--rate={RATE}", "--scales", "1", "2"]
-    assert run(checkpoint, clips, tmp_path / "a.json", *more) == 0
+    assert scaled.evaluate(tmp_path / "a.json", *more) == 0
     rows = map(str.split, capsys.readouterr().out.splitlines())
     scales = [row[4] for row in rows if row[1:2] == ["waves"]]
     assert sorted(scales) == ["1", "2", "all"]
@@ -156,19 +112,19 @@ def test_the_table_names_the_scales(quick, checkpoint, clips, tmp_path, capsys):
 
 
 def test_what_was_measured_without_scales_gets_them_later(
-    quick, checkpoint, clips, tmp_path, capsys
+    scaled, quick, tmp_path, capsys
 ):
     output = tmp_path / "a.json"
-    assert run(checkpoint, clips, output, f"--rate={RATE}") == 0
+    assert scaled.evaluate(output, f"--rate={RATE}") == 0
     (plain,) = Result.load(output).sequences[0].points
     assert plain.scales is None and len(plain.scale_bits) == 4
-    assert run(checkpoint, clips, output, f"--rate={RATE}", "--scales=1") == 0
+    assert scaled.evaluate(output, f"--rate={RATE}", "--scales=1") == 0
     points = points_at(Result.load(output))
     assert set(points) == {1, None}
     assert points[None].per_frame == plain.per_frame
     quick.scales.clear()
-    assert run(checkpoint, clips, output, f"--rate={RATE}", "--scales=1") == 0
-    assert run(checkpoint, clips, output, f"--rate={RATE}") == 0
+    assert scaled.evaluate(output, f"--rate={RATE}", "--scales=1") == 0
+    assert scaled.evaluate(output, f"--rate={RATE}") == 0
     assert "1 of 1 points are there already" in capsys.readouterr().err
     assert quick.scales == []
     assert set(points_at(Result.load(output))) == {1, None}
@@ -181,14 +137,14 @@ class WrongPreview(SameProcess):
 
 
 def test_another_preview_in_the_other_process_is_caught(
-    checkpoint, clips, tmp_path, monkeypatch, capsys
+    scaled, tmp_path, monkeypatch, capsys
 ):
     process = WrongPreview()
     monkeypatch.setattr(LearnedCoder, "_decoding_process", lambda self: process)
     output = tmp_path / "a.json"
     more = [f"--rate={RATE}", "--scales"]
-    assert run(checkpoint, clips, output, *more, "1") == 0
-    assert run(checkpoint, clips, tmp_path / "b.json", *more, "1,2") == 2
+    assert scaled.evaluate(output, *more, "1") == 0
+    assert scaled.evaluate(tmp_path / "b.json", *more, "1,2") == 2
     assert "decoded other frames than the encoder decoded" in capsys.readouterr().err
     assert not (tmp_path / "b.json").exists()
 
@@ -202,22 +158,20 @@ def test_another_preview_in_the_other_process_is_caught(
         (["--scales", "1", "--estimate"], "--scales needs real bitstreams"),
     ],
 )
-def test_impossible_scales_are_one_clear_error(
-    checkpoint, clips, tmp_path, capsys, more, named
-):
-    assert run(checkpoint, clips, tmp_path / "a.json", *more) == 2
+def test_impossible_scales_are_one_clear_error(scaled, tmp_path, capsys, more, named):
+    assert scaled.evaluate(tmp_path / "a.json", *more) == 2
     assert named in capsys.readouterr().err
 
 
-def test_a_job_is_done_when_all_its_scales_are():
+def test_a_job_is_done_when_all_its_scales_are(result_of):
     points = [Point(1.0, 0.1), Point(1.0, 0.05, scales=1), Point(2.0, 0.2)]
-    result = make_result("a", points)
+    result = result_of("a", points)
     sequence = result.sequences[0]
     assert Job(sequence, Rate(1.0)).done_in(result)
     assert Job(sequence, Rate(1.0), scales=(1,)).done_in(result)
     assert not Job(sequence, Rate(1.0), scales=(1, 2)).done_in(result)
     assert not Job(sequence, Rate(2.0), scales=(1,)).done_in(result)
-    alone = make_result("a", [points[1]])
+    alone = result_of("a", [points[1]])
     assert not Job(sequence, Rate(1.0), scales=(1,)).done_in(alone)
     merged = merge(replace(result, sequences=[]), [alone, result])
     assert [p.key for p in merged.sequences[0].points] == [

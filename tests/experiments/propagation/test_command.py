@@ -1,6 +1,5 @@
 import json
 import re
-from fractions import Fraction
 from pathlib import Path
 from statistics import fmean, pstdev
 from types import SimpleNamespace
@@ -9,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import lightning_modules
 from datamodules.frames import open_video
-from datamodules.writing import create_video
 from experiments.propagation import command as propagation
 from experiments.propagation import plots
 from experiments.propagation.bench import Grid, LeftOut
@@ -22,63 +19,21 @@ from lightning_modules import load_codec
 from lightning_modules.codec import RateKnob
 
 ROOT = Path(__file__).parents[3]
-FRAMES = 12
 SIDE = 64
-CODECS = {
-    "ui2c": ("UI2C", {}),
-    "dhvc": ("DHVC", {}),
-    "vae": ("VideoVAE", {"backbone": "lean_vae", "frames_per_unit": 5}),
-    "dual": ("DualDomain", {"numeric": "float32", "mode_decision": "inter"}),
-}
 
 
-def make_lively(codec):
-    """Stretch the latents of random weights, so that there is something to code."""
-    for name, parameter in codec.named_parameters():
-        if name.endswith(("encoder_down.weight", "encoder.1.weight")):
-            parameter.data *= 4.0
-        if name.endswith("posterior.1.weight"):
-            parameter.data *= 10.0
-        if name == "network.encoder.6.weight":
-            parameter.data *= 6.0
-        if re.search(r"latent_codec\.(hyper_)?encoder\.\d+\.weight$", name):
-            parameter.data *= 4.0
+@pytest.fixture(scope="session")
+def video(make_video):
+    return make_video(12)
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    paths = {}
-    for name, (codec, arguments) in CODECS.items():
-        torch.manual_seed(1)
-        module = getattr(lightning_modules, codec)(size="tiny", **arguments)
-        make_lively(module.codec)
-        checkpoint = {"state_dict": module.state_dict(), "global_step": 0}
-        module.on_save_checkpoint(checkpoint)
-        paths[name] = folder / f"{name}.ckpt"
-        torch.save(checkpoint, paths[name])
-    return paths
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    path = tmp_path_factory.mktemp("set") / "clip"
-    generator = torch.Generator().manual_seed(3)
-    coarse = torch.rand(1, 3, 8, 14, generator=generator)
-    wide = torch.nn.functional.interpolate(coarse, (SIDE, 2 * SIDE), mode="bilinear")[0]
-    with create_video(path, SIDE, SIDE, Fraction(25)) as append:
-        for number in range(FRAMES):
-            append(wide[:, :, 4 * number : 4 * number + SIDE])
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(checkpoints, video, tmp_path_factory):
+def run(checkpoint, video, tmp_path_factory):
     """Run the command without figures and give its report."""
 
     def run(codec, *arguments, out=None):
         out = out or tmp_path_factory.mktemp("out")
-        command = ["--checkpoint", checkpoints[codec], "--sequences", video]
+        command = ["--checkpoint", checkpoint(codec), "--sequences", video]
         command += ["--output", out, *arguments]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plots, "write_plots", lambda *_: [])
@@ -107,7 +62,9 @@ TESTS = ("position", "slope", "low_reference", "fluctuation", "sawtooth")
 
 
 def test_where_errors_do_not_propagate_every_number_of_them_is_exactly_zero(run):
-    report = run("dual", "--tests", *TESTS, "--max_frames", "5", "--targets", "1")
+    report = run(
+        "dual_domain", "--tests", *TESTS, "--max_frames", "5", "--targets", "1"
+    )
     values = {}
     for mean in report.means:
         values |= mean.values
@@ -122,10 +79,10 @@ def test_where_errors_do_not_propagate_every_number_of_them_is_exactly_zero(run)
     assert report.left_out == {}
 
 
-def test_the_numbers_are_those_of_the_codec_itself(run, checkpoints, video):
+def test_the_numbers_are_those_of_the_codec_itself(run, checkpoint, video):
     arguments = ("--rate", "1024", "--positions", "1,2,4", "--targets", "2")
-    report = run("dhvc", *arguments, "--max_frames", "7", "--low_rate", "300")
-    codec = load_codec(checkpoints["dhvc"])
+    report = run("auxiliary", *arguments, "--max_frames", "7", "--low_rate", "300")
+    codec = load_codec(checkpoint("auxiliary"))
     frames = list(open_video(video))[:7]
     scales = codec.scales
 
@@ -176,12 +133,12 @@ def test_the_numbers_are_those_of_the_codec_itself(run, checkpoints, video):
 
 
 def test_units_of_two_frames_are_looked_at_whole_and_at_like_places(
-    run, checkpoints, video
+    run, checkpoint, video
 ):
     report = run("ui2c", "--tests", "position", "low_reference", "--rate", "40")
     found = report.mean("position", 40).series
     assert found["position"] == [2, 10]
-    codec = load_codec(checkpoints["ui2c"])
+    codec = load_codec(checkpoint("ui2c"))
     frames = list(open_video(video))
     near, _ = decoded_psnr(codec, frames[8:], 40)
     far, _ = decoded_psnr(codec, frames, 40)
@@ -195,7 +152,7 @@ def test_units_of_two_frames_are_looked_at_whole_and_at_like_places(
 
 def test_a_codec_of_one_rate_leaves_out_what_needs_two_and_does_the_rest(run):
     tests = ("position", "slope", "low_reference", "sawtooth", "sweep", "target_rate")
-    report = run("vae", "--tests", *tests)
+    report = run("video_vae", "--tests", *tests)
     assert {mean.test for mean in report.means} == {"position", "slope"}
     reason = "the codec has one rate only, lmbda 0.2"
     assert report.left_out == dict.fromkeys(tests[2:], reason)
@@ -204,10 +161,10 @@ def test_a_codec_of_one_rate_leaves_out_what_needs_two_and_does_the_rest(run):
     assert report.mean("slope", 0.2).values["slope"] == 0
 
 
-def test_a_schedule_gives_each_unit_its_rate(checkpoints, video):
+def test_a_schedule_gives_each_unit_its_rate(checkpoint, video):
     frames = list(open_video(video))[:8]
-    for name, path in checkpoints.items():
-        codec = load_codec(path)
+    for name in ("ui2c", "auxiliary", "video_vae", "dual_domain"):
+        codec = load_codec(checkpoint(name))
         knob = codec.rate_knob
         asked = []
 
@@ -300,9 +257,9 @@ def test_a_target_is_met_closer_with_each_trial():
     assert errors[0] == pytest.approx(first.mean())
 
 
-def test_a_sweep_and_targets_come_from_real_bytes(run, checkpoints, video):
+def test_a_sweep_and_targets_come_from_real_bytes(run, checkpoint, video):
     report = run("ui2c", "--tests", "target_rate", "--sweep", "3", "--max_frames", "4")
-    codec = load_codec(checkpoints["ui2c"])
+    codec = load_codec(checkpoint("ui2c"))
     frames = list(open_video(video))[:4]
     found = report.mean("sweep", None)
     assert found.series["rate"] == [0, 31.5, 63]
@@ -316,7 +273,7 @@ def test_a_sweep_and_targets_come_from_real_bytes(run, checkpoints, video):
 
 def test_several_codecs_are_shown_together_without_measuring_again(run, tmp_path):
     files = []
-    for codec, frames in (("dhvc", 5), ("dual", 4)):
+    for codec, frames in (("auxiliary", 5), ("dual_domain", 4)):
         out = tmp_path / codec
         arguments = ("position", "slope", "low_reference", "--targets", "1")
         run(codec, "--tests", *arguments, "--max_frames", frames, "--sweep", 2, out=out)
@@ -338,7 +295,7 @@ def test_several_codecs_are_shown_together_without_measuring_again(run, tmp_path
 
 
 def test_the_file_says_everything_that_defines_its_numbers(run, video):
-    report = run("dhvc", "--tests", "slope", "--max_frames", "5", "--name", "mine")
+    report = run("auxiliary", "--tests", "slope", "--max_frames", "5", "--name", "mine")
     assert report.name == "mine" and report.rates == [1024]
     assert report.protocol["max_frames"] == 5 and report.protocol["positions"] == []
     assert report.sequences[0]["frames"] == 5 and report.sequences[0]["name"] == "clip"
@@ -348,10 +305,10 @@ def test_the_file_says_everything_that_defines_its_numbers(run, video):
 
 
 def test_wrong_options_are_one_line_and_nothing_is_written(
-    capsys, checkpoints, video, tmp_path
+    capsys, checkpoint, video, tmp_path
 ):
     out = tmp_path / "out"
-    usual = ("--checkpoint", checkpoints["ui2c"], "--sequences", video, "--output", out)
+    usual = ("--checkpoint", checkpoint("ui2c"), "--sequences", video, "--output", out)
     for arguments, message in (
         (("--output", out), "nothing to do"),
         (("--checkpoint", "x", "--output", out), "go together"),
@@ -384,7 +341,7 @@ def test_a_test_without_a_lower_rate_is_left_out_at_this_rate_only(run, capsys):
 
 def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path):
     out = tmp_path / "one"
-    run("dhvc", "--tests", "slope", "--max_frames", "4", out=out)
+    run("auxiliary", "--tests", "slope", "--max_frames", "4", out=out)
     path = out / "propagation.json"
     again = ("--overlay", path, path, "--output", tmp_path / "two")
     assert "two are called DHVC" in refused(capsys, *again)

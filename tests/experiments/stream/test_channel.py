@@ -4,26 +4,7 @@ from collections import Counter
 
 import pytest
 
-from experiments.stream import plots
 from experiments.stream.channel import Echoes, Losses
-from stream_samples import FRAMES, column, make_checkpoints, make_run, make_video
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return make_checkpoints(folder, "dhvc")
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    return make_video(tmp_path_factory.mktemp("video"))
-
-
-@pytest.fixture
-def run(checkpoints, video, tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "write_plots", lambda *_: [])
-    return make_run(checkpoints, video, tmp_path / "out")
 
 
 def test_echoes_of_what_was_mended_change_nothing():
@@ -59,9 +40,9 @@ def test_protected_scales_are_never_lost(run):
     arguments = ("--loss_rate", "1", "--loss_mode", "packet", "--protect", "2")
     arguments = (*arguments, "--loss_first", "3", "--loss_last", "6")
     runs = run(*arguments, "--echo_delay", "none")
-    expected = [[]] * 2 + [[3, 4]] * 4 + [[]] * (FRAMES - 6)
-    assert column(runs["no echo", 0], "lost") == expected
-    assert min(column(runs["no echo", 0], "scales")) == 2
+    expected = [[]] * 2 + [[3, 4]] * 4 + [[]] * 5
+    assert runs["no echo", 0].column("lost") == expected
+    assert min(runs["no echo", 0].column("scales")) == 2
 
 
 def draw(count=3000, sizes=(1, 10, 20, 70), **options):
@@ -101,4 +82,4 @@ def test_seeds_are_runs_of_their_own_and_can_be_repeated(run):
     again = run(*arguments, "--seed", "4")
     label = "echo, 2 frames later"
     assert runs[label, 4] == again[label, 4] and (label, 5) in again
-    assert column(runs[label, 3], "lost") != column(runs[label, 4], "lost")
+    assert runs[label, 3].column("lost") != runs[label, 4].column("lost")

@@ -12,25 +12,13 @@ from experiments.stream.experiment import Experiment
 from experiments.stream.link import UdpLink
 from experiments.stream.session import assess, show
 from lightning_modules.packets import Packet
-from stream_samples import make_checkpoints, make_video
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return make_checkpoints(folder, "dhvc", "auxiliary", "ui2c", "video_vae")
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    return make_video(tmp_path_factory.mktemp("video"))
 
 
 @pytest.fixture
-def refused(checkpoints, video, tmp_path, capsys):
+def refused(checkpoint, video, tmp_path, capsys):
     def refused(*arguments, codec="dhvc", rate=1024):
         deep = tmp_path / "deep"
-        command = [video, "--checkpoint", checkpoints[codec], "--rate", rate]
+        command = [video, "--checkpoint", checkpoint(codec), "--rate", rate]
         command += ["--output", deep / "out", *arguments]
         assert stream.main(list(map(str, command))) == 2
         assert not deep.exists()
@@ -103,7 +91,7 @@ def test_losses_that_no_unit_can_have_are_refused(refused):
 
 @pytest.mark.parametrize("udp", [[], ["--udp"]])
 def test_nothing_is_left_of_what_was_interrupted(
-    checkpoints, video, tmp_path, monkeypatch, udp
+    checkpoint, video, tmp_path, monkeypatch, udp
 ):
     def interrupt(*_):
         assert (tmp_path / "deep" / "out").is_dir()
@@ -113,7 +101,7 @@ def test_nothing_is_left_of_what_was_interrupted(
     monkeypatch.setattr(UdpLink, "__enter__", lambda link: link)
     if udp:
         monkeypatch.setattr(Experiment, "_simulate", lambda *_: None)
-    arguments = [video, "--checkpoint", checkpoints["dhvc"], "--rate", 500, *udp]
+    arguments = [video, "--checkpoint", checkpoint("dhvc"), "--rate", 500, *udp]
     arguments += ["--output", tmp_path / "deep" / "out", "--lose", "2:4"]
     assert stream.main(list(map(str, [*arguments, "--max_frames", 2]))) == 130
     assert not list(tmp_path.iterdir())

@@ -71,7 +71,7 @@ def test_the_tables_cost_what_is_estimated_at_every_sigma():
 
 
 def test_real_bytes_are_the_estimated_ones_and_a_few(dhvc):
-    codec = dhvc.lively(gain=0.5, auxiliary=False)
+    codec = dhvc.lively(gain=0.05, auxiliary=False)
     clip = dhvc.scene(2, 256, 256)
     groups, _ = dhvc.coded(codec, clip)
     with torch.inference_mode():

@@ -46,7 +46,7 @@ def test_packets_and_frames_are_those_of_one_worker(
     ],
 )
 def test_so_they_are_for_other_networks_and_dtypes(dhvc, arguments, dtype):
-    codec = dhvc.lively(10.0, auxiliary=False, **arguments).to(dtype)
+    codec = dhvc.lively(gain=1.0, auxiliary=False, **arguments).to(dtype)
     packets = list(codec.compress(dhvc.scene(6), dhvc.LMBDA, reconstruct=True))
     pipeline = dhvc.pipelined(codec, 3)
     assert dhvc.same_packets(
