@@ -116,11 +116,7 @@ class ReferenceCoder(AnchorCoder):
     def _call(
         self, program: Path, template: list[str], task: EncoderTask, **more: Any
     ) -> str:
-        """Run a program with a filled template and return what it printed.
-
-        Raises:
-            ValueError: It fails; with its last line.
-        """
+        """Return the output of a program with a filled template, or raise its end."""
         depth = task.pixel_format.depth
         values = self.preset.values(self.knob, task.rate, self.intra_period, depth)
         filled = [
