@@ -12,11 +12,7 @@ from typing import Any
 from datamodules.writing import write_picture
 from datamodules.yuv import Codes
 from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
-from experiments.anchor.pictures import (
-    PIXEL_FORMATS,
-    PixelFormat,
-    read_picture,
-)
+from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat, read_picture
 from lightning_modules.clock import CodingClock
 
 

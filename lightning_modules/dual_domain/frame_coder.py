@@ -22,11 +22,7 @@ from lightning_modules.dual_domain.network import (
     State,
 )
 from lightning_modules.dual_domain.options import Numeric
-from lightning_modules.dual_domain.packets import (
-    Head,
-    read_head,
-    round_quality,
-)
+from lightning_modules.dual_domain.packets import Head, read_head, round_quality
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import DesyncError, Packet, pack, read_symbols
