@@ -1,20 +1,21 @@
 """Pictures at each validation: strips, videos, and maps of how a frame is coded."""
 
 from abc import abstractmethod
+from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from callbacks.first_clip import FRAMES, FirstClip
-from datamodules.whole_files import whole_or_nothing
-from datamodules.writing import to_rgb8, write_png
+from datamodules.video_reader import VideoError
+from datamodules.writing import create_video, to_rgb8, write_png
 from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.psnr import psnr
 
@@ -31,7 +32,7 @@ COLUMNS = 4
 """Maps in a row."""
 
 CAPTION_HEIGHT = 18
-FRAMES_PER_SECOND = 8
+FRAMES_PER_SECOND = Fraction(8)
 
 
 class PictureLogger(FirstClip):
@@ -63,6 +64,7 @@ class PictureLogger(FirstClip):
 
         Raises:
             OSError: A file cannot be written.
+            VideoError: The same.
         """
 
     def look(self, module: CodecModule, result: ValidationResult) -> None:
@@ -70,7 +72,7 @@ class PictureLogger(FirstClip):
         stem = f"{module.run_step:07d}_{module.stage.name}"
         try:
             pictures = self.draw(module, result, stem)
-        except OSError as error:
+        except (OSError, VideoError) as error:
             # A full disk or a missing encoder must not end a run of days.
             rank_zero_warn(f"no picture {stem} in {self.media}: {error!r}")
             return
@@ -101,8 +103,11 @@ class ClipLogger(PictureLogger):
         clip, x_hat = (v[0, :FRAMES].float().cpu() for v in (result.clip, result.x_hat))
         strip, video = self.media / f"{stem}.png", self.media / f"{stem}.mp4"
         write_png(draw_strip(clip, x_hat), strip)
-        pairs = zip(clip, x_hat, strict=True)
-        write_video([side_by_side(x, y) for x, y in pairs], video)
+        pairs = side_by_side(clip, x_hat)
+        height, width = pairs.shape[-2:]
+        with create_video(video, width, height, FRAMES_PER_SECOND) as append:
+            for pair in pairs:
+                append(pair)
         return {"val/strip": strip, "val/clip": video}
 
 
@@ -163,11 +168,13 @@ def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
     return np.concatenate(rows)
 
 
-def side_by_side(x: Tensor, y: Tensor) -> Picture:
-    """Return source | reconstruction, (h, 2 w, 3), with sides cut to even numbers."""
-    height, width = (side // 2 * 2 for side in x.shape[-2:])
-    tiles = [to_rgb8(v[:, :height, :width]) for v in (x, y)]
-    return np.concatenate(tiles, axis=1)
+def side_by_side(clip: Tensor, x_hat: Tensor) -> Tensor:
+    """Return source | reconstruction, (T, 3, h, 2 w), with sides cut to even numbers.
+
+    Browsers do not play what H.264 makes of odd ones.
+    """
+    height, width = (side // 2 * 2 for side in clip.shape[-2:])
+    return torch.cat([v[..., :height, :width] for v in (clip, x_hat)], dim=-1)
 
 
 def draw_maps(maps: dict[str, Tensor]) -> Picture:
@@ -215,27 +222,3 @@ def captions(labels: list[str], width: int) -> Picture:
         font = cv2.FONT_HERSHEY_SIMPLEX
         cv2.putText(bar, label, place, font, 0.42, (230, 230, 230), 1, cv2.LINE_AA)
     return bar
-
-
-def write_video(pictures: list[Picture], path: Path) -> None:
-    """Write RGB pictures of even sides as H.264 that browsers play.
-
-    Raises:
-        OSError: The file cannot be written, or the encoder fails.
-    """
-    height, width = pictures[0].shape[:2]
-    try:
-        with (
-            whole_or_nothing(path) as temporary,
-            av.open(str(temporary), "w", format="mp4") as container,
-        ):
-            stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.options = {"crf": "14", "preset": "veryfast"}
-            for picture in pictures:
-                # Made from an array, a frame leaves its type to x264's choice.
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
-    except av.error.FFmpegError as error:
-        raise OSError(f"cannot write {path}: {error}") from error

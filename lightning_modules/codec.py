@@ -443,11 +443,7 @@ def pad_frames(frames: Tensor, length: int) -> Tensor:
 
 
 def _of_one_size(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Give frames (..., H, W).
-
-    Raises:
-        ValueError: A frame has another size than those before it.
-    """
+    """Give frames (..., H, W), and refuse one of another size than the first."""
     size: torch.Size | None = None
     for frame in frames:
         found = frame.shape[-2:]

@@ -75,9 +75,7 @@ def _select(key: str, selection: str) -> tuple[StandardSequence, ...]:
 def _locate(entry: StandardSequence, root: Path, places: Iterable[str]) -> Path:
     """Return the one place below a root that holds a sequence.
 
-    Raises:
-        LookupError: There is none; it says the name and what comes near.
-        ValueError: There are several.
+    None is a LookupError with names that come near, several are a ValueError.
     """
     paths: dict[Path, Path] = {}
     near: list[str] = []

@@ -182,12 +182,9 @@ def _velocity(rng: Rng, mean: float) -> Floats:
 
 
 def _paint(rng: Rng, clip: Floats, times: Floats) -> None:
-    """Paint one shot.
+    """Paint one shot into square frames (T, H, W, 3) of about 0..255.
 
-    Args:
-        rng: Decides everything.
-        clip: (T, H, W, 3), square frames, written in place, about 0..255.
-        times: (T,), in frames, around 0.
+    Its ``times`` (T,) are in frames, around 0.
     """
     cv2 = opencv()
     size = clip.shape[1]

@@ -12,11 +12,7 @@ from typing import Any
 from datamodules.writing import write_picture
 from datamodules.yuv import Codes
 from experiments.anchor.base import AnchorCoder, Coded, EncoderTask
-from experiments.anchor.pictures import (
-    PIXEL_FORMATS,
-    PixelFormat,
-    read_picture,
-)
+from experiments.anchor.pictures import PIXEL_FORMATS, PixelFormat, read_picture
 from lightning_modules.clock import CodingClock
 
 
@@ -116,11 +112,7 @@ class ReferenceCoder(AnchorCoder):
     def _call(
         self, program: Path, template: list[str], task: EncoderTask, **more: Any
     ) -> str:
-        """Run a program with a filled template and return what it printed.
-
-        Raises:
-            ValueError: It fails; with its last line.
-        """
+        """Return the output of a program with a filled template, or raise its end."""
         depth = task.pixel_format.depth
         values = self.preset.values(self.knob, task.rate, self.intra_period, depth)
         filled = [

@@ -105,11 +105,7 @@ def _encode_once(
 
 
 def _search(options: EncodeOptions, codec: VideoCodec, path: Path) -> Encoding:
-    """Code at several rates and leave the file that is closest to the target.
-
-    Raises:
-        ValueError: The target is out of reach, or the input can be read only once.
-    """
+    """Code at several rates and leave the file that is closest to the target."""
     if not (options.input.is_file() or options.input.is_dir()):
         raise ValueError(
             f"{options.input} can be read only once, but a target takes several "

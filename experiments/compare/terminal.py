@@ -7,13 +7,7 @@ from experiments.compare.comparison import FLAGS, Comparison, Row, RowKind
 from experiments.compare.papers import load_tables
 from experiments.compare.protocol_check import describe
 from experiments.compare.report.bd_tables import fixed_rates_table
-from experiments.drawing.tables import (
-    Table,
-    make_console,
-    numbers,
-    print_table,
-    words,
-)
+from experiments.drawing.tables import Table, make_console, numbers, print_table, words
 
 MARKS = dict(zip(FLAGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
 """The letter after a number that stands for each kind of flag."""

@@ -111,11 +111,7 @@ def _needed_metrics(options: JobOptions) -> tuple[str, ...]:
 
 
 def _work(jobs: Sequence[Job], coder: Coder, options: JobOptions, parts: Parts) -> None:
-    """Do jobs and keep each as soon as it is done.
-
-    Raises:
-        ValueError: Some failed with what the user can mend.
-    """
+    """Do jobs, keep each as soon as it is done, and tell at the end which failed."""
     failures: list[str] = []
     advice = ""
     for job, outcome in _outcomes(jobs, coder, options):
@@ -183,13 +179,7 @@ def _prepare_worker(threads: int, gpu: int) -> None:
 def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
     """Write the whole file if every job is done; return it, or None.
 
-    Args:
-        parts: Where the jobs' results are.
-        jobs: All of the command.
-        alone: Whether no other process does some of them.
-
-    Raises:
-        ValueError: A job is not done, and nobody else does it.
+    A job that is not done is an error if this process is ``alone`` at them.
     """
     found = parts.read()
     result = merge(parts.empty, list(found.values()))

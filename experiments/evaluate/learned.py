@@ -11,18 +11,8 @@ import torch
 from torch import Tensor
 
 import lightning_modules
-from datamodules.yuv import (
-    Colour,
-    Planes,
-    dequantise,
-    planes_to_rgb,
-    rgb_to_planes,
-)
-from experiments.bitstreams.coding_mode import (
-    choose_device,
-    coding_mode,
-    peak_memory,
-)
+from datamodules.yuv import Colour, Planes, dequantise, planes_to_rgb, rgb_to_planes
+from experiments.bitstreams.coding_mode import choose_device, coding_mode, peak_memory
 from experiments.bitstreams.files import (
     StreamDecoder,
     StreamEncoder,

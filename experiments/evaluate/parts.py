@@ -110,12 +110,10 @@ class Parts:
             self._remove(parts, {job.file for job in jobs})
 
     def _remove(self, merged: Mapping[Path, Result], own: set[str]) -> None:
-        """Remove what the whole file holds; the rest is of commands that still run.
+        """Remove merged parts; the rest is of commands that still run.
 
-        Args:
-            merged: Parts that are in it.
-            own: Names of this command's parts. Another one's have still to be pooled
-                if they have features.
+        Parts that are not this command's ``own`` have still to be pooled if they have
+        features.
         """
         for path, part in merged.items():
             pairs = [pair for _, p in part.all_points() for pair in p.features.values()]

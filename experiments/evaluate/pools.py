@@ -77,14 +77,9 @@ def _add_metrics(
     source: tuple[Path, ...],
     of_sources: dict[tuple[Path, ...], Samples],
 ) -> None:
-    """Add metrics of the same samples to a pool, or why it has none.
+    """Add metrics of the same files of features to a pool, or why it has none.
 
-    Args:
-        pool: Takes them.
-        names: Of the metrics.
-        decoded: Files of features.
-        source: The same of the source.
-        of_sources: Those of the sources so far, which all rates share.
+    All rates share the samples of a source, which ``of_sources`` keeps.
     """
     if source not in of_sources:
         of_sources[source] = _open(source)

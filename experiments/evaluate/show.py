@@ -4,13 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callbacks.metrics.table import METRICS
-from experiments.drawing.tables import (
-    Table,
-    make_console,
-    numbers,
-    print_table,
-    words,
-)
+from experiments.drawing.tables import Table, make_console, numbers, print_table, words
 from experiments.results.result import Pool, Result
 
 

@@ -9,13 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.cli import run_command
-from experiments.fit.options import (
-    CONFIGS,
-    build_parser,
-    complete,
-    instantiate,
-    plain,
-)
+from experiments.fit.options import CONFIGS, build_parser, complete, instantiate, plain
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 

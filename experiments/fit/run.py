@@ -17,11 +17,7 @@ from lightning.pytorch.utilities.exceptions import (
     SIGTERMException,
 )
 
-from callbacks.checkpoints import (
-    AtomicCheckpointIO,
-    FinalValidation,
-    StageCheckpoints,
-)
+from callbacks.checkpoints import AtomicCheckpointIO, FinalValidation, StageCheckpoints
 from callbacks.ema import CodecEMA
 from callbacks.guards import (
     RankDivergenceGuard,

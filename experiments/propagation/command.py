@@ -51,28 +51,24 @@ def propagation(options: PropagationOptions) -> None:
         ValueError: An option is wrong, no test can be done, or coding fails.
     """
     check_folder(options.output)
-    others = [Report.load(path) for path in options.overlay]
-    reports = []
+    reports = [Report.load(path) for path in options.overlay]
+    names = [report.name for report in reports]
+    experiment = None
     if options.checkpoint:
         from experiments.propagation.experiment import Experiment
 
         experiment = Experiment(options)
-        _check_names([experiment.name, *(other.name for other in others)])
-        reports.append(experiment.run())
+        names.append(experiment.name)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"two are called {', '.join(twice)}: measure one of them with another "
+            "--name"
+        )
+    if experiment:
+        reports.insert(0, experiment.run())
         reports[0].save(options.output / "propagation.json")
-    reports += others
-    _check_names([report.name for report in reports])
     options.output.mkdir(parents=True, exist_ok=True)
     figures = plots.write_plots(reports, options.output)
     with whole_or_nothing(options.output / "propagation.md") as temporary:
         temporary.write_text(make_markdown(reports, figures))
     print_reports(reports)
-
-
-def _check_names(names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"two are called {', '.join(twice)}: measure one of them with another "
-            "--name"
-        )

@@ -95,14 +95,8 @@ def target_rate(bench: Bench) -> Measured:
         found += found[-1:] * (TRIALS - len(found))
         trials.append(found)
         errors.append(list(accumulate((100 * abs(c / target - 1) for c in found), min)))
-    values = {
-        f"error_{n}": fmean(column)
-        for n, column in enumerate(zip(*errors, strict=True), start=1)
-    }
-    series = {
-        f"trial_{n}": list(column)
-        for n, column in enumerate(zip(*trials, strict=True), start=1)
-    }
+    values = {f"error_{n + 1}": fmean(e[n] for e in errors) for n in range(TRIALS)}
+    series = {f"trial_{n + 1}": [t[n] for t in trials] for n in range(TRIALS)}
     return values, {"target": targets, **series}
 
 
@@ -124,11 +118,10 @@ def sawtooth(bench: Bench, rate: float, low: float) -> Measured:
         return levels[first // unit % LEVELS]
 
     toothed = bench.trace(rate, rate_at=rate_at)
-    held = [bench.trace(level) for level in levels]
+    held = {level: bench.trace(level) for level in levels}
     rates = [rate_at(number) for number in range(bench.frames)]
-    places = [levels.index(each) for each in rates]
-    psnr_held = [held[place].psnr[t] for t, place in enumerate(places)]
-    bits_held = [held[place].bits[t] for t, place in enumerate(places)]
+    psnr_held = [held[level].psnr[t] for t, level in enumerate(rates)]
+    bits_held = [held[level].bits[t] for t, level in enumerate(rates)]
     # The first unit has no history.
     transients = [abs(each) for each in less(toothed.psnr, psnr_held)[unit:]]
     dearer = rises(toothed.bits, bits_held)[unit:]

@@ -19,7 +19,7 @@ bytes  header of each datagram
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from enum import IntEnum
 
 from lightning_modules.bitstream import Packet
@@ -112,21 +112,19 @@ def cut(
             yield Datagram(Kind.DATA, *place, packet.frames, packet.checksum, piece)
 
 
+@dataclass
 class Assembler:
     """Puts packets together again, in whatever order their fragments come.
 
-    Args:
-        scales: Packets of a unit.
-
     Attributes:
+        scales: Packets of a unit.
         late: Fragments that came when their unit had been closed.
     """
 
-    def __init__(self, scales: int) -> None:
-        self.late = 0
-        self._scales = scales
-        self._next = 0
-        self._fragments: dict[int, dict[tuple[int, int], Datagram]] = {}
+    scales: int
+    late: int = 0
+    _next: int = 0
+    _fragments: dict[int, dict[tuple[int, int], Datagram]] = field(default_factory=dict)
 
     def add(self, datagram: Datagram) -> None:
         """Take a fragment, for the first time or again."""
@@ -142,7 +140,7 @@ class Assembler:
         self._next += 1
         return tuple(
             _join([part for (of, _), part in sorted(held.items()) if of == scale])
-            for scale in range(1, self._scales + 1)
+            for scale in range(1, self.scales + 1)
         )
 
 

@@ -95,10 +95,18 @@ class StreamOptions(DeviceOptions, RawVideoOptions):
     timeout: float = option(60.0, metavar="S")
 
     def __post_init__(self) -> None:
-        if self.loss_rate is not None:
-            self._check_draws(self.loss_rate)
-        elif self.seeds != 1:
+        for rate in self.loss_rate or ():
+            if not 0 <= rate <= 1:
+                raise ValueError(f"--loss_rate {rate:g} is no probability from 0 to 1")
+        if self.loss_rate is None and self.seeds != 1:
             raise ValueError("--seeds changes nothing about packets that --lose names")
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise ValueError(f"--seeds is {self.seeds}: it must be 1 to {MOST_SEEDS}")
+        if self.loss_rate and not 1 <= self.loss_first <= self.loss_last:
+            raise ValueError(
+                f"--loss_first {self.loss_first} and --loss_last {self.loss_last} "
+                "are no range of frames, which count from 1"
+            )
         if not HEADER.size < self.datagram <= LARGEST:
             raise ValueError(
                 f"--datagram {self.datagram} is not possible: it must be "
@@ -110,16 +118,4 @@ class StreamOptions(DeviceOptions, RawVideoOptions):
             raise ValueError(
                 f"--timeout is {self.timeout:g}: it must be above 0 and at most "
                 f"{LONGEST_TIMEOUT} seconds"
-            )
-
-    def _check_draws(self, rates: tuple[float, ...]) -> None:
-        for rate in rates:
-            if not 0 <= rate <= 1:
-                raise ValueError(f"--loss_rate {rate:g} is no probability from 0 to 1")
-        if not 1 <= self.seeds <= MOST_SEEDS:
-            raise ValueError(f"--seeds is {self.seeds}: it must be 1 to {MOST_SEEDS}")
-        if not 1 <= self.loss_first <= self.loss_last:
-            raise ValueError(
-                f"--loss_first {self.loss_first} and --loss_last {self.loss_last} "
-                "are no range of frames, which count from 1"
             )

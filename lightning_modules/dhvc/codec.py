@@ -142,12 +142,7 @@ class DHVCCodec(VideoCodec):
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int
     ) -> Iterator[Received]:
-        """Decode packets; see :meth:`VideoCodec.receive`.
-
-        Raises:
-            DesyncError: The decoded symbols are not those that were coded, or packets
-                are out of order.
-        """
+        """Decode packets; see :meth:`VideoCodec.receive`."""
         yield from self._do(self.coder.decoding(packets, scales, height, width))
 
     def _do(self, frames: Iterator[Work[R]]) -> Iterator[R]:

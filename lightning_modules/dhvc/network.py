@@ -41,13 +41,7 @@ from lightning_modules.dhvc.blocks import (
     Stack,
     UNetPredictor,
 )
-from lightning_modules.dhvc.design import (
-    KERNELS,
-    LATENTS,
-    PATH_RATIOS,
-    Options,
-    Widths,
-)
+from lightning_modules.dhvc.design import KERNELS, LATENTS, PATH_RATIOS, Options, Widths
 from lightning_modules.dhvc.entropy_model import gaussians, split_prior
 from lightning_modules.entropy.ports import Port
 from lightning_modules.layers import SubpelUp, at_least_float32

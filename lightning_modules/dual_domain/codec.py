@@ -39,11 +39,7 @@ from lightning_modules.dual_domain.network import (
     State,
     latent_shape,
 )
-from lightning_modules.dual_domain.options import (
-    CodingOptions,
-    ModeDecision,
-    Numeric,
-)
+from lightning_modules.dual_domain.options import CodingOptions, ModeDecision, Numeric
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
 from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables

@@ -21,12 +21,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.dual_domain.attempts import Attempt, attempts
-from lightning_modules.dual_domain.flow import (
-    charbonnier,
-    enlarge,
-    flow_loss,
-    warp,
-)
+from lightning_modules.dual_domain.flow import charbonnier, enlarge, flow_loss, warp
 from lightning_modules.dual_domain.network import (
     DualDomainNetwork,
     Mode,

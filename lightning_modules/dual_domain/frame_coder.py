@@ -6,7 +6,7 @@ encoder computes, its symbols, runs in ``network``, the weights' own type.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,20 +22,17 @@ from lightning_modules.dual_domain.network import (
     State,
 )
 from lightning_modules.dual_domain.options import Numeric
-from lightning_modules.dual_domain.packets import (
-    Head,
-    read_head,
-    round_quality,
-)
+from lightning_modules.dual_domain.packets import Head, read_head, round_quality
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import DesyncError, Packet, pack, read_symbols
 
 
+@dataclass(frozen=True, eq=False)
 class FrameCoder:
     """Codes and decodes frames; what passes between them is a value of the caller's.
 
-    Args:
+    Attributes:
         network: For what the encoder alone computes.
         exact: The same in the type that chooses tables; says which in each packet.
         tables: Of the codec.
@@ -43,20 +40,11 @@ class FrameCoder:
         estimated: Compare them by their estimated bits, and not by real ones.
     """
 
-    def __init__(
-        self,
-        network: DualDomainNetwork,
-        exact: DualDomainNetwork,
-        tables: dict[str, CdfTables],
-        modes: Callable[[State], list[Mode]],
-        estimated: bool,
-    ) -> None:
-        self.network = network
-        self.exact = exact
-        self.tables = tables
-        self.modes = modes
-        self.estimated = estimated
-        self.options = network.options
+    network: DualDomainNetwork
+    exact: DualDomainNetwork
+    tables: dict[str, CdfTables]
+    modes: Callable[[State], list[Mode]]
+    estimated: bool
 
     def encode(
         self,
@@ -138,7 +126,7 @@ class FrameCoder:
         return as_shown(pixels[0, :, :height, :width]), self._after(left, seen)
 
     def _after(self, left: Reference, seen: State) -> State:
-        return (left, *seen)[: self.options.references]
+        return (left, *seen)[: self.network.options.references]
 
     def _quality(self, value: float) -> Tensor:
         return self.exact.like.new_tensor([value])

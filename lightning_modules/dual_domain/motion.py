@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.design import Widths
-from lightning_modules.dual_domain.entropy_model import (
-    bounded_log_scale,
-    code_values,
-)
+from lightning_modules.dual_domain.entropy_model import bounded_log_scale, code_values
 from lightning_modules.dual_domain.experts import SLOPE
 from lightning_modules.dual_domain.transforms import (
     LATENT_GAIN,

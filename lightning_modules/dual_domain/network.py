@@ -13,19 +13,10 @@ from torch import Tensor, nn
 
 from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.alignment import Alignment
-from lightning_modules.dual_domain.design import (
-    LATENT_STRIDE,
-    Options,
-    Widths,
-)
+from lightning_modules.dual_domain.design import LATENT_STRIDE, Options, Widths
 from lightning_modules.dual_domain.entropy_model import ContextModel
 from lightning_modules.dual_domain.experts import StepScale, regularisers
-from lightning_modules.dual_domain.flow import (
-    FlowNet,
-    compose,
-    to_latent_scale,
-    warp,
-)
+from lightning_modules.dual_domain.flow import FlowNet, compose, to_latent_scale, warp
 from lightning_modules.dual_domain.motion import (
     MotionDecoder,
     MotionEncoder,

@@ -6,6 +6,7 @@ object answers both.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -19,10 +20,11 @@ from lightning_modules.entropy.priors import Z_LIMIT, FactorisedPrior, ScaleLeve
 Whole = npt.NDArray[np.integer[Any]]
 
 
+@dataclass(eq=False)
 class Distributions(ABC):
     """Of a latent's elements, which are coded as whole numbers.
 
-    Args:
+    Attributes:
         like: Of the latent's shape, dtype and device.
         part: What the bits are spent on.
         table: Name of the integer tables.
@@ -31,19 +33,11 @@ class Distributions(ABC):
         limits: What values are clamped to.
     """
 
-    def __init__(
-        self,
-        like: Tensor,
-        part: str,
-        table: str,
-        keep: Tensor | None = None,
-        limits: tuple[float, float] | None = None,
-    ) -> None:
-        self.like = like
-        self.part = part
-        self.table = table
-        self.keep = keep
-        self.limits = limits
+    like: Tensor
+    part: str
+    table: str
+    keep: Tensor | None = None
+    limits: tuple[float, float] | None = None
 
     def bound(self, x: Tensor) -> Tensor:
         """Return a latent within the limits."""

@@ -13,11 +13,7 @@ from torch import Tensor
 
 from lightning_modules.entropy.distributions import Distributions, Factorised, Whole
 from lightning_modules.entropy.estimates import ste_round, uniform_noise
-from lightning_modules.entropy.symbols import (
-    SymbolDecoder,
-    SymbolEncoder,
-    to_symbols,
-)
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, to_symbols
 from lightning_modules.entropy.tables import CdfTables
 
 

@@ -33,11 +33,7 @@ class _Checked:
 
 
 def _int32(array: npt.NDArray[Any], name: str, low: int, high: int) -> Ints:
-    """Return a flat array as contiguous int32 after a look at its range.
-
-    Raises:
-        ValueError: It is no flat array of whole numbers from ``low`` to ``high``.
-    """
+    """Return a flat array of whole numbers in a range as contiguous int32."""
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(
             f"{name} must be a flat array of integers, got shape {array.shape} and "

@@ -19,12 +19,7 @@ from lightning_modules.ui2c.blocks import (
     start_prior,
     trunk,
 )
-from lightning_modules.ui2c.network import (
-    PATCH,
-    QP_SPREAD,
-    RESIDUAL_LIMITS,
-    Y_LEVELS,
-)
+from lightning_modules.ui2c.network import PATCH, QP_SPREAD, RESIDUAL_LIMITS, Y_LEVELS
 
 STEPS = 4
 

@@ -47,11 +47,7 @@ from lightning_modules.video_vae.context import Y_LEVELS, channel_groups
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
 from lightning_modules.video_vae.latent_codec import LatentCodec
 from lightning_modules.video_vae.options import CodingOptions
-from lightning_modules.video_vae.packets import (
-    MAX_FRAMES,
-    MAX_TILE,
-    Head,
-)
+from lightning_modules.video_vae.packets import MAX_FRAMES, MAX_TILE, Head
 from lightning_modules.video_vae.released import released_weights
 from lightning_modules.video_vae.side_by_side import side_by_side
 from lightning_modules.video_vae.tiling import Tiling, decode_in_tiles, encode_in_tiles

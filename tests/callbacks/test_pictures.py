@@ -40,12 +40,12 @@ def test_each_validation_leaves_a_strip_and_a_video(tiny_module, fit, tmp_path):
     assert [frame.shape for frame in frames] == [(32, 92, 3)] * 8
 
 
-def test_a_video_shows_the_source_at_the_left(tmp_path):
-    left, right = torch.zeros(3, 17, 17), torch.ones(3, 17, 17)
+def test_a_video_shows_the_source_at_the_left():
+    left, right = torch.zeros(2, 3, 17, 17), torch.ones(2, 3, 17, 17)
     both = side_by_side(left, right)
-    assert both.shape == (16, 32, 3)
-    assert both[:, :16].max() == 0
-    assert both[:, 16:].min() == 255
+    assert both.shape == (2, 3, 16, 32)
+    assert both[..., :16].max() == 0
+    assert both[..., 16:].min() == 1
 
 
 def test_a_picture_that_cannot_be_written_is_a_warning(tiny_module, fit, tmp_path):
