@@ -167,7 +167,7 @@ def test_all_that_coding_symbols_takes_is_the_entropy_coders_time(
         return run
 
     for owner, name in (
-        (symbols._Checksum, "update"),
+        (symbols._Checked, "_note"),
         (rans, "encode"),
         (rans.Reader, "read"),
         (rans.Reader, "finish"),
@@ -175,13 +175,13 @@ def test_all_that_coding_symbols_takes_is_the_entropy_coders_time(
         monkeypatch.setattr(owner, name, slow(name, getattr(owner, name)))
     path = tmp_path / "v.lvc"
     seconds = StreamEncoder(codec, header(codec), frames, path).run().seconds
-    assert set(calls) == {"update", "encode"}
+    assert set(calls) == {"_note", "encode"}
     assert seconds["encode_entropy"] == seconds["encode"] == len(calls)
     calls.clear()
     with open_stream(path) as reader:
         decoder = StreamDecoder(codec, reader)
         list(decoder)
-    assert set(calls) == {"update", "read", "finish"}
+    assert set(calls) == {"_note", "read", "finish"}
     assert decoder.seconds["decode_entropy"] == len(calls)
     assert decoder.seconds["decode_network"] == 0
 
