@@ -1,16 +1,13 @@
-"""Checkpoints, signals and several ranks: how a run stops and goes on.
-
-``python tests/test_callbacks_stop_and_go.py MODE FOLDER`` is the child process that
-the tests start.
-"""
+"""Checkpoints, signals and several ranks: how a run stops and goes on."""
 
 import json
+import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -27,8 +24,6 @@ from callbacks.interrupt import SaveOnSignal
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.whole_files import whole_or_nothing
 from lightning_modules.base import ValidationResult
-
-ROOT = Path(__file__).parents[2]
 
 
 class Module(LightningModule):
@@ -264,24 +259,34 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     assert not interrupt.path.exists()
 
 
-def start_child(mode, folder, **environment):
-    return subprocess.Popen(
-        [sys.executable, __file__, mode, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start_child(function, output, *arguments, **environment):
+    """Run a function in a forked process, which needs to import nothing again."""
+
+    def run():
+        os.environ.update(environment)
+        with output.open("w") as file:
+            for stream in (1, 2):
+                os.dup2(file.fileno(), stream)
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
+        # Lightning's own handler writes to where this process's output is captured.
+        logging.getLogger("lightning.pytorch").propagate = True
+        logging.basicConfig(level="INFO", force=True)
+        function(*arguments)
+
+    child = get_context("fork").Process(target=run)
+    child.start()
+    return child
 
 
 def test_a_process_that_is_told_to_end_saves_and_exits_cleanly(tmp_path):
-    child = start_child("slow", tmp_path)
+    child = start_child(child_slow, tmp_path / "output", tmp_path)
     while not (tmp_path / "step3").exists():
-        assert child.poll() is None, child.stdout.read()
+        assert child.is_alive(), (tmp_path / "output").read_text()
         time.sleep(0.02)
-    child.send_signal(signal.SIGTERM)
-    output, _ = child.communicate(timeout=60)
-    assert child.returncode == 0, output
+    os.kill(child.pid, signal.SIGTERM)
+    child.join(timeout=60)
+    output = (tmp_path / "output").read_text()
+    assert child.exitcode == 0, output
     assert "SIGTERM: saving" in output
     assert "received 15" in output
     assert 4 <= global_step(tmp_path / "last.ckpt") < 1000
@@ -294,20 +299,24 @@ def test_two_ranks_measure_stop_and_diverge_together(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
+    outputs = [tmp_path / f"output{rank}" for rank in range(2)]
     ranks = [
         start_child(
-            "ranks",
+            child_ranks,
+            output,
             tmp_path,
+            rank,
             MASTER_ADDR="127.0.0.1",
             MASTER_PORT=port,
             NODE_RANK="0",
             LOCAL_RANK=str(rank),
-            OMP_NUM_THREADS="1",
         )
-        for rank in range(2)
+        for rank, output in enumerate(outputs)
     ]
-    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(outputs)
+    for rank in ranks:
+        rank.join(timeout=120)
+    said = [output.read_text() for output in outputs]
+    assert [rank.exitcode for rank in ranks] == [0, 0], "\n".join(said)
     results = [json.loads((tmp_path / f"rank{r}.json").read_text()) for r in range(2)]
     assert results[0] == results[1]
     alone = fit(Module(), QualityMetrics(["psnr", "bpp"]), steps=2, clips=CLIPS)
@@ -336,9 +345,8 @@ def child_slow(folder):
     print("received", interrupt.received)
 
 
-def child_ranks(folder):
+def child_ranks(folder, rank):
     ddp = {"strategy": "ddp", "devices": 2}
-    rank = int(os.environ["LOCAL_RANK"])
     # One clip more on rank 1: the mean over frames must not notice.
     share = CLIPS[:1] if rank == 0 else CLIPS[1:]
     metrics = QualityMetrics(["psnr", "bpp"])
@@ -360,7 +368,3 @@ def child_ranks(folder):
         diverged = str(error)
     result = {"metrics": measured, "stopped": stopped, "diverged": diverged}
     (folder / f"rank{rank}.json").write_text(json.dumps(result))
-
-
-if __name__ == "__main__":
-    {"slow": child_slow, "ranks": child_ranks}[sys.argv[1]](Path(sys.argv[2]))
