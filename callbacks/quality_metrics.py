@@ -9,8 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
+from torchmetrics.utilities import dim_zero_cat
 
-from callbacks.metrics.distribution import SAMPLES, Inception, Pooled, to_8_bit
+from callbacks.metrics.distribution import SAMPLES, Inception, Samples, to_8_bit
 from callbacks.metrics.table import FAST_METRICS, validation_metrics
 from lightning_modules.base import ValidationResult, bits_to_bpp
 from lightning_modules.perceptual import UnavailableMetricError
@@ -184,3 +185,48 @@ class QualityMetrics(Callback):
             dist.all_gather_object(gathered, keys)
             keys = set().union(*gathered)
         return sorted(keys)
+
+
+class Pooled(Metric):
+    """A distance of all samples of all ranks; :meth:`update` takes features.
+
+    Args:
+        distance: Of the source's samples and the decoded ones.
+        size: Features of a sample.
+
+    Attributes:
+        samples: Samples of one kind, of all ranks; known once it is computed.
+    """
+
+    full_state_update = False
+    source: list[Tensor]
+    decoded: list[Tensor]
+
+    def __init__(
+        self, distance: Callable[[Samples, Samples], float], size: int = 2048
+    ) -> None:
+        super().__init__()
+        self.distance = distance
+        self.size = size
+        self.samples = 0
+        self.add_state("source", [], dist_reduce_fx="cat")
+        self.add_state("decoded", [], dist_reduce_fx="cat")
+
+    def update(self, decoded: Tensor, source: Tensor) -> None:
+        """Add features (N, D) of both kinds, also none."""
+        self.source.append(source.float())
+        self.decoded.append(decoded.float())
+
+    def compute(self) -> Tensor:
+        """Return the distance, float64.
+
+        Raises:
+            UnavailableMetricError: There are too few samples.
+        """
+        kinds = [
+            dim_zero_cat(own).reshape(-1, self.size)
+            for own in (self.source, self.decoded)
+        ]
+        self.samples = min(map(len, kinds))
+        distance = self.distance(*(Samples([v.cpu().numpy()]) for v in kinds))
+        return torch.tensor(distance, dtype=torch.float64, device=kinds[0].device)

@@ -30,8 +30,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from lightning_modules.perceptual import (
     UnavailableMetricError,
@@ -289,48 +287,3 @@ def _discrepancy(x: Tensor, y: Tensor) -> float:
     within = sum((k := kernel(v, v)).sum() - k.trace() for v in (x, y))
     between = kernel(x, y).sum()
     return float(within / (count * (count - 1)) - 2 * between / count**2)
-
-
-class Pooled(Metric):
-    """A distance of all samples of all ranks; :meth:`update` takes features.
-
-    Args:
-        distance: Of the source's samples and the decoded ones.
-        size: Features of a sample.
-
-    Attributes:
-        samples: Samples of one kind, of all ranks; known once it is computed.
-    """
-
-    full_state_update = False
-    source: list[Tensor]
-    decoded: list[Tensor]
-
-    def __init__(
-        self, distance: Callable[[Samples, Samples], float], size: int = 2048
-    ) -> None:
-        super().__init__()
-        self.distance = distance
-        self.size = size
-        self.samples = 0
-        self.add_state("source", [], dist_reduce_fx="cat")
-        self.add_state("decoded", [], dist_reduce_fx="cat")
-
-    def update(self, decoded: Tensor, source: Tensor) -> None:
-        """Add features (N, D) of both kinds, also none."""
-        self.source.append(source.float())
-        self.decoded.append(decoded.float())
-
-    def compute(self) -> Tensor:
-        """Return the distance, float64.
-
-        Raises:
-            UnavailableMetricError: There are too few samples.
-        """
-        kinds = [
-            dim_zero_cat(own).reshape(-1, self.size)
-            for own in (self.source, self.decoded)
-        ]
-        self.samples = min(map(len, kinds))
-        distance = self.distance(*(Samples([v.cpu().numpy()]) for v in kinds))
-        return torch.tensor(distance, dtype=torch.float64, device=kinds[0].device)

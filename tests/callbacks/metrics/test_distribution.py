@@ -18,7 +18,6 @@ from callbacks.metrics.brisque import brisque, brisque_file, check_brisque
 from callbacks.metrics.distribution import (
     SAMPLES,
     Inception,
-    Pooled,
     Samples,
     check_inception,
     frechet_distance,
@@ -28,6 +27,7 @@ from callbacks.metrics.distribution import (
     to_8_bit,
 )
 from callbacks.metrics.table import METRICS
+from callbacks.quality_metrics import Pooled
 from lightning_modules.perceptual import UnavailableMetricError
 
 SIZE = 12
