@@ -1,7 +1,9 @@
 """What tests of several folders share: a scene, modules with something to code."""
 
+import fcntl
 import os
 import re
+import shutil
 import signal
 import threading
 from copy import deepcopy
@@ -10,8 +12,10 @@ from copy import deepcopy
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Before torch starts its threads: the suite runs several test processes at once.
+# Before torch starts its threads: the suite runs several test processes at once, and a
+# thread that waits for another one must not keep a core busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
@@ -41,6 +45,27 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory):
+    """Fill a folder once for all test processes, which wait for the first one."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def folder_of(name, fill):
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")

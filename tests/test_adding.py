@@ -54,9 +54,24 @@ def add(path, table, functions, row):
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory):
-    """The suite with README's lines; all but the files that have one are links."""
-    suite = tmp_path_factory.mktemp("suite")
+def suite(once):
+    """The suite with README's lines, in which the commands ran."""
+
+    def fill(suite):
+        copy(suite)
+        (suite / "said.txt").write_text(run(suite))
+
+    return once("adding", fill)
+
+
+@pytest.fixture
+def done(suite):
+    """What the commands printed."""
+    return (suite / "said.txt").read_text()
+
+
+def copy(suite):
+    """Copy the suite and add to it; all but the files that get a line are links."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, suite / package, copy_function=os.symlink)
     for path, *lines in lines_to_add():
@@ -68,12 +83,10 @@ def suite(tmp_path_factory):
     (suite / "lightning_modules" / "toy").mkdir()
     for path in TOY.glob("*.py"):
         shutil.copy(path, suite / "lightning_modules" / "toy")
-    return suite
 
 
-@pytest.fixture(scope="module")
-def done(suite):
-    """What the commands print that train, code, measure and compare with it."""
+def run(suite):
+    """Train, code, measure and compare with it; return what the commands print."""
     clips = suite / "clips"
     clips.mkdir()
     generator = torch.Generator().manual_seed(0)

@@ -31,21 +31,16 @@ def command(name, *arguments, threads=1):
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    runs = tmp_path_factory.mktemp("runs")
-    configs = ROOT / "experiments" / "configs"
-    code = fit(
-        [
-            *(f"--config={configs / name}" for name in ("ui2c.yaml", "rehearsal.yaml")),
-            *("--runs_dir", str(runs), "--run", "trained"),
-            *("--shrink.total_steps", "150", "--shrink.min_steps", "2"),
-            *("--data.val_clips", "1", "--data.val_crop", "64", "--data.workers", "0"),
-            *("--logger", "csv", "--tracking.metrics", "[psnr,bpp]"),
-            *("--tracking.strips_every_n_validations", "0"),
-        ]
-    )
-    assert code == 0
-    return runs / "trained" / "crop512_128" / "last.ckpt"
+def checkpoint(once):
+    def train(runs):
+        configs = ROOT / "experiments" / "configs"
+        files = [configs / name for name in ("ui2c.yaml", "rehearsal.yaml")]
+        options = [f"--config={path}" for path in files]
+        options += [f"--runs_dir={runs}", "--run=trained", "--logger=csv"]
+        options += ["--shrink.total_steps=150", "--shrink.min_steps=2"]
+        assert fit([*options, "--data.val_clips=0", "--data.workers=0"]) == 0
+
+    return once("rehearsal", train) / "trained" / "crop512_128" / "last.ckpt"
 
 
 @pytest.fixture(scope="module")

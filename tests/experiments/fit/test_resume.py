@@ -282,24 +282,27 @@ def test_a_signal_ends_the_run_and_the_same_command_goes_on(
 
 def start(folder, *options):
     """Start a process that waits in the second stage's step 4 to be told to go on."""
-    return subprocess.Popen(
-        [sys.executable, __file__, *command(folder, "run", *options)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    given = command(folder, "run", *options)
+    # Not a pipe, which the loaders of a killed process keep open for seconds.
+    with (folder / "output").open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, __file__, *given],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def send(child, folder, signum):
     """Send a signal in that step; return all output."""
     while not (folder / "waits").exists():
-        assert child.poll() is None, child.stdout.read()
+        assert child.poll() is None, (folder / "output").read_text()
         time.sleep(0.02)
     child.send_signal(signum)
     (folder / "goes_on").touch()
-    return child.communicate(timeout=60)[0]
+    child.wait(timeout=60)
+    return (folder / "output").read_text()
 
 
 def test_a_killed_process_goes_on_where_it_saved(whole, tmp_path):
