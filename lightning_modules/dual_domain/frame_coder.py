@@ -28,7 +28,7 @@ from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.packets import DesyncError, Packet, pack, read_symbols
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class FrameCoder:
     """Codes and decodes frames; what passes between them is a value of the caller's.
 
