@@ -170,13 +170,22 @@ class VideoDataModule(LightningDataModule):
         """Return what ``val_dataloader`` does: ``Trainer.test`` measures these clips.
 
         Raises:
-            ValueError: There are no validation clips.
+            ValueError: There are no validation clips, or Lightning would share them out
+                once more.
             ClipError: None of the rank's clips can be read.
         """
         if not self._options.val_clips:
             raise ValueError(
                 "val_clips is 0, so there is nothing to test: give DataOptions a number"
             )
+        trainer = self.trainer
+        if trainer is not None and trainer.world_size > 1:
+            # Each rank would measure a share of its share, and say nothing.
+            if trainer._accelerator_connector.use_distributed_sampler:
+                raise ValueError(
+                    f"the {trainer.world_size} ranks have clips of their own already: "
+                    "make the Trainer with use_distributed_sampler=False"
+                )
         return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

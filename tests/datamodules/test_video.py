@@ -336,6 +336,18 @@ def test_the_fixed_clips_are_tested_too():
         module(val_clips=0).test_dataloader()
 
 
+def test_clips_are_not_shared_out_twice():
+    ranks = {"accelerator": "cpu", "devices": 2, "strategy": "ddp_spawn"}
+    for shares in (True, False):
+        trainer = Trainer(**ranks, use_distributed_sampler=shares, logger=False)
+        data = module(trainer)
+        if shares:
+            with pytest.raises(ValueError, match="use_distributed_sampler=False"):
+                data.test_dataloader()
+        else:
+            assert len(data.test_dataloader()) == 1
+
+
 def test_the_last_videos_of_a_folder_are_held_out(tmp_path):
     root = str(make_pngs(tmp_path, 9))
     data = module(source="folder", root=root, val_clips=3, val_crop=None, workers=0)
