@@ -41,8 +41,9 @@ class DataOptions:
         val_clips: Number of validation clips, over all devices; they are kept in
             memory. 0 for no validation.
         val_frames: Frames of a validation clip.
-        val_stride: Distance between them; by default as ``stride``. 1 makes tOF and tLP
-            comparable with those of ``evaluate``, which measures every frame.
+        val_stride: Distance between the frames of a validation clip; by default as in
+            training. 1 makes tOF and tLP comparable with those of ``evaluate``, which
+            measures every frame.
         val_crop: Side of their centred crop in pixels, smaller where a frame is;
             ``null`` for whole frames.
         seed: Decides every sample.
