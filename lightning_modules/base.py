@@ -111,6 +111,8 @@ class CodecModule(LightningModule, ABC):
         factors: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
+        # Those of the subclass, which calls this; the network is none of them.
+        self.save_hyperparameters(ignore=["codec", "factors"], logger=False)
         find_term(distortion)
         self.codec = codec
         self.distortion = distortion
@@ -396,6 +398,22 @@ class CodecModule(LightningModule, ABC):
 
     # Checkpoints.
 
+    def training_settings(self) -> dict[str, Any]:
+        """Return what the weights were trained for, beside the architecture.
+
+        The module's own arguments and, where the stage has some, its loss weights:
+        result files record them, and ``compare`` finds the paper's row by them.
+        """
+        own = {
+            name: value
+            for name, value in self.hparams.items()
+            if name not in self.codec.architecture
+        }
+        return {
+            **own,
+            **({"weights": self.stage.weights} if self.stage.weights else {}),
+        }
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what ``load_codec`` needs: class, architecture and integer tables.
 
@@ -413,5 +431,6 @@ class CodecModule(LightningModule, ABC):
         checkpoint["codec"] = {
             "name": type(self).__name__,
             "architecture": codec.architecture,
+            "training": self.training_settings(),
             "tables": {name: entry.to_tensors() for name, entry in tables.items()},
         }
