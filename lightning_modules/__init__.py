@@ -66,6 +66,7 @@ def load_codec(
     codec_class = getattr(import_module(f"{folder}.codec"), f"{entry['name']}Codec")
     codec: VideoCodec = codec_class(**entry["architecture"])
     codec.load_state_dict(codec_weights(checkpoint))
+    codec.trained_with = entry.get("training", {})
     codec.to(device=device, dtype=dtype or torch.float32).eval()
     codec.requires_grad_(False)
     codec.tables = {

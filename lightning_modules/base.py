@@ -403,3 +403,13 @@ class CodecModule(SavedModule, ABC):
         self._clock, self._frames_done = time.perf_counter(), 0
 
     on_test_epoch_end = on_validation_epoch_end
+
+    def training_settings(self) -> dict[str, Any]:
+        """Return what the weights were trained for; see the base class.
+
+        The stage's loss weights count too, where it has some.
+        """
+        settings = super().training_settings()
+        return settings | (
+            {"weights": self.stage.weights} if self.stage.weights else {}
+        )

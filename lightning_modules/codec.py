@@ -137,6 +137,8 @@ class VideoCodec(nn.Module, ABC):
         coding: How the codec codes, one of those.
         checkpoint_activations: Recompute each unit in the backward pass.
         architecture: The constructor's arguments.
+        trained_with: What a checkpoint says of the training, see
+            :meth:`CodecModule.training_settings`; empty where it says nothing.
     """
 
     rate_knob: RateKnob
@@ -153,6 +155,7 @@ class VideoCodec(nn.Module, ABC):
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
         self.architecture = architecture
+        self.trained_with: dict[str, Any] = {}
         self.coding = self.coding_options()
         self.checkpoint_activations = False
         self.weighed_terms = frozenset(self.loss_terms)

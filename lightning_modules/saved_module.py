@@ -69,6 +69,14 @@ class SavedModule(LightningModule):
             **arguments,
         )
 
+    def training_settings(self) -> dict[str, Any]:
+        """Return what the weights were trained for: arguments but the architecture.
+
+        Result files record them, and ``compare`` finds a paper's row by them.
+        """
+        network = self.codec.architecture
+        return {name: own for name, own in self.hparams.items() if name not in network}
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the averaged weights, unless training goes on with its own."""
         if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
@@ -92,5 +100,6 @@ class SavedModule(LightningModule):
         checkpoint["codec"] = {
             "name": type(self).__name__,
             "architecture": codec.architecture,
+            "training": self.training_settings(),
             "tables": {name: entry.to_tensors() for name, entry in tables.items()},
         }

@@ -168,6 +168,9 @@ def test_it_is_measured_and_compared(suite, done):
     assert one["codec"]["name"] == two["codec"]["name"] == "Toy"
     assert two["codec"]["options"] == {"dead_zone": 1.5}
     assert "options" not in one["codec"]
+    training = one["codec"]["training"]
+    assert training["distortion"] == "worst"
+    assert training["weights"]["lpips"] > 0
     assert one["protocol"]["definitions"]["offset"] == "mean error of a frame"
     points = (result["sequences"][0]["points"] for result in (one, two))
     for many, few in zip(*points, strict=True):

@@ -175,7 +175,8 @@ def test_results_give_the_same_bd_rates(before, run):
     files = [measured / f"{name}.json" for name in ("ui2c", "dhvc", "x264", "x265")]
     options = ("--anchor", "x264", "--metric", "psnr_yuv", "--output", "report")
     run("compare", *files, *options)
-    assert read(Path("report") / "bd.json") == nearly(read(measured / "bd.json"))
+    whole = {**read(measured / "bd.json"), "paper_rows": []}
+    assert read(Path("report") / "bd.json") == nearly(whole)
 
 
 def test_what_dcvcs_tools_read_is_written_and_read_as_before(before, run):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from callbacks.metrics.table import METRICS
 from experiments.compare.bd import qualities_at
 from experiments.compare.comparison import Comparison, Method
-from experiments.compare.papers import numbers_beside
+from experiments.compare.papers.matching import numbers_beside, rows_beside
 from experiments.compare.protocol_check import (
     check_allowed,
     check_differences,
@@ -81,6 +81,11 @@ def compare_results(
         rows=rows,
         # Papers compare what all scales give.
         papers=() if scales else numbers_beside(rows, base, others, tuple(shared)),
+        paper_rows=()
+        if scales
+        else rows_beside(
+            list(cut.values()), [c for own in curves.values() for c in own]
+        ),
         differences=tuple(differences),
         notes=tuple(_notes(results, everywhere, compared, by_codec, scales)),
         scales=scales,

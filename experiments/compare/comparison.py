@@ -231,6 +231,32 @@ class PaperNumber:
 
 
 @dataclass(frozen=True)
+class PaperRow:
+    """A printed row of measured values, one cell for each rate, and ours beside them.
+
+    Attributes:
+        codec: Ours, which the row is of.
+        row: As printed.
+        source: ``arXiv 2510.14431, Table 1``.
+        metrics: What each cell holds, in order.
+        titles: Of the printed columns.
+        printed: Their cells.
+        ours: By column, from many bits to few as the paper's, a value for each metric,
+            mean over the sets of their mean curves: ``None`` where there is none.
+        differs: As of :class:`PaperNumber`.
+    """
+
+    codec: str
+    row: str
+    source: str
+    metrics: tuple[str, ...]
+    titles: tuple[str, ...]
+    printed: tuple[str, ...]
+    ours: tuple[tuple[float | None, ...], ...]
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything that is known about a set of result files after comparing them.
 
@@ -250,6 +276,7 @@ class Comparison:
         notes: What the reader must know besides, as sentences.
         scales: How many of the coarsest scales were decoded; ``None`` for all.
         fixed: Quality at fixed rates, if asked for: by curve, then rate.
+        paper_rows: Published rows of measured values, ours beside them.
     """
 
     anchor: str
@@ -265,6 +292,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     scales: int | None = None
     fixed: tuple[QualityAt, ...] = ()
+    paper_rows: tuple[PaperRow, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

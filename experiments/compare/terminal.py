@@ -7,6 +7,10 @@ from experiments.compare.comparison import FLAGS, Comparison, Row, RowKind
 from experiments.compare.papers import load_tables
 from experiments.compare.protocol_check import describe
 from experiments.compare.report.bd_tables import fixed_rates_table
+from experiments.compare.report.measured_tables import (
+    paper_rows_table,
+    temporal_table,
+)
 from experiments.drawing.tables import Table, make_console, numbers, print_table, words
 
 MARKS = dict(zip(FLAGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
@@ -47,6 +51,8 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
         console.print(f"    {reason}")
     for metric in metrics:
         print_table(fixed_rates_table(comparison, metric), console)
+    if any(METRICS[metric].pairs for metric in metrics):
+        print_table(temporal_table(comparison), console)
     for paper in comparison.papers:
         if paper.metric in metrics:
             where = paper.set or "average"
@@ -55,6 +61,7 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
                 f"published: {paper.codec} against {paper.anchor}, {where}: "
                 f"{paper.bd_rate:+.2f} % ({paper.source}; conditions: {differs})"
             )
+    print_table(paper_rows_table(comparison), console)
     for note in comparison.notes:
         console.print(f"note: {note}")
 

@@ -44,11 +44,15 @@ def codec_name(codec: "VideoCodec") -> str:
 
 def describe(codec: "VideoCodec") -> dict[str, Any]:
     """Return what defines a codec, as every file of figures says it."""
-    return {
+    description = {
         "name": codec_name(codec),
         "fingerprint": codec.fingerprint().hex(),
-        # As a file gives it back: tuples are lists.
-        "architecture": json.loads(json.dumps(codec.architecture)),
+        "architecture": codec.architecture,
         "rate_unit": codec.rate_knob.name,
         "frames_per_unit": codec.frames_per_unit,
     }
+    # Checkpoints that were written before say nothing about their training.
+    if codec.trained_with:
+        description["training"] = codec.trained_with
+    # As a file gives it back: tuples are lists.
+    return dict(json.loads(json.dumps(description)))

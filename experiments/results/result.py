@@ -5,8 +5,8 @@
     {"schema": "learned-video-codecs/result", "version": 1,
      "name":        label of the curve, unique in a comparison,
      "codec":       {"name": "UI2C" | "x265" | ..., "kind": "learned" | "anchor" |
-                     "imported", and what defines it: checkpoint, fingerprint,
-                     architecture, or the encoder's settings},
+                     "imported", and what defines it: fingerprint, architecture,
+                     training, coding options, or the encoder's settings},
      "protocol":    everything that two files must share (see Protocol),
      "environment": what may differ: device, dtype, threads, versions,
      "sequences": [{"set", "name", "width", "height", "fps", "frames",

@@ -19,6 +19,10 @@ from experiments.compare.report.condition_tables import (
     differences_table,
     measurement_tables,
 )
+from experiments.compare.report.measured_tables import (
+    paper_rows_table,
+    temporal_table,
+)
 from experiments.drawing.figures import Stems
 from experiments.drawing.names import FileNames
 from experiments.drawing.tables import escape, metric_name, to_markdown
@@ -53,10 +57,12 @@ def make_markdown(
             blocks.append(f"![{escape(name)}]({names.link(first)}.png)")
     tables = [
         papers_table(comparison),
+        paper_rows_table(comparison),
         sequences_table(comparison),
         metrics_table(comparison),
         quality_table(comparison),
         pools_table(comparison),
+        temporal_table(comparison),
         fixed_rates_table(comparison, comparison.headline),
         flags_table(comparison),
     ]

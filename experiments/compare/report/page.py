@@ -22,6 +22,10 @@ from experiments.compare.report.condition_tables import (
     measurement_tables,
 )
 from experiments.compare.report.markdown import WARNING
+from experiments.compare.report.measured_tables import (
+    paper_rows_table,
+    temporal_table,
+)
 from experiments.compare.report.page_data import make_page_data
 from experiments.compare.report.plots import looks_of
 from experiments.drawing.figures import Stems
@@ -55,6 +59,8 @@ def make_page(
         fixed_rates_table(comparison, comparison.headline),
         pools_table(comparison),
         papers_table(comparison),
+        paper_rows_table(comparison),
+        temporal_table(comparison),
         *measurement_tables(comparison, results),
     ]
     codecs = "".join(

@@ -74,7 +74,20 @@ def test_sets_and_metrics_can_be_chosen_and_wrong_ones_are_refused(
 
 def test_the_papers_number_stands_beside_ours_with_what_differs(compare, make_result):
     anchor = make_result("rt", codec="DCVC-RT")
-    comparison = compare(anchor, make_result("mine", 0.9, codec="UI2C"), anchor="rt")
+    anchor.codec["kind"] = "imported"
+    mine = make_result("mine", 0.9, codec="UI2C")
+    mine.codec["architecture"] = {
+        "size": "paper",
+        "frames_per_unit": 2,
+        "divided": False,
+        "skip_threshold": 0.0,
+    }
+    mine.codec["training"] = {
+        "distortion": "yuv",
+        "hybrid_references": True,
+        "lmbda_range": [1.0, 768.0],
+    }
+    comparison = compare(anchor, mine, anchor="rt")
     papers = {paper.set: paper for paper in comparison.papers}
     assert papers["uvg"].bd_rate == -6.1
     assert papers["hevc_d"].bd_rate == -23.5

@@ -159,14 +159,26 @@ def test_fids_that_were_computed_otherwise_are_refused(compare, make_result):
 
 
 def test_the_papers_numbers_stand_beside_fid_over_all_sets(compare, make_result):
-    codec = {"name": "VideoVAE", "architecture": {"backbone": "lean_vae"}}
+    architecture = {
+        "size": "paper",
+        "backbone": "lean_vae",
+        "channels": 128,
+        "frames_per_unit": 9,
+        "overlap": True,
+    }
+    codec = {
+        "name": "VideoVAE",
+        "kind": "learned",
+        "architecture": architecture,
+        "training": {"alpha": 1e-3, "beta": 1.0, "lpips": "alex"},
+    }
     anchor = make_result("a", codec={"name": "DCVC-FM", "kind": "imported"})
     ours = make_result("b", 0.6, codec=codec)
     comparison = compare(anchor, ours)
     (paper,) = comparison.papers
     assert (paper.bd_rate, paper.metric, paper.set) == (-39.54, "fid", None)
     assert paper.row == ("b", "fid", None)
-    codec["architecture"]["backbone"] = "cv_vae"
+    architecture["backbone"] = "cv_vae"
     assert compare(anchor, ours).papers[0].bd_rate == -64.81
 
 
