@@ -301,6 +301,16 @@ class VideoCodec(nn.Module, ABC):
         coding, for frames padded from ``height`` x ``width``.
         """
 
+    def networks_of_groups(
+        self, height: int, width: int, groups: int
+    ) -> dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]]:
+        """Return networks on several units, one by one and as one batch; here none.
+
+        Of a codec whose units refer to no other, by the names of :meth:`passes`.
+        ``profile`` measures both, and how far apart their values are.
+        """
+        return {}
+
     def maps(self, frame: Tensor, rate: float) -> dict[str, Tensor]:
         """Return what is worth a picture of how a frame is coded; here nothing.
 

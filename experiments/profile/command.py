@@ -35,6 +35,8 @@ class ProfileOptions:
         time: Also time it, with random weights.
         pipeline: Also time P workers that code overlapping frames (DHVC without
             auxiliary path), beside one.
+        gop_batch: Also time so many groups of pictures at once (VideoVAE), side by side
+            as coding does and as one batch of the networks, beside one at a time.
         device: Where to time (default: cuda if there is one).
         repeats: Timed runs.
 
@@ -48,6 +50,7 @@ class ProfileOptions:
     output: Path | None = None
     time: bool = False
     pipeline: int | None = option(None, metavar="P")
+    gop_batch: int | None = option(None, metavar="N")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     repeats: int = 3
 
@@ -81,7 +84,7 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     import torch
 
     from experiments.bitstreams.coding_mode import choose_device
-    from experiments.profile import complexity, pipeline, timing
+    from experiments.profile import complexity, groups, pipeline, timing
 
     size = options.height, options.width
     with torch.device("meta"):
@@ -89,7 +92,9 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     workers = options.pipeline
     if workers is not None:
         pipeline.check_pipeline(codec, workers)
-    timed = options.time or workers
+    if options.gop_batch is not None:
+        groups.check_groups(codec, options.gop_batch)
+    timed = options.time or workers or options.gop_batch
     device = choose_device(options.device if timed else "cpu")
     report = complexity.count(codec, *size)
     print_table(complexity.complexity_table(report))
@@ -105,6 +110,12 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
             "macs_bound": pipeline.macs_bound(report["modules"], workers),
         }
         print_table(pipeline.pipeline_table(report["pipeline"]))
+    if options.gop_batch:
+        figures = groups.measure_groups(
+            codec, options.gop_batch, *size, options.repeats
+        )
+        report["groups"] = figures
+        print_table(groups.groups_table(figures))
     return report
 
 

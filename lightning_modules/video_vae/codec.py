@@ -190,7 +190,11 @@ class VideoVAECodec(VideoCodec):
                 latent = self.latent_codec(latent, port)
             decoded = self.backbone.decode(latent)[..., :height, :width]
             complete, held = join(
-                at_least_float32(decoded), gop.shown, gop.blends, held
+                at_least_float32(decoded),
+                gop.shown,
+                gop.blends,
+                held,
+                self.coding.gop_theta,
             )
             pixels.append(complete)
             by_part = [port.parts.get(part, no_bits) for part in ("y", "z")]
@@ -224,7 +228,7 @@ class VideoVAECodec(VideoCodec):
         The intra period changes nothing: every group of pictures is a start without a
         reference already.
         """
-        tile = self.coding.tile
+        tile, theta = self.coding.tile, self.coding.gop_theta
         held: Tensor | None = None
         first = 0
         for batch in _batches(self._cut(frames), self.coding.gop_batch):
@@ -237,7 +241,8 @@ class VideoVAECodec(VideoCodec):
             ys = side_by_side(analyses, self.like.device)
             packets, y_hats = [], []
             for gop, y in zip(batch, ys, strict=True):
-                head = Head(padded_length(len(gop.frames)), gop.blends, tile)
+                length = padded_length(len(gop.frames))
+                head = Head(length, gop.blends, tile, round(100 * theta))
                 port = EncodePort(self.tables, reconstruct)
                 y_hats.append(self.latent_codec.code(y, y.shape, port))
                 packets.append(pack(head.to_bytes(), port, gop.shown))
@@ -247,7 +252,9 @@ class VideoVAECodec(VideoCodec):
                 with uncounted():
                     decoded = side_by_side(syntheses, self.like.device)
                 for number, gop in enumerate(batch):
-                    complete, held = join(decoded[number], gop.shown, gop.blends, held)
+                    complete, held = join(
+                        decoded[number], gop.shown, gop.blends, held, theta
+                    )
                     packets[number] = replace(packets[number], x_hat=as_shown(complete))
             yield from packets
 
@@ -295,7 +302,8 @@ class VideoVAECodec(VideoCodec):
                     yield from (Received(last) for _ in range(usual))
                     continue
                 head, _, usual = each
-                complete, held = join(next(groups), usual, head.blends, held)
+                theta = head.percent / 100
+                complete, held = join(next(groups), usual, head.blends, held, theta)
                 frames = as_shown(complete)
                 last = frames[-1]
                 yield from map(Received, frames)
@@ -369,6 +377,43 @@ class VideoVAECodec(VideoCodec):
             "decode": decode,
             "latent_codec": partial(codec, latent, port),
         }
+
+    def networks_of_groups(
+        self, height: int, width: int, groups: int
+    ) -> dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]]:
+        """Return the networks on several groups; see the base class.
+
+        ``encode`` is the encoders of VAE and latent, ``decode`` their decoders. Coding
+        never takes the batch.
+        """
+        n = self.frames_per_unit
+        ramp = (
+            torch.linspace(0, 1, width).to(self.like).expand(groups, n, 3, height, -1)
+        )
+        shifts = torch.arange(groups * n).to(self.like).view(groups, n, 1, 1, 1)
+        clips = (ramp + shifts / (groups * n)).frac()
+
+        def analyse(clips: Tensor) -> Tensor:
+            y: Tensor = self.latent_codec.encoder(self._latent(clips))
+            return y
+
+        def synthesise(y_hats: Tensor) -> Tensor:
+            return self.backbone.decode(self.latent_codec.decoder(y_hats))
+
+        with torch.inference_mode():
+            y_hats = analyse(clips).round()
+        works = {"encode": (analyse, clips), "decode": (synthesise, y_hats)}
+        return {
+            name: (
+                partial(_one_by_one, network, given),
+                partial(network, given),
+            )
+            for name, (network, given) in works.items()
+        }
+
+
+def _one_by_one(network: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    return torch.cat([network(each) for each in batch.split(1)])
 
 
 def _tiling(side: int) -> Tiling | None:

@@ -1,7 +1,7 @@
 """Groups of pictures: which frames are coded together, and how groups are joined.
 
 With overlap neighbouring groups share a frame: it is the last of one and the first of
-the next, coded in both, and shown as the mean of the two decoded copies.
+the next, coded in both, and shown as a mean of the two decoded copies.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,9 +15,6 @@ from torch import Tensor
 from lightning_modules.video_vae.backbone import TIME_STRIDE
 
 Item = TypeVar("Item")
-
-THETA = 0.5
-"""Share of the earlier group's copy in a shared frame (the paper's)."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ def padded_length(frames: int) -> int:
 
 
 def join(
-    decoded: Tensor, shown: int, blends: bool, held: Tensor | None
+    decoded: Tensor, shown: int, blends: bool, held: Tensor | None, theta: float
 ) -> tuple[Tensor, Tensor]:
     """Return the frames that a group completes, and what the next one needs.
 
@@ -76,6 +73,7 @@ def join(
         blends: As in :class:`Gop`.
         held: What this gave for the group before, or ``None`` if that is not there:
             then the group's own copy of a shared frame stands alone.
+        theta: Share of the earlier group's copy in a shared frame, 0 to 1.
 
     Returns:
         Frames (..., shown, 3, H, W), and the frame after them if it was decoded,
@@ -85,6 +83,6 @@ def join(
     complete = decoded[..., :shown, :, :, :]
     if blends and held is not None:
         first, rest = complete.split([1, shown - 1], dim=-4)
-        mixed = THETA * held + (1.0 - THETA) * first
+        mixed = theta * held + (1.0 - theta) * first
         complete = torch.cat([mixed, rest], dim=-4)
     return complete, following

@@ -29,6 +29,9 @@ def test_commands_code_groups_side_by_side_with_the_same_bits(
     assert encode.main([source, apart, *options]) == 0
     assert decode.main([apart, "--hash", *shared]) == 0
     assert capsys.readouterr().out.split()[-1] != digests["1"]
+    weighed = str(tmp_path / "weighed.lvc")
+    options = [*shared, "--rate=0.2", "--gop_theta=0.3", "--verify"]
+    assert encode.main([source, weighed, *options]) == 0
 
 
 @pytest.mark.parametrize("option", ["--gop_batch=2", "--gop_overlap=on", "--tile=576"])

@@ -51,14 +51,16 @@ def test_lengths_are_padded_to_the_next_4n_plus_1():
 
 def test_a_shared_frame_is_the_mean_of_both_copies_before_any_clamp():
     first = torch.full((5, 3, 2, 2), 1.6)
-    complete, held = join(first, 4, False, None)
+    complete, held = join(first, 4, False, None, 0.5)
     assert complete.shape[0] == 4 and held.shape[0] == 1
     second = torch.full((5, 3, 2, 2), 0.2)
-    complete, held = join(second, 5, True, held)
+    complete, held = join(second, 5, True, held, 0.5)
     torch.testing.assert_close(complete[0], torch.full((3, 2, 2), 0.9))
     assert torch.equal(complete[1:], second[1:])
     assert held.shape[0] == 0
-    alone, _ = join(second, 5, True, None)
+    complete, _ = join(second, 5, True, torch.full((1, 3, 2, 2), 1.6), 0.25)
+    torch.testing.assert_close(complete[0], torch.full((3, 2, 2), 0.55))
+    alone, _ = join(second, 5, True, None, 0.5)
     assert torch.equal(alone, second)
 
 

@@ -44,6 +44,36 @@ def test_overlap_changes_the_shared_frame_alone(video_vae):
     assert inside.any()
 
 
+@pytest.mark.parametrize("theta", [0.0, 0.35, 1.0])
+def test_a_stream_says_itself_how_copies_are_weighed(video_vae, codec, theta):
+    frames = video_vae.scene(6)
+    usual, half = video_vae.coded(codec, frames)
+    codec.configure(gop_theta=theta)
+    packets, own = video_vae.coded(codec, frames)
+    codec.configure(gop_theta=0.5)
+    assert torch.equal(video_vae.decoded(codec, packets), own)
+    shown = codec(frames[None], torch.tensor([0.2]))
+    assert torch.allclose(shown.x_hat[0], half, atol=1e-5)
+    # Nothing else changes, and only packets whose frame is shared say it.
+    assert not torch.equal(own[4], half[4])
+    assert torch.equal(own[[0, 1, 2, 3, 5]], half[[0, 1, 2, 3, 5]])
+    assert packets[0] == usual[0]
+    assert len(packets[1].payload) == len(usual[1].payload) + 3
+
+
+def test_tiles_and_weights_share_a_head():
+    for tile in (0, 576):
+        for blends, percent in ((True, 50), (True, 35), (False, 50)):
+            head = Head(9, blends, tile, percent)
+            assert Head.read(Packet(head.to_bytes(), 8, 0)) == head
+
+
+@pytest.mark.parametrize("theta", [-0.01, 1.01, 0.355, float("nan")])
+def test_a_weight_that_no_stream_can_say_is_refused(codec, theta):
+    with pytest.raises(ValueError, match="two decimals"):
+        codec.configure(gop_theta=theta)
+
+
 def test_a_stream_says_itself_how_large_tiles_are(video_vae, codec):
     frames = video_vae.scene(5, 64, 64)
     whole = list(codec.compress(frames, 0.2))
@@ -117,6 +147,8 @@ def test_frames_before_damage_are_shown_however_many_groups_run(video_vae, codec
     [
         (b"", 1, "no whole head"),
         (b"\x41\x00", 1, "no whole head"),
+        (b"\xc1\x01\x00", 1, "no whole head"),
+        (b"\xc1\x01\x00\x65", 1, "cannot be 101 %"),
         (b"\x01\x00", 6, "5 coded frames cannot complete 6"),
         (b"\x01\x00", 0, "cannot complete 0"),
         (b"\x01", 5, "cannot be read"),
