@@ -57,10 +57,21 @@ def psnr(codes, decoded):
     return 10 * math.log10(255**2 / max(np.mean(errors), 1e-9))
 
 
+def write_y4m(path, codes):
+    """Write planes as they are, full range, 25 frames a second."""
+    height, width = codes[0][0].shape
+    data = f"YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg XCOLORRANGE=FULL\n"
+    data = data.encode()
+    for frame in codes:
+        data += b"FRAME\n" + b"".join(plane.tobytes() for plane in frame)
+    path.write_bytes(data)
+    return path
+
+
 @pytest.fixture(scope="session")
 def anchor():
     """What makes a coder, and codes a scene with it."""
-    functions = (scene, coder_of, code, psnr)
+    functions = (scene, coder_of, code, psnr, write_y4m)
     return SimpleNamespace(FRAMES=FRAMES, **{f.__name__: f for f in functions})
 
 
