@@ -30,7 +30,9 @@ class Tool(NamedTuple):
 def _make_reference(
     name: str,
     preset: Preset,
-    *rest: Any,
+    knob: str,
+    intra_period: int,
+    *,
     binary: Path | None = None,
     decoder: Path | None = None,
     config: Path | None = None,
@@ -47,7 +49,7 @@ def _make_reference(
             f"{preset.title} needs --config, which {named}: the papers' is "
             f"{' or '.join(papers)} of its folder cfg"
         )
-    return ReferenceCoder(name, preset, *rest, binary, decoder, config)
+    return ReferenceCoder(name, preset, knob, intra_period, binary, decoder, config)
 
 
 TOOLS = {
@@ -65,7 +67,7 @@ def make_coder(
     intra_period: int,
     *,
     name: str,
-    rates: Mapping[float, str] | None = None,
+    rates: Mapping[float, str | None] | None = None,
     threads: int = 1,
     **told: Any,
 ) -> Anchor:

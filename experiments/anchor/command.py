@@ -135,7 +135,9 @@ def anchor(options: AnchorOptions) -> int:
     preset = load_preset(options.codec, options.preset)
     knob = next(name for name in (*NUMBERED, *NAMED) if getattr(options, name))
     values = getattr(options, knob)
-    rates = by_rate(f"--{knob}", values) if knob in NAMED else dict.fromkeys(values)
+    rates: dict[float, str | None] = dict.fromkeys(values)
+    if knob in NAMED:
+        rates = {**by_rate(f"--{knob}", values)}
     for rate in rates:
         preset.check_rate(knob, rate)
     coder = make_coder(

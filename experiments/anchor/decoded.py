@@ -24,6 +24,7 @@ from experiments.anchor.given import (
     is_shared,
     read_bytes,
 )
+from experiments.anchor.settings import Preset
 from experiments.evaluate.coder import Cost, Task
 from experiments.results.result import Result
 
@@ -164,7 +165,13 @@ class DecodedCoder(Anchor):
 
 
 def make_decoded_coder(
-    *common: Any, rates: Mapping[float, str], bytes: Sequence[str]
+    name: str,
+    preset: Preset,
+    knob: str,
+    intra_period: int,
+    *,
+    rates: Mapping[float, str],
+    bytes: Sequence[str],
 ) -> DecodedCoder:
     """Return the coder of what was given.
 
@@ -181,7 +188,7 @@ def make_decoded_coder(
     for rate in sizes:
         if rate not in rates:
             raise ValueError(f"--bytes has rate {rate:g}, of which --decoded has none")
-    return DecodedCoder(*common, rates, sizes)
+    return DecodedCoder(name, preset, knob, intra_period, rates, sizes)
 
 
 def _as_held(path: Path, source: VideoSequence, frames: int | None) -> VideoSequence:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.anchor.coders import make_coder
 from experiments.anchor.settings import load_preset
@@ -44,8 +45,9 @@ def coder_of(codec, preset=None, knob="qp", intra_period=-1, **options):
 def code(coder, tmp_path, rate, codes=None, colour="yuv420"):
     codes = codes or scene(colour)
     task = Task(sequence(codes), lambda: iter(codes), colour, rate, tmp_path)
-    cost = coder.encode(task)
-    return cost, list(coder.decode(task, cost))
+    with torch.inference_mode():
+        cost = coder.encode(task)
+        return cost, list(coder.decode(task, cost))
 
 
 def psnr(codes, decoded):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from datamodules.writing import create_video
 from datamodules.yuv import dequantise, planes_to_rgb, quantise
@@ -46,12 +47,28 @@ def coded(anchor, tmp_path_factory):
     )
 
 
-def test_x265_through_its_own_decoded_frames_is_x265(run, coded, capsys):
-    options = ("--preset=ldp_medium", "--qp=30")
+class ToyInception:
+    """Means of a picture's quarters, by channel."""
+
+    size = 12
+
+    def __call__(self, pictures):
+        quarters = torch.nn.functional.adaptive_avg_pool2d(pictures.float(), 2)
+        return quarters.flatten(1)
+
+
+def test_x265_through_its_own_decoded_frames_is_x265(run, coded, capsys, monkeypatch):
+    monkeypatch.setattr("callbacks.metrics.distribution.Inception", ToyInception)
+    monkeypatch.setattr("callbacks.metrics.distribution.check_inception", lambda: None)
+    options = ("--preset=ldp_medium", "--qp=30", "--fid=frames")
     ours = run([coded.clip], *options, name="x265", codec="x265")
     theirs = run(
-        [coded.clip], f"--decoded=30={coded.decoded}", f"--bytes=30={coded.stream}"
+        [coded.clip],
+        f"--decoded=30={coded.decoded}",
+        f"--bytes=30={coded.stream}",
+        "--fid=frames",
     )
+    assert theirs.pools == ours.pools and ours.pools[0].metrics["fid"] > 0
     assert "note: given: not decoded by us: frames" in capsys.readouterr().out
     assert theirs.protocol == ours.protocol
     ((_, own),) = ours.all_points()
