@@ -87,8 +87,8 @@ class Preset:
         in_range = limits.low <= rate <= limits.high
         if not in_range or (limits.whole and rate != int(rate)):
             raise ValueError(
-                f"--{knob} of {self.codec} is {wanted} from {limits.low:g} to "
-                f"{limits.high:g}, not {rate:g}"
+                f"--{knob} of preset {self.name!r} of {self.codec} is {wanted} from "
+                f"{limits.low:g} to {limits.high:g}, not {rate:g}"
             )
         return rate
 
