@@ -60,25 +60,53 @@ class Coded:
 
 
 @dataclass
-class AnchorCoder(Coder):
-    """Codes with a classical encoder, and decodes the file that it wrote.
-
-    Encoders run on one thread: their bytes do not depend on the machine.
+class Anchor(Coder):
+    """A codec that is run as one of its presets says.
 
     Attributes:
         name: Label of the curve.
-        preset: How the encoder is run.
+        preset: How the codec is run.
         knob: What sets the rate.
         intra_period: Frames from one intra frame to the next, -1 for the first only.
 
     Raises:
-        ValueError: The encoder is not there.
+        ValueError: The codec is not there.
     """
 
     name: str
     preset: Preset
     knob: str
     intra_period: int
+
+    def describe(self) -> dict[str, Any]:
+        """Return the preset and where it is from."""
+        preset = self.preset
+        return {
+            "name": preset.codec,
+            "kind": "anchor",
+            "encoder": preset.title,
+            "preset": preset.name,
+            "structure": preset.structure,
+            "source": preset.source,
+            "rate_unit": self.knob,
+        }
+
+    def remarks(self) -> list[str]:
+        """Return what a user should know before hours of work."""
+        if self.preset.structure != "random_access":
+            return []
+        return [
+            f"{self.preset.name} refers to later frames, which a low-delay codec "
+            "cannot; --list names low-delay presets"
+        ]
+
+
+@dataclass
+class AnchorCoder(Anchor):
+    """Codes with a classical encoder, and decodes the file that it wrote.
+
+    Encoders run on one thread: their bytes do not depend on the machine.
+    """
 
     @abstractmethod
     def write(
@@ -107,13 +135,7 @@ class AnchorCoder(Coder):
         """Return the preset with all its options and where it is from."""
         preset = self.preset
         return {
-            "name": preset.codec,
-            "kind": "anchor",
-            "encoder": preset.title,
-            "preset": preset.name,
-            "structure": preset.structure,
-            "source": preset.source,
-            "rate_unit": self.knob,
+            **super().describe(),
             "pixel_formats": dict(preset.pixel_formats),
             "rate_offset_per_bit_above_8": preset.knobs[self.knob].per_bit,
             "options": self._options("{rate}", depth=8),

@@ -1,11 +1,12 @@
-"""Measure a classical codec on test sequences: ``python -m experiments.anchor ...``."""
+"""Measure another codec on test sequences: ``python -m experiments.anchor ...``."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from experiments.anchor.settings import codec_names, load_preset, load_presets
+from experiments.anchor.settings import Preset, codec_names, load_preset, load_presets
 from experiments.cli import option, parse, run_command
 from experiments.evaluate.options import JobOptions
 
@@ -16,11 +17,27 @@ examples:
   python -m experiments.anchor --codec vtm --sequences uvg=/data/UVG --qp 22 27 32 37 \\
       --max_frames 96 --binary EncoderApp --decoder DecoderApp \\
       --config cfg/encoder_lowdelay_vtm.cfg --output results/vtm.json
+  python -m experiments.anchor --codec compressai --preset ssf2020 --quality 1 3 5 7 \\
+      --sequences uvg=/data/UVG --max_frames 96 --output results/ssf2020.json
+  python -m experiments.anchor --codec decoded --name DCVC-FM \\
+      --decoded 0=out/q0/{sequence} 21=out/q21/{sequence} --bytes 0=out/q0/bin \\
+      21=out/q21/bin --sequences uvg=/data/UVG --fid frames --output results/fm.json
 
 Frames, colours and metrics are those of experiments.evaluate, so that its files can be
-compared. Every file is decoded again and counted whole. Encoders use one thread each:
-more --workers are faster and give the same bytes.
+compared. Every file is decoded again and counted whole; what --decoded gives is stamped
+"not decoded by us". Classical encoders use one thread each: more --workers are faster
+and give the same bytes.
 """
+
+
+NUMBERED = ("qp", "crf", "quality")
+"""Knobs whose values are numbers alone."""
+
+NAMED = ("checkpoint", "decoded")
+"""Knobs that are given with a file for each rate."""
+
+TOLD = ("bytes", "device", "binary", "decoder", "config")
+"""Options that only some codecs have a use for."""
 
 
 def describe_presets() -> str:
@@ -29,33 +46,52 @@ def describe_presets() -> str:
     for codec in codec_names():
         presets = load_presets(codec)
         default = next(iter(presets.values()))
-        knobs = [
-            f"--{name} {knob.low:g} to {knob.high:g}"
-            for name, knob in default.knobs.items()
-        ]
         given = [f"{c} as {f}" for c, f in default.pixel_formats.items()]
-        lines += [f"{codec}: {default.title}; {', '.join([*knobs, *given])}"]
+        lines += [f"{codec}: {default.title}; {', '.join([*_knobs(default), *given])}"]
         for preset in presets.values():
-            only = f", --{' or --'.join(preset.knobs)} only"
-            limit = "" if len(preset.knobs) == len(default.knobs) else only
+            own = _knobs(preset)
+            if preset.knobs.keys() == default.knobs.keys():
+                own = [text for text in own if text not in _knobs(default)]
+            limit = f", {' or '.join(own)} only" if own else ""
             mark = " (default)" if preset is default else ""
             lines += [
                 f"  {preset.name}{mark}: {preset.structure}{limit}; {preset.note}",
                 f"      source: {preset.source}",
             ]
+            lines += [
+                f"      version {number}: {paper}"
+                for number, paper in preset.run.get("paper_versions", {}).items()
+            ]
     return "\n".join(lines)
+
+
+def _knobs(preset: Preset) -> list[str]:
+    """Return what sets a preset's rate, with its range."""
+    return [
+        f"--{name} {knob.low:g} to {knob.high:g}" if knob.bounded else f"--{name} RATE="
+        for name, knob in preset.knobs.items()
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorOptions(JobOptions):
-    """Code test sequences with a classical codec and compare them with the source.
+    """Code test sequences with another codec and compare them with the source.
 
     Attributes:
         list: Print all presets and end.
-        codec: Which: aom, av1 (SVT-AV1), hm, vtm, vvc (VVenC), x264, x265.
+        codec: Which: aom, av1 (SVT-AV1), compressai (learned), decoded (any that was
+            run elsewhere), hm, vtm, vvc (VVenC), x264, x265.
         preset: How; see --list (default: its first).
         qp: Constant quantisers, in the encoder's own scale.
         crf: Constant rate factors instead, where the encoder has them.
+        quality: Published weights of compressai, from torch hub's folder; nothing is
+            downloaded.
+        checkpoint: Other weights of compressai, at any number as rate.
+        decoded: Frames that another codec decoded: video, folder of PNG, or a folder or
+            pattern ({sequence}) with one of these for each sequence.
+        bytes: What they took: a number, the bitstream's file, a .txt or .json of bytes
+            per frame, or a folder or pattern as above.
+        device: Where the networks of compressai run (default: cuda if there is one).
         binary: Encoder program, for hm and vtm.
         decoder: Its decoder (default: the encoder's own reconstruction is compared).
         config: Its configuration file.
@@ -66,6 +102,15 @@ class AnchorOptions(JobOptions):
     preset: str | None = option(None, metavar="NAME")
     qp: tuple[float, ...] = option((), metavar="Q", one_of="rate", needed=True)
     crf: tuple[float, ...] = option((), metavar="Q", one_of="rate", needed=True)
+    quality: tuple[float, ...] = option((), metavar="N", one_of="rate", needed=True)
+    checkpoint: tuple[str, ...] = option(
+        (), metavar="RATE=FILE", one_of="rate", needed=True
+    )
+    decoded: tuple[str, ...] = option(
+        (), metavar="RATE=PATH", one_of="rate", needed=True
+    )
+    bytes: tuple[str, ...] = option((), metavar="RATE=BYTES")
+    device: Literal["auto", "cpu", "cuda"] | None = None
     binary: Path | None = option(None, metavar="PATH")
     decoder: Path | None = option(None, metavar="PATH")
     config: Path | None = option(None, metavar="CFG")
@@ -83,25 +128,27 @@ def anchor(options: AnchorOptions) -> int:
         ValueError: An option, a file or the encoder is wrong.
     """
     from experiments.anchor.coders import make_coder
+    from experiments.anchor.given import by_rate
     from experiments.evaluate.job import Rate
     from experiments.evaluate.jobs import run_jobs
 
     preset = load_preset(options.codec, options.preset)
-    knob = "qp" if options.qp else "crf"
-    rates = [Rate(preset.check_rate(knob, q)) for q in options.qp or options.crf]
+    knob = next(name for name in (*NUMBERED, *NAMED) if getattr(options, name))
+    values = getattr(options, knob)
+    rates: dict[float, str | None] = dict.fromkeys(values)
+    if knob in NAMED:
+        rates = {**by_rate(f"--{knob}", values)}
+    for rate in rates:
+        preset.check_rate(knob, rate)
     coder = make_coder(
         preset,
         knob,
         options.intra_period,
         name=options.label,
-        binary=options.binary,
-        decoder=options.decoder,
-        config=options.config,
+        rates=rates,
+        threads=options.threads_each,
+        **{name: getattr(options, name) for name in TOLD},
     )
-    if preset.structure == "random_access":
-        print(
-            f"note: {preset.name} refers to later frames, which a low-delay codec "
-            "cannot; --list names low-delay presets",
-            file=sys.stderr,
-        )
-    return run_jobs(coder, rates, options)
+    for remark in coder.remarks():
+        print(f"note: {remark}", file=sys.stderr)
+    return run_jobs(coder, [Rate(rate) for rate in rates], options)

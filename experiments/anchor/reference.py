@@ -48,7 +48,7 @@ class ReferenceCoder(AnchorCoder):
             "config": self.config.name,
             "config_sha256": hashlib.sha256(self.config.read_bytes()).hexdigest(),
             "version": self._version(),
-            "paper_version": run["paper_version"],
+            "paper_versions": {**run["paper_versions"]},
             "command": [*run["encode"]],
             "command_colour": run["encode_colour"],
             "measured": decoded,
@@ -59,6 +59,17 @@ class ReferenceCoder(AnchorCoder):
         """Return the encoder's path and checksum."""
         digest = hashlib.sha256(self.binary.read_bytes()).hexdigest()
         return {"binary": str(self.binary), "binary_sha256": digest}
+
+    def remarks(self) -> list[str]:
+        """Return also that no paper used this version, if none did."""
+        papers, version = self.preset.run["paper_versions"], self._version()
+        if version in papers:
+            return super().remarks()
+        used = "; ".join(f"{number}: {who}" for number, who in papers.items())
+        return [
+            *super().remarks(),
+            f"the version of {self.binary.name} is {version}, papers used {used}",
+        ]
 
     def _version(self) -> str:
         """Return the version in the encoder's greeting."""

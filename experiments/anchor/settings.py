@@ -1,7 +1,8 @@
 """The codecs' settings: the YAML files beside this module, read and filled in."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,24 @@ class Knob:
     """What sets an encoder's rate.
 
     Attributes:
-        low: Lowest value.
-        high: Highest value.
+        low: Lowest value; by default none is.
+        high: Highest value; by default none is.
         whole: Whether only whole numbers are values.
         options: What it adds to the encoder's options; ``{rate}`` is its value.
         per_bit: Added to the value for each bit of depth above 8, for encoders whose
             scale moves with it.
     """
 
-    low: float
-    high: float
+    low: float = -math.inf
+    high: float = math.inf
     whole: bool = True
     options: Mapping[str, Any] | None = None
     per_bit: int = 0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is a scale of the encoder; else numbers only tell points apart."""
+        return math.isfinite(self.high)
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,14 @@ class Preset:
         codec: Name of the codec: of its file.
         name: Name among the codec's presets.
         title: The encoder's full name.
-        structure: ``low_delay`` (no frame waits for a later one) or ``random_access``.
+        structure: ``low_delay`` (no frame waits for a later one), ``random_access``,
+            ``all_intra`` (each frame is coded alone) or ``unknown``.
         note: What is special about it.
         source: Who uses it.
-        tool: How it is run: ``pyav``, ``ffmpeg`` or ``reference``.
+        tool: How it is run: a key of ``coders.TOOLS``.
         run: What that tool needs to know.
         knobs: What may set its rate, by name.
-        pixel_formats: What it is given, by colour.
+        pixel_formats: What it is given, by colour; none where that is RGB.
         options: Of the encoder; a mapping becomes ``key=value:key=value``. In texts,
             ``{keyint}`` is the intra period.
         endless: What the encoder calls an intra period without end.
@@ -59,8 +66,8 @@ class Preset:
     tool: str
     run: Mapping[str, Any]
     knobs: Mapping[str, Knob]
-    pixel_formats: Mapping[str, str]
-    options: Mapping[str, Any]
+    pixel_formats: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     endless: str = "-1"
     restarts: bool = False
 
@@ -80,8 +87,8 @@ class Preset:
         in_range = limits.low <= rate <= limits.high
         if not in_range or (limits.whole and rate != int(rate)):
             raise ValueError(
-                f"--{knob} of {self.codec} is {wanted} from {limits.low:g} to "
-                f"{limits.high:g}, not {rate:g}"
+                f"--{knob} of preset {self.name!r} of {self.codec} is {wanted} from "
+                f"{limits.low:g} to {limits.high:g}, not {rate:g}"
             )
         return rate
 
@@ -133,7 +140,7 @@ def load_presets(codec: str) -> dict[str, Preset]:
         values = _merge(shared, own)
         # A preset that names knobs has no others.
         allowed = values.pop("only", list(values["knobs"]))
-        values["knobs"] = {key: Knob(**values["knobs"][key]) for key in allowed}
+        values["knobs"] = {key: Knob(**values["knobs"][key] or {}) for key in allowed}
         presets[name] = Preset(codec=codec, name=name, **values)
     return presets
 

@@ -5,6 +5,7 @@ import signal
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import lru_cache
 from inspect import isgenerator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -118,6 +119,28 @@ def prepare_process(threads: int, gpu: int) -> None:
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(gpu % torch.cuda.device_count())
+
+
+def decoding_process(threads: int, device: str) -> WorkerProcess:
+    """Return the process that decodes for this one, for all of its jobs.
+
+    Args:
+        threads: Of torch.
+        device: ``cpu``, or ``cuda`` for the GPU that this process uses.
+    """
+    process = _start_decoder(threads, device)
+    if not process.alive:
+        _start_decoder.cache_clear()
+        process = _start_decoder(threads, device)
+    return process
+
+
+@lru_cache(maxsize=1)
+def _start_decoder(threads: int, device: str) -> WorkerProcess:
+    import torch
+
+    gpu = torch.cuda.current_device() if device == "cuda" else 0
+    return WorkerProcess(prepare_process, threads, gpu, daemon=True)
 
 
 def _advance(generator: Generator[Any, None, Any]) -> bytes:

@@ -182,11 +182,12 @@ def _notes(
         notes += _notes_on_pools(result, sets)
         if result.protocol.rate == "estimate":
             notes.append(f"{result.name}: bits are estimates, not bytes.")
-    imported: dict[str, list[str]] = {}
+    # Of codecs that were not run here: imported figures, frames decoded elsewhere.
+    foreign: dict[str, list[str]] = {}
     for result in results:
-        if result.codec.get("kind") == "imported" and "note" in result.codec:
-            imported.setdefault(str(result.codec["note"]), []).append(result.name)
-    notes += [f"{', '.join(names)}: {note}." for note, names in imported.items()]
+        if "note" in result.codec:
+            foreign.setdefault(str(result.codec["note"]), []).append(result.name)
+    notes += [f"{', '.join(names)}: {note}." for note, names in foreign.items()]
     return notes
 
 

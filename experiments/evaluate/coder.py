@@ -1,13 +1,14 @@
 """What codes: a codec with all its settings, learned or classical."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datamodules.sequences.files import VideoSequence
 from datamodules.yuv import Codes, Colour, Planes
+from experiments.results.result import Result
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,20 @@ class Coder(ABC):
     @abstractmethod
     def environment(self) -> dict[str, Any]:
         """Return what may differ between machines, such as device and versions."""
+
+    def check(  # noqa: B027
+        self, sequences: Sequence[VideoSequence], max_frames: int | None, done: Result
+    ) -> None:
+        """Refuse, before any work, what would fail or not go with what there is.
+
+        Args:
+            sequences: All that are to be coded.
+            max_frames: Of each.
+            done: The points that there are.
+
+        Raises:
+            ValueError: Something is missing, wrong or has changed.
+        """
 
     @abstractmethod
     def encode(self, task: Task) -> Cost:

@@ -41,7 +41,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
 
     Raises:
         ValueError: Jobs failed, and the others' parts are kept; or what there is
-            belongs to another codec, protocol or video.
+            belongs to another codec, protocol or video; or the coder refuses the job.
     """
     if options.vmaf:
         find_ffmpeg()
@@ -66,6 +66,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
     parts = Parts(options.output, empty)
     done = parts.load()
     check_sources(done, sequences, options.max_frames)
+    coder.check(sequences, options.max_frames, done)
     missing = [job for job in jobs if not job.done_in(done)]
     if len(missing) < len(jobs):
         kept = len(jobs) - len(missing)
@@ -224,6 +225,6 @@ def _headline(result: Result) -> str:
     shown = "psnr_rgb" if result.protocol.colour == "rgb" else "psnr_yuv"
     seconds = [f"{k} {v:.3f} s" for k, v in point.seconds.items() if "_" not in k]
     return (
-        f"{point.bpp:.5f} bpp, {METRICS[shown].label} {point.metrics[shown]:.3f} dB; "
-        f"per frame {', '.join(seconds)}"
+        f"{point.bpp:.5f} bpp, {METRICS[shown].label} {point.metrics[shown]:.3f} dB"
+        + f"; per frame {', '.join(seconds)}" * bool(seconds)
     )

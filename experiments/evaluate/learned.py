@@ -20,7 +20,7 @@ from experiments.bitstreams.files import (
     load_decoder,
     open_stream,
 )
-from experiments.bitstreams.processes import WorkerProcess, prepare_process
+from experiments.bitstreams.processes import WorkerProcess, decoding_process
 from experiments.bitstreams.rate_search import search_rate
 from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.results.origin import describe
@@ -171,11 +171,7 @@ class LearnedCoder(Coder):
         )
 
     def _decoding_process(self) -> WorkerProcess:
-        process = _start_decoder(self.threads, self.metric_device)
-        if not process.alive:
-            _start_decoder.cache_clear()
-            process = _start_decoder(self.threads, self.metric_device)
-        return process
+        return decoding_process(self.threads, self.metric_device)
 
 
 class EstimatedCoder(LearnedCoder):
@@ -199,13 +195,6 @@ class EstimatedCoder(LearnedCoder):
             yield _to_planes(frame, task.colour)
         vars(cost).update(vars(_cost_of(encoder)))
         cost.peak_memory["encode"] = peak_memory(device)
-
-
-@lru_cache(maxsize=1)
-def _start_decoder(threads: int, device: str) -> WorkerProcess:
-    """Start the process that decodes for this one, for all of its jobs."""
-    gpu = torch.cuda.current_device() if device == "cuda" else 0
-    return WorkerProcess(prepare_process, threads, gpu, daemon=True)
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,8 @@ def print_result(result: Result, path: Path) -> None:
     console = make_console()
     print_table(_table_of_points(result, path), console)
     print_table(_table_of_pools(result), console)
+    if "note" in result.codec:
+        print(f"note: {result.name}: {result.codec['note']}")
     for text in pool_caveats(result.pools):
         print(text)
     for metric, reason in result.environment.get("unavailable", {}).items():

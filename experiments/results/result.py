@@ -5,6 +5,7 @@
     {"schema": "learned-video-codecs/result", "version": 1,
      "name":        label of the curve, unique in a comparison,
      "codec":       {"name": "UI2C" | "x265" | ..., "kind": "learned" | "anchor" |
+                     "decoded" (frames and bytes that somebody else's decoder gave) |
                      "imported", and what defines it: fingerprint, architecture,
                      training, coding options, or the encoder's settings},
      "protocol":    everything that two files must share (see Protocol),
@@ -77,8 +78,9 @@ class Protocol:
         max_frames: Frames of each sequence that are coded; ``None``: not stated,
             0: all.
         intra_period: Frames between starts without a reference, -1 for one start.
-        rate: ``bitstream`` (bytes that another process decoded) or ``estimate``
-            (entropy under the model).
+        rate: ``bitstream`` (bytes that another process decoded; of a codec of the kind
+            ``decoded``: that its user says so) or ``estimate`` (entropy under the
+            model).
         matrix: Between RGB and YUV.
         chroma_up: From 4:2:0 to the codec's RGB.
         chroma_down: From the codec's RGB to 4:2:0.

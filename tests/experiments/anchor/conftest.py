@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from experiments.anchor.coders import make_coder
 from experiments.anchor.settings import load_preset
@@ -44,8 +45,9 @@ def coder_of(codec, preset=None, knob="qp", intra_period=-1, **options):
 def code(coder, tmp_path, rate, codes=None, colour="yuv420"):
     codes = codes or scene(colour)
     task = Task(sequence(codes), lambda: iter(codes), colour, rate, tmp_path)
-    cost = coder.encode(task)
-    return cost, list(coder.decode(task, cost))
+    with torch.inference_mode():
+        cost = coder.encode(task)
+        return cost, list(coder.decode(task, cost))
 
 
 def psnr(codes, decoded):
@@ -57,10 +59,21 @@ def psnr(codes, decoded):
     return 10 * math.log10(255**2 / max(np.mean(errors), 1e-9))
 
 
+def write_y4m(path, codes):
+    """Write planes as they are, full range, 25 frames a second."""
+    height, width = codes[0][0].shape
+    data = f"YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg XCOLORRANGE=FULL\n"
+    data = data.encode()
+    for frame in codes:
+        data += b"FRAME\n" + b"".join(plane.tobytes() for plane in frame)
+    path.write_bytes(data)
+    return path
+
+
 @pytest.fixture(scope="session")
 def anchor():
     """What makes a coder, and codes a scene with it."""
-    functions = (scene, coder_of, code, psnr)
+    functions = (scene, coder_of, code, psnr, write_y4m)
     return SimpleNamespace(FRAMES=FRAMES, **{f.__name__: f for f in functions})
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from experiments.anchor.coders import TOOLS
 from experiments.anchor.command import main
 from experiments.anchor.pictures import PIXEL_FORMATS
 from experiments.anchor.settings import codec_names, load_preset, load_presets
@@ -15,8 +16,11 @@ PRESETS = [(codec, name) for codec in codec_names() for name in load_presets(cod
 @pytest.mark.parametrize(("codec", "name"), PRESETS)
 def test_every_preset_says_what_it_is_and_leaves_no_placeholder(codec, name):
     preset = load_preset(codec, name)
-    assert preset.structure in ("low_delay", "random_access")
-    assert preset.source and preset.note
+    assert preset.structure in ("low_delay", "random_access", "all_intra", "unknown")
+    assert preset.source and preset.note and preset.tool in TOOLS
+    if preset.tool in ("compressai", "decoded"):
+        assert not preset.pixel_formats and not preset.options
+        return
     assert set(preset.pixel_formats) == {"yuv420", "rgb"}
     assert set(preset.pixel_formats.values()) <= set(PIXEL_FORMATS)
     assert isinstance(preset.run["suffix"], str)
@@ -37,6 +41,9 @@ def test_every_preset_says_what_it_is_and_leaves_no_placeholder(codec, name):
         ("x265", None, "qp", 27.5, "whole number from 0 to 51, not 27.5"),
         ("x265", "dvc_era", "qp", 27, "set by --crf, not by --qp"),
         ("vvc", None, "crf", 27, "set by --qp, not by --crf"),
+        ("compressai", "cheng2020-attn", "quality", 7, "from 1 to 6, not 7"),
+        ("compressai", None, "qp", 27, "set by --quality or --checkpoint, not by --qp"),
+        ("x265", None, "decoded", 27, "set by --qp or --crf, not by --decoded"),
         ("x264", None, "qp", math.nan, "not nan"),
     ],
 )
@@ -49,12 +56,7 @@ def test_what_there_is_not_is_refused_with_what_there_is(
 
 @pytest.fixture
 def clip(anchor, tmp_path):
-    path = tmp_path / "clip_64x48_25.y4m"
-    data = b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg XCOLORRANGE=FULL\n"
-    for frame in anchor.scene():
-        data += b"FRAME\n" + b"".join(plane.tobytes() for plane in frame)
-    path.write_bytes(data)
-    return path
+    return anchor.write_y4m(tmp_path / "clip_64x48_25.y4m", anchor.scene())
 
 
 def test_the_command_measures_a_clip(tmp_path, clip):
@@ -80,6 +82,8 @@ def test_the_command_measures_a_clip(tmp_path, clip):
         (["--codec", "x264", "--preset", "best", "--qp", "27"], "no preset 'best'"),
         (["--codec", "x264", "--qp", "27", "99"], "from 0 to 51, not 99"),
         (["--codec", "hm", "--qp", "27"], "HM comes with no package"),
+        (["--codec=x264", "--qp=27", "--bytes=27=1"], "x264 needs no --bytes"),
+        (["--codec=vvc", "--qp=27", "--device=cpu"], "vvc needs no --device"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, clip, capsys, options, message):
@@ -99,6 +103,10 @@ def test_the_list_names_every_preset_and_its_source(capsys):
     for codec, name in PRESETS:
         assert f"{codec}: " in text and f"  {name}" in text
     assert text.count("source: ") == len(PRESETS)
+    # Which paper used which version of a program that users build.
+    assert "version 16.25: the family of DCVC" in text
+    assert "version 16.26: DHVC 2.0" in text and "version 18.0: DHVC 2.0" in text
+    assert "version 17.0: the family of DCVC" in text
 
 
 def test_the_help_names_every_codec(capsys):

@@ -87,6 +87,17 @@ def test_a_reference_encoder_runs_by_its_command_line(
     described = coder.describe()
     assert described["version"] == "16.25"
     assert ("decoder" == described["measured"]) is with_decoder
+    assert list(described["paper_versions"]) == (
+        ["16.25", "16.26"] if codec == "hm" else ["17.0", "18.0"]
+    )
+    # The fake encoder's version is HM's.
+    assert len(coder.remarks()) == (codec == "vtm")
+
+
+def test_a_version_that_no_paper_used_is_told(anchor, reference):
+    (remark,) = anchor.coder_of("vtm", **reference).remarks()
+    assert "version of EncoderApp is 16.25, papers used 17.0: the family" in remark
+    assert "18.0: DHVC 2.0" in remark
 
 
 def test_bits_are_spread_evenly_where_the_log_does_not_say(anchor, tmp_path, reference):
