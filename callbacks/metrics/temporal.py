@@ -10,7 +10,8 @@ Farneback flows, or two presets of DIS, differ by factors.
 Source: TecoGAN (arXiv 1811.09393), section 5, and its published evaluation script.
 """
 
-from typing import Literal, TypeAlias
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -68,6 +69,73 @@ FLOWS = {"dis": dis_flow, "teco": teco_flow}
 number of threads."""
 
 
+class OfChange(ABC):
+    """Compares how a reconstruction and its source change, each seen by itself.
+
+    What was found of the source serves all its reconstructions.
+    """
+
+    @abstractmethod
+    def of_clip(self, clip: Tensor) -> Any:
+        """Return how a clip (B, T, 3, H, W), RGB in [0, 1], changes.
+
+        Raises:
+            UnavailableMetricError: Its frames are too small.
+        """
+
+    @abstractmethod
+    def compare(self, decoded: Any, source: Any) -> Tensor:
+        """Return one value per pair of frames, (B, T - 1), of what was found of both.
+
+        Args:
+            decoded: As :meth:`of_clip` gives it.
+            source: Likewise.
+        """
+
+    def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
+        """Return one value per pair of frames, (B, T - 1).
+
+        Args:
+            x_hat: (B, T, 3, H, W), RGB in [0, 1].
+            clip: Like ``x_hat``.
+
+        Raises:
+            UnavailableMetricError: The frames are too small.
+        """
+        return self.compare(self.of_clip(x_hat), self.of_clip(clip))
+
+
+class FlowOf:
+    """The motion from each frame of a sequence to the next, frame by frame.
+
+    Args:
+        method: Name in ``FLOWS``.
+    """
+
+    def __init__(self, method: Literal["dis", "teco"] = "dis") -> None:
+        self._flow = FLOWS[method]
+        self._previous: Luma | None = None
+
+    def add(self, frame: Luma) -> Flow | None:
+        """Return the motion from the frame before to this one, None for the first.
+
+        Args:
+            frame: 8-bit luma (H, W).
+
+        Raises:
+            UnavailableMetricError: A side is below 48 pixels.
+        """
+        check_side("tof needs", frame.shape, TOF_SIDE)
+        previous, self._previous = self._previous, frame
+        return None if previous is None else self._flow(previous, frame)
+
+
+def flow_distance(decoded: Flow, source: Flow) -> float:
+    """Return the mean length of the difference of two flows, in pixels."""
+    lengths = np.sqrt(np.square(decoded - source).sum(axis=-1))
+    return float(lengths.mean(dtype=np.float64))
+
+
 class TofStream:
     """tOF of one sequence, a frame at a time; holds the previous frames only.
 
@@ -76,8 +144,7 @@ class TofStream:
     """
 
     def __init__(self, method: Literal["dis", "teco"] = "dis") -> None:
-        self._flow = FLOWS[method]
-        self._previous: tuple[Luma, Luma] | None = None
+        self._decoded, self._source = FlowOf(method), FlowOf(method)
 
     def add(self, decoded: Luma, source: Luma) -> float | None:
         """Return the value of this frame and the one before, None for the first.
@@ -89,43 +156,60 @@ class TofStream:
         Raises:
             UnavailableMetricError: A side is below 48 pixels.
         """
-        check_side("tof needs", source.shape, TOF_SIDE)
-        previous, self._previous = self._previous, (decoded, source)
-        if previous is None:
+        ours, theirs = self._decoded.add(decoded), self._source.add(source)
+        if ours is None or theirs is None:
             return None
-        ours, theirs = map(self._flow, previous, self._previous)
-        lengths = np.sqrt(np.square(ours - theirs).sum(axis=-1))
-        return float(lengths.mean(dtype=np.float64))
+        return flow_distance(ours, theirs)
 
 
-def tof(x_hat: Tensor, clip: Tensor, method: Literal["dis", "teco"] = "dis") -> Tensor:
-    """Return by how many pixels the reconstruction moves unlike the source.
+class Motion(NamedTuple):
+    """How a clip moves.
+
+    Attributes:
+        flows: From each frame to the next, by sequence of the batch.
+        finite: Whether both frames of a pair hold numbers only, bool (B, T - 1).
+    """
+
+    flows: list[list[Flow]]
+    finite: Tensor
+
+
+class Tof(OfChange):
+    """By how many pixels the reconstruction moves unlike the source.
+
+    Luma is rounded to 8 bits. Values are float64, NaN where a frame is not finite;
+    ``table.METRICS`` has the definitions.
 
     Args:
-        x_hat: (B, T, 3, H, W), RGB in [0, 1]; its luma is rounded to 8 bits.
-        clip: Like ``x_hat``.
-        method: Name in ``FLOWS``; ``table.METRICS`` has the definitions.
-
-    Returns:
-        (B, T - 1), float64, one value per pair of frames; NaN where a frame is not
-        finite.
-
-    Raises:
-        UnavailableMetricError: A side is below 48 pixels.
+        method: Name in ``FLOWS``.
     """
-    pairs = []
-    for both in zip(x_hat, clip, strict=True):
-        # Before the first frame there is none to move from.
-        own = list(map(TofStream(method).add, *map(luma, both)))[1:]
-        pairs.append(own)
-    values = torch.tensor(pairs, dtype=torch.float64, device=x_hat.device)
-    finite = (x_hat + clip).isfinite().all(dim=-1).all(dim=-1).all(dim=-1)
-    return values.masked_fill(~(finite[:, :-1] & finite[:, 1:]), torch.nan)
+
+    def __init__(self, method: Literal["dis", "teco"] = "dis") -> None:
+        self.method = method
+
+    def of_clip(self, clip: Tensor) -> Motion:
+        """Return how a clip moves; see :meth:`OfChange.of_clip`."""
+        flows = []
+        for frames in clip:
+            found = list(map(FlowOf(self.method).add, luma(frames)))
+            flows.append([flow for flow in found if flow is not None])
+        finite = clip.isfinite().flatten(2).all(dim=-1)
+        return Motion(flows, finite[:, :-1] & finite[:, 1:])
+
+    def compare(self, decoded: Motion, source: Motion) -> Tensor:
+        """Return one value per pair of frames; see :meth:`OfChange.compare`."""
+        both = zip(decoded.flows, source.flows, strict=True)
+        values = [list(map(flow_distance, *pair)) for pair in both]
+        finite = decoded.finite & source.finite
+        found = torch.tensor(values, dtype=torch.float64, device=finite.device)
+        return found.masked_fill(~finite, torch.nan)
 
 
-def tof_teco(x_hat: Tensor, clip: Tensor) -> Tensor:
-    """Return :func:`tof` by TecoGAN's own estimator."""
-    return tof(x_hat, clip, "teco")
+tof = Tof()
+"""tOF as the table has it."""
+
+tof_teco = Tof("teco")
+"""tOF by TecoGAN's own estimator."""
 
 
 def luma(frames: Tensor) -> Luma:
@@ -134,7 +218,7 @@ def luma(frames: Tensor) -> Luma:
     return y.nan_to_num().clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
-class Tlp:
+class Tlp(OfChange):
     """How much more or less the reconstruction changes than the source.
 
     ``|LPIPS(x_hat[t-1], x_hat[t]) - LPIPS(clip[t-1], clip[t])|``
@@ -146,15 +230,10 @@ class Tlp:
     def __init__(self, net: str) -> None:
         self.lpips = Lpips(net)
 
-    def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
-        """Return one value per pair of frames, (B, T - 1).
+    def of_clip(self, clip: Tensor) -> Tensor:
+        """Return the LPIPS from each frame to the next; see :class:`OfChange`."""
+        return self.lpips(clip[:, :-1], clip[:, 1:])
 
-        Args:
-            x_hat: (B, T, 3, H, W), RGB in [0, 1].
-            clip: Like ``x_hat``.
-
-        Raises:
-            UnavailableMetricError: A side is below 32 pixels.
-        """
-        changes = [self.lpips(x[:, :-1], x[:, 1:]) for x in (x_hat, clip)]
-        return (changes[0] - changes[1]).abs()
+    def compare(self, decoded: Tensor, source: Tensor) -> Tensor:
+        """Return one value per pair of frames; see :meth:`OfChange.compare`."""
+        return (decoded - source).abs()
