@@ -6,9 +6,19 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_modules.base import CodecModule, ValidationResult
+from lightning_modules.codec import VideoCodec
 
 FRAMES = 8
-"""Frames of the clip that are shown or coded, at most."""
+"""Frames of the clip that are shown or coded, of codecs with units as short as that."""
+
+
+def frames_to_look_at(codec: VideoCodec) -> int:
+    """Return how many frames of the clip are shown or coded, if it has as many.
+
+    Two more than a unit: where units are coded apart they may share a frame, and the
+    one after it is the first that is the second unit's alone.
+    """
+    return max(FRAMES, codec.frames_per_unit + 2)
 
 
 class FirstClip(Callback, ABC):

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from callbacks.first_clip import FRAMES, FirstClip
+from callbacks.first_clip import FirstClip, frames_to_look_at
 from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.codec import VideoCodec
 from lightning_modules.entropy.symbols import OverflowingError
@@ -212,7 +212,8 @@ class RateCollapseGuard(Callback):
 class RealBitsGuard(FirstClip):
     """Code a clip into real bytes at validation, decode it, and compare.
 
-    Logs ``val/real_bpp`` (payload only) and ``val/real_to_estimated``.
+    Logs ``val/real_bpp`` (payload only) and ``val/real_to_estimated``. It codes as many
+    frames as it takes to see two units, if the clip has them.
     """
 
     def look(self, module: CodecModule, result: ValidationResult) -> None:
@@ -223,7 +224,8 @@ class RealBitsGuard(FirstClip):
         """
         if not module.stage.codes:
             return
-        frames, rate = result.clip[0, :FRAMES], result.rate
+        frames = result.clip[0, : frames_to_look_at(module.codec)]
+        rate = result.rate
         try:
             with _coding(module.codec) as codec:
                 packets = list(codec.compress(frames, rate, reconstruct=True))

@@ -1,6 +1,7 @@
 """Pictures at each validation: strips, videos, and maps of how a frame is coded."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from callbacks.first_clip import FRAMES, FirstClip
+from callbacks.first_clip import FirstClip, frames_to_look_at
 from datamodules.video_reader import VideoError
 from datamodules.writing import create_video, to_rgb8, write_png
 from lightning_modules.base import CodecModule, ValidationResult
@@ -91,7 +92,8 @@ class ClipLogger(PictureLogger):
     """Write a strip and a short side-by-side video at each validation.
 
     ``<run_step>_<stage>.png`` has rows source | reconstruction | error of up to four
-    frames, ``<run_step>_<stage>.mp4`` shows source | reconstruction.
+    frames, two of them at the boundary where units are coded apart;
+    ``<run_step>_<stage>.mp4`` shows source | reconstruction of all that was looked at.
     """
 
     note = f", error x{ERROR_GAIN}"
@@ -100,9 +102,11 @@ class ClipLogger(PictureLogger):
         self, module: CodecModule, result: ValidationResult, stem: str
     ) -> dict[str, Path]:
         """Draw the strip, then the video."""
-        clip, x_hat = (v[0, :FRAMES].float().cpu() for v in (result.clip, result.x_hat))
+        count = frames_to_look_at(module.codec)
+        clip, x_hat = (v[0, :count].float().cpu() for v in (result.clip, result.x_hat))
         strip, video = self.media / f"{stem}.png", self.media / f"{stem}.mp4"
-        write_png(draw_strip(clip, x_hat), strip)
+        boundaries = module.codec.boundaries(len(clip))
+        write_png(draw_strip(clip, x_hat, boundaries), strip)
         pairs = side_by_side(clip, x_hat)
         height, width = pairs.shape[-2:]
         with create_video(video, width, height, FRAMES_PER_SECOND) as append:
@@ -136,24 +140,23 @@ class MapLogger(PictureLogger):
         return {"val/maps": path}
 
 
-def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
+def draw_strip(clip: Tensor, x_hat: Tensor, boundaries: Sequence[int] = ()) -> Picture:
     """Draw rows of source | reconstruction | amplified error under a caption each.
 
     Args:
         clip: (T, 3, H, W), RGB in [0, 1].
         x_hat: Like ``clip``.
+        boundaries: As ``VideoCodec.boundaries`` gives them.
 
     Returns:
-        (rows * (h + 18), 3 * w, 3), RGB: up to four frames, evenly spaced, each tile
-        h x w, grown or shrunk by a whole factor to 128..640 pixels wide.
+        (rows * (h + 18), 3 * w, 3), RGB: the frames of :func:`frames_of_strip`, each
+        tile h x w, grown or shrunk by a whole factor to 128..640 pixels wide.
     """
     narrowest, widest = TILE_WIDTHS
     grow = -(-narrowest // clip.shape[-1])
     shrink = -(-clip.shape[-1] // widest)
-    last = len(clip) - 1
-    shown = sorted({round(i * last / (STRIP_ROWS - 1)) for i in range(STRIP_ROWS)})
     rows = []
-    for index in shown:
+    for index in frames_of_strip(len(clip), boundaries):
         x, y = clip[index], x_hat[index]
         error = ((x - y).abs() * ERROR_GAIN).clamp(max=1)
         tiles = [F.avg_pool2d(v, shrink) if shrink > 1 else v for v in (x, y, error)]
@@ -166,6 +169,18 @@ def draw_strip(clip: Tensor, x_hat: Tensor) -> Picture:
         ]
         rows += [captions(labels, row.shape[1]), row]
     return np.concatenate(rows)
+
+
+def frames_of_strip(count: int, boundaries: Sequence[int] = ()) -> list[int]:
+    """Choose up to four of ``count`` frames, among them the first and the last.
+
+    Between these are those at both sides of the first boundary; without one the four
+    are evenly spaced.
+    """
+    last = count - 1
+    if boundaries:
+        return sorted({0, boundaries[0] - 1, boundaries[0], last})
+    return sorted({round(i * last / (STRIP_ROWS - 1)) for i in range(STRIP_ROWS)})
 
 
 def side_by_side(clip: Tensor, x_hat: Tensor) -> Tensor:

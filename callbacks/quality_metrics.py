@@ -172,14 +172,14 @@ class QualityMetrics(Callback):
     ) -> Tensor:
         """Return a clip's values.
 
-        ``sources`` keeps what is found of the batch's sources, by clip and metric.
+        ``sources`` keeps what is found of the batch's sources, by clip and of what.
         """
         if self._rows[name].pairs and result.clip.shape[1] < 2:
             raise UnavailableMetricError(f"{name} needs clips of at least two frames")
         function = self._functions[name]
         if not isinstance(function, OfChange):
             return function(result.x_hat, result.clip)
-        key = (id(result.clip), name)
+        key = (id(result.clip), function.looks_at)
         if key not in sources:
             sources[key] = function.of_clip(result.clip)
         return function.compare(function.of_clip(result.x_hat), sources[key])

@@ -10,6 +10,7 @@ SMALLEST_CROP = 4
 
 LEAST = {
     "stride": 1,
+    "val_stride": 1,
     "workers": 0,
     "val_clips": 0,
     "val_frames": 1,
@@ -40,6 +41,8 @@ class DataOptions:
         val_clips: Number of validation clips, over all devices; they are kept in
             memory. 0 for no validation.
         val_frames: Frames of a validation clip.
+        val_stride: Distance between them; by default as ``stride``. 1 makes tOF and tLP
+            comparable with those of ``evaluate``, which measures every frame.
         val_crop: Side of their centred crop in pixels, smaller where a frame is;
             ``null`` for whole frames.
         seed: Decides every sample.
@@ -59,6 +62,7 @@ class DataOptions:
     val_list_file: str | None = None
     val_clips: int = 4
     val_frames: int = 8
+    val_stride: int | None = None
     val_crop: int | None = 256
     seed: int = 0
 

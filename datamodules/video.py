@@ -1,4 +1,4 @@
-"""The data module of every run: one source, random training clips, fixed validation."""
+"""The data module of every run: one source, random training clips, fixed other ones."""
 
 import logging
 from pathlib import Path
@@ -44,13 +44,13 @@ class _Stage(NamedTuple):
 
 
 class VideoDataModule(LightningDataModule):
-    """Clips for training and validation from one source.
+    """Clips for training, validation and test from one source.
 
     Training batches are ``{"clip": (B, T, 3, H, W) float32 RGB in [0, 1], "index":
     (B,) int64}``; ``index`` seeds what a codec draws for a sample and is >= 0.
-    Validation batches hold one clip and ``"name": list[str]`` besides. Which samples
-    an optimizer step holds depends on ``seed``, the stage and the step alone. It asks
-    for a Trainer with ``use_distributed_sampler=False``.
+    Validation and test batches hold one clip and ``"name": list[str]`` besides. Which
+    samples an optimizer step holds depends on ``seed``, the stage and the step alone.
+    It asks for a Trainer with ``use_distributed_sampler=False``.
 
     Args:
         options: Of the whole run; a stage may change some.
@@ -166,6 +166,19 @@ class VideoDataModule(LightningDataModule):
             generator=torch.Generator(),
         )
 
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Return what ``val_dataloader`` does: ``Trainer.test`` measures these clips.
+
+        Raises:
+            ValueError: There are no validation clips.
+            ClipError: None of the rank's clips can be read.
+        """
+        if not self._options.val_clips:
+            raise ValueError(
+                "val_clips is 0, so there is nothing to test: give DataOptions a number"
+            )
+        return self.val_dataloader()
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn the clip into floats in [0, 1] on the device, and note failures."""
         self._failures.update(batch.pop("failures", ()))
@@ -197,7 +210,14 @@ class VideoDataModule(LightningDataModule):
         opened = self._open()
         stride = self._options.stride or opened.train.default_stride
         some = f", 1 frame in {stride}" if stride > 1 else ""
-        return f"{opened.train.describe()}{some}; {opened.note}"
+        other, val_stride = "", self._val_stride(opened)
+        if opened.val_items and val_stride != stride:
+            other = f", 1 frame in {val_stride}" if val_stride > 1 else ", every frame"
+        return f"{opened.train.describe()}{some}; {opened.note}{other}"
+
+    def _val_stride(self, opened: OpenSources) -> int:
+        options = self._options
+        return options.val_stride or options.stride or opened.val.default_stride
 
     def _open(self) -> OpenSources:
         if self._opened is None or self._opened[0] != self._options:
@@ -213,7 +233,7 @@ class VideoDataModule(LightningDataModule):
         key = (options, rank, world_size)
         if self._val_samples is not None and self._val_samples[0] == key:
             return self._val_samples[1]
-        stride = options.stride or opened.val.default_stride
+        stride = self._val_stride(opened)
         share = range(len(opened.val_items))[rank::world_size]
         samples: list[Sample] = []
         failures: dict[str, str] = {}

@@ -60,20 +60,9 @@ def load_codec(
 
     from lightning_modules.entropy.tables import CdfTables
 
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            f"there is no checkpoint {path}: give the path of a .ckpt file, for "
-            "example runs/NAME/STAGE/last.ckpt"
-        )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        entry = checkpoint["codec"]
-        folder = CODECS[entry["name"]]
-    except Exception as error:
-        raise ValueError(
-            f"{path} is no checkpoint of this suite ({type(error).__name__}: {error})"
-        ) from error
+    checkpoint = read_checkpoint(path)
+    entry = checkpoint["codec"]
+    folder = CODECS[entry["name"]]
     codec_class = getattr(import_module(f"{folder}.codec"), f"{entry['name']}Codec")
     codec: VideoCodec = codec_class(**entry["architecture"])
     codec.load_state_dict(codec_weights(checkpoint))
@@ -84,6 +73,32 @@ def load_codec(
         for name, tensors in entry["tables"].items()
     }
     return codec
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that ``fit`` wrote; ``codec`` says whose it is.
+
+    Raises:
+        ValueError: There is no such file, or it is no checkpoint of this suite.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(
+            f"there is no checkpoint {path}: give the path of a .ckpt file, for "
+            "example runs/NAME/STAGE/last.ckpt"
+        )
+    try:
+        checkpoint: dict[str, Any] = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=True
+        )
+        CODECS[checkpoint["codec"]["name"]]
+    except Exception as error:
+        raise ValueError(
+            f"{path} is no checkpoint of this suite ({type(error).__name__}: {error})"
+        ) from error
+    return checkpoint
 
 
 def codec_weights(checkpoint: dict[str, Any]) -> "dict[str, torch.Tensor]":

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from lightning_modules.losses import TERMS, Losses, find_term
 from lightning_modules.perceptual import LpipsNet, UnavailableMetricError
 from lightning_modules.psnr import psnr
 from lightning_modules.ranks import gather_reasons
+from lightning_modules.saved_module import SavedModule
 from lightning_modules.stages import Stage
 
 Batch = dict[str, Any]
@@ -77,7 +77,7 @@ def bits_to_bpp(bits: Tensor, clip: Tensor) -> Tensor:
     return bits / (clip.shape[-2] * clip.shape[-1])
 
 
-class CodecModule(LightningModule, ABC):
+class CodecModule(SavedModule, ABC):
     """Trains a :class:`VideoCodec`; subclasses say what their training draws.
 
     The loss is the sum of named terms, each with its weight. ``rate``, ``distortion``
@@ -114,6 +114,9 @@ class CodecModule(LightningModule, ABC):
         factors: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         super().__init__()
+        # Of the subclass's own constructor too, which stands above this one's frame.
+        self.save_hyperparameters(ignore=("codec", "factors"), logger=False)
+        self.hparams.update(codec.architecture)
         find_term(distortion)
         self.codec = codec
         self.distortion = distortion
@@ -397,36 +400,21 @@ class CodecModule(LightningModule, ABC):
             )
         return results
 
+    test_step = validation_step  # type: ignore[assignment]
+
     def on_validation_epoch_start(self) -> None:
         """Forget the last validation's losses."""
         self._loss_sum = [0.0, 0.0]
+
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss over clips and rate points, the same on every rank."""
         sums = torch.tensor(self._loss_sum, dtype=torch.float64, device=self.device)
         total, count = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        self.log("val/loss", total / max(count, 1.0))
+        split = "test" if self.trainer.testing else "val"
+        self.log(f"{split}/loss", total / max(count, 1.0))
         # Validation is no training time.
         self._clock, self._frames_done = time.perf_counter(), 0
 
-    # Checkpoints.
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what ``load_codec`` needs: class, architecture and integer tables.
-
-        The tables belong to the weights that will be used: the averaged ones, where
-        there are any (callbacks have added theirs by now).
-        """
-        codec = self.codec
-        averaged = checkpoint.get("ema")
-        raw = {k: v.clone() for k, v in codec.state_dict().items()} if averaged else {}
-        if averaged:
-            codec.load_state_dict({**raw, **averaged})
-        tables = codec.build_tables()
-        if averaged:
-            codec.load_state_dict(raw)
-        checkpoint["codec"] = {
-            "name": type(self).__name__,
-            "architecture": codec.architecture,
-            "tables": {name: entry.to_tensors() for name, entry in tables.items()},
-        }
+    on_test_epoch_end = on_validation_epoch_end

@@ -22,7 +22,11 @@ SOURCES = {
 }
 
 MAY_IMPORT_LIGHTNING = ("callbacks/", "experiments/")
-LIGHTNING_FILES = ("lightning_modules/base.py", "datamodules/video.py")
+LIGHTNING_FILES = (
+    "lightning_modules/base.py",
+    "lightning_modules/saved_module.py",
+    "datamodules/video.py",
+)
 
 CODEC_FOLDERS = {
     path.parent.name for path in (ROOT / "lightning_modules").glob("*/module.py")

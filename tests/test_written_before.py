@@ -12,6 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+import lightning_modules
+from lightning_modules import load_codec
 
 BEFORE = Path(__file__).parent / "written_before"
 DECODED = {
@@ -111,6 +115,17 @@ def test_a_run_goes_on_where_it_stopped(before, run, name):
     # Other processors round otherwise, and Adam's first steps are of a gradient's sign.
     assert found == pytest.approx(whole, rel=1e-3, abs=1e-3)
     assert (folder / "second" / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_module_is_built_of_a_checkpoint_and_its_arguments(before, name):
+    config = yaml.safe_load((before / name / "config.yaml").read_text())["model"]
+    codec = getattr(lightning_modules, config["class_path"].rpartition(".")[2])
+    path = before / name / "first" / "last.ckpt"
+    with pytest.raises(ValueError, match="written before checkpoints held"):
+        codec.load_from_checkpoint(path)
+    module = codec.load_from_checkpoint(path, **config["init_args"])
+    assert module.codec.eval().fingerprint() == load_codec(path).fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -146,23 +146,18 @@ class MsSsim(Gauge):
 
 
 class Flow(Gauge):
-    """tOF of the luma that the codec has: of 4:2:0 its Y plane."""
+    """tOF of the luma that the codec has: of 4:2:0 its Y plane; flows are shared."""
 
     def __init__(self, names: Sequence[str], device: str | torch.device) -> None:
         super().__init__(names, device)
-        self._streams = {
-            name: TofStream("teco" if name == "tof_teco" else "dis") for name in names
-        }
+        self._stream = TofStream(*names)
 
     def add(self, pair: FramePair) -> dict[str, float]:
         """Measure the frame and the one before."""
         decoded, source = (
             frame.yuv[0].round().byte().numpy() for frame in (pair.decoded, pair.source)
         )
-        values = {
-            name: stream.add(decoded, source) for name, stream in self._streams.items()
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        return self._stream.add(decoded, source)
 
 
 class Perceptual(Gauge):

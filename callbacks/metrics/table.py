@@ -107,6 +107,10 @@ _MS_SSIM = (
     f"repeated, negative means count 0, {_ROUNDED}, "
 )
 _RGB = "R, G, B (of 4:2:0: converted, then rounded to 8 bits)"
+_DIS = (
+    "all pixels, flow from each frame to the next by OpenCV 4 DIS, preset medium, of "
+    "8-bit BT.709 full-range luma"
+)
 
 _ROOM = "callbacks.metrics"
 
@@ -176,11 +180,14 @@ def _perceptual(label: str, definition: str, function: str, net: str) -> Metric:
     )
 
 
-def _flow(label: str, definition: str, function: str, option: str) -> Metric:
+def _flow(
+    label: str, definition: str, function: str, option: str, norm: str = "L2"
+) -> Metric:
+    lengths = {"L1": "sum of the components, |du| + |dv|,", "L2": "length"}
     return _distance(
         label,
-        "length in pixels (L2) of the difference between the decoded and the source's "
-        f"optical flow, mean over {definition}",
+        f"{lengths[norm]} in pixels ({norm}) of the difference between the decoded and "
+        f"the source's optical flow, mean over {definition}",
         function=function,
         pairs=True,
         gauge=f"{_ROOM}.gauges:Flow",
@@ -243,13 +250,8 @@ METRICS: dict[str, Metric] = {
         )
         for net in LPIPS_NETS
     },
-    "tof": _flow(
-        "tOF",
-        "all pixels, flow from each frame to the next by OpenCV 4 DIS, preset medium, "
-        "of 8-bit BT.709 full-range luma",
-        f"{_ROOM}.temporal:tof",
-        "--tof dis",
-    ),
+    "tof": _flow("tOF", _DIS, f"{_ROOM}.temporal:tof", "--tof dis"),
+    "tof_l1": _flow("tOF (L1)", _DIS, f"{_ROOM}.temporal:tof_l1", "--tof dis_l1", "L1"),
     "tof_teco": _flow(
         "tOF (TecoGAN)",
         "TecoGAN's centre crop (multiples of 32, at least 16 pixels less), flow from "
@@ -270,6 +272,9 @@ METRICS: dict[str, Metric] = {
         for net in LPIPS_NETS
     },
     "tof_boundary": _boundary("tOF at boundaries", "tof", "--tof dis"),
+    "tof_l1_boundary": _boundary(
+        "tOF (L1) at boundaries", "tof_l1", "--tof dis_l1"
+    )._replace(column=False),
     **{
         f"tlp_boundary_{net}": _boundary(
             f"tLP at boundaries ({net})", f"tlp_{net}", f"--lpips {net}"

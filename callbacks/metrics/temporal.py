@@ -5,13 +5,17 @@ neighbouring frames, so a clip of T frames has T - 1 values; lower is better. Th
 averaged over all pairs of all clips, and not multiplied by 100 as TecoGAN prints tLP.
 
 A value of tOF holds for one estimator of motion only: of one clip, OpenCV's DIS and
-Farneback flows, or two presets of DIS, differ by factors.
+Farneback flows, or two presets of DIS, differ by factors. It holds for one norm only
+too: TecoGAN's script takes the length of the flows' difference (L2), "Perceptual Neural
+Video Compression with Video Variational Autoencoder at Low Bitrates" the sum of its
+components (L1), which is 1 to 1.41 times as much, on real clips about 1.2 times.
 
 Source: TecoGAN (arXiv 1811.09393), section 5, and its published evaluation script.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -69,11 +73,46 @@ FLOWS = {"dis": dis_flow, "teco": teco_flow}
 number of threads."""
 
 
+def length_l1(vectors: Flow) -> Flow:
+    """Return |u| + |v| of vectors (..., 2)."""
+    return np.abs(vectors).sum(axis=-1)
+
+
+def length_l2(vectors: Flow) -> Flow:
+    """Return the Euclidean length of vectors (..., 2)."""
+    return np.sqrt(np.square(vectors).sum(axis=-1))
+
+
+class TofKind(NamedTuple):
+    """What a kind of tOF consists of.
+
+    Attributes:
+        flow: Name in ``FLOWS``.
+        length: Of the vectors (..., 2) by which two flows differ.
+    """
+
+    flow: str
+    length: Callable[[Flow], Flow]
+
+
+TOFS = {
+    "tof": TofKind("dis", length_l2),
+    "tof_l1": TofKind("dis", length_l1),
+    "tof_teco": TofKind("teco", length_l2),
+}
+"""Every kind of tOF by its name in ``table.METRICS``, which has the definitions."""
+
+
 class OfChange(ABC):
     """Compares how a reconstruction and its source change, each seen by itself.
 
-    What was found of the source serves all its reconstructions.
+    What was found of a source serves all its reconstructions.
+
+    Attributes:
+        looks_at: What :meth:`of_clip` finds; metrics of one name find the same.
     """
+
+    looks_at: str
 
     @abstractmethod
     def of_clip(self, clip: Tensor) -> Any:
@@ -109,15 +148,15 @@ class FlowOf:
     """The motion from each frame of a sequence to the next, frame by frame.
 
     Args:
-        method: Name in ``FLOWS``.
+        methods: Names in ``FLOWS``.
     """
 
-    def __init__(self, method: Literal["dis", "teco"] = "dis") -> None:
-        self._flow = FLOWS[method]
+    def __init__(self, *methods: str) -> None:
+        self._methods = methods
         self._previous: Luma | None = None
 
-    def add(self, frame: Luma) -> Flow | None:
-        """Return the motion from the frame before to this one, None for the first.
+    def add(self, frame: Luma) -> dict[str, Flow]:
+        """Return the motion from the frame before to this one, none for the first.
 
         Args:
             frame: 8-bit luma (H, W).
@@ -127,27 +166,27 @@ class FlowOf:
         """
         check_side("tof needs", frame.shape, TOF_SIDE)
         previous, self._previous = self._previous, frame
-        return None if previous is None else self._flow(previous, frame)
-
-
-def flow_distance(decoded: Flow, source: Flow) -> float:
-    """Return the mean length of the difference of two flows, in pixels."""
-    lengths = np.sqrt(np.square(decoded - source).sum(axis=-1))
-    return float(lengths.mean(dtype=np.float64))
+        if previous is None:
+            return {}
+        return {method: FLOWS[method](previous, frame) for method in self._methods}
 
 
 class TofStream:
     """tOF of one sequence, a frame at a time; holds the previous frames only.
 
+    Kinds of one flow share it: estimating motion is what takes long.
+
     Args:
-        method: Name in ``FLOWS``.
+        names: Of ``TOFS``.
     """
 
-    def __init__(self, method: Literal["dis", "teco"] = "dis") -> None:
-        self._decoded, self._source = FlowOf(method), FlowOf(method)
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        methods = dict.fromkeys(TOFS[name].flow for name in names)
+        self._decoded, self._source = FlowOf(*methods), FlowOf(*methods)
 
-    def add(self, decoded: Luma, source: Luma) -> float | None:
-        """Return the value of this frame and the one before, None for the first.
+    def add(self, decoded: Luma, source: Luma) -> dict[str, float]:
+        """Return the values of this frame and the one before, none for the first.
 
         Args:
             decoded: 8-bit luma (H, W).
@@ -157,59 +196,65 @@ class TofStream:
             UnavailableMetricError: A side is below 48 pixels.
         """
         ours, theirs = self._decoded.add(decoded), self._source.add(source)
-        if ours is None or theirs is None:
-            return None
-        return flow_distance(ours, theirs)
+        if not ours:
+            return {}
+        return {name: _mean_length(name, ours, theirs) for name in self._names}
+
+
+def _mean_length(name: str, ours: dict[str, Flow], theirs: dict[str, Flow]) -> float:
+    kind = TOFS[name]
+    lengths = kind.length(ours[kind.flow] - theirs[kind.flow])
+    return float(lengths.mean(dtype=np.float64))
 
 
 class Motion(NamedTuple):
     """How a clip moves.
 
     Attributes:
-        flows: From each frame to the next, by sequence of the batch.
+        flows: From each frame to the next, by method; of each sequence of the batch.
         finite: Whether both frames of a pair hold numbers only, bool (B, T - 1).
     """
 
-    flows: list[list[Flow]]
+    flows: list[list[dict[str, Flow]]]
     finite: Tensor
 
 
 class Tof(OfChange):
     """By how many pixels the reconstruction moves unlike the source.
 
-    Luma is rounded to 8 bits. Values are float64, NaN where a frame is not finite;
-    ``table.METRICS`` has the definitions.
+    Luma is rounded to 8 bits. Values are float64, NaN where a frame is not finite.
 
     Args:
-        method: Name in ``FLOWS``.
+        name: Of ``TOFS``; ``table.METRICS`` has the definitions.
     """
 
-    def __init__(self, method: Literal["dis", "teco"] = "dis") -> None:
-        self.method = method
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.looks_at = f"flow {TOFS[name].flow}"
 
     def of_clip(self, clip: Tensor) -> Motion:
         """Return how a clip moves; see :meth:`OfChange.of_clip`."""
         flows = []
         for frames in clip:
-            found = list(map(FlowOf(self.method).add, luma(frames)))
-            flows.append([flow for flow in found if flow is not None])
+            # Before the first frame there is none to move from.
+            flow = FlowOf(TOFS[self.name].flow)
+            flows.append(list(map(flow.add, luma(frames)))[1:])
         finite = clip.isfinite().flatten(2).all(dim=-1)
         return Motion(flows, finite[:, :-1] & finite[:, 1:])
 
     def compare(self, decoded: Motion, source: Motion) -> Tensor:
         """Return one value per pair of frames; see :meth:`OfChange.compare`."""
-        both = zip(decoded.flows, source.flows, strict=True)
-        values = [list(map(flow_distance, *pair)) for pair in both]
+        values = [
+            [_mean_length(self.name, *pair) for pair in zip(*both, strict=True)]
+            for both in zip(decoded.flows, source.flows, strict=True)
+        ]
         finite = decoded.finite & source.finite
         found = torch.tensor(values, dtype=torch.float64, device=finite.device)
         return found.masked_fill(~finite, torch.nan)
 
 
-tof = Tof()
-"""tOF as the table has it."""
-
-tof_teco = Tof("teco")
-"""tOF by TecoGAN's own estimator."""
+tof, tof_l1, tof_teco = map(Tof, TOFS)
+"""Each kind as the table has it."""
 
 
 def luma(frames: Tensor) -> Luma:
@@ -229,6 +274,7 @@ class Tlp(OfChange):
 
     def __init__(self, net: str) -> None:
         self.lpips = Lpips(net)
+        self.looks_at = f"lpips {net}"
 
     def of_clip(self, clip: Tensor) -> Tensor:
         """Return the LPIPS from each frame to the next; see :class:`OfChange`."""

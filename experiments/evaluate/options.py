@@ -18,7 +18,8 @@ class MetricOptions:
     Attributes:
         lpips: Backbone of LPIPS and tLP (default: alex; random: a stand-in for
             rehearsals).
-        tof: Estimators of tOF (default: dis; teco: TecoGAN's).
+        tof: Kinds of tOF (default: dis; dis_l1: of the same flow, in the L1 norm; teco:
+            TecoGAN's).
         fid: Also FID and KID of all frames of a set, whole or in squares of 256.
         brisque: Also BRISQUE.
         vmaf: Also VMAF, in yuv420 (needs pip install -e '.[anchors]').
@@ -26,7 +27,7 @@ class MetricOptions:
     """
 
     lpips: str = option("alex", choices=(*LPIPS_NETS, "none"))
-    tof: tuple[Literal["dis", "teco"], ...] = ("dis",)
+    tof: tuple[Literal["dis", "dis_l1", "teco"], ...] = ("dis",)
     fid: tuple[Literal["frames", "patches"], ...] = ()
     brisque: bool = False
     vmaf: bool = False

@@ -23,6 +23,7 @@ from lightning.pytorch.utilities.exceptions import (
 
 from callbacks.checkpoints import AtomicCheckpointIO, FinalValidation, StageCheckpoints
 from callbacks.ema import CodecEMA
+from callbacks.error_accumulation import ErrorAccumulation
 from callbacks.guards import (
     RankDivergenceGuard,
     RateCollapseGuard,
@@ -298,6 +299,7 @@ class Run:
             RankDivergenceGuard(options.check_ranks_every_n_steps),
             RateCollapseGuard(),
             self.metrics,
+            ErrorAccumulation(),
         ]
         if options.ema_decay is not None:
             # First, so that every other callback sees the averaged weights.

@@ -6,12 +6,14 @@ import warnings
 import pytest
 import torch
 
+import lightning_modules
 from callbacks.guards import (
     RankDivergenceGuard,
     RateCollapseGuard,
     RealBitsGuard,
     StepGuard,
 )
+from lightning_modules.base import ValidationResult
 from lightning_modules.packets import Packet
 from lightning_modules.stages import Stage
 
@@ -160,6 +162,41 @@ def test_real_bits_are_logged_and_the_codec_is_left_as_it_was(tiny_module, fit):
     assert module.codec.training
     assert module.codec._tables is None
     assert module.codec.tables_built == 2  # Anew for each validation's weights.
+
+
+@pytest.mark.parametrize("name", lightning_modules.__all__)
+def test_real_bits_are_of_two_units_whatever_the_codec(
+    name, lively_module, scene, monkeypatch
+):
+    arguments = {"VideoVAE": {"backbone": "lean_vae", "lpips": "random"}}
+    module = lively_module(name, **arguments.get(name, {}))
+    codec, logged, coded, decoded = module.codec, {}, [], []
+    compress, decompress = codec.compress, codec.decompress
+
+    def note_packets(*given, **settings):
+        for packet in compress(*given, **settings):
+            coded.append(packet.frames)
+            yield packet
+
+    def note_frames(*given):
+        for frame in decompress(*given):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(codec, "compress", note_packets)
+    monkeypatch.setattr(codec, "decompress", note_frames)
+    monkeypatch.setattr(module, "log_dict", lambda figures, **_: logged.update(figures))
+    clip = scene(17, 48, 64)[None]
+    bits = torch.ones(1, 17)
+    result = ValidationResult("pan", "", codec.rate_knob.points[0], clip, clip, bits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        RealBitsGuard().look(module, result)
+    assert logged["val/real_bpp"] > 0
+    assert sum(coded) == len(decoded) < 17
+    assert len(list(filter(None, coded))) > 1
+    # Where units are coded apart, also the first frame that is the second's alone.
+    assert codec.boundaries(len(decoded)) == codec.boundaries(17)[:2]
 
 
 def test_a_decoder_that_differs_ends_the_run(tiny_module, fit):

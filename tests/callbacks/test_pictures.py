@@ -9,6 +9,7 @@ from callbacks.pictures import (
     MapLogger,
     draw_maps,
     draw_strip,
+    frames_of_strip,
     side_by_side,
 )
 
@@ -20,6 +21,16 @@ def test_a_strip_has_a_row_per_frame_and_three_columns():
     small, large = clip[:1, :, :40, :50], torch.rand(1, 3, 30, 1290)
     assert draw_strip(small, small).shape == (18 + 120, 3 * 150, 3)
     assert draw_strip(large, large).shape == (18 + 10, 3 * 430, 3)
+
+
+def test_a_strip_shows_both_sides_of_a_boundary():
+    assert frames_of_strip(8) == [0, 2, 5, 7]
+    assert frames_of_strip(11, [8, 9]) == [0, 7, 8, 10]
+    assert frames_of_strip(2, [1]) == [0, 1]
+    levels = torch.arange(11).reshape(11, 1, 1, 1).expand(11, 3, 128, 128) / 20
+    strip = draw_strip(levels, levels, [8, 9]).reshape(4, 18 + 128, 3 * 128, 3)
+    shown = strip[:, 18 + 64, 64, 0] / 255 * 20
+    assert shown.round().astype(int).tolist() == [0, 7, 8, 10]
 
 
 def test_a_strip_shows_source_reconstruction_and_tenfold_error():
@@ -38,6 +49,24 @@ def test_each_validation_leaves_a_strip_and_a_video(tiny_module, fit, tmp_path):
     with av.open(str(tmp_path / "media" / "0000104_intra.mp4")) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert [frame.shape for frame in frames] == [(32, 92, 3)] * 8
+
+
+def test_pictures_of_units_coded_apart_reach_into_the_second(
+    tiny_module, fit, tmp_path, monkeypatch
+):
+    module, drawn = tiny_module(), []
+    module.codec.frames_per_unit = 9
+    module.codec.boundaries = lambda frames: [f for f in (8, 9) if f < frames]
+
+    def record(clip, x_hat, boundaries):
+        drawn.append((len(clip), boundaries))
+        return draw_strip(clip, x_hat, boundaries)
+
+    monkeypatch.setattr("callbacks.pictures.draw_strip", record)
+    fit(module, ClipLogger(tmp_path), steps=2, clip=torch.rand(1, 17, 3, 32, 32))
+    assert drawn == [(11, [8, 9])]
+    with av.open(str(tmp_path / "media" / "0000102_intra.mp4")) as video:
+        assert len(list(video.decode(video=0))) == 11
 
 
 def test_a_video_shows_the_source_at_the_left():

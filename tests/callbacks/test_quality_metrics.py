@@ -26,7 +26,7 @@ from callbacks.metrics.distribution import (
     to_8_bit,
 )
 from callbacks.metrics.table import DEFAULT_METRICS, validation_names
-from callbacks.metrics.temporal import Tlp, tof, tof_teco
+from callbacks.metrics.temporal import Tlp, tof, tof_l1, tof_teco
 from callbacks.quality_metrics import QualityMetrics
 from experiments.fit.options import TrackingOptions
 from lightning_modules.base import ValidationResult
@@ -113,7 +113,7 @@ def validate(callback, clips, testing=False):
     return model.logged
 
 
-NAMES = ("psnr", "tof", "tof_teco", "tlp", "brisque", "fid", "kid")
+NAMES = ("psnr", "tof", "tof_l1", "tof_teco", "tlp", "brisque", "fid", "kid")
 
 
 def test_values_are_those_of_all_clips_together(toy):
@@ -128,6 +128,7 @@ def test_values_are_those_of_all_clips_together(toy):
     own = [(r.x_hat, r.clip) for r in both if r.point == "qp21"]
     for name, function in (
         ("tof", tof),
+        ("tof_l1", tof_l1),
         ("tof_teco", tof_teco),
         ("tlp", Tlp("random")),
     ):
@@ -372,7 +373,7 @@ def test_what_is_missing_is_reported_by_name_and_the_rest_is_logged(
         warnings.simplefilter("error")
         callback.setup(make_trainer(), Model(), "fit")
     assert {key for key in logged if key.count("/") == 1} == {
-        "val/psnr", "val/psnr_yuv", "val/bpp", "val/tof", "val/tof_teco",
+        "val/psnr", "val/psnr_yuv", "val/bpp", "val/tof", "val/tof_l1", "val/tof_teco",
     }  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def start(crop=16, base=None, **row):
         ({"val_source": "folder", "val_root": "nope"}, "nope' does not exist"),
         ({"stride": "foo"}, "stride is 'foo', it must be a whole number, at least 1, "),
         ({"stride": 1.5}, "stride is 1.5, it must be a whole number"),
+        ({"val_stride": 0}, "val_stride is 0, it must be a whole number, at least 1, "),
         ({"root": 5}, "root is 5, it must be a name .text., or null"),
         ({"flip": "no"}, "flip is 'no', it must be true or false$"),
         ({"workers": None}, "workers is None, it must be a whole number, at least 0$"),

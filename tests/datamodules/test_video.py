@@ -305,6 +305,37 @@ def test_validation_clips_are_fixed_and_shared_out_without_repeats():
     assert [batch["name"] for batch in without] == [[]]
 
 
+def shown_frames(**options):
+    """Numbers of the frames of the one validation clip, and how data describes it."""
+    data = module(source="folder", val_clips=1, val_frames=3, **options)
+    (batch,) = data.val_dataloader()
+    levels = batch["clip"][0, :, 0, 0, 0] % 10
+    return levels.tolist(), data.describe()
+
+
+def test_validation_may_take_other_frames_than_training(tmp_path):
+    root = str(make_pngs(tmp_path, 4, frames=9))
+    alike, said = shown_frames(root=root, stride=3)
+    assert alike == [1, 4, 7] and said.count("1 frame in 3") == 1
+    every, said = shown_frames(root=root, stride=3, val_stride=1)
+    assert every == [3, 4, 5]
+    assert "1 frame in 3; " in said and said.endswith(", every frame")
+    apart, said = shown_frames(root=root, val_stride=2)
+    assert apart == [2, 4, 6] and said.endswith(", 1 frame in 2")
+    # Training is left as it was.
+    with_it = batches(module(source="folder", root=root, val_stride=2), 1)
+    without = batches(module(source="folder", root=root), 1)
+    assert torch.equal(joined(with_it, "clip"), joined(without, "clip"))
+
+
+def test_the_fixed_clips_are_tested_too():
+    data = module()
+    validated, tested = list(data.val_dataloader()), list(data.test_dataloader())
+    assert [batch["name"] for batch in tested] == [b["name"] for b in validated]
+    with pytest.raises(ValueError, match="val_clips is 0, so there is nothing to test"):
+        module(val_clips=0).test_dataloader()
+
+
 def test_the_last_videos_of_a_folder_are_held_out(tmp_path):
     root = str(make_pngs(tmp_path, 9))
     data = module(source="folder", root=root, val_clips=3, val_crop=None, workers=0)

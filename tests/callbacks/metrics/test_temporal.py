@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from callbacks.metrics import temporal
-from callbacks.metrics.temporal import FLOWS, Tlp, TofStream, luma, tof, tof_teco
+from callbacks.metrics.gauges import Frame, FramePair
+from callbacks.metrics.meter import make_gauges
+from callbacks.metrics.temporal import (
+    FLOWS,
+    TOFS,
+    Tlp,
+    TofStream,
+    luma,
+    tof,
+    tof_l1,
+    tof_teco,
+)
 from lightning_modules.perceptual import UnavailableMetricError
 
 
@@ -35,13 +46,20 @@ def mean_length(difference):
     return np.mean(np.hypot(u, v))
 
 
-def expected_tof(x_hat, clip, flow, window=(slice(None), slice(None))):
+def mean_sum(difference):
+    u, v = np.moveaxis(difference.astype(np.float64), -1, 0)
+    return np.mean(np.abs(u) + np.abs(v))
+
+
+def expected_tof(
+    x_hat, clip, flow, window=(slice(None), slice(None)), norm=mean_length
+):
     pairs = []
     for ours, theirs in zip(x_hat, clip, strict=True):
         a, b = luma(ours), luma(theirs)
         pairs.append(
             [
-                mean_length((flow(a[t - 1], a[t]) - flow(b[t - 1], b[t]))[window])
+                norm((flow(a[t - 1], a[t]) - flow(b[t - 1], b[t]))[window])
                 for t in range(1, len(a))
             ]
         )
@@ -63,6 +81,41 @@ def test_tof_is_the_mean_length_of_the_flows_difference():
     expected = expected_tof(x_hat, clip, dis)
     assert values.numpy() == pytest.approx(expected, rel=1e-5)
     assert abs(values.numpy() / expected_tof(x_hat, clip, farneback) - 1).min() > 0.01
+
+
+def test_the_papers_tof_is_the_mean_l1_norm_of_the_same_difference():
+    x_hat, clip = clips()
+    values = tof_l1(x_hat, clip)
+    expected = expected_tof(x_hat, clip, dis, norm=mean_sum)
+    assert values.numpy() == pytest.approx(expected, rel=1e-5)
+    ratio = values / tof(x_hat, clip)
+    # Between those of a vector along an axis and of one along a diagonal.
+    assert 1.1 < ratio.min() and ratio.max() < 2**0.5
+    still = clip[:, :1].expand_as(clip)
+    # Two to the left and one up, all over the frame.
+    assert tof_l1(still, clip)[:, 0].numpy() == pytest.approx(3, rel=0.15)
+
+
+def test_sequences_are_measured_in_both_norms_by_one_flow(monkeypatch):
+    x_hat, clip = clips(batch=1, frames=3)
+    estimated = []
+
+    def note(*pair):
+        estimated.append(pair)
+        return dis(*pair)
+
+    monkeypatch.setitem(FLOWS, "dis", note)
+    names = ["tof", "tof_l1", "tof_teco"]
+    (gauge,) = make_gauges(names, "cpu")
+    values = []
+    for pair in zip(x_hat[0], clip[0], strict=True):
+        own, source = (Frame((f[0] * 255, f[0], f[0]), f) for f in pair)
+        values.append(gauge.add(FramePair(own, source, (own, source))))
+    assert values[0] == {}
+    assert all(set(pair) == set(names) == set(TOFS) for pair in values[1:])
+    assert all(1 < pair["tof_l1"] / pair["tof"] < 2**0.5 for pair in values[1:])
+    # Two pairs of frames, each of the decoded and of the source.
+    assert len(estimated) == 4
 
 
 def test_tof_sees_motion_in_its_own_direction_and_in_pixels():
@@ -113,11 +166,13 @@ def test_flows_do_not_depend_on_the_number_of_threads(method):
 
 def test_a_stream_gives_what_the_whole_clip_gives():
     x_hat, clip = clips(batch=1, frames=4)
-    stream = TofStream()
+    stream = TofStream("tof", "tof_teco")
     pairs = zip(luma(x_hat[0]), luma(clip[0]), strict=True)
     values = [stream.add(*pair) for pair in pairs]
-    assert values[0] is None
-    assert values[1:] == tof(x_hat, clip)[0].tolist()
+    assert values[0] == {}
+    for name, function in (("tof", tof), ("tof_teco", tof_teco)):
+        given = [pair[name] for pair in values[1:]]
+        assert given == function(x_hat, clip)[0].tolist()
 
 
 def test_small_frames_are_refused_before_opencv_crashes():

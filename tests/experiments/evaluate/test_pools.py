@@ -397,14 +397,18 @@ def test_a_pool_with_a_value_that_is_no_number_is_damaged(toy, clips, tmp_path):
 
 def test_boundaries_have_motion_of_their_own(clips, tmp_path):
     output = tmp_path / "a.json"
-    chosen = replace(options(clips, output, "--tof", "dis", "teco"), fid=())
+    chosen = replace(options(clips, output, "--tof", "dis", "dis_l1", "teco"), fid=())
     assert run_jobs(NoisyCoder(), [Rate(1.0)], chosen) == 0
-    for sequence in Result.load(output).sequences:
+    result = Result.load(output)
+    assert "(L1)" in result.protocol.definitions["tof_l1"]
+    for sequence in result.sequences:
         assert sequence.boundaries == [2]
         (point,) = sequence.points
         assert point.metrics["tof_boundary"] == point.per_frame["tof"][1]
         assert point.metrics["tof"] != point.metrics["tof_boundary"]
         assert len(point.per_frame["tof_teco"]) == FRAMES - 1
+        assert point.metrics["tof_l1"] > point.metrics["tof"]
+        assert point.metrics["tof_l1_boundary"] == point.per_frame["tof_l1"][1]
         assert "tof_boundary" not in point.per_frame
 
 

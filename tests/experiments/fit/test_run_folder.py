@@ -191,3 +191,13 @@ def test_validation_data_may_move_but_not_appear_or_vanish(tmp_path, option):
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"] == {
         option: None
     }
+
+
+def test_the_distance_of_validation_frames_belongs_to_the_run(begun):
+    config = yaml.safe_load((begun / "run" / "config.yaml").read_text())
+    assert config["data"]["val_stride"] is None
+    folder = RunFolder(begun / "run")
+    folder.check(config)
+    config["data"]["val_stride"] = 1
+    with pytest.raises(ValueError, match=r"data\.val_stride: None -> 1"):
+        folder.check(config)

@@ -1,0 +1,96 @@
+"""What a checkpoint holds of a codec, and a module that is built from one."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+
+from lightning_modules import codec_weights, read_checkpoint
+from lightning_modules.codec import VideoCodec
+
+
+class SavedModule(LightningModule):
+    """A module whose checkpoints rebuild it, and name its network for ``load_codec``.
+
+    Attributes:
+        codec: The network.
+    """
+
+    codec: VideoCodec
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Build a module that ``fit`` saved, with its averaged weights if it has them.
+
+        It has no stage: every term of the codec's own counts in its loss.
+
+        Args:
+            checkpoint_path: A ``.ckpt`` file; only tensors and plain values are read.
+            map_location: See Lightning, as for the next two.
+            hparams_file: Arguments of the class, instead of those that the checkpoint
+                holds.
+            strict: Whether every weight must be there.
+            arguments: Of the class, where they are to be others than those.
+
+        Raises:
+            ValueError: There is no such file, it is no checkpoint of this codec, or it
+                holds no arguments and none are given.
+        """
+        checkpoint = read_checkpoint(checkpoint_path)
+        entry = checkpoint["codec"]
+        if entry["name"] != cls.__name__:
+            raise ValueError(
+                f"{checkpoint_path} is a checkpoint of {entry['name']}, not of "
+                f"{cls.__name__}: call {entry['name']}.load_from_checkpoint"
+            )
+        if cls.CHECKPOINT_HYPER_PARAMS_KEY not in checkpoint and not hparams_file:
+            if not arguments:
+                raise ValueError(
+                    f"{checkpoint_path} was written before checkpoints held the "
+                    f"arguments of {cls.__name__}: load its network alone with "
+                    "lightning_modules.load_codec(path), or pass the arguments of its "
+                    "training, which are model.init_args in the run's config.yaml"
+                )
+            arguments = {**entry["architecture"], **arguments}
+        return super().load_from_checkpoint(
+            checkpoint_path,
+            map_location,
+            hparams_file,
+            strict,
+            weights_only=True,
+            **arguments,
+        )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the averaged weights, unless training goes on with its own."""
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
+            weights = codec_weights(checkpoint)
+            checkpoint["state_dict"] |= {f"codec.{n}": w for n, w in weights.items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what ``load_codec`` needs: class, architecture and integer tables.
+
+        The tables belong to the weights that will be used: the averaged ones, where
+        there are any (callbacks have added theirs by now).
+        """
+        codec = self.codec
+        averaged = checkpoint.get("ema")
+        raw = {k: v.clone() for k, v in codec.state_dict().items()} if averaged else {}
+        if averaged:
+            codec.load_state_dict({**raw, **averaged})
+        tables = codec.build_tables()
+        if averaged:
+            codec.load_state_dict(raw)
+        checkpoint["codec"] = {
+            "name": type(self).__name__,
+            "architecture": codec.architecture,
+            "tables": {name: entry.to_tensors() for name, entry in tables.items()},
+        }
