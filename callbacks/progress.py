@@ -26,6 +26,9 @@ VALIDATION_FIGURES = {
     "psnr_yuv": "{:.2f} dB YUV",
     "ms_ssim": "MS-SSIM {:.4f}",
     "lpips": "LPIPS {:.4f}",
+    "fid": "FID {:.2f}",
+    "tof": "tOF {:.3f} px",
+    "tlp": "tLP {:.4f}",
 }
 
 
@@ -105,6 +108,11 @@ class StageProgress(ProgressBar):
             self.print(f"{_title(pl_module)}  {step}/{trainer.max_steps}  {text}")
         else:
             self._bar.update(self._bar.task_ids[0], completed=step, figures=text)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last validation's figures: some are not measured each time."""
+        for name in [n for n in trainer.callback_metrics if n.startswith("val/")]:
+            del trainer.callback_metrics[name]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the validation's means."""

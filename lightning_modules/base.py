@@ -17,8 +17,9 @@ from torch import Tensor
 
 from lightning_modules.codec import CodecOutput, VideoCodec
 from lightning_modules.losses import TERMS, Losses, find_term
-from lightning_modules.perceptual import LpipsNet
+from lightning_modules.perceptual import LpipsNet, UnavailableMetricError
 from lightning_modules.psnr import psnr
+from lightning_modules.ranks import gather_reasons
 from lightning_modules.saved_module import SavedModule
 from lightning_modules.stages import Stage
 
@@ -95,6 +96,8 @@ class CodecModule(SavedModule, ABC):
     Attributes:
         stage_options: Names of the ``options`` that a stage may set.
         term_weights: Of this stage, by name; 0 for a term that does not count.
+        lacking: What terms of the stages begun so far need that is not on this machine,
+            by the row's name. :meth:`setup` refuses to train without it.
 
     Raises:
         ValueError: There is no such distortion.
@@ -120,6 +123,7 @@ class CodecModule(SavedModule, ABC):
         self.losses = Losses(lpips)
         self.factors = factors
         self.weight_decay = weight_decay
+        self.lacking: dict[str, str] = {}
         self.start_stage(UNTRAINED, 0, 1, 0)
         self._clock = time.perf_counter()
         self._frames_done = 0
@@ -167,8 +171,7 @@ class CodecModule(SavedModule, ABC):
 
         Raises:
             ValueError: It names a sub-module, an option or a loss term that does not
-                exist, needs a perceptual network whose weights are missing, or leaves
-                nothing to train.
+                exist, or leaves nothing to train.
         """
         self.stage, self.stage_index, self.stage_count = stage, index, count
         self.finished_steps = finished_steps
@@ -188,7 +191,8 @@ class CodecModule(SavedModule, ABC):
         )
         if stage is not UNTRAINED:
             for name in self._weighed_rows().values():
-                self.losses.check(name)
+                if reason := self.losses.lacks(name):
+                    self.lacking[name] = reason
         self.codec.requires_grad_(not stage.trainable)
         for name in stage.trainable:
             parts[name].requires_grad_(True)
@@ -200,6 +204,17 @@ class CodecModule(SavedModule, ABC):
                 f"without frozen {stage.frozen} leaves no weight; name fewer in frozen"
             )
         self.codec.checkpoint_activations = stage.checkpoint_activations
+
+    def setup(self, stage: str) -> None:
+        """Check that every rank has what the losses need, before it trains.
+
+        Raises:
+            UnavailableMetricError: Some rank has not; on all ranks alike, so that none
+                waits for one that has ended.
+        """
+        if stage == "fit":
+            for reason in gather_reasons(self.lacking).values():
+                raise UnavailableMetricError(reason)
 
     def _term_weights(self, stage: Stage) -> dict[str, float]:
         """Return the weight of each term that a stage logs."""

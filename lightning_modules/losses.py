@@ -174,20 +174,18 @@ class Losses:
     def __init__(self, net: LpipsNet = "alex") -> None:
         self.net = net
 
-    def check(self, name: str) -> None:
-        """Make sure that a row can be computed, without loading any network.
+    def lacks(self, name: str) -> str | None:
+        """Return what a row needs that is not on this machine, or ``None``.
 
         Raises:
-            UnavailableMetricError: The weights that it needs are not on this machine.
             ValueError: There is no such row.
         """
         if find_term(name).needs:
             try:
                 check_lpips(self.net)
             except UnavailableMetricError as error:
-                raise UnavailableMetricError(
-                    f"{error}; for a rehearsal, --model.lpips random does without"
-                ) from error
+                return f"{error}; for a rehearsal, --model.lpips random does without"
+        return None
 
     def __call__(self, name: str, clip: Tensor, x_hat: Tensor) -> Tensor:
         """Return a row's loss of each frame, (B, T)."""

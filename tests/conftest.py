@@ -69,6 +69,37 @@ def once(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def random_weights(once):
+    """A TORCH_HOME with SqueezeNet for LPIPS and Inception for FID, never trained."""
+
+    def fill(home):
+        import torchvision
+        from torch_fidelity import feature_extractor_inceptionv3 as inception
+
+        from callbacks.metrics.distribution import inception_file
+        from lightning_modules.perceptual import lpips_file
+
+        torch.manual_seed(0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TORCH_HOME", str(home))
+            inception_file().parent.mkdir(parents=True)
+            squeeze = torchvision.models.squeezenet1_1(weights=None)
+            torch.save(squeeze.state_dict(), lpips_file("squeeze"))
+            # The class cannot be made without weights.
+            network = inception.FeatureExtractorInceptionV3
+            patch.setattr(inception, "load_state_dict_from_url", lambda *a, **k: {})
+            patch.setattr(network, "load_state_dict", lambda *a: None)
+            weights = network("inception-v3-compat", ["2048"]).state_dict()
+            for weight in weights.values():
+                if weight.ndim == 4:
+                    # Torch's default shrinks what passes through fifty layers to 0.
+                    weight *= 6**0.5
+            torch.save(weights, inception_file())
+
+    return once("random_weights", fill)
+
+
+@pytest.fixture(scope="session")
 def scene():
     """Frames of a texture that pans: each differs and refers to the last."""
 

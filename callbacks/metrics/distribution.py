@@ -21,6 +21,7 @@ Source: FID arXiv 1706.08500; KID arXiv 1801.01401; squares arXiv 2006.09965, A.
 
 import importlib.util
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -153,29 +154,17 @@ SAMPLES: dict[str, Callable[[Tensor], Tensor]] = {
 """What is one sample: a whole frame, or each of its squares."""
 
 
-class Samples:
-    """The features of many pictures, in memory or in files.
+class Distribution(ABC):
+    """What FID needs of many pictures' features: how many, their mean, covariance."""
 
-    Args:
-        matrices: Features (N, D) each, in their order.
-    """
-
-    def __init__(self, matrices: Sequence[Features]) -> None:
-        self.matrices = matrices
-
+    @abstractmethod
     def __len__(self) -> int:
-        return sum(map(len, self.matrices))
+        """How many pictures there are."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def sums(self) -> tuple[Tensor, Tensor]:
         """The features' sum, (D,), and that of their outer products, (D, D)."""
-        size = self.matrices[0].shape[1]
-        total = torch.zeros(size, dtype=torch.float64)
-        outer = torch.zeros(size, size, dtype=torch.float64)
-        for rows in _blocks(self.matrices):
-            total += rows.sum(dim=0)
-            outer += rows.T @ rows
-        return total, outer
 
     @property
     def mean(self) -> Tensor:
@@ -195,6 +184,63 @@ class Samples:
         return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
+class Samples(Distribution):
+    """The features of many pictures, in memory or in files.
+
+    Args:
+        matrices: Features (N, D) each, in their order.
+    """
+
+    def __init__(self, matrices: Sequence[Features]) -> None:
+        self.matrices = matrices
+
+    def __len__(self) -> int:
+        return sum(map(len, self.matrices))
+
+    def add(self, features: Tensor) -> None:
+        """Add features (N, D)."""
+        self.matrices = [*self.matrices, features.float().cpu().numpy()]
+
+    @cached_property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """The features' sum, (D,), and that of their outer products, (D, D)."""
+        moments = Moments(self.matrices[0].shape[1])
+        for rows in _blocks(self.matrices):
+            moments.add(rows)
+        return moments.sums
+
+
+class Moments(Distribution):
+    """The sums that FID needs instead of all features; those of two parts add up.
+
+    Args:
+        size: Features of a picture.
+        device: Where the sums are.
+
+    Attributes:
+        products: Sum over pictures of the outer products of their features and a 1,
+            (size + 1, size + 1), float64; the last row is the features' sum and count.
+    """
+
+    def __init__(self, size: int, device: str | torch.device = "cpu") -> None:
+        shape = (size + 1, size + 1)
+        self.products = torch.zeros(shape, dtype=torch.float64, device=device)
+
+    def __len__(self) -> int:
+        return int(self.products[-1, -1])
+
+    def add(self, features: Tensor) -> None:
+        """Add features (N, D)."""
+        rows = torch.cat([features.double(), features.new_ones(len(features), 1)], 1)
+        self.products += rows.T @ rows
+
+    @property
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """The features' sum, (D,), and that of their outer products, (D, D)."""
+        products = self.products.cpu()
+        return products[-1, :-1], products[:-1, :-1]
+
+
 def _blocks(features: Sequence[Features]) -> Iterator[Tensor]:
     """Give features (n, D) as float64, a few rows at a time: files may be large."""
     for matrix in features:
@@ -203,7 +249,7 @@ def _blocks(features: Sequence[Features]) -> Iterator[Tensor]:
             yield torch.from_numpy(rows)
 
 
-def frechet_distance(a: Samples, b: Samples) -> float:
+def frechet_distance(a: Distribution, b: Distribution) -> float:
     """Return the FID between two sets of samples, at least 0.
 
     ``|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2))``, the root by way

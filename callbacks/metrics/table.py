@@ -9,7 +9,7 @@ is one function and one row here: validation takes it in ``--tracking.metrics``,
 is not there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ class Metric(NamedTuple):
         definition: What exactly is computed; files that differ are not compared.
         function: ``module:name`` of ``f(x_hat, clip)``, which takes clips
             (B, T, 3, H, W), RGB in [0, 1], and returns a value per frame, (B, T).
+            A ``temporal.OfChange`` looks at each of the two by itself.
             Validation gives it unrounded clips, ``evaluate`` 8-bit frames. Of a pooled
             metric ``f(source, decoded)``, which takes ``distribution.Samples`` and
             returns a number. Without a function, validation does not know the metric.
@@ -33,6 +34,8 @@ class Metric(NamedTuple):
             the function, because it knows the planes or shares work between metrics.
         pooled: Of all frames of a set together, not one value per frame; says what is
             a sample: ``frames`` or ``patches``.
+        moments: Of a pooled metric: the function takes ``distribution.Moments`` too,
+            the sums that ranks add up instead of gathering all samples.
         fewest_samples: Of a pooled metric: samples below which it is biased upwards.
         boundary_of: The metric that this is the mean of, over the pairs of frames that
             cross a boundary of units.
@@ -52,6 +55,7 @@ class Metric(NamedTuple):
     pairs: bool = False
     gauge: str = ""
     pooled: str = ""
+    moments: bool = False
     fewest_samples: int = 0
     boundary_of: str = ""
     needs: str = ""
@@ -79,7 +83,9 @@ class Metric(NamedTuple):
         return None
 
 
-FAST_METRICS = ("psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips")
+DEFAULT_METRICS = (
+    *("psnr", "psnr_yuv", "ms_ssim", "bpp", "lpips", "tof", "tlp", "fid"),
+)
 """What validation measures unless told otherwise; its names."""
 
 DEFAULT_OPTIONS = ("--lpips alex", "--tof dis")
@@ -206,6 +212,7 @@ def _pooled_rows() -> dict[str, Metric]:
             f"of the set together, {features}",
             function=f"{_ROOM}.distribution:{function}",
             pooled=pooled,
+            moments=label == "FID",
             fewest_samples=fewest,
             needs=f"{_ROOM}.distribution:check_inception",
             option=f"--fid {pooled}",
@@ -317,12 +324,6 @@ def validation_metrics(net: str = "alex") -> dict[str, Metric]:
 def validation_names() -> list[str]:
     """Return what ``--tracking.metrics`` takes: those of the table, and the rate."""
     return [*validation_metrics(), "bpp"]
-
-
-def check_validation_names(names: Sequence[str]) -> None:
-    """Raise ``ValueError`` if validation knows no metric of one of these names."""
-    if unknown := sorted(set(names) - set(validation_names())):
-        raise ValueError(f"no metrics {unknown}, choose from {validation_names()}")
 
 
 def describe_metrics() -> str:

@@ -13,8 +13,9 @@ components (L1), which is 1 to 1.41 times as much, on real clips about 1.2 times
 Source: TecoGAN (arXiv 1811.09393), section 5, and its published evaluation script.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -82,7 +83,7 @@ def length_l2(vectors: Flow) -> Flow:
     return np.sqrt(np.square(vectors).sum(axis=-1))
 
 
-class Tof(NamedTuple):
+class TofKind(NamedTuple):
     """What a kind of tOF consists of.
 
     Attributes:
@@ -95,11 +96,79 @@ class Tof(NamedTuple):
 
 
 TOFS = {
-    "tof": Tof("dis", length_l2),
-    "tof_l1": Tof("dis", length_l1),
-    "tof_teco": Tof("teco", length_l2),
+    "tof": TofKind("dis", length_l2),
+    "tof_l1": TofKind("dis", length_l1),
+    "tof_teco": TofKind("teco", length_l2),
 }
 """Every kind of tOF by its name in ``table.METRICS``, which has the definitions."""
+
+
+class OfChange(ABC):
+    """Compares how a reconstruction and its source change, each seen by itself.
+
+    What was found of a source serves all its reconstructions.
+
+    Attributes:
+        looks_at: What :meth:`of_clip` finds; metrics of one name find the same.
+    """
+
+    looks_at: str
+
+    @abstractmethod
+    def of_clip(self, clip: Tensor) -> Any:
+        """Return how a clip (B, T, 3, H, W), RGB in [0, 1], changes.
+
+        Raises:
+            UnavailableMetricError: Its frames are too small.
+        """
+
+    @abstractmethod
+    def compare(self, decoded: Any, source: Any) -> Tensor:
+        """Return one value per pair of frames, (B, T - 1), of what was found of both.
+
+        Args:
+            decoded: As :meth:`of_clip` gives it.
+            source: Likewise.
+        """
+
+    def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
+        """Return one value per pair of frames, (B, T - 1).
+
+        Args:
+            x_hat: (B, T, 3, H, W), RGB in [0, 1].
+            clip: Like ``x_hat``.
+
+        Raises:
+            UnavailableMetricError: The frames are too small.
+        """
+        return self.compare(self.of_clip(x_hat), self.of_clip(clip))
+
+
+class FlowOf:
+    """The motion from each frame of a sequence to the next, frame by frame.
+
+    Args:
+        methods: Names in ``FLOWS``.
+    """
+
+    def __init__(self, *methods: str) -> None:
+        self._methods = methods
+        self._previous: Luma | None = None
+
+    def add(self, frame: Luma) -> dict[str, Flow]:
+        """Return the motion from the frame before to this one, none for the first.
+
+        Args:
+            frame: 8-bit luma (H, W).
+
+        Raises:
+            UnavailableMetricError: A side is below 48 pixels.
+        """
+        check_side("tof needs", frame.shape, TOF_SIDE)
+        previous, self._previous = self._previous, frame
+        if previous is None:
+            return {}
+        return {method: FLOWS[method](previous, frame) for method in self._methods}
 
 
 class TofStream:
@@ -112,8 +181,9 @@ class TofStream:
     """
 
     def __init__(self, *names: str) -> None:
-        self._tofs = {name: TOFS[name] for name in names}
-        self._previous: tuple[Luma, Luma] | None = None
+        self._names = names
+        methods = dict.fromkeys(TOFS[name].flow for name in names)
+        self._decoded, self._source = FlowOf(*methods), FlowOf(*methods)
 
     def add(self, decoded: Luma, source: Luma) -> dict[str, float]:
         """Return the values of this frame and the one before, none for the first.
@@ -125,53 +195,66 @@ class TofStream:
         Raises:
             UnavailableMetricError: A side is below 48 pixels.
         """
-        check_side("tof needs", source.shape, TOF_SIDE)
-        previous, self._previous = self._previous, (decoded, source)
-        if previous is None:
+        ours, theirs = self._decoded.add(decoded), self._source.add(source)
+        if not ours:
             return {}
-        differences: dict[str, Flow] = {}
-        for method in dict.fromkeys(tof.flow for tof in self._tofs.values()):
-            ours, theirs = map(FLOWS[method], previous, self._previous)
-            differences[method] = ours - theirs
-        return {
-            name: float(tof.length(differences[tof.flow]).mean(dtype=np.float64))
-            for name, tof in self._tofs.items()
-        }
+        return {name: _mean_length(name, ours, theirs) for name in self._names}
 
 
-def tof(x_hat: Tensor, clip: Tensor, name: str = "tof") -> Tensor:
-    """Return by how many pixels the reconstruction moves unlike the source.
+def _mean_length(name: str, ours: dict[str, Flow], theirs: dict[str, Flow]) -> float:
+    kind = TOFS[name]
+    lengths = kind.length(ours[kind.flow] - theirs[kind.flow])
+    return float(lengths.mean(dtype=np.float64))
+
+
+class Motion(NamedTuple):
+    """How a clip moves.
+
+    Attributes:
+        flows: From each frame to the next, by method; of each sequence of the batch.
+        finite: Whether both frames of a pair hold numbers only, bool (B, T - 1).
+    """
+
+    flows: list[list[dict[str, Flow]]]
+    finite: Tensor
+
+
+class Tof(OfChange):
+    """By how many pixels the reconstruction moves unlike the source.
+
+    Luma is rounded to 8 bits. Values are float64, NaN where a frame is not finite.
 
     Args:
-        x_hat: (B, T, 3, H, W), RGB in [0, 1]; its luma is rounded to 8 bits.
-        clip: Like ``x_hat``.
-        name: Of ``TOFS``.
-
-    Returns:
-        (B, T - 1), float64, one value per pair of frames; NaN where a frame is not
-        finite.
-
-    Raises:
-        UnavailableMetricError: A side is below 48 pixels.
+        name: Of ``TOFS``; ``table.METRICS`` has the definitions.
     """
-    pairs = []
-    for both in zip(x_hat, clip, strict=True):
-        # Before the first frame there is none to move from.
-        own = list(map(TofStream(name).add, *map(luma, both)))[1:]
-        pairs.append([values[name] for values in own])
-    values = torch.tensor(pairs, dtype=torch.float64, device=x_hat.device)
-    finite = (x_hat + clip).isfinite().all(dim=-1).all(dim=-1).all(dim=-1)
-    return values.masked_fill(~(finite[:, :-1] & finite[:, 1:]), torch.nan)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.looks_at = f"flow {TOFS[name].flow}"
+
+    def of_clip(self, clip: Tensor) -> Motion:
+        """Return how a clip moves; see :meth:`OfChange.of_clip`."""
+        flows = []
+        for frames in clip:
+            # Before the first frame there is none to move from.
+            flow = FlowOf(TOFS[self.name].flow)
+            flows.append(list(map(flow.add, luma(frames)))[1:])
+        finite = clip.isfinite().flatten(2).all(dim=-1)
+        return Motion(flows, finite[:, :-1] & finite[:, 1:])
+
+    def compare(self, decoded: Motion, source: Motion) -> Tensor:
+        """Return one value per pair of frames; see :meth:`OfChange.compare`."""
+        values = [
+            [_mean_length(self.name, *pair) for pair in zip(*both, strict=True)]
+            for both in zip(decoded.flows, source.flows, strict=True)
+        ]
+        finite = decoded.finite & source.finite
+        found = torch.tensor(values, dtype=torch.float64, device=finite.device)
+        return found.masked_fill(~finite, torch.nan)
 
 
-def tof_l1(x_hat: Tensor, clip: Tensor) -> Tensor:
-    """Return :func:`tof` in the L1 norm."""
-    return tof(x_hat, clip, "tof_l1")
-
-
-def tof_teco(x_hat: Tensor, clip: Tensor) -> Tensor:
-    """Return :func:`tof` by TecoGAN's own estimator."""
-    return tof(x_hat, clip, "tof_teco")
+tof, tof_l1, tof_teco = map(Tof, TOFS)
+"""Each kind as the table has it."""
 
 
 def luma(frames: Tensor) -> Luma:
@@ -180,7 +263,7 @@ def luma(frames: Tensor) -> Luma:
     return y.nan_to_num().clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
-class Tlp:
+class Tlp(OfChange):
     """How much more or less the reconstruction changes than the source.
 
     ``|LPIPS(x_hat[t-1], x_hat[t]) - LPIPS(clip[t-1], clip[t])|``
@@ -191,16 +274,12 @@ class Tlp:
 
     def __init__(self, net: str) -> None:
         self.lpips = Lpips(net)
+        self.looks_at = f"lpips {net}"
 
-    def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
-        """Return one value per pair of frames, (B, T - 1).
+    def of_clip(self, clip: Tensor) -> Tensor:
+        """Return the LPIPS from each frame to the next; see :class:`OfChange`."""
+        return self.lpips(clip[:, :-1], clip[:, 1:])
 
-        Args:
-            x_hat: (B, T, 3, H, W), RGB in [0, 1].
-            clip: Like ``x_hat``.
-
-        Raises:
-            UnavailableMetricError: A side is below 32 pixels.
-        """
-        changes = [self.lpips(x[:, :-1], x[:, 1:]) for x in (x_hat, clip)]
-        return (changes[0] - changes[1]).abs()
+    def compare(self, decoded: Tensor, source: Tensor) -> Tensor:
+        """Return one value per pair of frames; see :meth:`OfChange.compare`."""
+        return (decoded - source).abs()

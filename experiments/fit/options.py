@@ -2,21 +2,22 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import yaml
 
 import lightning_modules
-from callbacks.metrics.table import (
-    FAST_METRICS,
-    check_validation_names,
-    validation_names,
-)
+from callbacks.metrics.table import DEFAULT_METRICS, validation_names
 from datamodules.options import DataOptions
 from lightning_modules.stages import Shrink, Stage, check_least, check_precision
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+
+    MetricName: TypeAlias = str
+else:
+    # Type checkers cannot read a table.
+    MetricName = Literal[tuple(validation_names())]
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -109,28 +110,30 @@ class TrackingOptions:
         project: W&B project.
         group: W&B group; the names of the configuration files if null.
         tags: W&B tags beside the codec's name and the stage's.
-        metrics: What validation measures.
-        lpips_net: Backbone of LPIPS.
+        metrics: What validation measures, where the files that it needs are there.
+        lpips_net: Backbone of LPIPS and tLP.
+        pooled_every_n_validations: Validations between those that measure FID and KID,
+            which cost most; the last of a stage always does. 0 for no others.
         strips_every_n_validations: Validations between pictures; 0 for none.
         real_bits_every_n_validations: Validations between checks that real bytes
             decode to the encoder's frames; 0 for none.
 
     Raises:
-        ValueError: A value is out of range, or there is no such metric.
+        ValueError: A value is out of range.
     """
 
     project: str = "learned-video-codecs"
     group: str | None = None
     tags: list[str] = field(default_factory=list)
-    metrics: list[str] = field(default_factory=lambda: list(FAST_METRICS))
+    metrics: list[MetricName] = field(default_factory=lambda: list(DEFAULT_METRICS))
     lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
+    pooled_every_n_validations: int = 1
     strips_every_n_validations: int = 1
     real_bits_every_n_validations: int = 1
 
     def __post_init__(self) -> None:
-        pictures, bits = "strips_every_n_validations", "real_bits_every_n_validations"
-        check_least("tracking", self, **{pictures: 0, bits: 0})
-        check_validation_names(self.metrics)
+        names = [name for name in vars(self) if name.endswith("_every_n_validations")]
+        check_least("tracking", self, **dict.fromkeys(names, 0))
 
 
 def uint32(value: int | str) -> int:
@@ -190,12 +193,6 @@ def build_parser(
     parser.link_arguments("seed", "data.seed")
     parser.add_class_arguments(TrainerOptions, "trainer")
     parser.add_class_arguments(TrackingOptions, "tracking")
-    for action in parser._actions:
-        if action.dest == "tracking.metrics":
-            # Docstrings cannot follow a table.
-            action.help = (
-                f"What validation measures, of {', '.join(validation_names())}."
-            )
     return parser
 
 

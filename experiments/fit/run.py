@@ -10,7 +10,11 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import (
     MisconfigurationException,
@@ -79,6 +83,8 @@ def train(
         # Those that still run: the data of finished ones may have gone.
         if index >= first and (done[index] or 0) < stage.steps:
             start_data(data, stage, index)
+    if module.lacking and not _is_one_of_several():
+        raise ValueError("; ".join(module.lacking.values()))
     report = ""
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from)
@@ -112,6 +118,18 @@ def train(
 def _is_rank_zero() -> bool:
     # From the environment, so it holds before any Trainer exists.
     return rank_zero_only.rank == 0  # type: ignore[attr-defined,no-any-return]
+
+
+def _is_one_of_several() -> bool:
+    """Return whether others were started as this process was.
+
+    One of them must not end by itself: the others would wait for it.
+    """
+    return (
+        SLURMEnvironment.detect()
+        or TorchElasticEnvironment.detect()
+        or LightningEnvironment().creates_processes_externally
+    )
 
 
 def schedule(config: Namespace) -> tuple[list[Stage], int]:
@@ -178,6 +196,12 @@ class Run:
         self.tracking: TrackingOptions = config.tracking
         self.seed: int = config.seed
         self.stages = stages
+        # One for all stages: it loads networks, and says once what is not measured.
+        self.metrics = QualityMetrics(
+            self.tracking.metrics,
+            self.tracking.lpips_net,
+            self.tracking.pooled_every_n_validations,
+        )
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
@@ -274,7 +298,7 @@ class Run:
             StepGuard(options.clip_norm, options.max_bad_steps, options.skip_factor),
             RankDivergenceGuard(options.check_ranks_every_n_steps),
             RateCollapseGuard(),
-            QualityMetrics(tracking.metrics, tracking.lpips_net),
+            self.metrics,
             ErrorAccumulation(),
         ]
         if options.ema_decay is not None:

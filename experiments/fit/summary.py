@@ -7,6 +7,11 @@ from lightning_modules.stages import Stage
 SHOWN = (
     ("val/psnr", "PSNR", "{:.2f} dB"),
     ("val/bpp", "estimated bpp", "{:.4f}"),
+    ("val/ms_ssim", "MS-SSIM", "{:.4f}"),
+    ("val/lpips", "LPIPS", "{:.4f}"),
+    ("val/fid", "FID", "{:.2f}"),
+    ("val/tof", "tOF", "{:.3f} px"),
+    ("val/tlp", "tLP", "{:.4f}"),
     ("val/real_bpp", "real bpp of a clip", "{:.4f}"),
     ("val/real_to_estimated", "its real / estimated bits", "{:.4f}"),
 )

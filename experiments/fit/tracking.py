@@ -17,6 +17,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import whole_or_nothing
 from experiments.fit.options import LoggerChoice
 
@@ -25,6 +26,12 @@ SERVER_SECONDS = 3.0
 
 INIT_SECONDS = 20.0
 """How long W&B may take to accept the run before it goes offline."""
+
+BEST = {
+    name: "max" if metric.higher_is_better else "min"
+    for name, metric in validation_metrics().items()
+} | {"loss": "min"}
+"""Which value of a figure of validation is its best; of those that have one."""
 
 COLUMNS = ("step", "stage", "name", "value")
 
@@ -131,6 +138,9 @@ def read_metrics(path: Path) -> list[tuple[int, str, str, float]]:
 class StageWandbLogger(StageAxis, WandbLogger):
     """One W&B run for all stages of a run, on the axis ``step``.
 
+    Its summary has the best and the last of each metric of validation, also by rate
+    point: ``val/psnr.max``, ``val/qp21/fid.min``.
+
     Args:
         run_dir: The run's folder; holds the run's id and everything W&B writes.
         online: Whether to try the server; without an answer the run is offline.
@@ -140,6 +150,7 @@ class StageWandbLogger(StageAxis, WandbLogger):
     def __init__(self, run_dir: str | Path, online: bool, **init: Any) -> None:
         super().__init__(save_dir=str(run_dir), **init)
         self.online = online
+        self._defined: set[str] = set()
 
     @property
     @rank_zero_experiment
@@ -181,7 +192,18 @@ class StageWandbLogger(StageAxis, WandbLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log scalars or media at a step."""
         values = {name: value for name, value in metrics.items() if name != "epoch"}
+        for name in values.keys() - self._defined:
+            self._define(name)
         self.experiment.log({**values, "step": self.run_step(step)})
+
+    def _define(self, name: str) -> None:
+        """Tell W&B once which value of a figure its summary has besides the last."""
+        self._defined.add(name)
+        split, *_, metric = name.split("/")
+        if split == "val" and metric in BEST:
+            # By its full name: W&B has no pattern for rate points.
+            best = f"{BEST[metric]},last"
+            self.experiment.define_metric(name, step_metric="step", summary=best)
 
     @rank_zero_only
     def finish(self) -> None:

@@ -2,6 +2,7 @@
 
 import io
 
+from lightning.pytorch import Callback
 from rich.console import Console
 
 from callbacks.guards import RealBitsGuard
@@ -18,6 +19,24 @@ def test_a_log_file_gets_plain_lines(tiny_module, fit):
     assert "0.2500 bpp  31.00 dB  0:00:0" in lines[1]
     assert "stage 2/3 intra  validation at step 2  24.0000 real bpp" in lines
     assert "\x1b" not in text.getvalue()
+
+
+class Sometimes(Callback):
+    """Logs FID at the first validation only, and what has no unit at each."""
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log_dict({"val/lpips": 0.12, "val/tof": 1.5, "val/tlp": 0.01})
+        if trainer.global_step == 2:
+            pl_module.log("val/fid", 34.5)
+
+
+def test_a_validation_shows_no_figure_of_the_one_before(tiny_module, fit):
+    text = io.StringIO()
+    bar = StageProgress(console=Console(file=text, force_terminal=False))
+    fit(tiny_module(), Sometimes(), bar)
+    two, four = [line for line in text.getvalue().splitlines() if "validation" in line]
+    assert two.endswith("step 2  LPIPS 0.1200  FID 34.50  tOF 1.500 px  tLP 0.0100")
+    assert four.endswith("step 4  LPIPS 0.1200  tOF 1.500 px  tLP 0.0100")
 
 
 def test_a_terminal_gets_a_bar(tiny_module, fit):

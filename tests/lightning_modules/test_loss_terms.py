@@ -139,11 +139,16 @@ def test_a_stage_without_any_loss_is_refused(name):
 @pytest.mark.parametrize("name", CODECS)
 def test_missing_weights_are_named_before_the_first_step(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    row = Stage("row", 1, 5, weights={"lpips": 0.5})
     missing = r"vgg16-397923af\.pth.*--model\.lpips random"
-    with pytest.raises(UnavailableMetricError, match=missing):
-        build(name, lpips="vgg").start_stage(row, 0, 1, 0)
-    with pytest.raises(UnavailableMetricError, match=missing):
-        module = build(name, lpips="vgg", distortion="lpips")
-        module.start_stage(Stage("row", 1, 5), 0, 1, 0)
-    build(name).start_stage(row, 0, 1, 0)
+    weighed = Stage("row", 1, 5, weights={"lpips": 0.5})
+    for row, other in ((weighed, {}), (Stage("row", 1, 5), {"distortion": "lpips"})):
+        module = build(name, lpips="vgg", **other)
+        module.start_stage(row, 0, 1, 0)
+        # All rows are begun before the first trains: none of them is forgotten.
+        module.start_stage(Stage("next", 1, 5, weights={"rate": 0.5}), 1, 2, 1)
+        with pytest.raises(UnavailableMetricError, match=missing):
+            module.setup("fit")
+        module.setup("test")
+    module = build(name)
+    module.start_stage(weighed, 0, 1, 0)
+    module.setup("fit")

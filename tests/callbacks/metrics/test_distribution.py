@@ -3,7 +3,6 @@
 import math
 import sys
 import types
-from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from callbacks.metrics.brisque import brisque, brisque_file, check_brisque
 from callbacks.metrics.distribution import (
     SAMPLES,
     Inception,
+    Moments,
     Samples,
     check_inception,
     frechet_distance,
@@ -27,7 +27,6 @@ from callbacks.metrics.distribution import (
     to_8_bit,
 )
 from callbacks.metrics.table import METRICS
-from callbacks.quality_metrics import Pooled
 from lightning_modules.perceptual import UnavailableMetricError
 
 SIZE = 12
@@ -67,10 +66,6 @@ def fid(x, y):
 
 def kid(x, y, *subset_size):
     return kernel_distance(Samples([x]), Samples([y]), *subset_size)
-
-
-FID = partial(Pooled, frechet_distance, SIZE)
-KID = partial(Pooled, kernel_distance, SIZE)
 
 
 def test_fid_is_the_textbooks_and_the_librarys():
@@ -193,38 +188,17 @@ def test_pictures_are_rounded_to_8_bits():
     assert codes[:, 0, 0, 0].tolist() == [0, 0, 1, 255]
 
 
-def test_two_ranks_give_what_one_gives():
-    x, y = (torch.from_numpy(features(60, s, shift=s)) for s in (0, 1))
-    for new in (FID, lambda: Pooled(partial(kernel_distance, subset_size=20), SIZE)):
-        alone, ranks = new(), [new(), new(), new()]
-        alone.update(y, x)
-        # Of unequal shares; the third rank has none.
-        ranks[0].update(y[:40], x[:40])
-        ranks[0].update(y[55:], x[55:])
-        ranks[1].update(y[40:55], x[40:55])
-        ranks[2].update(y[:0], x[:0])
-        expected = alone.compute().item()
-        assert ranks[1].merge_state(ranks[0]) is None
-        ranks[1].merge_state(ranks[2])
-        assert ranks[1].compute().item() == pytest.approx(expected, rel=1e-9)
-
-
-def test_metrics_start_anew_and_count_their_samples():
-    x, y = (torch.from_numpy(features(30, s, shift=s)) for s in (0, 1))
-    metric = FID()
-    metric.update(y + 5, x)
-    metric.reset()
-    metric.update(y, x)
-    assert metric.compute().item() == pytest.approx(fid(x.numpy(), y.numpy()))
-    assert metric.samples == 30
-
-
-def test_the_metrics_say_why_they_cannot_be_computed():
-    one = torch.zeros(1, SIZE)
-    for metric, reason in ((FID(), "2 samples"), (KID(), "1000 samples")):
-        metric.update(one, one)
-        with pytest.raises(UnavailableMetricError, match=reason):
-            metric.compute()
+def test_fid_needs_only_sums_and_those_of_parts_add_up():
+    x, y = features(60, 0), features(50, 1, shift=1)
+    source, one, other = (Moments(SIZE) for _ in range(3))
+    source.add(torch.from_numpy(x))
+    one.add(torch.from_numpy(y[:35]))
+    one.add(torch.from_numpy(y[35:35]))
+    other.add(torch.from_numpy(y[35:]))
+    one.products += other.products
+    assert (len(source), len(one)) == (60, 50)
+    assert frechet_distance(source, one) == pytest.approx(fid(x, y), rel=1e-9)
+    np.testing.assert_allclose(one.mean, y.astype(float).mean(0))
 
 
 def test_missing_weights_are_named_with_their_place(tmp_path, monkeypatch):
@@ -271,20 +245,16 @@ def test_result_files_name_what_is_computed():
 
 
 def test_inception_is_torch_fidelitys_with_the_file_that_lies_there(
-    tmp_path, monkeypatch
+    random_weights, monkeypatch
 ):
-    pytest.importorskip("torch_fidelity")
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    inception_file().parent.mkdir(parents=True)
-    with monkeypatch.context() as patch:
-        # The class cannot be made without weights.
-        module = sys.modules[FeatureExtractorInceptionV3.__module__]
-        patch.setattr(module, "load_state_dict_from_url", lambda *a, **k: {})
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *a: None)
-        theirs = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
-    torch.save(theirs.state_dict(), inception_file())
+    monkeypatch.setenv("TORCH_HOME", str(random_weights))
+    theirs = FeatureExtractorInceptionV3(
+        "inception-v3-compat",
+        ["2048"],
+        feature_extractor_weights_path=str(inception_file()),
+    )
     some = torch.randint(0, 256, (2, 3, 400, 310), dtype=torch.uint8)
     ours = Inception()
     assert not ours.network.training

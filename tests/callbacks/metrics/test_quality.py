@@ -12,7 +12,6 @@ from torch import nn
 
 from callbacks.metrics.quality import ms_ssim, ms_ssim_planes, psnr_yuv
 from callbacks.quality_metrics import QualityMetrics
-from experiments.fit.options import TrackingOptions
 from lightning_modules.base import ValidationResult
 from lightning_modules.perceptual import Lpips, UnavailableMetricError, lpips_file
 from lightning_modules.psnr import MAX_PSNR, psnr, psnr_8_bit
@@ -168,7 +167,7 @@ def test_lpips_is_the_librarys_with_the_file_that_lies_there(tmp_path, monkeypat
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"no metrics \['psn'\]"):
-        TrackingOptions(metrics=["psn"])
+        QualityMetrics(["psn"])
     with pytest.raises(ValueError, match="no backbone 'resnet'"):
         Lpips("resnet")
 

@@ -5,12 +5,14 @@ import json
 import subprocess
 import sys
 import types
+from typing import Literal
 
 import pytest
 import torch
 
 from callbacks.metrics.meter import Meter
 from callbacks.metrics.table import METRICS, Metric, describe_metrics, validation_names
+from callbacks.quality_metrics import QualityMetrics
 from experiments.compare.command import main as compare
 from experiments.evaluate.command import main as evaluate
 from experiments.fit.options import TrackingOptions
@@ -47,6 +49,9 @@ def toys(monkeypatch):
     monkeypatch.setitem(sys.modules, "toy_metrics", module)
     for name, row in ROWS.items():
         monkeypatch.setitem(METRICS, name, row)
+    # Types are made of the table when modules are imported.
+    names = list[Literal[tuple(validation_names())]]
+    monkeypatch.setitem(TrackingOptions.__init__.__annotations__, "metrics", names)
     return module
 
 
@@ -102,9 +107,9 @@ def test_a_function_and_a_row_are_a_metric_of_every_command(
 def test_a_new_metric_is_listed_and_its_name_is_checked(toys):
     assert "contrast (Contrast): %, lower is better, of frames" in describe_metrics()
     assert {"contrast", "flicker"} < set(validation_names())
-    assert TrackingOptions(metrics=["contrast"]).metrics == ["contrast"]
+    assert QualityMetrics(["contrast"]).names == ["contrast"]
     with pytest.raises(ValueError, match=r"no metrics \['contrasts'\].*contrast"):
-        TrackingOptions(metrics=["contrasts"])
+        QualityMetrics(["contrasts"])
 
 
 def frames(levels, size=48):

@@ -170,9 +170,9 @@ def test_a_stream_gives_what_the_whole_clip_gives():
     pairs = zip(luma(x_hat[0]), luma(clip[0]), strict=True)
     values = [stream.add(*pair) for pair in pairs]
     assert values[0] == {}
-    for name in ("tof", "tof_teco"):
+    for name, function in (("tof", tof), ("tof_teco", tof_teco)):
         given = [pair[name] for pair in values[1:]]
-        assert given == tof(x_hat, clip, name)[0].tolist()
+        assert given == function(x_hat, clip)[0].tolist()
 
 
 def test_small_frames_are_refused_before_opencv_crashes():

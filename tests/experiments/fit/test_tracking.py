@@ -128,42 +128,13 @@ def test_a_resumed_stage_goes_on_along_the_axis(tmp_path, killed_after):
     assert rows <= expected
 
 
-def wandb_rows(path):
-    """Read a ``run-*.wandb`` file: LevelDB log blocks of protobuf records."""
-    from wandb.proto import wandb_internal_pb2
-
-    # Its service writes the last records after the run is finished.
-    wandb.teardown()
-    data, rows, position, record = path.read_bytes(), [], 7, b""
-    summary = {}
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        length = int.from_bytes(data[position + 4 : position + 6], "little")
-        kind = data[position + 6]
-        record += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            message = wandb_internal_pb2.Record.FromString(record)
-            record = b""
-            items = [*message.history.item]
-            if items:
-                names = [item.key or ".".join(item.nested_key) for item in items]
-                values = [json.loads(item.value_json) for item in items]
-                rows.append(dict(zip(names, values, strict=True)))
-            if message.HasField("run"):
-                summary = message.run
-    return rows, summary
-
-
-def test_offline_wandb_gets_every_row_config_group_and_tags(tmp_path):
+def test_offline_wandb_gets_every_row_config_group_and_tags(wandb_rows, tmp_path):
     config = {"model": {"width": 8}, "stages": ["first", "second"]}
     loggers = make_loggers(tmp_path, "auto", **NAMES, tags=["UI2C"], config=config)
     assert [type(logger) for logger in loggers] == [TidyCSVLogger, StageWandbLogger]
     run_stages(loggers)
     (part,) = (tmp_path / "wandb").glob("offline-run-*")
-    rows, run = wandb_rows(next(part.glob("*.wandb")))
+    rows, run, _ = wandb_rows(tmp_path)
     logged = [
         (row["step"], name, value)
         for row in rows
@@ -177,6 +148,23 @@ def test_offline_wandb_gets_every_row_config_group_and_tags(tmp_path):
     stored = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert {key: stored[key] for key in config} == config
     assert sync_hint(tmp_path) == f"wandb sync {part}"
+
+
+def test_a_run_list_shows_the_best_of_each_metric(wandb_rows, tmp_path):
+    loggers = make_loggers(tmp_path, "offline", **NAMES)
+    for logger in loggers:
+        logger.start_stage("first", 0)
+    names = ("val/psnr", "val/qp21/psnr", "val/fid", "val/qp63/tlp", "val/loss")
+    others = ("val/bpp", "val/fid_samples", "train/psnr")
+    for step, value in enumerate((2.0, 3.0, 1.0)):
+        logged = dict.fromkeys((*names, *others), value)
+        loggers[1].log_metrics(logged, step)
+    close_loggers(loggers)
+    _, _, summary = wandb_rows(tmp_path)
+    for name in names:
+        best = {"max": 3} if name.endswith("psnr") else {"min": 1}
+        assert summary[name] == {**best, "last": 1}
+    assert {name: summary[name] for name in others} == dict.fromkeys(others, 1)
 
 
 def test_a_run_that_goes_on_keeps_its_id(tmp_path):

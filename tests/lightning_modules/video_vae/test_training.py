@@ -110,9 +110,12 @@ def test_missing_weights_stop_a_stage_that_needs_them(video_vae, tmp_path, monke
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     trained = video_vae.module(lpips="vgg")
     place = re.escape(str(tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"))
+    trained.start_stage(LATENT, 0, 1, 0)
     with pytest.raises(UnavailableMetricError, match=f"{place}.*--model.lpips random"):
-        trained.start_stage(LATENT, 0, 1, 0)
-    video_vae.module(lpips="vgg", beta=0.0).start_stage(LATENT, 0, 1, 0)
+        trained.setup("fit")
+    without = video_vae.module(lpips="vgg", beta=0.0)
+    without.start_stage(LATENT, 0, 1, 0)
+    without.setup("fit")
 
 
 def test_the_stand_in_is_the_same_every_time():
