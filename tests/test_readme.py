@@ -10,10 +10,17 @@ from experiments.cli import make_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+PAGES = [path.read_text() for path in ROOT.glob("lightning_modules/*/README.md")]
+
+
+def blocks_of(page):
+    return re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+
+
+BLOCKS = blocks_of(README)
 COMMANDS = [
     line.strip()
-    for block in BLOCKS
+    for block in [*BLOCKS, *(block for page in PAGES for block in blocks_of(page))]
     for line in block.replace("\\\n", " ").split("\n")
     if line.startswith("python -m experiments.")
 ]
@@ -53,5 +60,7 @@ def test_every_command_parses(command, monkeypatch):
 
 
 def test_every_file_that_is_named_exists():
-    for name in re.findall(r"experiments/configs/[\w/.]+\.yaml", README):
+    for name in re.findall(
+        r"experiments/configs/[\w/.]+\.yaml", README + "".join(PAGES)
+    ):
         assert (ROOT / name).is_file(), name
