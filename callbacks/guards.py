@@ -221,7 +221,7 @@ class RealBitsGuard(FirstClip):
         Raises:
             RuntimeError: The decoder's frames are not the encoder's.
         """
-        if not module.stage.codes:
+        if not module.stage.codes or not result.decoded:
             return
         frames, rate = result.clip[0, :FRAMES], result.rate
         try:

@@ -75,6 +75,8 @@ class QualityMetrics(Callback):
         # Shared by the metrics, and the sources' by all points of a clip.
         features: dict[tuple[int, str], Tensor] = {}
         for result in outputs:
+            if not result.decoded:
+                continue
             if "bpp" in self.names:
                 bpp = bits_to_bpp(result.bits.float(), result.clip)
                 self._metric(f"{result.point}/bpp", pl_module.device).update(bpp)

@@ -61,6 +61,8 @@ class ValidationResult:
         clip: (B, T, 3, H, W), RGB in [0, 1].
         x_hat: Its reconstruction.
         bits: (B, T), estimated.
+        decoded: Whether ``x_hat`` and ``bits`` are a decoder's; otherwise nothing but
+            pictures is made of them.
     """
 
     name: str
@@ -69,6 +71,7 @@ class ValidationResult:
     clip: Tensor
     x_hat: Tensor
     bits: Tensor
+    decoded: bool = True
 
 
 def bits_to_bpp(bits: Tensor, clip: Tensor) -> Tensor:
@@ -360,6 +363,11 @@ class CodecModule(LightningModule, ABC):
         knob = self.codec.rate_knob
         return {f"{knob.name}{point:g}": point for point in knob.points}
 
+    @property
+    def decodes(self) -> bool:
+        """Whether this stage's validation decodes frames, which can be measured."""
+        return True
+
     def validation_step(  # type: ignore[override]
         self, batch: Batch, batch_idx: int
     ) -> list[ValidationResult]:
@@ -376,10 +384,8 @@ class CodecModule(LightningModule, ABC):
             loss = self.loss(self.terms(draw, out))
             self._loss_sum[0] += float(loss) * draw.clip.shape[0]
             self._loss_sum[1] += draw.clip.shape[0]
-            name = batch["name"][0]
-            results.append(
-                ValidationResult(name, point, rate, draw.clip, out.x_hat, out.bits)
-            )
+            coded = draw.clip, out.x_hat, out.bits, self.decodes
+            results.append(ValidationResult(batch["name"][0], point, rate, *coded))
         return results
 
     def on_validation_epoch_start(self) -> None:
