@@ -150,8 +150,8 @@ class Experts(nn.Module):
         common = mixed.mean(dim=(-2, -1), keepdim=True)
         if self.by_frame:
             return REACH * torch.tanh(mixed - common)
-        with torch.no_grad():
-            offset = self._mix(torch.zeros_like(content[..., :1, :1]), quality)
+        # Not without gradients from the start: autocast would keep such weights.
+        offset = self._mix(torch.zeros_like(content[..., :1, :1]), quality).detach()
         return REACH * torch.tanh(mixed - offset - (common - common.detach()))
 
     def _mix(self, content: Tensor, quality: Tensor) -> Tensor:
