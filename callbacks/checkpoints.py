@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.whole_files import whole_or_nothing
 
@@ -75,8 +76,9 @@ class StageCheckpoints(Callback):
 
     ``last.ckpt`` is written every few steps, after the validation of such a step if
     it has one, and at the end of the stage; it carries the best loss so far, so a
-    resumed run does not overwrite a better file. A fit that stops early leaves
-    ``last.ckpt`` to whoever stopped it.
+    resumed run does not overwrite a better file. A loss of 0 is of nothing, since
+    none of its terms counts in validation: then there is no best. A fit that stops
+    early leaves ``last.ckpt`` to whoever stopped it.
 
     Args:
         dirpath: The stage's folder.
@@ -93,6 +95,7 @@ class StageCheckpoints(Callback):
         self.every_n_steps = every_n_steps
         self.best_loss = math.inf
         self._saved_step = 0
+        self._said = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remove temporary files that a killed process left behind."""
@@ -129,8 +132,16 @@ class StageCheckpoints(Callback):
         if trainer.sanity_checking or not trainer.fit_loop.epoch_loop.global_step:
             return
         loss = float(trainer.callback_metrics.get("val/loss", math.nan))
+        if loss == 0.0 and not self._said:
+            self._said = True
+            rank_zero_warn(
+                f"val/loss is 0 at step {trainer.global_step}: no term that validation "
+                f"computes has a weight, so there is nothing to choose {self.best} by, "
+                "and it is not written; weigh a term of the codec in the stage's "
+                "weights, or go on from last.ckpt"
+            )
         # Saving is collective: rank 0 decides for all.
-        if trainer.strategy.broadcast(loss < self.best_loss):
+        if trainer.strategy.broadcast(loss != 0.0 and loss < self.best_loss):
             self.best_loss = loss
             trainer.save_checkpoint(self.best, weights_only=False)
         self._save_if_due(trainer)
@@ -152,7 +163,8 @@ class StageCheckpoints(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on comparing with it."""
-        self.best_loss = state_dict["best_loss"]
+        # Earlier versions took a loss of nothing for the best.
+        self.best_loss = state_dict["best_loss"] or math.inf
 
 
 class FinalValidation(Callback):

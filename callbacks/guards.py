@@ -222,7 +222,7 @@ class RealBitsGuard(FirstClip):
         Raises:
             RuntimeError: The decoder's frames are not the encoder's.
         """
-        if not module.stage.codes:
+        if not module.stage.codes or not result.decoded:
             return
         frames = result.clip[0, : frames_to_look_at(module.codec)]
         rate = result.rate

@@ -99,6 +99,8 @@ class QualityMetrics(Callback):
         # What is found of a source serves all points of a clip.
         sources: dict[tuple[int, str], Any] = {}
         for result in outputs:
+            if not result.decoded:
+                continue
             if "bpp" in self.names:
                 bpp = bits_to_bpp(result.bits.float(), result.clip)
                 self._metric(f"{result.point}/bpp", pl_module.device).update(bpp)

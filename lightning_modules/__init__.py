@@ -65,6 +65,8 @@ def load_codec(
     folder = CODECS[entry["name"]]
     codec_class = getattr(import_module(f"{folder}.codec"), f"{entry['name']}Codec")
     codec: VideoCodec = codec_class(**entry["architecture"])
+    # As it was named then, lest an argument that came later change the fingerprint.
+    codec.architecture = dict(entry["architecture"])
     codec.load_state_dict(codec_weights(checkpoint))
     codec.trained_with = entry.get("training", {})
     codec.to(device=device, dtype=dtype or torch.float32).eval()

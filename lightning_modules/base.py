@@ -62,6 +62,8 @@ class ValidationResult:
         clip: (B, T, 3, H, W), RGB in [0, 1].
         x_hat: Its reconstruction.
         bits: (B, T), estimated.
+        decoded: Whether ``x_hat`` and ``bits`` are a decoder's; otherwise nothing but
+            pictures is made of them.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ValidationResult:
     clip: Tensor
     x_hat: Tensor
     bits: Tensor
+    decoded: bool = True
 
 
 def bits_to_bpp(bits: Tensor, clip: Tensor) -> Tensor:
@@ -378,6 +381,11 @@ class CodecModule(SavedModule, ABC):
         knob = self.codec.rate_knob
         return {f"{knob.name}{point:g}": point for point in knob.points}
 
+    @property
+    def decodes(self) -> bool:
+        """Whether this stage's validation decodes frames, which can be measured."""
+        return True
+
     def validation_step(  # type: ignore[override]
         self, batch: Batch, batch_idx: int
     ) -> list[ValidationResult]:
@@ -394,10 +402,8 @@ class CodecModule(SavedModule, ABC):
             loss = self.loss(self.terms(draw, out))
             self._loss_sum[0] += float(loss) * draw.clip.shape[0]
             self._loss_sum[1] += draw.clip.shape[0]
-            name = batch["name"][0]
-            results.append(
-                ValidationResult(name, point, rate, draw.clip, out.x_hat, out.bits)
-            )
+            coded = draw.clip, out.x_hat, out.bits, self.decodes
+            results.append(ValidationResult(batch["name"][0], point, rate, *coded))
         return results
 
     test_step = validation_step  # type: ignore[assignment]

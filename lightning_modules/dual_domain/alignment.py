@@ -10,7 +10,7 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.dual_domain.design import MAX_REFERENCES, Widths
+from lightning_modules.dual_domain.design import Options, Widths
 from lightning_modules.dual_domain.flow import sample_at, warp
 from lightning_modules.dual_domain.transforms import blocks, squash
 from lightning_modules.layers import at_least_float32
@@ -161,22 +161,19 @@ class Alignment(nn.Module):
 
     Args:
         widths: Channels.
-        fgdt: Whether there are the two layers (without them: ablation).
-        references: Most references, 1 to 3.
+        options: Of them ``fgdt``, ``ltmr`` and ``references``: without the first there
+            are no layers, without the second only the first one (ablations).
     """
 
-    def __init__(
-        self, widths: Widths, fgdt: bool = True, references: int = MAX_REFERENCES
-    ) -> None:
+    def __init__(self, widths: Widths, options: Options) -> None:
         super().__init__()
         d = widths.latent
-        self.references = references
+        # References that each layer sees.
+        seen = [1, options.references] if options.ltmr else [1]
         self.coarse = nn.Conv2d(d, d, 3, padding=1)
-        self.reference = nn.Conv2d(d, d, 1) if fgdt else None
+        self.reference = nn.Conv2d(d, d, 1) if options.fgdt else None
         self.layers = nn.ModuleList(
-            [AlignmentLayer(widths, 1), AlignmentLayer(widths, references)]
-            if fgdt
-            else []
+            AlignmentLayer(widths, count) for count in (seen if options.fgdt else [])
         )
         self.tail = nn.Sequential(blocks(d, 2), nn.Conv2d(d, d, 3, padding=1))
 
@@ -193,7 +190,8 @@ class Alignment(nn.Module):
         if self.reference is not None:
             known = self.reference(squash(references).flatten(0, 1))
             known = known.unflatten(0, references.shape[:2])
-            x = self.layers[0](x, known[:, :1], flows[:, :1])
-            x = self.layers[1](x, known, flows)
+            # The first layer sees the newest, the last of two all that there are.
+            for layer, count in zip(self.layers, (1, None), strict=False):
+                x = layer(x, known[:, :count], flows[:, :count])
         context: Tensor = self.tail(x)
         return context

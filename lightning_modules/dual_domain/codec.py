@@ -25,6 +25,7 @@ from lightning_modules.codec import (
 from lightning_modules.dual_domain.design import LATENT_STRIDE, SIZES, Options
 from lightning_modules.dual_domain.entropy_model import symbol_tables
 from lightning_modules.dual_domain.estimation import (
+    CODES_FRAMES,
     PARTS,
     Clip,
     Objective,
@@ -90,6 +91,12 @@ class DualDomainCodec(VideoCodec):
         )
         if size not in SIZES:
             raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
+        experts = options.experts or SIZES[size].experts
+        if (options.top_k or 1) > experts:
+            raise ValueError(
+                f"top_k is {options.top_k}, and there are {experts} experts: set it to "
+                f"1 to {experts}, or null for all"
+            )
         self.options = options
         self.configure(mode_decision=mode_decision, numeric=numeric)
         self.objective: Objective = "joint"
@@ -110,7 +117,8 @@ class DualDomainCodec(VideoCodec):
     def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
         """Code a clip differentiably; see :meth:`VideoCodec.forward`.
 
-        In training mode, what is coded follows from :attr:`objective`.
+        What is coded follows from :attr:`objective`. In eval mode nothing is noisy,
+        and where whole frames are coded, modes are chosen as the encoder does.
 
         Args:
             clip: (B, T, 3, H, W), RGB in [0, 1].
@@ -125,7 +133,8 @@ class DualDomainCodec(VideoCodec):
             latent.
         """
         batch, count, _, height, width = clip.shape
-        if not self.training and batch > 1:
+        chooses = not self.training and self.objective in CODES_FRAMES
+        if chooses and batch > 1:
             return self._one_by_one(clip, rate, conditions)
         seeds = conditions.get("seeds")
         if seeds is None and self.training:
@@ -139,11 +148,11 @@ class DualDomainCodec(VideoCodec):
             seeds,
             self.weighed_terms,
         )
-        if self.training:
-            recompute = self.checkpoint_activations
-            out = estimate_clip(self.network, padded, self.objective, recompute)
-        else:
+        if chooses:
             out = code_frames(self.network, padded, modes=self._modes)
+        else:
+            recompute = self.training and self.checkpoint_activations
+            out = estimate_clip(self.network, padded, self.objective, recompute)
         x_hat = torch.stack(out.pixels, dim=1)[..., :height, :width].float()
         bits = torch.stack(out.bits, dim=1)
         return CodecOutput(
@@ -174,7 +183,7 @@ class DualDomainCodec(VideoCodec):
 
     def _modes(self, state: State) -> list[Mode]:
         """Return the ways to code a frame that are tried."""
-        if not state:
+        if not state or self.objective == "image":
             return [Mode.INTRA]
         if self.coding.mode_decision == "inter":
             return [Mode.INTER]
@@ -284,7 +293,7 @@ class DualDomainCodec(VideoCodec):
         step = -steps(content, quality).mean(dim=1)[0]
         maps = {"log_step": step.expand(size)}
         if steps.experts is not None:
-            shares = steps.experts.route(content, quality).softmax(dim=1)[0]
+            shares = steps.experts.shares(content, quality)[0]
             maps |= {f"expert{i}": share for i, share in enumerate(shares, start=1)}
         return maps
 

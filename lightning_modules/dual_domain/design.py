@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_modules.dual_domain.options import check_choices
 
 StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
+StepOffset = Literal["frame", "learned"]
 Quantiser = Literal["lattice", "mean_centred"]
 Transform = Literal["unified", "separate"]
 
@@ -122,11 +123,20 @@ class Options:
         pixel_alignment: Whether a flow is coded, the last frame warped by it and
             transformed anew; otherwise its latent is the prediction as it is.
         fgdt: Whether latents are aligned by the deformable transformer.
+        ltmr: Whether it has its second layer, which attends to all references
+            (long-term motion refinement); the first sees the newest alone.
         references: Previous frames that the transformer sees, 1 to 3.
         step: What gives the quantisation steps: experts by content and quality
             (``moe``; ``moe_hyper`` reads the hyper-latent instead of the symbols), a
             gain per channel (``single``, or 8 interpolated vectors ``gain8``), or one
             for all (``scalar``).
+        step_offset: What is subtracted from the experts' say: a number per channel and
+            quality that they learn (``learned``), or its mean over the frame
+            (``frame``), which makes each step depend on the whole frame. Checkpoints
+            and runs that do not name it have the second.
+        experts: How many there are; null leaves it to the size.
+        top_k: How many of them count at a position, those that the router finds most
+            fitting there; null is all.
         quantiser: ``lattice``: symbols are whole numbers of the latent itself;
             ``mean_centred``: of the latent less its predicted mean (errors propagate;
             needs ``mode_decision`` inter).
@@ -137,8 +147,12 @@ class Options:
 
     pixel_alignment: bool = True
     fgdt: bool = True
+    ltmr: bool = True
     references: int = MAX_REFERENCES
     step: StepKind = "moe"
+    step_offset: StepOffset = "frame"
+    experts: int | None = None
+    top_k: int | None = None
     quantiser: Quantiser = "lattice"
     transform: Transform = "unified"
 
@@ -159,6 +173,15 @@ class Options:
             raise ValueError(
                 f"references is {self.references}: it must be 1 to {MAX_REFERENCES}"
             )
+        if not self.ltmr and self.references > 1:
+            raise ValueError(
+                f"references is {self.references}, and without ltmr only the newest is "
+                "seen: set references to 1, or ltmr to true"
+            )
+        for name in ("experts", "top_k"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1, or null")
         if self.transform == "separate" and not self.pixel_alignment:
             raise ValueError(
                 "separate transforms see the warped frame: set pixel_alignment to "

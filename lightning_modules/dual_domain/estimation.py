@@ -1,4 +1,4 @@
-"""Differentiable passes over a clip: what each stage of the training minimises.
+"""Differentiable passes over a clip: what each stage minimises, and is validated by.
 
 =========  ===========================================================================
 objective  what is coded
@@ -32,6 +32,8 @@ from lightning_modules.entropy.estimates import uniform_noise
 from lightning_modules.entropy.ports import EstimatePort
 
 Objective = Literal["flow", "image", "motion", "prior", "joint"]
+CODES_FRAMES: tuple[Objective, ...] = ("image", "prior", "joint")
+"""Objectives whose pixels are those of coded frames; the others' are warped ones."""
 
 PARTS = ("motion", "hyper", "latent")
 """What bits are spent on."""

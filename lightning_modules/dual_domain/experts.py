@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.dual_domain.design import LMBDA_RANGE, StepKind, Widths
+from lightning_modules.dual_domain.design import LMBDA_RANGE, Options, StepKind, Widths
 from lightning_modules.dual_domain.transforms import squash
 from lightning_modules.layers import at_least_float32
 
@@ -79,31 +79,40 @@ class QualityEmbedding(nn.Module):
 class Experts(nn.Module):
     """A mixture, position by position, of networks that see content and quality.
 
-    All experts run everywhere: they are small, and a choice of some would be a
-    discontinuity that another machine may fall on the other side of.
+    All experts run everywhere, since they are small, and by default all count
+    everywhere: a choice of some (``top_k``) is a discontinuity, and another machine may
+    fall on the other side of it.
+
+    A position's answer depends on the 3 x 3 positions around it and on nothing else,
+    so it is the same in a crop and in the frame.
 
     Args:
         channels: Of the content and of log S.
-        count: Number of experts.
+        count: Number of experts; one needs no router.
+        options: ``top_k`` and ``step_offset``.
     """
 
-    def __init__(self, channels: int, count: int) -> None:
+    def __init__(self, channels: int, count: int, options: Options) -> None:
         super().__init__()
         self.count = count
+        self.top_k = options.top_k or count
+        self.by_frame = options.step_offset == "frame"
         self.embed = QualityEmbedding()
-        self.router_in = nn.Conv2d(channels, ROUTER, 1)
-        self.router_quality = nn.Linear(EMBEDDING, ROUTER)
-        around = nn.Conv2d(
-            ROUTER, ROUTER, 3, padding=1, padding_mode="replicate", groups=ROUTER
-        )
-        # Zeros around would mark the frame's edge, and steps follow whatever differs:
-        # of the 4 x 4 positions of a small crop 12 lie there (0.5 dB in a rehearsal).
-        self.router_out = nn.Sequential(
-            nn.GELU(),
-            around,
-            nn.GELU(),
-            nn.Conv2d(ROUTER, count, 1),
-        )
+        if count > 1:
+            self.router_in = nn.Conv2d(channels, ROUTER, 1)
+            self.router_quality = nn.Linear(EMBEDDING, ROUTER)
+            around = nn.Conv2d(
+                ROUTER, ROUTER, 3, padding=1, padding_mode="replicate", groups=ROUTER
+            )
+            # Zeros around would mark the frame's edge, and steps follow whatever
+            # differs: of the 4 x 4 positions of a small crop 12 lie there (0.5 dB in a
+            # rehearsal).
+            self.router_out = nn.Sequential(
+                nn.GELU(),
+                around,
+                nn.GELU(),
+                nn.Conv2d(ROUTER, count, 1),
+            )
         hidden = count * HIDDEN
         self.expert_in = nn.Conv2d(channels, hidden, 1)
         self.film = nn.Linear(EMBEDDING, 2 * hidden)
@@ -111,24 +120,48 @@ class Experts(nn.Module):
 
     def route(self, content: Tensor, quality: Tensor) -> Tensor:
         """Return the router's logits (B, count, h, w)."""
+        if self.count == 1:
+            return at_least_float32(content[:, :1]).new_zeros(content[:, :1].shape)
         asked = self.router_quality(self.embed(quality))[..., None, None]
         logits: Tensor = self.router_out(self.router_in(squash(content)) + asked)
         return at_least_float32(logits)
+
+    def shares(self, content: Tensor, quality: Tensor) -> Tensor:
+        """Return how much each expert counts (B, count, h, w), 1 together."""
+        logits = self.route(content, quality)
+        if self.top_k < self.count:
+            least = logits.topk(self.top_k, dim=1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        return logits.softmax(dim=1)
 
     def forward(self, content: Tensor, quality: Tensor) -> Tensor:
         """Return the change of log S, (B, C, h, w), within +-ln 2.
 
         What all positions of a channel want alike is the gain's business: left to the
         experts, which learn faster, it drives every tanh into saturation (seen within
-        500 steps: no position differed from another any more).
+        300 steps: no position differed from another any more). So the experts' say is
+        less an offset per channel and quality, which is what they say where there is no
+        content: what moves them all at once moves no step. And in training they do not
+        feel the share of a frame's gradient that all of its positions have in common;
+        no value depends on that, as it would if the frame's mean were the offset
+        (``step_offset: frame``).
         """
-        shares = self.route(content, quality).softmax(dim=1)
+        mixed = self._mix(content, quality)
+        common = mixed.mean(dim=(-2, -1), keepdim=True)
+        if self.by_frame:
+            return REACH * torch.tanh(mixed - common)
+        # Not without gradients from the start: autocast would keep such weights.
+        offset = self._mix(torch.zeros_like(content[..., :1, :1]), quality).detach()
+        return REACH * torch.tanh(mixed - offset - (common - common.detach()))
+
+    def _mix(self, content: Tensor, quality: Tensor) -> Tensor:
+        """Return what the experts say, (B, C, h, w)."""
+        shares = self.shares(content, quality)
         film = self.film(self.embed(quality))[..., None, None]
         factor, offset = film.chunk(2, dim=1)
         hidden = F.gelu(self.expert_in(squash(content)) * (1.0 + factor) + offset)
         opinions = self.expert_out(hidden).unflatten(1, (self.count, -1))
-        mixed = (at_least_float32(opinions) * shares[:, :, None]).sum(dim=1)
-        return REACH * torch.tanh(mixed - mixed.mean(dim=(-2, -1), keepdim=True))
+        return (at_least_float32(opinions) * shares[:, :, None]).sum(dim=1)
 
 
 class StepScale(nn.Module):
@@ -136,15 +169,15 @@ class StepScale(nn.Module):
 
     Args:
         widths: Channels and number of experts.
-        kind: See :class:`~lightning_modules.dual_domain.design.Options`.
+        options: Of them ``step`` and what is said of experts.
     """
 
-    def __init__(self, widths: Widths, kind: StepKind) -> None:
+    def __init__(self, widths: Widths, options: Options) -> None:
         super().__init__()
-        self.gain = Gain(widths.latent, kind)
+        self.gain = Gain(widths.latent, options.step)
         self.experts = (
-            Experts(widths.latent, widths.experts)
-            if kind in ("moe", "moe_hyper")
+            Experts(widths.latent, options.experts or widths.experts, options)
+            if options.step in ("moe", "moe_hyper")
             else None
         )
 
@@ -179,6 +212,7 @@ def regularisers(
         weighed: Names of the terms to compute.
     """
     terms: dict[str, Tensor] = {}
+    unrouted = weighed.isdisjoint({"load_balance", "router_z"})
 
     def add(name: str, value: Tensor) -> None:
         terms[name] = terms[name] + value if name in terms else value
@@ -189,7 +223,7 @@ def regularisers(
             rise = scale(content, quality + PROBE) - scale(content, quality - PROBE)
             add("monotonicity", F.relu(STEEPEST - rise / (2 * PROBE)).mean())
         experts = scale.experts
-        if experts is None or weighed.isdisjoint({"load_balance", "router_z"}):
+        if experts is None or experts.count == 1 or unrouted:
             continue
         logits = experts.route(content, quality)
         if "load_balance" in weighed:

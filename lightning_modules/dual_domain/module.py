@@ -12,7 +12,7 @@ from lightning_modules.base import CodecModule, Draw, bits_to_bpp
 from lightning_modules.codec import CodecOutput
 from lightning_modules.dual_domain.codec import DualDomainCodec
 from lightning_modules.dual_domain.design import lagrangian
-from lightning_modules.dual_domain.estimation import Objective
+from lightning_modules.dual_domain.estimation import CODES_FRAMES, Objective
 from lightning_modules.perceptual import LpipsNet
 from lightning_modules.stages import Stage
 
@@ -86,6 +86,11 @@ class DualDomain(CodecModule):
         """Make ready for one row; see the base class."""
         super().start_stage(stage, index, count, finished_steps)
         self.codec.objective = stage.options.get("objective", "joint")
+
+    @property
+    def decodes(self) -> bool:
+        """Whether validation decodes frames; see the base class."""
+        return self.codec.objective in CODES_FRAMES
 
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
         """Draw a quality for each sample, and for each frame one near it."""

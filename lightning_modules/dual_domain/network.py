@@ -105,17 +105,15 @@ class DualDomainNetwork(nn.Module):
         self.centred = options.quantiser == "mean_centred"
         self.encoder = Encoder(widths)
         self.decoder = Decoder(widths)
-        self.encoder_steps = StepScale(widths, options.step)
+        self.encoder_steps = StepScale(widths, options)
         # What hyper-latents say, both sides know: the one is the other's inverse.
         self.steps_by_hyper = options.step == "moe_hyper"
-        self.decoder_steps = (
-            None if self.steps_by_hyper else StepScale(widths, options.step)
-        )
+        self.decoder_steps = None if self.steps_by_hyper else StepScale(widths, options)
         self.hyper_encoder = HyperEncoder(widths.latent, widths.hyper, widths.z)
         self.hyper_decoder = HyperDecoder(widths.z, widths.hyper, widths.latent)
         self.z_prior = FactorisedPrior(1, widths.z)
         self.context = ContextModel(widths)
-        self.alignment = Alignment(widths, options.fgdt, options.references)
+        self.alignment = Alignment(widths, options)
         if options.pixel_alignment:
             self.flow = FlowNet(widths)
             self.motion_encoder = MotionEncoder(widths)

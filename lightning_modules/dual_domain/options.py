@@ -1,7 +1,7 @@
 """What DualDomain can be told when it codes."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 ModeDecision = Literal["real", "estimated", "inter"]
 Numeric = Literal["float64", "float32"]
@@ -11,7 +11,7 @@ def check_choices(options: Any) -> None:
     """Raise ``ValueError`` if a field of literals has none of them as its value."""
     for each in fields(options):
         value, known = getattr(options, each.name), get_args(each.type)
-        if known and value not in known:
+        if get_origin(each.type) is Literal and value not in known:
             raise ValueError(
                 f"{each.name} {value!r} is unknown: choose from {list(known)}"
             )

@@ -164,6 +164,17 @@ def test_sanity_checks_are_no_best(tmp_path):
     assert global_step(checkpoints.best) == 2
 
 
+def test_a_loss_of_nothing_is_no_best_which_is_said_once(tmp_path):
+    checkpoints = StageCheckpoints(tmp_path, 100)
+    losses = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0]
+    with pytest.warns(UserWarning, match=r"val/loss is 0 at step 2.*weights") as said:
+        fit(Module(losses), checkpoints)
+    assert len([w for w in said if "val/loss" in str(w.message)]) == 1
+    assert checkpoints.best_loss == 3.0 and global_step(checkpoints.best) == 6
+    checkpoints.load_state_dict({"best_loss": 0.0})
+    assert checkpoints.best_loss == float("inf")
+
+
 def test_a_resumed_stage_keeps_its_better_best(tmp_path):
     losses = [0, 0, 1.0, 0, 5.0, 0, 4.0]
     fit(Module(losses), StageCheckpoints(tmp_path, 3), steps=4)

@@ -14,27 +14,35 @@ from lightning_modules import load_codec
 from lightning_modules.base import bits_to_bpp
 from lightning_modules.clock import CodingClock
 from lightning_modules.packets import DesyncError, Packet
+from lightning_modules.stages import Stage
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 
 
-def shipped():
-    """Every codec configuration and every ablation on top of its codec's."""
-    cases = []
+def configurations():
+    """Every codec configuration, and every ablation on top of its codec's.
+
+    Each as name of the codec, arguments, rows of the schedule and the test's id.
+    """
     for name in lightning_modules.__all__:
         stem = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-        base = CONFIGS / f"{stem}.yaml"
-        model = yaml.safe_load(base.read_text())["model"]
-        cases.append(pytest.param((name, model["init_args"]), id=base.stem))
+        base = yaml.safe_load((CONFIGS / f"{stem}.yaml").read_text())
+        model, rows = base["model"], base["stages"]
+        yield name, model["init_args"], rows, stem
         for path in sorted((CONFIGS / "ablations" / stem).glob("*.yaml")):
-            changed = yaml.safe_load(path.read_text()).get("model", {})
-            changed = changed.get("init_args", {})
+            ablation = yaml.safe_load(path.read_text())
+            changed = ablation.get("model", {}).get("init_args", {})
             merged = {**model["init_args"], **changed}
             if "backbone" in merged and "half_3d" not in changed:
                 # Ten times faster, and not what the ablation is about.
                 merged["backbone"] = "lean_vae"
-            cases.append(pytest.param((name, merged), id=f"{base.stem}-{path.stem}"))
-    return cases
+            rows_of_its_own = ablation.get("stages", rows)
+            yield name, merged, rows_of_its_own, f"{stem}-{path.stem}"
+
+
+def shipped():
+    """The codecs of all configurations."""
+    return [pytest.param((c[0], c[1]), id=c[3]) for c in configurations()]
 
 
 @pytest.fixture(scope="session")
@@ -200,6 +208,52 @@ def test_every_trainable_parameter_gets_a_gradient(module):
         dead.remove("network.adaptor_i.adaptor.weight")
     assert dead == []
     assert all(p.grad.isfinite().all() for p in module.codec.parameters())
+
+
+def distinct(rows):
+    """Stages of rows that differ in what they train or minimise, with short clips."""
+    stages = {}
+    for row in rows:
+        what = {**Stage(**row).__dict__, "name": "", "steps": 1, "schedule": "constant"}
+        what |= {"warmup": 0, "crop": 32, "batch_size": 2, "lr": 1e-3, "data": {}}
+        what |= {"precision": None, "checkpoint_activations": False}
+        what["frames"] = min(row["frames"], 2)
+        stages.setdefault(repr(what), Stage(**{**what, "name": row["name"]}))
+    return stages.values()
+
+
+@pytest.mark.filterwarnings("ignore:stage .* trains groups")
+@pytest.mark.parametrize(
+    ("name", "arguments", "rows"),
+    [pytest.param(*c[:3], id=c[3]) for c in configurations()],
+)
+def test_every_row_is_validated_by_a_loss_that_its_training_moves(
+    build, name, arguments, rows
+):
+    module = build(name, arguments)
+    middle = middle_rate(module.codec)
+    module.rate_points = lambda: {"middle": middle}
+    clip = noise_clip(2, 32, 32, batch=2)
+    batch = {"clip": clip[:1], "index": torch.zeros(1).long(), "name": ["noise"]}
+
+    def validate():
+        module.eval()
+        module.on_validation_epoch_start()
+        with torch.no_grad():
+            module.validation_step(batch, 0)
+        return module._loss_sum[0]
+
+    for stage in distinct(rows):
+        module.start_stage(stage, 0, 1, 0)
+        before = validate()
+        module.train()
+        optimizer = module.configure_optimizers()["optimizer"]
+        draw = module.draw(clip[:, : stage.frames], torch.arange(2), training=True)
+        out = module.codec(draw.clip, draw.rate, **draw.conditions)
+        module.loss(module.terms(draw, out)).backward()
+        optimizer.step()
+        module.zero_grad()
+        assert before != 0 and validate() != before, stage.name
 
 
 def test_recomputed_activations_give_the_same_gradients(module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_modules.dual_domain.alignment import Alignment, sample
-from lightning_modules.dual_domain.design import SIZES
+from lightning_modules.dual_domain.design import SIZES, Options
 from lightning_modules.dual_domain.flow import compose, to_latent_scale, warp
 from lightning_modules.dual_domain.network import Reference
 
@@ -63,7 +63,7 @@ def test_samples_are_bilinear_at_the_asked_places():
 
 def test_attention_sees_the_newest_reference_first_and_then_all():
     torch.manual_seed(3)
-    alignment = Alignment(SIZES["tiny"])
+    alignment = Alignment(SIZES["tiny"], Options())
     coarse, known = torch.randn(1, 48, 3, 4), torch.randn(1, 3, 48, 3, 4)
     flows = torch.zeros(1, 3, 2, 3, 4)
     first, second = alignment.layers
@@ -87,6 +87,16 @@ def test_attention_sees_the_newest_reference_first_and_then_all():
     assert torch.equal(
         alignment(coarse, known, flows), alignment(coarse, 0 * known, flows)
     )
+
+
+def test_without_long_term_refinement_only_the_newest_is_seen():
+    torch.manual_seed(3)
+    alignment = Alignment(SIZES["tiny"], Options(ltmr=False, references=1))
+    assert len(alignment.layers) == 1
+    coarse, known = torch.randn(1, 48, 3, 4), torch.randn(1, 1, 48, 3, 4)
+    flows = torch.zeros(1, 1, 2, 3, 4)
+    seen = [alignment(coarse, scale * known, flows) for scale in (1, 0)]
+    assert not torch.equal(*seen)
 
 
 @torch.no_grad()

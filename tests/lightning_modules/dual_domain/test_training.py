@@ -1,6 +1,8 @@
 """DualDomain's training: its losses, its rows, its learning rates."""
 
+import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,9 @@ import torch
 import yaml
 
 from lightning_modules.dual_domain.design import lagrangian
+from lightning_modules.dual_domain.estimation import Clip, estimate_clip
 from lightning_modules.dual_domain.module import DualDomain
+from lightning_modules.dual_domain.packets import QUALITY_STEPS
 from lightning_modules.stages import Stage
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
@@ -60,6 +64,68 @@ def test_every_row_gives_what_it_trains_a_gradient(dual_domain, ablation):
         ]
         assert dead == [], row.name
         assert loss.isfinite(), row.name
+
+
+FLOW = {
+    **{"name": "flow", "steps": 4, "frames": 2, "crop": 32, "batch_size": 2},
+    **{"lr": 1e-3, "trainable": ["network.flow"], "options": {"objective": "flow"}},
+    "weights": {"rate": 0.0, "distortion": 0.0},
+}
+MOTION = {
+    **FLOW,
+    "name": "motion",
+    "trainable": ["network.flow", "network.motion_encoder", "network.motion_decoder"],
+    "options": {"objective": "motion"},
+    "weights": {"distortion": 0.15, "flow_distillation": 0.02},
+}
+
+
+@torch.no_grad()
+def test_what_a_row_trains_is_what_validates_it_without_noise(dual_domain):
+    torch.manual_seed(0)
+    module = DualDomain(size="tiny").eval()
+    clip = dual_domain.scene(6, 64, 64).reshape(2, 3, 3, 64, 64)
+    draw = module.draw(clip, torch.tensor([3, 4]), training=False)
+    quality = draw.rate[:, None].expand(-1, 3)
+    quality = (quality * QUALITY_STEPS).round() / QUALITY_STEPS
+    losses = {}
+    for row in (FLOW, MOTION):
+        module.start_stage(Stage(**row), 0, 1, 0)
+        out = module.codec(clip, draw.rate)
+        losses[row["name"]] = module.loss(module.terms(draw, out))
+        own = Clip(clip, quality, None, module.codec.weighed_terms)
+        expected = estimate_clip(module.codec.network, own, row["name"], False)
+        warped = torch.stack(expected.pixels, dim=1).clamp(0, 1)
+        torch.testing.assert_close(out.x_hat, warped)
+        terms = module.terms(draw, replace(out, x_hat=warped, terms=expected.terms))
+        torch.testing.assert_close(losses[row["name"]], module.loss(terms))
+        assert losses[row["name"]] > 0
+        again = module.codec(clip, draw.rate)
+        assert torch.equal(module.loss(module.terms(draw, again)), losses[row["name"]])
+    assert out.parts["latent"].sum() == 0 and out.parts["motion"][:, 1:].min() > 0
+    row = Stage("image", 1, 1, options={"objective": "image"})
+    module.start_stage(row, 0, 1, 0)
+    assert module.codec(clip, draw.rate).parts["motion"].sum() == 0
+
+
+def test_a_row_that_decodes_nothing_has_a_loss_and_a_best_but_no_metrics(
+    two_stages, tmp_path
+):
+    model = {"class_path": "DualDomain", "init_args": {"size": "tiny"}}
+    options = ("--run=run", "--trainer.val_every_n_steps=2")
+    assert two_stages(tmp_path, *options, model=model, stages=[FLOW, MOTION]) == 0
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"].startswith("val/")]
+    assert {row["name"] for row in rows} == {"val/loss"}
+    for number, stage in enumerate(("flow", "motion")):
+        losses = {
+            float(row["value"]): int(row["step"]) - 4 * number
+            for row in rows
+            if row["stage"] == stage
+        }
+        assert len(losses) == 2 and min(losses) > 0
+        best = torch.load(tmp_path / "run" / stage / "best.ckpt", weights_only=True)
+        assert best["global_step"] == losses[min(losses)]
 
 
 def test_the_prior_learns_from_latents_as_they_are(dual_domain):
