@@ -47,7 +47,7 @@ class ErrorAccumulation(Callback):
     ) -> None:
         """Add the ends of one batch's clips."""
         for result in outputs:
-            if result.clip.shape[1] < 2 * ENDS:
+            if not result.decoded or result.clip.shape[1] < 2 * ENDS:
                 continue
             for place, frames in enumerate((slice(None, ENDS), slice(-ENDS, None))):
                 quality = psnr(result.x_hat[:, frames], result.clip[:, frames])

@@ -98,9 +98,8 @@ class QualityMetrics(Callback):
         """Add the clips of one batch."""
         # What is found of a source serves all points of a clip.
         sources: dict[tuple[int, str], Any] = {}
-        for result in outputs:
-            if not result.decoded:
-                continue
+        results = [result for result in outputs if result.decoded]
+        for result in results:
             if "bpp" in self.names:
                 bpp = bits_to_bpp(result.bits.float(), result.clip)
                 self._metric(f"{result.point}/bpp", pl_module.device).update(bpp)
@@ -113,7 +112,7 @@ class QualityMetrics(Callback):
                     continue
                 self._metric(f"{result.point}/{name}", pl_module.device).update(values)
         if self._pools is not None and self._pooling:
-            self._left_out = self._pools.add(outputs) | self._left_out
+            self._left_out = self._pools.add(results) | self._left_out
 
     def on_validation_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule
