@@ -30,7 +30,7 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
     sequence = job.sequence
 
     def codes() -> Iterator[Codes]:
-        return read_codes(sequence, options.colour, options.max_frames)
+        return read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
 
     # Beside the parts: --overwrite removes it should this process be killed.
     scratch = options.output.with_suffix(".parts")

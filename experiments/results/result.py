@@ -79,11 +79,15 @@ class Protocol:
         intra_period: Frames between starts without a reference, -1 for one start.
         rate: ``bitstream`` (bytes that another process decoded) or ``estimate``
             (entropy under the model).
-        matrix: Between RGB and YUV.
+        matrix: Between the codec's RGB and YUV.
         chroma_up: From 4:2:0 to the codec's RGB.
         chroma_down: From the codec's RGB to 4:2:0.
         crop: What is cut off the source; padding is always the codec's own and never
             counted.
+        yuv_as: How raw 4:2:0 sources become RGB where ``colour`` is ``rgb``:
+            ``full709`` (as ``matrix`` says; all files of older versions) or
+            ``ffmpeg`` (FFmpeg's default: BT.601, limited range). Files of ``yuv420``
+            leave it out.
         definitions: What each metric is, by name.
     """
 
@@ -95,6 +99,7 @@ class Protocol:
     chroma_up: str | None = "nearest"
     chroma_down: str | None = "mean_2x2"
     crop: str | None = "none"
+    yuv_as: str | None = "full709"
     definitions: dict[str, str] = field(default_factory=dict)
 
 
@@ -301,6 +306,9 @@ class Result:
     def _values(self) -> dict[str, Any]:
         """Return the file's content, without what names the format."""
         values = {k: v for k, v in asdict(self).items() if k != "path"}
+        if self.protocol.colour == "yuv420":
+            # Nothing becomes RGB.
+            del values["protocol"]["yuv_as"]
         for sequence in values["sequences"]:
             sequence["fps"] = str(sequence["fps"])
         return values

@@ -43,7 +43,7 @@ class PaperTable:
         caption: What it shows.
         anchor: What its BD-rates are against, as the paper calls it.
         conditions: What the paper says about the measurement, by name. ``colour``,
-            ``max_frames``, ``intra_period`` and ``rate`` have the values of
+            ``yuv_as``, ``max_frames``, ``intra_period`` and ``rate`` have the values of
             ``results.Protocol`` where they are stated.
         columns: What its cells are.
         rows: Printed cells, by the row's printed name.
@@ -184,7 +184,7 @@ def _names(result: Result) -> list[str]:
 
 def _conditions_that_differ(paper: dict[str, str], result: Result) -> list[str]:
     differs = []
-    for name in ("colour", "max_frames", "intra_period", "rate"):
+    for name in ("colour", "yuv_as", "max_frames", "intra_period", "rate"):
         ours = getattr(result.protocol, name)
         if name == "max_frames" and ours == 0:
             ours = "all"
