@@ -18,6 +18,8 @@
                                 "scales": how many of the coarsest scales were
                                           decoded, null for all there are,
                                 "unavailable": {name: why these frames have none},
+                                "latents": {scale or part: {"values": [...],
+                                            "counts": [...]}}, if asked for,
                                 "seconds": {name: per frame},
                                 "peak_memory": {name: bytes},
                                 "pictures": {frame: PNG}}],
@@ -108,6 +110,19 @@ PROTOCOL_FIELDS = [f.name for f in fields(Protocol) if f.name != "definitions"]
 
 
 @dataclass
+class Histogram:
+    """How often each whole number of a latent was coded, in all frames together.
+
+    Attributes:
+        values: Rising.
+        counts: As many.
+    """
+
+    values: list[int]
+    counts: list[Count]
+
+
+@dataclass
 class Point:
     """One sequence coded at one rate; the file's keys."""
 
@@ -124,6 +139,7 @@ class Point:
     pictures: dict[str, str] = field(default_factory=dict)
     scales: Annotated[int, Ge(1)] | None = None
     unavailable: dict[str, str] = field(default_factory=dict)
+    latents: dict[str, Histogram] = field(default_factory=dict)
     # Only in the parts of an unfinished file: names of the files beside them with the
     # decoded and the source's features that a pool is made from, by the FID they serve.
     features: dict[str, list[str]] = field(default_factory=dict)
@@ -311,6 +327,9 @@ class Result:
             del values["protocol"]["yuv_as"]
         for sequence in values["sequences"]:
             sequence["fps"] = str(sequence["fps"])
+            for point in sequence["points"]:
+                if not point["latents"]:
+                    del point["latents"]
         return values
 
     @classmethod
