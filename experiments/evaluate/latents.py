@@ -86,6 +86,8 @@ def draw_sequence(title: str, points: Sequence[Point]) -> "Figure":
 def _draw_part(
     axes: "Axes", part: str, lines: Sequence[tuple[Histogram, Look]]
 ) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     reach = max(LEAST, *(_reach(histogram) for histogram, _ in lines))
     zeros = []
     for histogram, look in lines:
@@ -101,7 +103,7 @@ def _draw_part(
     axes.set_title(f"{part}: {' to '.join(span)} % are 0", fontsize="medium")
     axes.set_xlim(-reach - 0.5, reach + 0.5)
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def _reach(histogram: Histogram) -> int:
