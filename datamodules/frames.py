@@ -6,6 +6,7 @@ error that names the frame, never a silent end. How a file's colour is read:
 * Raw ``.yuv`` and ``.y4m`` (4:2:0) go through the suite's own BT.709 full-range
   matrix with chroma repeated. A y4m file whose header says ``XCOLORRANGE=LIMITED``
   is scaled from studio range first; its siting of chroma is not looked at.
+  Or, if asked for, as FFmpeg converts them (:mod:`datamodules.ffmpeg_rgb`).
 * Container video (mp4, mkv, webm, avi, ...) is converted by FFmpeg as the file's own
   matrix and range tags ask (BT.601 studio range where there are none), rounded to
   8-bit RGB, and turned upright if the file says so. Nothing is tone-mapped.
@@ -22,10 +23,11 @@ import torch
 from torch import Tensor
 
 from datamodules.containers import open_container
+from datamodules.ffmpeg_rgb import convert_as_ffmpeg
 from datamodules.paths import IMAGE_SUFFIXES, find_images
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.video_reader import VideoError, VideoReader, name_frames
-from datamodules.yuv import dequantise, planes_to_rgb
+from datamodules.yuv import Codes, YuvAs, dequantise, planes_to_rgb
 
 # Images carry no frame rate; FFmpeg assumes the same.
 IMAGE_FPS = Fraction(25)
@@ -38,6 +40,7 @@ def open_video(
     fps: Fraction | None = None,
     depth: int = 8,
     max_frames: int | None = None,
+    yuv_as: YuvAs = "full709",
 ) -> VideoReader:
     """Open any video, raw file, image or directory of images for one pass.
 
@@ -48,6 +51,7 @@ def open_video(
         fps: Frames per second of a raw ``.yuv``; replaces what any other says.
         depth: Bits per sample of a raw ``.yuv``.
         max_frames: Stop after so many frames.
+        yuv_as: How a raw ``.yuv`` or ``.y4m`` becomes RGB.
 
     Raises:
         VideoError: It is missing, empty, undecodable, or does not fit ``size``.
@@ -68,9 +72,9 @@ def open_video(
     if path.is_dir() or suffix in IMAGE_SUFFIXES:
         reader = _open_images(path)
     elif suffix == ".yuv":
-        reader = _open_raw(path, size, fps, depth)
+        reader = _open_raw(path, size, fps, depth, yuv_as)
     elif suffix == ".y4m":
-        reader = _open_y4m(path)
+        reader = _open_y4m(path, yuv_as)
     else:
         reader = open_container(path, fps)
     if size not in (None, (reader.height, reader.width)):
@@ -109,7 +113,11 @@ def _read_image(path: Path) -> Tensor:
 
 
 def _open_raw(
-    path: Path, size: tuple[int, int] | None, fps: Fraction | None, depth: int
+    path: Path,
+    size: tuple[int, int] | None,
+    fps: Fraction | None,
+    depth: int,
+    yuv_as: YuvAs,
 ) -> VideoReader:
     if size is None or fps is None:
         raise VideoError(f"raw file {path} does not say its size and fps: give both")
@@ -125,10 +133,10 @@ def _open_raw(
             f"{width}x{height} {depth}-bit yuv420p frames of {raw.frame_bytes} bytes "
             f"({frames} frames would be {frames * raw.frame_bytes} bytes)"
         )
-    return _read_raw(raw, frames, frames)
+    return _read_raw(raw, frames, frames, yuv_as)
 
 
-def _open_y4m(path: Path) -> VideoReader:
+def _open_y4m(path: Path, yuv_as: YuvAs) -> VideoReader:
     raw = read_y4m(path)
     frames, rest = divmod(path.stat().st_size - raw.header_bytes, raw.frame_bytes)
     if frames < 1:
@@ -136,14 +144,28 @@ def _open_y4m(path: Path) -> VideoReader:
             f"{path} is no y4m that can be read: it is shorter than one frame of the "
             "size in its header"
         )
-    return _read_raw(raw, None if rest else frames, None)
+    return _read_raw(raw, None if rest else frames, None, yuv_as)
 
 
-def _read_raw(raw: RawVideo, frames: int | None, last: int | None) -> VideoReader:
+def _read_raw(
+    raw: RawVideo, frames: int | None, last: int | None, yuv_as: YuvAs
+) -> VideoReader:
+    def as_full709(frame: Codes) -> Tensor:
+        full_range = raw.full_range is not False
+        return planes_to_rgb(
+            dequantise(frame, raw.depth, full_range=full_range), "yuv420"
+        )
+
+    def as_ffmpeg(frame: Codes) -> Tensor:
+        return convert_as_ffmpeg(frame, full_range=raw.full_range is True)
+
+    if yuv_as == "ffmpeg" and raw.depth != 8:
+        raise VideoError(
+            f"{raw.path} has {raw.depth} bits, but only 8 are converted as FFmpeg "
+            "does: read it as full709"
+        )
     codes = raw.codes()
-    pictures = (
-        planes_to_rgb(dequantise(frame, raw.depth, full_range=raw.full_range), "yuv420")
-        for frame in islice(codes, last)
-    )
+    convert = {"full709": as_full709, "ffmpeg": as_ffmpeg}[yuv_as]
+    pictures = map(convert, islice(codes, last))
     size = (raw.width, raw.height)
     return VideoReader(raw.path, *size, raw.fps, frames, pictures, codes.close)

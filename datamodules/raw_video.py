@@ -27,7 +27,7 @@ class RawVideo:
         height: Rows of every frame.
         fps: Frames per second.
         depth: Bits per sample.
-        full_range: False if the file declares studio range.
+        full_range: What a y4m declares; ``None`` if the file does not say.
         header_bytes: Length of a y4m's first line; 0 of a ``.yuv``.
     """
 
@@ -36,7 +36,7 @@ class RawVideo:
     height: int
     fps: Fraction
     depth: int = 8
-    full_range: bool = True
+    full_range: bool | None = None
     header_bytes: int = 0
 
     @property
@@ -82,8 +82,8 @@ def read_y4m(path: Path) -> RawVideo:
         raise VideoError(f"{path} is no y4m that can be read: {error}") from error
 
 
-def _parse_y4m_header(line: bytes) -> tuple[int, int, Fraction, int, bool]:
-    """Return width, height, fps, bits per sample, and whether range is full."""
+def _parse_y4m_header(line: bytes) -> tuple[int, int, Fraction, int, bool | None]:
+    """Return width, height, fps, bits per sample, and whether it says full range."""
     if not (line.startswith(b"YUV4MPEG2 ") and line.endswith(b"\n")):
         raise VideoError("it does not begin with a YUV4MPEG2 line")
     tokens = line.decode("ascii", "replace").split()[1:]
@@ -99,4 +99,6 @@ def _parse_y4m_header(line: bytes) -> tuple[int, int, Fraction, int, bool]:
     if layout is None:
         raise VideoError(f"its samples are C{values['C']}, only 4:2:0 is read")
     depth = int(layout[1] or 8)
-    return width, height, fps, depth, "XCOLORRANGE=LIMITED" not in tokens
+    ranges = {"XCOLORRANGE=FULL": True, "XCOLORRANGE=LIMITED": False}
+    stated = next((ranges[token] for token in tokens if token in ranges), None)
+    return width, height, fps, depth, stated

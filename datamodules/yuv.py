@@ -1,4 +1,4 @@
-"""BT.709 full-range colour and raw 4:2:0 frames: the only colour code of the suite.
+"""BT.709 full-range colour and raw 4:2:0 frames: the only colour code of its own.
 
 Three forms of a picture occur, always in this order of conversion:
 
@@ -10,6 +10,9 @@ Three forms of a picture occur, always in this order of conversion:
 
 What is measured is three planes in one of two colours (``Colour``): ``yuv420`` as
 above, or ``rgb``, where ``Planes`` and ``Codes`` hold R, G and B of full size.
+
+How raw 4:2:0 becomes RGB has a name too (``YuvAs``): ``full709``, which is all of this
+module, or ``ffmpeg``, which is :mod:`datamodules.ffmpeg_rgb`.
 
 A full-range code is ``round(value * (2**depth - 1))`` for luma and for chroma alike,
 so neutral chroma lies at 127.5 of 8 bits, half a code below the 128 of ITU-T H.273.
@@ -32,6 +35,7 @@ KB = 0.0722
 KG = 1.0 - KR - KB
 
 Colour: TypeAlias = Literal["yuv420", "rgb"]
+YuvAs: TypeAlias = Literal["full709", "ffmpeg"]
 Planes: TypeAlias = tuple[Tensor, Tensor, Tensor]
 Codes: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 

@@ -44,7 +44,7 @@ any    varint: frames of all units
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -200,6 +200,8 @@ class Packet:
         x_hat: The encoder's own reconstruction of the frames that it completes, a
             tensor (frames, 3, H, W), if asked for; never written to a file.
         estimated_bits: Entropy of the symbols under the model, if asked for.
+        histograms: How often each whole number was coded, by part of the latent, as
+            ``{part: {value: count}}``, if the estimate was asked for.
     """
 
     payload: bytes
@@ -207,6 +209,9 @@ class Packet:
     checksum: int
     x_hat: Any = field(default=None, compare=False)
     estimated_bits: float | None = field(default=None, compare=False)
+    histograms: Mapping[str, Mapping[int, int]] = field(
+        default_factory=dict, compare=False
+    )
 
 
 def varint(number: int) -> bytes:

@@ -78,6 +78,7 @@ def pack(
         zlib.crc32(head, checksum) if covers_head else checksum,
         x_hat,
         port.bits if port.estimate else None,
+        port.histograms,
     )
 
 

@@ -25,7 +25,7 @@ from datamodules.paths import IMAGE_SUFFIXES
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sequences.content import open_y4m
 from datamodules.video_reader import VideoError
-from datamodules.yuv import Codes, Colour, quantise, rgb_to_planes
+from datamodules.yuv import Codes, Colour, YuvAs, quantise, rgb_to_planes
 
 STORED_PLANES = "8-bit 4:2:0 planes as stored"
 
@@ -89,17 +89,21 @@ def frames_to_read(sequence: VideoSequence, max_frames: int | None) -> int | Non
 
 
 def read_codes(
-    sequence: VideoSequence, colour: Colour, max_frames: int | None = None
+    sequence: VideoSequence,
+    colour: Colour,
+    max_frames: int | None = None,
+    yuv_as: YuvAs = "full709",
 ) -> Iterator[Codes]:
     """Read a sequence's planes from the first frame on, one frame at a time.
 
     Args:
         sequence: What to read.
         colour: ``yuv420``: Y (H, W), U and V (ceil(H/2), ceil(W/2)). ``rgb``: R, G and
-            B (H, W); of a 4:2:0 file by the full-range BT.709 matrix with chroma
-            repeated.
+            B (H, W).
         max_frames: Stop after so many; a shorter sequence gives all it has, unless it
             is listed.
+        yuv_as: How a raw 4:2:0 file becomes RGB: ``full709`` (full-range BT.709, chroma
+            repeated) or ``ffmpeg`` (its default conversion).
 
     Returns:
         Three uint8 planes per frame; reading raises ``VideoError`` at a frame that is
@@ -112,7 +116,7 @@ def read_codes(
     if colour == "yuv420" and source_kind(sequence) == STORED_PLANES:
         codes: Iterator[Codes] = _stored(sequence).codes()
     else:
-        codes = _converted_codes(sequence, colour)
+        codes = _converted_codes(sequence, colour, yuv_as)
     return _check_count(sequence, islice(codes, frames), frames)
 
 
@@ -127,7 +131,7 @@ def source_kind(sequence: VideoSequence) -> str:
     suffix = sequence.path.suffix.lower()
     if sequence.path.is_dir() or suffix in IMAGE_SUFFIXES:
         return "RGB images"
-    if suffix == ".y4m" and not open_y4m(sequence.path).full_range:
+    if suffix == ".y4m" and open_y4m(sequence.path).full_range is False:
         return "studio-range 4:2:0 planes, converted to RGB"
     if suffix in (".yuv", ".y4m"):
         return STORED_PLANES
@@ -140,14 +144,16 @@ def _stored(sequence: VideoSequence) -> RawVideo:
     return RawVideo(sequence.path, sequence.width, sequence.height, sequence.fps)
 
 
-def _converted_codes(sequence: VideoSequence, colour: Colour) -> Iterator[Codes]:
+def _converted_codes(
+    sequence: VideoSequence, colour: Colour, yuv_as: YuvAs
+) -> Iterator[Codes]:
     if sequence.clip:
         for pixels in sequence.clip.frames():
             rgb = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
             yield quantise(rgb_to_planes(rgb, colour))
         return
     size = (sequence.height, sequence.width)
-    with open_video(sequence.path, size=size, fps=sequence.fps) as video:
+    with open_video(sequence.path, size=size, fps=sequence.fps, yuv_as=yuv_as) as video:
         for frame in video:
             yield quantise(rgb_to_planes(frame, colour))
 

@@ -25,6 +25,7 @@ How frames are read is said in :mod:`datamodules.sequences.files`.
 
 import logging
 import os
+import re
 from collections.abc import Iterable
 from glob import iglob
 from pathlib import Path
@@ -64,12 +65,17 @@ def find_sequences(specs: Iterable[str]) -> list[VideoSequence]:
     return list(found.values())
 
 
+def names_patterns(spec: str) -> bool:
+    """Tell whether a text names motion patterns."""
+    return set_key(re.split("[:=]", spec, maxsplit=1)[0]) == PATTERNS_KEY
+
+
 def _find(spec: str) -> list[VideoSequence]:
     expanded = expand("sequences", spec)
     path = Path(expanded)
     head, equals, tail = expanded.partition("=")
     key = set_key(head.partition(":")[0])
-    if key == PATTERNS_KEY:
+    if names_patterns(expanded):
         folder = Path(tail).expanduser() if equals else None
         return find_patterns(head.partition(":")[2], folder)
     if equals and key in STANDARD_SETS:

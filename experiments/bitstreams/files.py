@@ -4,6 +4,7 @@ Everything runs under :func:`.coding_mode.coding_mode`, which callers enter.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from lightning_modules.bitstream import (
     BitstreamError,
     BitstreamReader,
     BitstreamWriter,
+    Packet,
     StreamHeader,
 )
 from lightning_modules.clock import CodingClock
@@ -66,6 +68,7 @@ class StreamEncoder:
         self._reconstruct = reconstruct
         self._shares: list[list[float]] = []
         self._estimates: list[float | None] = []
+        self._histograms: dict[str, Counter[int]] = {}
         self._digest = hashlib.sha256()
         self._clock = CodingClock(codec.devices[0])
 
@@ -96,6 +99,7 @@ class StreamEncoder:
                 before = writer.nbytes
                 writer.write(packet)
                 unit_bits.append(8 * (writer.nbytes - before))
+                self._count_latents(packet, scale=len(unit_bits))
                 if packet.frames:
                     shares = [bits / packet.frames for bits in unit_bits]
                     self._shares += [shares] * packet.frames
@@ -123,6 +127,23 @@ class StreamEncoder:
     def scale_bits(self) -> list[list[float]]:
         """Parts of :attr:`frame_bits` by packet of a unit, the coarsest scale first."""
         return [list(parts) for parts in zip(*self._shares, strict=True)]
+
+    def _count_latents(self, packet: Packet, scale: int) -> None:
+        for part, counts in packet.histograms.items():
+            name = f"scale{scale}" if self._codec.scales > 1 else part
+            self._histograms.setdefault(name, Counter()).update(counts)
+
+    @property
+    def latents(self) -> dict[str, dict[int, int]]:
+        """How often each whole number was coded, if it reconstructed.
+
+        By scale, the coarsest first as ``scale1``; of a codec without scales by the
+        parts of its latent.
+        """
+        return {
+            name: dict(sorted(counts.items()))
+            for name, counts in self._histograms.items()
+        }
 
     @property
     def estimated_bits(self) -> float | None:

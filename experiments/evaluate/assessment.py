@@ -18,7 +18,7 @@ from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job
 from experiments.evaluate.options import JobOptions
 from experiments.results.origin import versions
-from experiments.results.result import Point, Result, SequenceResult
+from experiments.results.result import Histogram, Point, Result, SequenceResult
 
 
 def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
@@ -30,7 +30,7 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
     sequence = job.sequence
 
     def codes() -> Iterator[Codes]:
-        return read_codes(sequence, options.colour, options.max_frames)
+        return read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
 
     # Beside the parts: --overwrite removes it should this process be killed.
     scratch = options.output.with_suffix(".parts")
@@ -152,8 +152,18 @@ class Assessment:
             pictures=self.gallery.decoded,
             scales=self._scales,
             unavailable={**self._meter.undefined, **self._samples.undefined},
+            latents=self._latents(cost),
             features=self._samples.save(),
         )
+
+    def _latents(self, cost: Cost) -> dict[str, Histogram]:
+        """Return how often each latent value was coded, if that was asked for."""
+        if not self._job.latents or self._scales is not None:
+            return {}
+        return {
+            name: Histogram(list(counts), list(counts.values()))
+            for name, counts in cost.latents.items()
+        }
 
     @property
     def unavailable(self) -> dict[str, str]:

@@ -40,6 +40,7 @@ class Cost:
         scale_bits: The parts of ``frame_bits`` by scale, coarsest first, of a codec
             that has scales.
         estimated_bits: Entropy under the model, for codecs that have one.
+        latents: How often each whole number was coded, by scale or part of the latent.
         seconds: Totals by name: ``encode``, ``encode_network``, ``encode_entropy``,
             ``decode``, ``decode_network``, ``decode_entropy``; those that are known.
         peak_memory: Bytes, of ``encode`` and ``decode``.
@@ -51,6 +52,7 @@ class Cost:
     frame_bits: list[float] = field(default_factory=list)
     scale_bits: list[list[float]] = field(default_factory=list)
     estimated_bits: float | None = None
+    latents: dict[str, dict[int, int]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
@@ -74,11 +76,13 @@ class Coder(ABC):
         metric_device: Where decoded frames are compared with the source's.
         scales: How many of the coarsest scales are decoded alone, besides all of them:
             once for each number.
+        latents: Whether points keep how often each value of the latents was coded.
     """
 
     name: str
     metric_device: str = "cpu"
     scales: tuple[int, ...] = ()
+    latents: bool = False
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class EvaluateOptions(JobOptions, CodecOptions, DeviceOptions):
             its own kind, never compared with real bitstreams.
         scales: Also what only the K coarsest scales give, one point for each number,
             of a codec that has scales.
+        latents: Also how often each value of the latents was coded, by scale, in the
+            file and as a figure of each sequence in OUTPUT's folder .latents.
     """
 
     checkpoint: Path = option(metavar="CKPT")
@@ -47,6 +49,7 @@ class EvaluateOptions(JobOptions, CodecOptions, DeviceOptions):
     target_kbps: tuple[float, ...] = option((), metavar="X", one_of="rate")
     estimate: bool = False
     scales: tuple[str, ...] = option((), metavar="K")
+    latents: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +88,7 @@ def evaluate(options: EvaluateOptions) -> int:
         intra_period=options.intra_period,
         threads=options.threads_each,
         coding=options.coding,
+        latents=options.latents,
     )
     codec = coder.codec
     coder.scales = _scales(options.scales, codec)

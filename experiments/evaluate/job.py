@@ -57,6 +57,8 @@ class Job:
         rate: At which rate.
         needs: Metrics without which a point does not count as done.
         scales: Numbers of scales that are also decoded alone.
+        latents: Whether the point with all scales tells how its latents are
+            distributed.
         pool: Names of the sequences of the set that FID and KID are of.
     """
 
@@ -65,6 +67,7 @@ class Job:
     needs: tuple[str, ...] = ()
     scales: tuple[int, ...] = ()
     pool: tuple[str, ...] = ()
+    latents: bool = False
 
     @property
     def label(self) -> str:
@@ -105,6 +108,7 @@ class Job:
             scales
             for scales, (_, point) in self.points_in(result).items()
             if all(self._has(name, point, result.pools) for name in self.needs)
+            and (scales is not None or point.latents or not self.latents)
         }
         return done >= {None, *self.scales}
 

@@ -55,7 +55,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
     for sequence in sorted(sequences, key=lambda s: s.name):
         pools[sequence.set] = (*pools.get(sequence.set, ()), sequence.name)
     jobs = [
-        Job(sequence, rate, needs, coder.scales, pools[sequence.set])
+        Job(sequence, rate, needs, coder.scales, pools[sequence.set], coder.latents)
         for sequence in sequences
         for rate in dict.fromkeys(rates)
     ]
@@ -88,6 +88,12 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
         print("other processes still work; the last one writes the result")
         return 0
     print_result(result, options.output)
+    if coder.latents:
+        # Imported here: matplotlib takes a second.
+        from experiments.evaluate.latents import draw_latents
+
+        for path in draw_latents(result, options.output.with_suffix(".latents")):
+            print(f"latents: {path}")
     if parts.folder.exists():
         print(
             f"note: {parts.folder} holds what other commands left: if none is running "
@@ -210,7 +216,7 @@ def _discard(options: JobOptions, world: int) -> None:
             f"--overwrite with {world} processes could discard what another one has "
             f"just made: remove {output} and {output.with_suffix('.parts')} first"
         )
-    for suffix in (".parts", ".frames"):
+    for suffix in (".parts", ".frames", ".latents"):
         shutil.rmtree(output.with_suffix(suffix), ignore_errors=True)
     output.unlink(missing_ok=True)
 

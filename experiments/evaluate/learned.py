@@ -46,6 +46,7 @@ class LearnedCoder(Coder):
         threads: Of torch, the same in the decoding process.
         coding: For ``codec.configure``, here and in the decoding process.
         scales: See :class:`Coder`.
+        latents: See :class:`Coder`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class LearnedCoder(Coder):
     threads: int
     coding: dict[str, Any]
     scales: tuple[int, ...] = ()
+    latents: bool = False
 
     @property
     def codec(self) -> VideoCodec:
@@ -215,6 +217,7 @@ def _cost_of(encoder: StreamEncoder) -> Cost:
         encoder.frame_bits,
         scale_bits if len(scale_bits) > 1 else [],
         encoder.estimated_bits,
+        encoder.latents,
         encoder.seconds,
         digest=encoder.digest,
     )

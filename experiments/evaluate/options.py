@@ -54,6 +54,8 @@ class JobOptions(SequencesOption, MetricOptions):
         intra_period: Start without a reference every N frames (default: only at the
             first).
         colour: Of the frames that are given and compared.
+        yuv_as: How raw 4:2:0 becomes RGB, for --colour rgb: full709 (BT.709 full range)
+            or ffmpeg (its default conversion to PNG: BT.601 limited range).
         pictures: Frames to keep as PNG for reports.
         workers: Processes.
         threads: Of each process (default: the cores, divided by the workers).
@@ -65,6 +67,7 @@ class JobOptions(SequencesOption, MetricOptions):
     max_frames: int | None = option(None, metavar="N")
     intra_period: int = option(-1, metavar="N")
     colour: Literal["yuv420", "rgb"] = "yuv420"
+    yuv_as: Literal["full709", "ffmpeg"] = "full709"
     pictures: tuple[int, ...] = option((0, 31), metavar="FRAME", nargs="*")
     workers: int = option(1, metavar="N")
     threads: int | None = option(None, metavar="N")
@@ -82,6 +85,11 @@ class JobOptions(SequencesOption, MetricOptions):
         if self.output.suffix != ".json":
             raise ValueError(f"--output {self.output} must end in .json")
         check_folder(self.output.parent)
+        if self.yuv_as != "full709" and self.colour != "rgb":
+            raise ValueError(
+                f"--yuv_as {self.yuv_as} says how 4:2:0 becomes RGB, but yuv420 planes "
+                "are taken as they are: add --colour rgb, or leave it out"
+            )
         if self.vmaf and self.colour != "yuv420":
             raise ValueError("--vmaf is defined on 4:2:0 frames: use --colour yuv420")
 
@@ -103,5 +111,9 @@ class JobOptions(SequencesOption, MetricOptions):
     def protocol(self) -> Protocol:
         """Return the result's protocol, without the metrics' definitions."""
         return Protocol(
-            self.colour, self.max_frames or 0, self.intra_period, self.bits_from
+            self.colour,
+            self.max_frames or 0,
+            self.intra_period,
+            self.bits_from,
+            yuv_as=self.yuv_as,
         )

@@ -19,6 +19,8 @@
                                 "scales": how many of the coarsest scales were
                                           decoded, null for all there are,
                                 "unavailable": {name: why these frames have none},
+                                "latents": {scale or part: {"values": [...],
+                                            "counts": [...]}}, if asked for,
                                 "seconds": {name: per frame},
                                 "peak_memory": {name: bytes},
                                 "pictures": {frame: PNG}}],
@@ -81,11 +83,15 @@ class Protocol:
         rate: ``bitstream`` (bytes that another process decoded; of a codec of the kind
             ``decoded``: that its user says so) or ``estimate`` (entropy under the
             model).
-        matrix: Between RGB and YUV.
+        matrix: Between the codec's RGB and YUV.
         chroma_up: From 4:2:0 to the codec's RGB.
         chroma_down: From the codec's RGB to 4:2:0.
         crop: What is cut off the source; padding is always the codec's own and never
             counted.
+        yuv_as: How raw 4:2:0 sources become RGB where ``colour`` is ``rgb``:
+            ``full709`` (as ``matrix`` says; all files of older versions) or
+            ``ffmpeg`` (FFmpeg's default: BT.601, limited range). Files of ``yuv420``
+            leave it out.
         definitions: What each metric is, by name.
     """
 
@@ -97,11 +103,25 @@ class Protocol:
     chroma_up: str | None = "nearest"
     chroma_down: str | None = "mean_2x2"
     crop: str | None = "none"
+    yuv_as: str | None = "full709"
     definitions: dict[str, str] = field(default_factory=dict)
 
 
 PROTOCOL_FIELDS = [f.name for f in fields(Protocol) if f.name != "definitions"]
 """The conditions of a measurement, each of which is one value."""
+
+
+@dataclass
+class Histogram:
+    """How often each whole number of a latent was coded, in all frames together.
+
+    Attributes:
+        values: Rising.
+        counts: As many.
+    """
+
+    values: list[int]
+    counts: list[Count]
 
 
 @dataclass
@@ -121,6 +141,7 @@ class Point:
     pictures: dict[str, str] = field(default_factory=dict)
     scales: Annotated[int, Ge(1)] | None = None
     unavailable: dict[str, str] = field(default_factory=dict)
+    latents: dict[str, Histogram] = field(default_factory=dict)
     # Only in the parts of an unfinished file: names of the files beside them with the
     # decoded and the source's features that a pool is made from, by the FID they serve.
     features: dict[str, list[str]] = field(default_factory=dict)
@@ -303,8 +324,14 @@ class Result:
     def _values(self) -> dict[str, Any]:
         """Return the file's content, without what names the format."""
         values = {k: v for k, v in asdict(self).items() if k != "path"}
+        if self.protocol.colour == "yuv420":
+            # Nothing becomes RGB.
+            del values["protocol"]["yuv_as"]
         for sequence in values["sequences"]:
             sequence["fps"] = str(sequence["fps"])
+            for point in sequence["points"]:
+                if not point["latents"]:
+                    del point["latents"]
         return values
 
     @classmethod

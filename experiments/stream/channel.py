@@ -8,6 +8,7 @@ Source: arXiv 2410.02598, section 7.4 and the supplement on packet loss.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 from random import Random
 from typing import Literal
 
@@ -104,6 +105,43 @@ class Losses:
         if self.mode == "bytes":
             return set(random.choices(scales, [sizes[s - 1] for s in scales]))
         return {random.choice(scales)}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Forward error correction of the first scales of a unit, and what it costs.
+
+    Packets of parity are those of a maximum distance separable code, such as Reed and
+    Solomon's, over the packets of these scales: each is as long as the longest of them,
+    and whichever of all are lost, as many as there is parity can be made again.
+
+    Attributes:
+        protected: Scales, coarsest first.
+        packets: Packets of parity for each unit.
+    """
+
+    protected: int = 0
+    packets: int = 0
+
+    def nbytes(self, sizes: Sequence[int]) -> int:
+        """Return the bytes of a unit's parity.
+
+        Args:
+            sizes: Bytes of its packets, coarsest scale first.
+        """
+        return self.packets * max(sizes[: self.protected], default=0)
+
+    def failure(self, rate: float) -> float:
+        """Return how often a unit would lose more than this makes again.
+
+        Args:
+            rate: Probability with which each packet is lost, whatever the others.
+        """
+        sent = self.protected + self.packets
+        return sum(
+            comb(sent, lost) * rate**lost * (1 - rate) ** (sent - lost)
+            for lost in range(self.packets + 1, sent + 1)
+        )
 
 
 class Echoes:

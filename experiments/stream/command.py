@@ -36,7 +36,10 @@ paper (arXiv 2410.02598, section 7.4), with a model without the auxiliary path:
       --loss_rate 0.4 --udp --output runs/loss_udp
 
 OUT gets stream.json and figures. bpp counts the packets' payloads, sent or lost, over
-the original pixels. Codecs of one packet per unit show their last frame again until the
+the original pixels, and the parity that keeps protected ones from being lost: --parity
+packets for each unit, each as long as the longest that is protected (a code such as
+Reed and Solomon's). Parity is counted and never drawn on; over UDP it is not sent.
+Codecs of one packet per unit show their last frame again until the
 next start without a reference (--intra_period), or for this unit only where none refers
 to another; where a unit is several frames, it is lost as a frame is, by chance only if
 all of it lies in --loss_first to --loss_last.

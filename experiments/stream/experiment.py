@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -112,6 +112,7 @@ class Experiment:
                 "device": self._device.type,
                 "threads": torch.get_num_threads(),
             },
+            "parity": asdict(self.plan.parity),
             "notes": self.notes,
             "runs": [run.to_json() for run in runs],
         }
@@ -141,7 +142,8 @@ class Experiment:
 
     def _assessed(self, run: Run, shown: Iterator[Shown], log: Log) -> Run:
         with self._open() as video:
-            return replace(run, frames=list(assess(video, shown, log, run.scales)))
+            frames = assess(video, shown, log, self.plan.parity, run.scales)
+            return replace(run, frames=list(frames))
 
     def _encode(self, what: str, echoes: Echoes) -> Iterator[SentUnit]:
         options = self._options

@@ -52,8 +52,10 @@ class StreamOptions(DeviceOptions, RawVideoOptions):
         loss_last: Last frame that can.
         seed: Of what is drawn.
         seeds: Draw N times, with this seed and the ones after it, at most 10000.
-        protect: Scales whose packets are never lost, as if by forward error correction
+        protect: Scales whose packets are never lost, by forward error correction
             (default: 1, or 0 if the codec has no more).
+        parity: Packets of parity that this takes for each unit, as long as the longest
+            that is protected; their bits count (default: 1, or 0 without protection).
         echo_delay: Frames from a loss to the one in which the encoder acts on it, or
             none; each is a curve (default: 3 none).
         progressive: Also decode only the first K scales, nothing lost (default: those
@@ -84,6 +86,7 @@ class StreamOptions(DeviceOptions, RawVideoOptions):
     seed: int = 0
     seeds: int = option(1, metavar="N")
     protect: int | None = option(None, metavar="K")
+    parity: int | None = option(None, metavar="N")
     echo_delay: tuple[int | None, ...] = option(
         (3, None), metavar="N", read=parse_delay
     )

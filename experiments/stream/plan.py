@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from experiments.results.origin import codec_name
-from experiments.stream.channel import Losses
+from experiments.stream.channel import Losses, Parity
 from experiments.stream.options import StreamOptions
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
+
+
+RARE = 0.001
+"""Share of units whose protection may fail before a note says so."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,14 @@ class Plan:
         losses: Channels, each sent over once per delay.
         delays: Echo delays in frames, ``None`` without echo.
         progressive: Numbers of scales that are decoded of what nothing is lost of.
-        notes: What differs from what was asked for.
+        parity: What keeps the first scales from being lost.
+        notes: What differs from what was asked for, and what is assumed.
     """
 
     losses: list[Losses]
     delays: list[int | None]
     progressive: list[int]
+    parity: Parity
     notes: list[str]
 
 
@@ -37,6 +43,7 @@ def make_plan(options: StreamOptions, codec: "VideoCodec") -> Plan:
     codec.check_losses()
     name, scales = codec_name(codec), codec.scales
     protected = _protected(options.protect, scales)
+    parity = _parity(options.parity, protected)
     losses = _losses(options, scales, protected)
     delays = list(dict.fromkeys(options.echo_delay))
     notes = []
@@ -58,7 +65,14 @@ def make_plan(options: StreamOptions, codec: "VideoCodec") -> Plan:
                 f"--progressive {number} is not possible: {name} has {scales} "
                 f"scale{'s' * (scales > 1)}, of which some but not all are decoded"
             )
-    return Plan(losses, delays, list(dict.fromkeys(progressive)), notes)
+    alone = max((each.rate for each in losses if each.mode == "packet"), default=0.0)
+    if protected and parity.failure(alone) > RARE:
+        notes.append(
+            f"{parity.packets} packets of parity would not save scales 1 to "
+            f"{protected} in {parity.failure(alone):.1%} of the units at a loss rate "
+            f"of {alone:g}, yet here they are never lost: --parity makes it rarer"
+        )
+    return Plan(losses, delays, list(dict.fromkeys(progressive)), parity, notes)
 
 
 def _end_of_a_loss(codec: "VideoCodec", intra_period: int) -> str:
@@ -78,6 +92,17 @@ def _protected(protect: int | None, scales: int) -> int:
             f"possible are 0 to {scales - 1}"
         )
     return protect
+
+
+def _parity(packets: int | None, protected: int) -> Parity:
+    if packets is None:
+        packets = min(1, protected)
+    if packets < 0 or (packets and not protected):
+        raise ValueError(
+            f"--parity {packets} is not possible: it must be at least 0, and 0 where "
+            f"no scale is protected (--protect {protected})"
+        )
+    return Parity(protected, packets)
 
 
 def _losses(options: StreamOptions, scales: int, protected: int) -> list[Losses]:

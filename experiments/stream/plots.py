@@ -46,7 +46,7 @@ Value = Callable[[FrameResult], float]
 
 PANELS: tuple[tuple[str, Value], ...] = (
     ("PSNR RGB (dB)", lambda frame: frame.psnr_rgb),
-    ("bits per frame (kbit)", lambda frame: frame.bits / 1000),
+    ("bits per frame\nwith parity (kbit)", lambda frame: frame.bits / 1000),
     ("scales\ndecoded", lambda frame: frame.scales),
 )
 

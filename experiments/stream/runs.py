@@ -16,9 +16,10 @@ class FrameResult:
 
     Attributes:
         frame: Its number, from 1.
-        bits: Of the payloads of its packets, sent or lost; its share where frames are
-            coded together.
-        bits_per_scale: The same for each scale, coarsest first.
+        bits: Of the payloads of its packets, sent or lost, and of their parity; its
+            share where frames are coded together.
+        bits_per_scale: Of the payload of each scale alone, coarsest first.
+        parity_bits: Of the parity alone.
         lost: Scales whose packets were lost; where frames are coded together, at the
             first of them.
         resync: First scale that was coded anew because of an echo, 0 for none.
@@ -35,6 +36,7 @@ class FrameResult:
     frame: int
     bits: float
     bits_per_scale: list[float]
+    parity_bits: float
     lost: list[int]
     resync: int
     intra: bool | None
@@ -94,6 +96,7 @@ def means_of(runs: Sequence[Run]) -> dict[str, float]:
         "psnr_yuv": fmean(frame.psnr_yuv for frame in frames),
         "worst_psnr_rgb": fmean(worst),
         "bits": fmean(frame.bits for frame in frames),
+        "parity_bits": fmean(frame.parity_bits for frame in frames),
         "scales": fmean(frame.scales for frame in frames),
         "exact": fmean(frame.exact for frame in frames),
         "lost": sum(len(frame.lost) for frame in frames) / len(runs),
@@ -122,7 +125,7 @@ def means_table(title: str, curves: Sequence[Curve], pixels: int) -> Table:
         *words("curve"),
         *numbers("loss rate"),
         *numbers("PSNR (dB)", "worst (dB)", spec=".2f"),
-        *numbers("bpp", spec=".4f"),
+        *numbers("bpp", "of it parity", spec=".4f"),
         *numbers("scales decoded", spec=".2f"),
         *numbers("exact frames", spec=".0%"),
         *numbers("lost packets", "re-sync frames", spec=".4g"),
@@ -136,7 +139,7 @@ def means_table(title: str, curves: Sequence[Curve], pixels: int) -> Table:
                 curve[0].loss_rate,
                 means["psnr_rgb"],
                 means["worst_psnr_rgb"],
-                means["bits"] / pixels,
+                *(means[key] / pixels for key in ("bits", "parity_bits")),
                 *(means[key] for key in ("scales", "exact", "lost", "resyncs")),
             ]
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from callbacks.metrics.quality import psnr_yuv
 from experiments.bitstreams.coding_mode import frame_bytes
-from experiments.stream.channel import Arrival, Echoes, Log, Losses, SentUnit
+from experiments.stream.channel import Arrival, Echoes, Log, Losses, Parity, SentUnit
 from experiments.stream.runs import FrameResult
 from lightning_modules.bitstream import Packet
 from lightning_modules.codec import VideoCodec
@@ -152,6 +152,7 @@ def assess(
     source: Iterable[Tensor],
     shown: Iterable[Shown],
     log: Log,
+    parity: Parity,
     scales: int | None = None,
 ) -> Iterator[FrameResult]:
     """Compare frames with their source and with the encoder's own.
@@ -161,6 +162,7 @@ def assess(
         shown: As many.
         log: Their units and what was lost of them, each there when its first frame is
             shown.
+        parity: Which scales it protects, and what that costs.
         scales: How many were to be decoded, whose bits count; all by default.
 
     Raises:
@@ -182,11 +184,14 @@ def assess(
             )
         x_hat, x = picture.codes.float() / 255, to_codes(frame).float() / 255
         wanted = unit.packets[:scales]
-        by_scale = [8 * len(packet.payload) / unit.frames for packet in wanted]
+        sizes = [len(packet.payload) for packet in wanted]
+        by_scale = [8 * size / unit.frames for size in sizes]
+        parity_bits = 8 * parity.nbytes(sizes) / unit.frames
         yield FrameResult(
             frame=number,
-            bits=sum(by_scale),
+            bits=sum(by_scale) + parity_bits,
             bits_per_scale=by_scale,
+            parity_bits=parity_bits,
             lost=sorted(lost) if begins else [],
             resync=unit.resync,
             intra=unit.intra,

@@ -21,6 +21,34 @@ LATENTS = {
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How training begins; the paper's size has the default.
+
+    Attributes:
+        gain: Initial gain of residual branches.
+        latent_gain: Factor on the initial weights of the latents' last layers.
+        embedding_rate: Factor on the learning rate of the lambda embedding.
+    """
+
+    gain: float = 1e-6
+    latent_gain: float = 1.0
+    embedding_rate: float = 1.0
+
+
+QUICK = Recipe(gain=1.0, latent_gain=8.0, embedding_rate=0.01)
+"""For few steps at large learning rates.
+
+Lambda acts through the residual branches alone: with a gain of 1e-6 or 0.1 it has no
+effect for thousands of steps. Latents that begin within +-0.1 round to 0 for hundreds.
+Every block pulls at the embedding: at their rate its units die within as many.
+
+Both train. 400 steps of the tiny rehearsal end at a loss of 3.58 so and of 3.49 by the
+paper's recipe (25.16 dB at 0.301 bpp, 25.28 dB at 0.275); from lambda 256 to 2048 the
+bits differ by 2 % and by 0.1 %.
+"""
+
+
+@dataclass(frozen=True)
 class Widths:
     """Channels and depths, the paper's by default: 108.3 M parameters, 405 kMACs/pixel.
 
@@ -36,9 +64,7 @@ class Widths:
         tail: Residual blocks at the finest level, behind the last scale.
         auxiliary: Blocks per level of the auxiliary path, and their ratio.
         embedding: Width of the lambda embedding.
-        gain: Initial gain of residual branches.
-        latent_gain: Factor on the initial weights of the latents' last layers.
-        embedding_rate: Factor on the learning rate of the lambda embedding.
+        recipe: How training begins.
     """
 
     encoder: tuple[int, ...] = (192, 384, 512, 512, 512)
@@ -49,9 +75,7 @@ class Widths:
     tail: int = 8
     auxiliary: tuple[int, int] = (2, 4)
     embedding: int = 256
-    gain: float = 1e-6
-    latent_gain: float = 1.0
-    embedding_rate: float = 1.0
+    recipe: Recipe = Recipe()
 
 
 SIZES: dict[str, Widths] = {
@@ -65,14 +89,8 @@ SIZES: dict[str, Widths] = {
         unet=32,
         tail=3,
         auxiliary=(1, 2),
-        # Sizes for few steps at large learning rates. Lambda acts through the residual
-        # branches alone: with a gain of 1e-6 or 0.1 it has no effect for thousands of
-        # steps. Latents that begin within +-0.1 round to 0 for hundreds. Every block
-        # pulls at the embedding: at their rate its units die within as many.
         embedding=64,
-        gain=1.0,
-        latent_gain=8.0,
-        embedding_rate=0.01,
+        recipe=QUICK,
     ),
     # Minutes on a CPU: shows that everything works, not how well.
     "tiny": Widths(
@@ -84,9 +102,7 @@ SIZES: dict[str, Widths] = {
         tail=2,
         auxiliary=(1, 2),
         embedding=32,
-        gain=1.0,
-        latent_gain=8.0,
-        embedding_rate=0.01,
+        recipe=QUICK,
     ),
 }
 

@@ -24,6 +24,8 @@ class DHVC(CodecModule):
             4 to 32), or another row of ``losses.TERMS``.
         lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW; 0 makes it Adam.
+        recipe: How training begins: as suits the ``size``, or as the ``paper``'s size
+            does, to rehearse that.
         architecture: Arguments of :class:`DHVCCodec`.
     """
 
@@ -35,15 +37,19 @@ class DHVC(CodecModule):
         distortion: str = "mse",
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
+        recipe: Literal["size", "paper"] = "size",
         **architecture: Any,
     ) -> None:
         super().__init__(DHVCCodec(**architecture), distortion, weight_decay, lpips)
         self.lmbda_sampling = lmbda_sampling
+        if recipe == "paper":
+            self.codec.network.begin_by(SIZES["paper"].recipe)
 
     def weight_groups(self) -> list[dict[str, Any]]:
-        """Return the weights that train; see ``embedding_rate`` of the widths."""
-        lr = SIZES[self.codec.architecture["size"]].embedding_rate * self.stage.lr
-        return self.split_weights(self.codec.network.embedding.parameters(), lr=lr)
+        """Return the weights that train; see ``embedding_rate`` of the recipe."""
+        network = self.codec.network
+        lr = network.recipe.embedding_rate * self.stage.lr
+        return self.split_weights(network.embedding.parameters(), lr=lr)
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the rate: it is the Lagrangian itself."""

@@ -41,7 +41,14 @@ from lightning_modules.dhvc.blocks import (
     Stack,
     UNetPredictor,
 )
-from lightning_modules.dhvc.design import KERNELS, LATENTS, PATH_RATIOS, Options, Widths
+from lightning_modules.dhvc.design import (
+    KERNELS,
+    LATENTS,
+    PATH_RATIOS,
+    Options,
+    Recipe,
+    Widths,
+)
 from lightning_modules.dhvc.entropy_model import gaussians, split_prior
 from lightning_modules.entropy.ports import Port
 from lightning_modules.layers import SubpelUp, at_least_float32
@@ -156,13 +163,13 @@ class LatentBlock(nn.Module):
         self.from_observed = ResBlock(observed, kernel, 2, style)
         self.from_spatial = ResBlock(c, kernel, 2, style)
         mu = nn.Conv2d(c, z, 3, padding=1)
-        mu.weight.data *= widths.latent_gain
+        mu.weight.data *= widths.recipe.latent_gain
         self.posterior = nn.Sequential(nn.Conv2d(observed + c, c, 1), mu)
         past = (self.slots + options.auxiliary) * c
         self.predictor: nn.Module = (
             AttentionPredictor(c + past, c, *widths.prediction)
             if options.predictor == "attention"
-            else UNetPredictor(past, c, kernel, widths.unet, widths.gain)
+            else UNetPredictor(past, c, kernel, widths.unet, widths.recipe.gain)
         )
         self.prior = nn.Conv2d(c, 2 * z, 1)
         self.restore = nn.Conv2d(z, c, 1)
@@ -282,8 +289,9 @@ class DHVCNetwork(nn.Module):
         super().__init__()
         w = widths
         embedding = w.embedding if options.variable_rate else 0
-        style = BlockStyle(embedding, w.gain)
+        style = BlockStyle(embedding, w.recipe.gain)
         self.options = options
+        self.recipe = w.recipe
         self.count = len(options.strides)
         stem = options.strides[-1] // 2
         self.embedding: nn.Module = (
@@ -320,6 +328,16 @@ class DHVCNetwork(nn.Module):
             self.add_module(f"scale{number}", Scale(blocks))
         finest = Stack(w.tail, w.decoder[0], KERNELS[0], PATH_RATIOS[0], style)
         self.tail = Tail(w.decoder[1], w.decoder[0], stem, finest)
+
+    def begin_by(self, recipe: Recipe) -> None:
+        """Set how training begins; the network must not have trained yet."""
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                nn.init.constant_(module.gain, recipe.gain)
+            elif isinstance(module, LatentBlock):
+                weights = module.posterior[1].get_parameter("weight")
+                weights.data *= recipe.latent_gain / self.recipe.latent_gain
+        self.recipe = recipe
 
     @property
     def like(self) -> Tensor:

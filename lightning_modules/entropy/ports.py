@@ -5,15 +5,22 @@ latent to a port. Encoder, decoder and training cannot drift apart, because ther
 second copy of the walk.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lightning_modules.clock import uncounted
 from lightning_modules.entropy.distributions import Distributions, Factorised, Whole
 from lightning_modules.entropy.estimates import ste_round, uniform_noise
-from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, to_symbols
+from lightning_modules.entropy.symbols import (
+    SymbolDecoder,
+    SymbolEncoder,
+    tally,
+    to_symbols,
+)
 from lightning_modules.entropy.tables import CdfTables
 
 
@@ -90,7 +97,8 @@ class EncodePort:
 
     Args:
         tables: The codec's.
-        estimate: Whether to add up the model's estimate in ``bits`` too.
+        estimate: Whether to add up the model's estimate in ``bits`` too, and count in
+            ``histograms`` how often each value of each part is written.
     """
 
     def __init__(self, tables: Mapping[str, CdfTables], estimate: bool) -> None:
@@ -98,6 +106,7 @@ class EncodePort:
         self.tables = tables
         self.estimate = estimate
         self.bits = 0.0
+        self.histograms: dict[str, Counter[int]] = {}
 
     def code(self, x: Tensor | None, of: Distributions) -> Tensor:
         """Write a latent.
@@ -111,8 +120,11 @@ class EncodePort:
         if self.estimate:
             self.bits += float(taken.bits(whole).sum())
         rows, shifts = self.choose(taken)
-        symbols = to_symbols(whole.flatten()) - shifts
-        self.encoder.push(symbols, rows, self.tables[of.table])
+        values = to_symbols(whole.flatten())
+        if self.estimate:
+            with uncounted():
+                self.histograms.setdefault(of.part, Counter()).update(tally(values))
+        self.encoder.push(values - shifts, rows, self.tables[of.table])
         return of.put(whole)
 
     def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:

@@ -142,3 +142,9 @@ def to_symbols(rounded: Tensor) -> npt.NDArray[np.int32]:
         )
     symbols: npt.NDArray[np.int32] = rounded.to(torch.int32).cpu().numpy()
     return symbols
+
+
+def tally(values: npt.NDArray[np.int32]) -> dict[int, int]:
+    """Return how often each value occurs."""
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))

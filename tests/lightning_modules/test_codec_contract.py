@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ def test_real_bytes_decode_to_the_encoders_own_frames(codec, frames, size):
     decoded = torch.stack(list(codec.decompress(stripped, *size)))
     assert torch.equal(decoded, own)
     assert sum(packet.frames for packet in packets) == frames
+    assert all(sum(packet.histograms.values(), Counter()) for packet in packets)
     with torch.inference_mode():
         forward = codec(clip[None], torch.tensor([rate]))
     torch.testing.assert_close(forward.x_hat[0], own)
@@ -132,7 +134,8 @@ def test_showing_the_reconstruction_takes_none_of_the_encoders_time(
         packets = codec.compress(
             noise_clip(5)[0], middle_rate(codec), reconstruct=reconstruct
         )
-        assert list(clock.watch(packets))
+        for packet in clock.watch(packets):
+            assert bool(packet.histograms) == reconstruct
         seconds[reconstruct] = clock.seconds
     assert seconds[True] == seconds[False] > 0
 

@@ -41,7 +41,7 @@ class PaperTable:
         caption: What it shows.
         anchor: What its BD-rates are against, as the paper calls it.
         conditions: What the paper says about the measurement, by name. ``colour``,
-            ``max_frames``, ``intra_period`` and ``rate`` have the values of
+            ``yuv_as``, ``max_frames``, ``intra_period`` and ``rate`` have the values of
             ``results.Protocol`` where they are stated.
         columns: What its cells are.
         rows: Printed cells, by the row's printed name.

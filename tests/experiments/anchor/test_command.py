@@ -1,13 +1,19 @@
 """``python -m experiments.anchor``, and the presets that it lists."""
 
+import json
 import math
 
+import cv2
+import numpy as np
 import pytest
 
+from datamodules.sequences.files import read_codes
+from datamodules.sequences.find import find_sequences
 from experiments.anchor.coders import TOOLS
 from experiments.anchor.command import main
 from experiments.anchor.pictures import PIXEL_FORMATS
 from experiments.anchor.settings import codec_names, load_preset, load_presets
+from experiments.compare import command as compare_command
 from experiments.results.result import Result
 
 PRESETS = [(codec, name) for codec in codec_names() for name in load_presets(codec)]
@@ -75,9 +81,43 @@ def test_the_command_measures_a_clip(tmp_path, clip):
     assert better.metrics["psnr_y"] > worse.metrics["psnr_y"] + 6
 
 
+def test_rgb_is_made_as_asked_recorded_and_not_compared_with_the_other(
+    anchor, tmp_path, capsys
+):
+    (codes,) = anchor.scene(frames=1)
+    clip = tmp_path / "clip_64x48_25.yuv"
+    clip.write_bytes(b"".join(plane.tobytes() for plane in codes))
+    results = {}
+    for name in ("full709", "ffmpeg"):
+        output = tmp_path / f"{name}.json"
+        command = ["--codec=x264", "--qp", "22", "27", "32", "37", "--lpips=none"]
+        command += ["--sequences", str(clip), "--output", str(output)]
+        command += ["--colour=rgb", f"--yuv_as={name}", "--pictures", "0"]
+        assert main(command) == 0
+        results[name] = Result.load(output)
+        assert json.loads(output.read_text())["protocol"]["yuv_as"] == name
+        shown = results[name].sequences[0].pictures["0"]
+        seen = cv2.imread(str(tmp_path / shown))[..., ::-1]
+        (expected,) = read_codes(*find_sequences([str(clip)]), "rgb", yuv_as=name)
+        assert np.array_equal(seen, np.stack(expected, -1))
+    paths = [str(result.path) for result in results.values()]
+    compare = [*paths, "--anchor=full709", f"--output={tmp_path / 'report'}"]
+    assert compare_command.main([*compare, "--explain"]) == 2
+    printed = capsys.readouterr()
+    assert "yuv_as is full709 in full709 and ffmpeg in ffmpeg" in printed.err
+    assert "--allow yuv_as" in printed.err
+    assert "yuv_as: the same decoded 4:2:0 video" in printed.out
+    assert compare_command.main([*compare, "--allow", "yuv_as"]) == 0
+    # An older version wrote no such field, and knew one way.
+    data = json.loads(results["full709"].path.read_text())
+    del data["protocol"]["yuv_as"]
+    assert Result.from_json(data, clip).protocol == results["full709"].protocol
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--codec=x264", "--qp=27", "--yuv_as=ffmpeg"], "add --colour rgb"),
         (["--codec", "x263", "--qp", "27"], "no codec 'x263'"),
         (["--codec", "x264", "--preset", "best", "--qp", "27"], "no preset 'best'"),
         (["--codec", "x264", "--qp", "27", "99"], "from 0 to 51, not 99"),

@@ -17,8 +17,12 @@ CHANGES = {
     "chroma_up": "bilinear",
     "chroma_down": "drop",
     "crop": "1920x1024",
+    "yuv_as": "ffmpeg",
     "definitions": {"psnr_yuv": "weighted 4:1:1"},
 }
+
+# Nothing becomes RGB where planes stay as they are.
+ALIKE = {"yuv_as": {"colour": "rgb"}}
 
 
 def test_every_field_of_the_protocol_has_a_change_in_these_tests():
@@ -30,9 +34,10 @@ def test_every_field_of_the_protocol_has_a_change_in_these_tests():
 def test_files_that_differ_in_a_field_of_the_protocol_are_refused(
     compare, make_result, field
 ):
-    other = make_result("b", **{field: CHANGES[field]})
+    alike = ALIKE.get(field, {})
+    other = make_result("b", **alike, **{field: CHANGES[field]})
     with pytest.raises(ProtocolMismatch) as caught:
-        compare(make_result("a"), other)
+        compare(make_result("a", **alike), other)
     name = "definitions.psnr_yuv" if field == "definitions" else field
     changed = CHANGES[field]
     theirs = changed["psnr_yuv"] if field == "definitions" else changed
@@ -46,12 +51,19 @@ def test_files_that_differ_in_a_field_of_the_protocol_are_refused(
 def test_an_allowed_difference_is_compared_and_recorded(
     compare, make_result, value, field
 ):
-    other = make_result("b", 0.9, **{field: CHANGES[field]})
-    comparison = compare(make_result("a"), other, allow=[field])
+    alike = ALIKE.get(field, {})
+    other = make_result("b", 0.9, **alike, **{field: CHANGES[field]})
+    comparison = compare(make_result("a", **alike), other, allow=[field])
     assert value(comparison, "overall_mean") == pytest.approx(-10)
     (difference,) = comparison.differences
     assert difference.field.partition(".")[0] == field
     assert difference.files == ("a", "b")
+
+
+def test_how_rgb_is_made_does_not_matter_to_planes_that_stay_as_they_are(
+    compare, make_result
+):
+    assert not compare(make_result("a"), make_result("b", yuv_as=None)).differences
 
 
 def test_the_same_difference_to_several_files_is_said_once(compare, make_result):

@@ -1,5 +1,7 @@
 """Streaming with losses: what is spoilt, what echoes mend, and the figures of it."""
 
+import json
+
 import pytest
 import torch
 
@@ -36,7 +38,12 @@ def test_a_lost_scale_is_mended_by_its_echo_bit_by_bit(run, checkpoint, video):
     )
     bits = [8 * len(packet.payload) for packet in packets]
     assert echo.column("bits_per_scale") == [bits[i : i + 4] for i in range(0, 44, 4)]
-    assert echo.column("bits") == [sum(bits[i : i + 4]) for i in range(0, 44, 4)]
+    # A packet of parity for scale 1 alone is as long as that.
+    assert echo.column("parity_bits") == bits[::4]
+    sums = [sum(bits[i : i + 4]) + bits[i] for i in range(0, 44, 4)]
+    assert echo.column("bits") == sums
+    assert echo["mean"]["bits"] == pytest.approx(sum(sums) / FRAMES)
+    assert echo["mean"]["parity_bits"] == pytest.approx(sum(bits[::4]) / FRAMES)
     own = torch.cat([packet.x_hat for packet in packets])
     for number in (0, 3, 7, FRAMES - 1):
         error = ((own[number] * 255).round() - (frames[number] * 255).round()) / 255
@@ -52,7 +59,7 @@ def test_a_lost_scale_is_mended_by_its_echo_bit_by_bit(run, checkpoint, video):
     expected = -10 * errors.square().mean(dim=(1, 2, 3)).log10()
     assert one.column("psnr_rgb") == pytest.approx(expected.tolist(), abs=1e-4)
     plain = whole.column("bits_per_scale")
-    assert three.column("bits") == [sum(bits[:3]) for bits in plain]
+    assert three.column("bits") == [sum(bits[:3]) + bits[0] for bits in plain]
 
 
 def test_a_loss_of_scale_2_leaves_only_scale_1(run):
@@ -87,6 +94,7 @@ def test_an_unprotected_first_scale_is_mended_by_an_intra_frame(run):
     echo = runs["echo, 2 frames later", None]
     assert echo.column("scales") == [4] * 2 + [0] * 2 + [4] * (FRAMES - 4)
     assert echo.column("resync")[4] == 1
+    assert echo.column("parity_bits") == [0] * FRAMES
     assert not any(each["kind"] == "progressive" for each in runs.values())
 
 
@@ -123,6 +131,19 @@ def test_what_is_asked_for_twice_is_run_once(run, monkeypatch):
     assert labels == ["no loss", "first 3 scales only", "no echo"]
 
 
+def test_parity_is_as_long_as_the_longest_packet_that_it_protects(run, capsys):
+    arguments = ("--loss_rate", "0.5", "--loss_mode", "packet", "--loss_last", "4")
+    arguments += ("--protect", "3", "--parity", "2", "--max_frames", "4")
+    none = run(*arguments, "--echo_delay=none")["no echo", 0]
+    for bits, parity in zip(
+        none.column("bits_per_scale"), none.column("parity_bits"), strict=True
+    ):
+        assert parity == 2 * max(bits[:3])
+    # Of five packets that are lost each alone, 3 or more are lost half the time.
+    said = " ".join(capsys.readouterr().err.split())
+    assert "would not save scales 1 to 3 in 50.0% of the units" in said
+
+
 def test_figures_and_table_are_made(checkpoint, video, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     out.mkdir(parents=True)  # Empty, it may be there.
@@ -138,4 +159,7 @@ def test_figures_and_table_are_made(checkpoint, video, tmp_path, capsys):
     assert "no echo" in svg and "echo, 2 frames later" in svg and "seed 0" in svg
     lines = capsys.readouterr().out.splitlines()
     assert sum("no loss" in line for line in lines) == 1
+    assert any("of it parity" in line for line in lines)
+    data = json.loads((out / "stream.json").read_text())
+    assert data["parity"] == {"protected": 1, "packets": 1}
     assert sum("echo" in line for line in lines) == 4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from experiments.stream import command as stream
-from experiments.stream.channel import Arrival, SentUnit
+from experiments.stream.channel import Arrival, Parity, SentUnit
 from experiments.stream.experiment import Experiment
 from experiments.stream.link import UdpLink
 from experiments.stream.session import assess, show
@@ -59,6 +59,7 @@ def test_what_cannot_be_is_refused(refused):
         ("--datagram", "-1", "31 to 65507 bytes"),
         ("--datagram", "65508", "31 to 65507 bytes"),
         ("--protect", "-1", "0 to 3"),
+        ("--parity", "-1", "at least 0"),
         ("--progressive", "-1", "4 scales"),
     ],
 )
@@ -168,7 +169,7 @@ def test_a_decoded_frame_that_is_not_the_encoders_is_an_error():
     log = deque([(SentUnit(1, 1, (packet,), 0, True, ("another",)), frozenset())])
     shown = show(LyingCodec(), [Arrival(1, (packet,))], (4, 4))
     with pytest.raises(ValueError, match="frame 1 was decoded from all its bits"):
-        list(assess([torch.zeros(3, 4, 4)], shown, log))
+        list(assess([torch.zeros(3, 4, 4)], shown, log, Parity()))
 
 
 def test_a_codec_that_leaves_frames_out_is_an_error():

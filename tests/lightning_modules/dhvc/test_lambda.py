@@ -95,6 +95,26 @@ def test_lambda_starts_loud_in_the_embedding_and_silent_in_the_blocks():
         assert block.modulation(embedded).abs().max() < 0.05
 
 
+def test_a_small_size_can_begin_as_the_papers_does():
+    def begun(recipe):
+        torch.manual_seed(0)
+        return DHVC(size="tiny", recipe=recipe)
+
+    own, paper = begun("size"), begun("paper")
+    pairs = zip(own.codec.named_parameters(), paper.codec.parameters(), strict=True)
+    for (name, ours), theirs in pairs:
+        if name.endswith(".gain"):
+            assert (ours == 1).all() and (theirs == 1e-6).all()
+        elif name.endswith("posterior.1.weight"):
+            assert torch.equal(ours, 8 * theirs)
+        else:
+            assert torch.equal(ours, theirs), name
+    assert own.codec.architecture == paper.codec.architecture
+    paper.stage = Stage("one", 1, 1, lr=0.5)
+    groups = paper.configure_optimizers()["optimizer"].param_groups
+    assert [group["lr"] for group in groups] == [0.5, 0.5]
+
+
 def test_what_every_block_pulls_at_learns_slower_where_rates_are_large():
     for size, factor in (("tiny", 0.01), ("paper", 1.0)):
         with torch.device("meta"):

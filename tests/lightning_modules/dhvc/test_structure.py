@@ -1,6 +1,7 @@
 """What DHVC's arguments make: the paper's sizes and costs, strides, and refusals."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,9 @@ def shipped(ablation=None):
         (None, (108.338, 107.97), (405.23, 400.71)),
         ("plus_dec_parallel", (91.238, 91.07), (349.92, 349.44)),
         ("plus_pred", (91.238, None), (349.92, None)),
-        ("plus_var", (91.3, None), (396.0, None)),
-        ("base_dhvc_1", (None, 112.46), (None, 433.81)),
+        ("plus_structure", (91.480, None), (396.50, None)),
+        ("plus_var", (120.931, None), (435.14, None)),
+        ("base_dhvc_1", (107.987, 112.46), (434.95, 433.81)),
     ],
 )
 def test_the_ladder_has_the_published_complexity(ablation, parameters, kmacs):
@@ -49,6 +51,20 @@ def test_the_ladder_has_the_published_complexity(ablation, parameters, kmacs):
         assert published == {"parameters": parameters[1] * 1e6, "forward": kmacs[1]}
     else:
         assert not published
+
+
+def test_each_rung_of_the_ladder_changes_one_thing():
+    rungs = ("base_dhvc_1", "plus_var", "plus_structure", "plus_pred")
+    codecs = [shipped(rung) for rung in (*rungs, "plus_dec_parallel", None)]
+    options = [vars(codec.options) for codec in codecs]
+    changes = [[k for k in one if one[k] != two[k]] for one, two in pairwise(options)]
+    assert changes == [
+        ["variable_rate"],
+        ["structure"],
+        ["predictor"],
+        ["reference"],
+        ["auxiliary"],
+    ]
 
 
 def test_profile_prints_the_papers_figures_beside_ours(capsys):

@@ -35,6 +35,24 @@ def test_the_bits_of_a_scale_do_not_depend_on_finer_ones(dhvc, scale):
         assert bool(gradient.any()) == (number <= scale)
 
 
+@pytest.mark.parametrize("recipe", ["size", "paper"])
+def test_a_tiny_network_trains_by_either_recipe(dhvc, recipe):
+    torch.manual_seed(0)
+    module = DHVC(size="tiny", recipe=recipe, auxiliary=False)
+    module.stage = Stage("one", 1, 1, lr=3e-3)
+    optimizer = module.configure_optimizers()["optimizer"]
+    clip, losses = dhvc.scene(1, 64, 64)[None], []
+    draw = module.draw(clip, torch.tensor([4]), training=True)
+    for _ in range(15):
+        out = module.codec(draw.clip, draw.rate, **draw.conditions)
+        loss = module.loss(module.terms(draw, out))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.75 * losses[0]
+
+
 def test_taps_that_reach_beyond_every_crop_are_silent(dhvc):
     module = DHVC(size="tiny")
     module.train()

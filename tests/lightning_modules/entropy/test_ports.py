@@ -1,5 +1,7 @@
 """One walk, three purposes: what is estimated, written and read is the same."""
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -53,6 +55,9 @@ def test_what_was_written_is_read_and_estimated(keep, limits):
     bounded = y if limits is None else y.clamp(*limits)
     kept = torch.ones_like(y) if keep is None else keep.expand_as(y)
     assert torch.equal(written[1], bounded.round() * kept)
+    for part, values in zip("zy", written, strict=True):
+        taken = values.flatten() if part == "z" or keep is None else values[..., keep]
+        assert encode.histograms[part] == Counter(taken.flatten().int().tolist())
     assert float(estimate.bits) == pytest.approx(encode.bits, rel=1e-5)
     assert set(estimate.parts) == {"z", "y"}
     assert not walk(SilentPort(), None, None)[1].any()
