@@ -75,7 +75,12 @@ def load_codec(
             f"{path} is no checkpoint of this suite ({type(error).__name__}: {error})"
         ) from error
     codec_class = getattr(import_module(f"{folder}.codec"), f"{entry['name']}Codec")
-    codec: VideoCodec = codec_class(**entry["architecture"])
+    architecture = dict(entry["architecture"])
+    coding = {n: architecture.pop(n) for n in codec_class.former if n in architecture}
+    codec: VideoCodec = codec_class(**architecture)
+    codec.configure(**coding)
+    # The fingerprint in its bitstreams is of what it was built with then.
+    codec.architecture |= coding
     codec.load_state_dict(codec_weights(checkpoint))
     codec.to(device=device, dtype=dtype or torch.float32).eval()
     codec.requires_grad_(False)
