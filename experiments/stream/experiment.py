@@ -46,6 +46,11 @@ class Experiment:
         self._device = choose_device(options.device)
         self._codec = load_once(options, self._device.type)
         self._codec.rate_knob.check(options.rate)
+        if len(self._codec.devices) > 1:
+            raise ValueError(
+                f"the encoder would work on {len(self._codec.devices)} frames at once, "
+                "before it can hear what was lost: leave out --pipeline"
+            )
         self.name = codec_name(self._codec)
         self.plan = make_plan(options, self._codec)
         self.notes = self.plan.notes
