@@ -1,5 +1,8 @@
 """What UI2C can be told when it codes: refreshes, and who codes a start."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from lightning_modules import UI2C, load_codec
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.units import BLANK, REFRESHED, START
 
+ROOT = Path(__file__).parents[3]
 SINGLE = {"frames_per_unit": 1}
 DIVIDED = {**SINGLE, "divided": True}
 
@@ -121,6 +125,17 @@ def test_what_cannot_be_coded_so_is_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         codec.configure(**options)
     assert codec.coding == UI2CCodec("tiny").coding
+
+
+def test_the_page_names_the_ablations_there_are():
+    page = (ROOT / "lightning_modules" / "ui2c" / "README.md").read_text()
+    folder = ROOT / "experiments" / "configs" / "ablations" / "ui2c"
+    table = set(re.findall(r"^\| `(\w+\.yaml)`", page, re.MULTILINE))
+    assert table - {"ui2c.yaml"} == {path.name for path in folder.iterdir()}
+    # Those of the paper, which `compare` prints beside ours.
+    paper = folder.parents[2] / "compare" / "papers" / "ui2c.yaml"
+    figures = re.findall(r"\+(\d+\.\d) %", page)
+    assert figures and all(figure in paper.read_text() for figure in figures)
 
 
 @pytest.mark.parametrize("refresh", [0, 4])
