@@ -98,9 +98,12 @@ class Experiment:
 
     def to_json(self, runs: list[Run]) -> dict[str, Any]:
         """Return what ``stream.json`` holds below its head."""
+        given = dict(vars(self._options))
+        # Each is an option of the command's, like the others.
+        given |= given.pop("coding")
         options = {
             key: str(value) if isinstance(value, Path | Fraction) else value
-            for key, value in vars(self._options).items()
+            for key, value in given.items()
         }
         return {
             "format": "stream",
