@@ -121,6 +121,10 @@ class StageCheckpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
         """Save every few optimizer steps, not every few accumulated batches."""
+        loop = trainer.fit_loop.epoch_loop
+        # Lightning counts one step for a batch that took several.
+        last = max(loop._batches_that_stepped, trainer.global_step - 1)
+        loop._batches_that_stepped = last
         if not validation_follows(trainer):
             self._save_if_due(trainer)
 
@@ -153,7 +157,8 @@ class StageCheckpoints(Callback):
 
     def _save_if_due(self, trainer: Trainer) -> None:
         step = trainer.global_step
-        if step != self._saved_step and step % self.every_n_steps == 0:
+        # A batch may take several steps, and pass the one that is due.
+        if step // self.every_n_steps > self._saved_step // self.every_n_steps:
             self._saved_step = step
             trainer.save_checkpoint(self.last, weights_only=False)
 

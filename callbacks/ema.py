@@ -5,6 +5,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightning_modules.base import CodecModule
 from lightning_modules.codec import VideoCodec
@@ -72,6 +73,12 @@ class CodecEMA(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where the stage stands."""
         self._averaged_step = trainer.global_step
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Average the weights of the step before, which may be of the same batch."""
+        self._update(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *batch: Any

@@ -146,12 +146,18 @@ class RankDivergenceGuard(Callback):
 
     def __init__(self, every_n_steps: int = 200) -> None:
         self.every_n_steps = every_n_steps
+        self._step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where the stage stands."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *batch: Any
     ) -> None:
-        """Compare every few steps."""
-        if trainer.global_step % self.every_n_steps == 0:
+        """Compare every few steps, of which a batch may take several."""
+        before, self._step = self._step, trainer.global_step
+        if self._step // self.every_n_steps > before // self.every_n_steps:
             self._compare(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -41,6 +41,7 @@ class _Stage(NamedTuple):
     frames: int
     crop: int
     batch_size: int
+    steps_per_batch: int
 
 
 class VideoDataModule(LightningDataModule):
@@ -65,7 +66,13 @@ class VideoDataModule(LightningDataModule):
         self._failures: dict[str, str] = {}
 
     def start_stage(
-        self, stage: int, frames: int, crop: int, batch_size: int, **changes: Any
+        self,
+        stage: int,
+        frames: int,
+        crop: int,
+        batch_size: int,
+        steps_per_batch: int = 1,
+        **changes: Any,
     ) -> None:
         """Set what the next fit trains on.
 
@@ -75,6 +82,7 @@ class VideoDataModule(LightningDataModule):
             crop: Side of its square crop in pixels.
             batch_size: Clips per optimizer step, over all devices and accumulated
                 micro-batches.
+            steps_per_batch: Optimizer steps that are made with each batch.
             changes: Options of the data that differ in this stage; another ``source``
                 or ``root`` changes validation too, unless that has its own.
 
@@ -94,7 +102,7 @@ class VideoDataModule(LightningDataModule):
         if options.validation is not None and options.val_clips:
             check_source(*options.validation)
         self._options = options
-        self._stage = _Stage(stage, frames, crop, batch_size)
+        self._stage = _Stage(stage, frames, crop, batch_size, steps_per_batch)
 
     def prepare_data(self) -> None:
         """Open the sources on one process, which writes the index of a new tree."""
@@ -130,7 +138,7 @@ class VideoDataModule(LightningDataModule):
             flip=options.flip,
         )
         batches = GlobalBatches(
-            lambda: trainer.global_step,
+            lambda: trainer.global_step // stage.steps_per_batch,
             stage.batch_size,
             trainer.world_size,
             trainer.global_rank,

@@ -64,8 +64,12 @@ def load_codec(
     entry = checkpoint["codec"]
     folder = CODECS[entry["name"]]
     codec_class = getattr(import_module(f"{folder}.codec"), f"{entry['name']}Codec")
-    codec: VideoCodec = codec_class(**entry["architecture"])
-    # As it was named then, lest an argument that came later change the fingerprint.
+    architecture = dict(entry["architecture"])
+    coding = {n: architecture.pop(n) for n in codec_class.former if n in architecture}
+    codec: VideoCodec = codec_class(**architecture)
+    codec.configure(**coding)
+    # As it was named then, lest an argument that came later, or one that went, change
+    # the fingerprint in its bitstreams.
     codec.architecture = dict(entry["architecture"])
     codec.load_state_dict(codec_weights(checkpoint))
     codec.trained_with = entry.get("training", {})

@@ -7,7 +7,7 @@ else, from the loss to the log keys, is here once.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from lightning_modules.codec import CodecOutput, VideoCodec
+from lightning_modules.draw import Draw as Draw
 from lightning_modules.losses import TERMS, Losses, find_term
 from lightning_modules.perceptual import LpipsNet, UnavailableMetricError
 from lightning_modules.psnr import psnr
@@ -27,28 +28,6 @@ Batch = dict[str, Any]
 
 UNTRAINED = Stage("untrained", 1, 1)
 """The stage of a module that no stage has been started for."""
-
-
-@dataclass
-class Draw:
-    """What one step codes and how it is weighed.
-
-    Attributes:
-        clip: Frames to code, (B, T, 3, H, W).
-        rate: (B,), in the codec's own unit.
-        lmbda: (B,), weight of the distortion against bits per pixel.
-        frame_weights: (B, T), weight of each frame's distortion.
-        conditions: Keyword arguments of the codec's ``forward``.
-        groups: Named subsets of the frames, bool (B, T), whose bpp and PSNR are
-            logged apart, for example ``slot1`` or ``blank``.
-    """
-
-    clip: Tensor
-    rate: Tensor
-    lmbda: Tensor
-    frame_weights: Tensor
-    conditions: dict[str, Tensor] = field(default_factory=dict)
-    groups: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,6 +80,9 @@ class CodecModule(SavedModule, ABC):
         term_weights: Of this stage, by name; 0 for a term that does not count.
         lacking: What terms of the stages begun so far need that is not on this machine,
             by the row's name. :meth:`setup` refuses to train without it.
+        steps_per_batch: Optimizer steps of a batch: one, or one for each unit.
+        micro_batches: Parts in which a stage that steps after each unit codes a batch;
+            in other stages, Lightning accumulates.
 
     Raises:
         ValueError: There is no such distortion.
@@ -127,6 +109,7 @@ class CodecModule(SavedModule, ABC):
         self.factors = factors
         self.weight_decay = weight_decay
         self.lacking: dict[str, str] = {}
+        self.micro_batches = 1
         self.start_stage(UNTRAINED, 0, 1, 0)
         self._clock = time.perf_counter()
         self._frames_done = 0
@@ -207,6 +190,21 @@ class CodecModule(SavedModule, ABC):
                 f"without frozen {stage.frozen} leaves no weight; name fewer in frozen"
             )
         self.codec.checkpoint_activations = stage.checkpoint_activations
+        if stage.unroll == "unit" and not self.codec.can_unroll:
+            raise ValueError(
+                f"stage {stage.name!r}: unroll is 'unit', but {type(self).__name__} "
+                "trains on whole clips only: set unroll to clip, or leave it out"
+            )
+        self.automatic_optimization = stage.unroll == "clip"
+        self.steps_per_batch = self._units() if stage.unroll == "unit" else 1
+
+    def _units(self) -> int:
+        """Return how many units the stage's clips are coded in."""
+        like = self.codec.like
+        clip, seed = like.new_zeros(1, self.stage.frames, 3, 1, 1), like.new_zeros(1)
+        # Some frames may only be referred to.
+        coded = self.draw(clip, seed.long(), training=True).clip.shape[1]
+        return -(-coded // self.codec.frames_per_unit)
 
     def setup(self, stage: str) -> None:
         """Check that every rank has what the losses need, before it trains.
@@ -310,15 +308,59 @@ class CodecModule(SavedModule, ABC):
         torch.manual_seed(int(batch["index"][0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Code a batch and return the loss."""
+        """Code a batch and return the loss; where units are apart, also step."""
+        if self.stage.unroll == "unit":
+            return self._step_after_each_unit(batch)
         draw = self.draw(batch["clip"], batch["index"], training=True)
         out = self.codec(draw.clip, draw.rate, **draw.conditions)
+        last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        return self._weigh(draw, out, self._logs_within(1), last)
+
+    def _step_after_each_unit(self, batch: Batch) -> Tensor:
+        """Code a batch unit after unit, and step the optimizer after each.
+
+        Source: the first stage of DCVC-UF's schedule (microsoft/DCVC, training.md).
+        """
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        parts = zip(
+            batch["clip"].chunk(self.micro_batches),
+            batch["index"].chunk(self.micro_batches),
+            strict=True,
+        )
+        draws = [self.draw(clip, seeds, training=True) for clip, seeds in parts]
+        walks = [
+            self.codec.forward_units(d.clip, d.rate, **d.conditions) for d in draws
+        ]
+        # A stage may end amid a clip, and then is over.
+        left = self.trainer.max_steps - self.trainer.global_step
+        count = min(self.steps_per_batch, left)
+        logs, start = self._logs_within(count), 0
+        for unit in range(count):
+            optimizer.zero_grad()
+            for part, (draw, walk) in enumerate(zip(draws, walks, strict=True), 1):
+                out = next(walk)
+                own = draw.between(start, start + out.x_hat.shape[1])
+                last = unit + 1 == count and part == len(draws)
+                loss = self._weigh(own, out, logs, last)
+                self.manual_backward(loss / len(draws))
+            start += out.x_hat.shape[1]
+            optimizer.step()
+            scheduler.step()
+        return loss.detach()
+
+    def _logs_within(self, steps: int) -> bool:
+        """Return whether one of the next steps is to be logged."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        done = self.trainer.global_step
+        return bool((done + steps) // every > done // every)
+
+    def _weigh(self, draw: Draw, out: CodecOutput, logs: bool, last: bool) -> Tensor:
+        """Return the loss; log it too, after the last part of a step or a clip."""
         terms = self.terms(draw, out)
         loss = self.loss(terms)
         self._frames_done += draw.clip.shape[0] * draw.clip.shape[1]
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.trainer.global_step + 1) % every == 0:
-            last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if logs:
             self._log_step(draw, out, {"loss": loss, **terms}, last)
         return loss
 

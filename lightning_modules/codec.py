@@ -135,6 +135,9 @@ class VideoCodec(nn.Module, ABC):
             the folder's ``options.py`` as ``CodingOptions``, which imports no torch,
             so that commands can list it.
         coding: How the codec codes, one of those.
+        former: Arguments that an earlier version had and :meth:`configure` sets now,
+            each with the value at which that version trained as this one does.
+        can_unroll: Whether there is :meth:`forward_units`.
         checkpoint_activations: Recompute each unit in the backward pass.
         architecture: The constructor's arguments.
         trained_with: What a checkpoint says of the training, see
@@ -149,6 +152,8 @@ class VideoCodec(nn.Module, ABC):
     start_multiple: int = 1
     coding_options: type[Any] = NoCodingOptions
     coding: Any
+    former: Mapping[str, Any] = MappingProxyType({})
+    can_unroll: bool = False
     loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
 
@@ -170,6 +175,17 @@ class VideoCodec(nn.Module, ABC):
             rate: (B,), in the unit of :attr:`rate_knob`.
             conditions: What only this codec's training draws, each optional.
         """
+
+    def forward_units(
+        self, clip: Tensor, rate: Tensor, **conditions: Tensor
+    ) -> Iterator[CodecOutput]:
+        """Code a clip as :meth:`forward` does, and give unit after unit.
+
+        A unit refers to the ones before it as to constants, so weights may change in
+        between. Each has a gradient in every unit, of 0 where it is not used there:
+        data-parallel training waits for all of them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} codes clips as a whole")
 
     @torch.inference_mode()
     def compress(

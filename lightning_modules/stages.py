@@ -66,6 +66,10 @@ class Stage:
         checkpoint_activations: Recompute each unit's activations in the backward
             pass: memory for one unit instead of all, about a third more time.
         precision: Lightning's precision, for example ``bf16-mixed``.
+        unroll: How far gradients go back, and what a step is: a whole ``clip``; or a
+            ``unit`` of it, which refers to the units before it as to constants, so
+            that a batch of clips takes as many steps as they have units.
+        clip_norm: Largest gradient norm; that of the trainer if null.
 
     Raises:
         ValueError: A value is out of range, or no folder can have the name.
@@ -86,6 +90,8 @@ class Stage:
     data: dict[str, Any] = field(default_factory=dict)
     checkpoint_activations: bool = False
     precision: str | None = None
+    unroll: Literal["clip", "unit"] = "clip"
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         this = f"stage {self.name!r}"
@@ -98,6 +104,10 @@ class Stage:
         check_least(this, self, steps=1, frames=1, crop=1, batch_size=1, warmup=0)
         if not 0 < self.lr < inf:
             raise ValueError(f"{this}: lr is {self.lr}, it must be above 0 and finite")
+        if self.clip_norm is not None and not 0 < self.clip_norm < inf:
+            raise ValueError(
+                f"{this}: clip_norm is {self.clip_norm}, it must be above 0 and finite"
+            )
         for name, weight in self.weights.items():
             if not 0 <= weight < inf:
                 raise ValueError(
@@ -129,7 +139,7 @@ class Shrink:
     """Caps that turn any schedule into a rehearsal of minutes.
 
     Every row stays, so a rehearsal runs what the cluster will run; only its own
-    ``data`` is dropped, so that one source serves all rows.
+    ``data`` and ``clip_norm`` are dropped, so that those of the rehearsal serve all.
 
     Attributes:
         total_steps: Steps of all stages together, split in proportion to theirs.
@@ -174,6 +184,7 @@ class Shrink:
                 lr=stage.lr * self.lr_scale,
                 warmup=0,
                 data={},
+                clip_norm=None,
             )
             for stage in stages
         ]

@@ -145,19 +145,19 @@ def leave_signals_to_parent(worker: int) -> None:
 class GlobalBatches:
     """The global sample numbers of this rank's micro-batches, without end.
 
-    Micro-batch m of rank r of W holds the b samples from (m W + r) b on, so an
-    optimizer step has the same samples for every W and every accumulation. It begins
-    where the trainer is when iteration starts, which after a resume is in the middle.
+    Micro-batch m of rank r of W holds the b samples from (m W + r) b on, so a batch has
+    the same samples for every W and every accumulation. It begins where the trainer is
+    when iteration starts, which after a resume is in the middle.
 
     Attributes:
-        steps_done: Says how many optimizer steps are done.
-        batch_size: Samples per optimizer step over all ranks, which share them evenly.
+        batches_done: Says how many batches are done.
+        batch_size: Samples of a batch over all ranks, which share them evenly.
         world_size: Ranks.
         rank: This one.
-        accumulate: Micro-batches per optimizer step.
+        accumulate: Micro-batches of a batch.
     """
 
-    steps_done: Callable[[], int]
+    batches_done: Callable[[], int]
     batch_size: int
     world_size: int = 1
     rank: int = 0
@@ -166,6 +166,6 @@ class GlobalBatches:
     def __iter__(self) -> Iterator[list[int]]:
         """Yield lists of global sample numbers."""
         share = self.batch_size // (self.world_size * self.accumulate)
-        for micro in count(self.steps_done() * self.accumulate):
+        for micro in count(self.batches_done() * self.accumulate):
             first = (micro * self.world_size + self.rank) * share
             yield list(range(first, first + share))

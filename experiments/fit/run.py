@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def train(
         module.start_stage(stage, index, len(stages), 0)
         # Those that still run: the data of finished ones may have gone.
         if index >= first and (done[index] or 0) < stage.steps:
-            start_data(data, stage, index)
+            start_data(data, module, index)
     if module.lacking and not _is_one_of_several():
         raise ValueError("; ".join(module.lacking.values()))
     report = ""
@@ -90,7 +90,8 @@ def train(
         report = init_from(module.codec, config.init_from)
     with folder.lock() if _is_rank_zero() else nullcontext():
         if _is_rank_zero():
-            folder.check(options, complete)
+            former = module.codec.former
+            folder.check(options, lambda old: complete(without_former(old, former)))
         # Again, for what another process has done before it gave up the lock.
         done = folder.steps_done(stages)
         if _is_rank_zero():
@@ -161,13 +162,32 @@ def schedule(config: Namespace) -> tuple[list[Stage], int]:
     return stages[:stop], first
 
 
-def start_data(data: VideoDataModule, stage: Stage, index: int) -> None:
-    """Make the data ready for row ``index``.
+def without_former(
+    options: dict[str, Any], former: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return an earlier version's options without arguments that are no more.
+
+    Args:
+        options: Plain values, as its ``config.yaml`` has them.
+        former: Such arguments of the codec. Those with another value than this stay:
+            the run trained as this version does not.
+    """
+    model = options.get("model")
+    given = model.get("init_args") if isinstance(model, dict) else None
+    if not isinstance(given, dict):
+        return options
+    kept = {k: v for k, v in given.items() if k not in former or v != former[k]}
+    return {**options, "model": {**options["model"], "init_args": kept}}
+
+
+def start_data(data: VideoDataModule, module: CodecModule, index: int) -> None:
+    """Make the data ready for row ``index``, which the module has started.
 
     Raises:
         ValueError: The data cannot be as the row wants it.
     """
-    shape = (stage.frames, stage.crop, stage.batch_size)
+    stage = module.stage
+    shape = (stage.frames, stage.crop, stage.batch_size, module.steps_per_batch)
     try:
         data.start_stage(index, *shape, **stage.data)
     except ValueError as error:
@@ -191,6 +211,7 @@ class Run:
     ) -> None:
         self.folder = folder
         self.module = module
+        self.module.micro_batches = config.trainer.accumulate_grad_batches
         self.data = data
         self.trainer_options: TrainerOptions = config.trainer
         self.tracking: TrackingOptions = config.tracking
@@ -253,7 +274,7 @@ class Run:
         stage = self.stages[index]
         seed_everything(self.seed, workers=True, verbose=False)
         self.module.start_stage(stage, index, len(self.stages), offset)
-        start_data(self.data, stage, index)
+        start_data(self.data, self.module, index)
         for logger in self.loggers:
             logger.start_stage(stage.name, offset, done or 0)
         last = self.folder.last(stage.name)
@@ -282,20 +303,25 @@ class Run:
 
     def _check_batches(self, trainer: Trainer) -> None:
         """Raise before other processes are started, and before any stage has run."""
-        shares = trainer.world_size * trainer.accumulate_grad_batches
+        parts = self.trainer_options.accumulate_grad_batches
+        shares = trainer.world_size * parts
         for stage in self.stages:
             if stage.batch_size % shares:
                 raise ValueError(
                     f"stage {stage.name!r}: batch_size {stage.batch_size} (over all "
                     f"devices) cannot be shared out to {trainer.world_size} devices x "
-                    f"{trainer.accumulate_grad_batches} accumulated micro-batches: "
+                    f"{parts} accumulated micro-batches: "
                     f"make it a multiple of {shares}"
                 )
 
     def _callbacks(self, stage: Stage) -> list[Callback]:
         options, tracking = self.trainer_options, self.tracking
         callbacks: list[Callback] = [
-            StepGuard(options.clip_norm, options.max_bad_steps, options.skip_factor),
+            StepGuard(
+                stage.clip_norm or options.clip_norm,
+                options.max_bad_steps,
+                options.skip_factor,
+            ),
             RankDivergenceGuard(options.check_ranks_every_n_steps),
             RateCollapseGuard(),
             self.metrics,
@@ -321,6 +347,9 @@ class Run:
             # Requeuing is the job script's; Lightning's own can die in mid-save.
             plugins.append(SLURMEnvironment(auto_requeue=False))
         val_interval = min(options.val_every_n_steps, stage.steps)
+        # Where units are steps, a batch is several, and the module cuts it itself.
+        parts = options.accumulate_grad_batches if stage.unroll == "clip" else 1
+        batches = -(-val_interval // self.module.steps_per_batch) * parts
         return Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
@@ -330,9 +359,9 @@ class Run:
             deterministic=options.deterministic,
             max_steps=stage.steps,
             max_epochs=-1,
-            accumulate_grad_batches=options.accumulate_grad_batches,
+            accumulate_grad_batches=parts,
             log_every_n_steps=options.log_every_n_steps,
-            val_check_interval=val_interval * options.accumulate_grad_batches,
+            val_check_interval=batches,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,

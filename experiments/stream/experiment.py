@@ -46,6 +46,11 @@ class Experiment:
         self._device = choose_device(options.device)
         self._codec = load_once(options, self._device.type)
         self._codec.rate_knob.check(options.rate)
+        if len(self._codec.devices) > 1:
+            raise ValueError(
+                f"the encoder would work on {len(self._codec.devices)} frames at once, "
+                "before it can hear what was lost: leave out --pipeline"
+            )
         self.name = codec_name(self._codec)
         self.plan = make_plan(options, self._codec)
         self.notes = self.plan.notes
@@ -93,9 +98,12 @@ class Experiment:
 
     def to_json(self, runs: list[Run]) -> dict[str, Any]:
         """Return what ``stream.json`` holds below its head."""
+        given = dict(vars(self._options))
+        # Each is an option of the command's, like the others.
+        given |= given.pop("coding")
         options = {
             key: str(value) if isinstance(value, Path | Fraction) else value
-            for key, value in vars(self._options).items()
+            for key, value in given.items()
         }
         return {
             "format": "stream",

@@ -85,15 +85,25 @@ class Player:
                 yield Shown(pixels.view(size), digest, scales)
 
 
-@lru_cache(maxsize=1)
 def load_once(options: StreamOptions, device: str) -> "VideoCodec":
     """Load the codec of a command, once in each process."""
+    coding = tuple(sorted(options.coding.items()))
+    return _load(options.checkpoint, device, options.dtype, coding)
+
+
+@lru_cache(maxsize=1)
+def _load(
+    checkpoint: Path, device: str, dtype: str, coding: tuple[tuple[str, Any], ...]
+) -> "VideoCodec":
     import torch
 
     from lightning_modules import load_codec
 
-    dtype = getattr(torch, options.dtype)
-    return load_codec(options.checkpoint, device=torch.device(device), dtype=dtype)
+    codec = load_codec(
+        checkpoint, device=torch.device(device), dtype=getattr(torch, dtype)
+    )
+    codec.configure(**dict(coding))
+    return codec
 
 
 class UdpLink:

@@ -4,7 +4,11 @@ from argparse import ArgumentTypeError
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.bitstreams.options import DeviceOptions, RawVideoOptions
+from experiments.bitstreams.options import (
+    CodecOptions,
+    DeviceOptions,
+    RawVideoOptions,
+)
 from experiments.cli import option
 from experiments.stream.channel import LossMode
 from experiments.stream.datagrams import HEADER, LARGEST
@@ -36,7 +40,7 @@ def parse_delay(text: str) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamOptions(DeviceOptions, RawVideoOptions):
+class StreamOptions(DeviceOptions, RawVideoOptions, CodecOptions):
     """Send a video over a channel that loses packets, and show what becomes of it.
 
     Attributes:

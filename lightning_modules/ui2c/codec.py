@@ -1,20 +1,12 @@
 """UI2C as a video codec: colour, padding, units, references and bytes.
 
-A unit's payload is two bytes of side information, then one range-coded stream with
-z, then y step by step::
-
-    byte 0   base qp, 0..63
-    byte 1   bits 0-2 position in the group of 8
-             bit 3    starts without a reference
-             bit 4    refreshed: refers to the last frames, not the last feature
-
 Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -60,26 +52,18 @@ from lightning_modules.ui2c.network import (
     Unit,
 )
 from lightning_modules.ui2c.options import CodingOptions
+from lightning_modules.ui2c.units import (
+    BLANK,
+    REFRESHED,
+    START,
+    State,
+    read_side,
+    unit_qp,
+)
 
 LATENT_STRIDE = 16
 STREAMS_PER_UNIT = 8
 """Noise streams kept for a unit: one for z and one per coding step."""
-START, REFRESHED = 8, 16
-
-
-@dataclass(frozen=True)
-class State:
-    """What one unit leaves to the next: passed on, never kept in the module.
-
-    Attributes:
-        position: Frames since the start without a reference.
-        feature: The last unit's feature; ``None`` after the separate intra model.
-        frames: The last frames (B, n, 3, H, W), where the next unit may need them.
-    """
-
-    position: int
-    feature: Tensor | None
-    frames: Tensor | None
 
 
 class UI2CCodec(VideoCodec):
@@ -91,8 +75,6 @@ class UI2CCodec(VideoCodec):
         frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
         divided: Code the first frame with DCVC-RT's separate intra model (ablation,
             with ``frames_per_unit`` 1).
-        refresh: Frames between refreshes of the reference through the pixel domain,
-            0 for none (ablation), unless :meth:`configure` says otherwise.
         input_offset: Subtracted from YUV in [0, 1]; 0.5 makes the blank reference,
             which is all zeros, a mid grey.
         skip_threshold: Residuals whose scale is not above it are not coded; 0 codes
@@ -106,13 +88,15 @@ class UI2CCodec(VideoCodec):
     pad_multiple = LATENT_STRIDE
     coding_options = CodingOptions
     coding: CodingOptions
+    former = MappingProxyType({"refresh": 0})
+    can_unroll = True
+    qp_bias: Tensor
 
     def __init__(
         self,
         size: Literal["paper", "small", "tiny"] = "paper",
         frames_per_unit: int = 2,
         divided: bool = False,
-        refresh: int = 0,
         input_offset: float = 0.5,
         skip_threshold: float = 0.0,
     ) -> None:
@@ -120,7 +104,6 @@ class UI2CCodec(VideoCodec):
             size=size,
             frames_per_unit=frames_per_unit,
             divided=divided,
-            refresh=refresh,
             input_offset=input_offset,
             skip_threshold=skip_threshold,
         )
@@ -135,8 +118,10 @@ class UI2CCodec(VideoCodec):
             )
         widths = SIZES[size][frames_per_unit]
         self.frames_per_unit = self.start_multiple = frames_per_unit
-        self.configure(refresh=refresh)
         self.input_offset = input_offset
+        bias = torch.tensor(QP_BIAS)
+        # Not made where it is needed: a copy to the device waits for all of its work.
+        self.register_buffer("qp_bias", bias, persistent=False)
         self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
         self.intra = (
             # 368 and 256 at the paper's trunk of 256.
@@ -148,13 +133,22 @@ class UI2CCodec(VideoCodec):
         )
 
     def check_coding(self, coding: CodingOptions) -> None:
-        """Refuse refreshes within a unit."""
+        """Refuse refreshes within a unit, and a start that is the only one anyway."""
         refresh = coding.refresh
         if refresh < 0 or refresh % self.frames_per_unit:
             raise ValueError(
                 f"refresh is {refresh}: it must be 0 or a multiple of "
                 f"frames_per_unit ({self.frames_per_unit})"
             )
+        if coding.start == "blank" and self.intra is None:
+            raise ValueError(
+                "start is 'blank': only divided models start otherwise, so leave it out"
+            )
+
+    @property
+    def starts_with_intra(self) -> bool:
+        """Whether the separate intra model codes what starts without a reference."""
+        return self.intra is not None and self.coding.start != "blank"
 
     def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
         """Code a clip differentiably; see :meth:`VideoCodec.forward`.
@@ -166,13 +160,36 @@ class UI2CCodec(VideoCodec):
                 the first unit refers to. ``blank`` (B,) bool: samples that refer to
                 nothing all the same. ``phase`` (B,) int64: position of the first
                 frame in the group of 8. ``refresh_unit`` (B,) int64: unit whose
-                reference is refreshed, -1 for none. ``seeds`` (B,) int64: per-sample
-                noise of the rate estimate (training draws it where absent).
+                reference is refreshed, -1 for none. ``first`` (B, 1, 3, H, W): of
+                divided models, the frame before the clip, which the intra model codes
+                without gradient and which is not in what is returned. ``seeds`` (B,)
+                int64: per-sample noise of the rate estimate (training draws it where
+                absent).
 
         Returns:
             ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
             how far it overshoots.
         """
+        units = list(self._units(clip, rate, conditions))
+        return CodecOutput(
+            torch.cat([unit.x_hat for unit in units], dim=1),
+            torch.cat([unit.bits for unit in units], dim=1),
+        )
+
+    def forward_units(
+        self, clip: Tensor, rate: Tensor, **conditions: Tensor
+    ) -> Iterator[CodecOutput]:
+        """Code a clip and give unit after unit; see the base class."""
+        return self._units(clip, rate, conditions, apart=True)
+
+    def _units(
+        self,
+        clip: Tensor,
+        rate: Tensor,
+        conditions: dict[str, Tensor],
+        apart: bool = False,
+    ) -> Iterator[CodecOutput]:
+        """Code unit after unit, ``apart``: without gradients from one to the other."""
         batch, count, _, height, width = clip.shape
         n = self.frames_per_unit
         base = rate.to(torch.int64)
@@ -181,29 +198,40 @@ class UI2CCodec(VideoCodec):
             seeds = torch.randint(0, 2**62, (batch,), device=clip.device)
         phase = conditions.get("phase", torch.zeros_like(base))
         frames = self._to_network(clip)
-        outputs: list[Tensor] = []
-        bits: list[Tensor] = []
         state: State | None = None
         start = 0
-        if self.intra is not None:
+        if self.starts_with_intra:
+            given = conditions.get("first")
+            first = frames[:, :1] if given is None else self._to_network(given)
             port = EstimatePort(seeds)
-            first = self._intra(frames[:, :1], base, port, frames.shape[-2:])
-            outputs.append(first)
-            bits.append(torch.as_tensor(port.bits)[:, None])
-            state = State(1, None, first)
-            start = 1
+            with torch.set_grad_enabled(torch.is_grad_enabled() and given is None):
+                state = State(1, None, self._intra(first, base, port, first.shape[-2:]))
+            if given is None:
+                assert state.frames is not None
+                x_hat = self._to_rgb(state.frames, height, width)
+                yield CodecOutput(x_hat, torch.as_tensor(port.bits)[:, None])
+                start = 1
         for unit, position in enumerate(range(start, count, n)):
+            if apart and state is not None:
+                state = state.detached()
             piece = pad_frames(frames[:, position : position + n], n)
             reference = self._reference(state, piece, conditions, unit)
+            if apart:
+                reference = reference + self._unused_adaptors()
             qps = self._qps(base, phase + position)
             coded, unit_bits = self._unit(piece, reference, qps, seeds, unit + 1)
             shown = min(n, count - position)
             assert coded.frames is not None
-            outputs.append(coded.frames[:, :shown])
-            bits.append((unit_bits / shown)[:, None].expand(-1, shown))
+            x_hat = self._to_rgb(coded.frames[:, :shown], height, width)
+            bits = (unit_bits / shown)[:, None].expand(-1, shown)
             state = State(position + n, coded.feature, coded.frames)
-        x_hat = self._to_rgb(torch.cat(outputs, dim=1), height, width)
-        return CodecOutput(x_hat, torch.cat(bits, dim=1))
+            yield CodecOutput(x_hat, bits)
+
+    def _unused_adaptors(self) -> Tensor:
+        """Return 0 that depends on both adaptors, of which a unit uses one."""
+        both = self.network.adaptor_i, self.network.adaptor_p
+        weights = [p for part in both for p in part.parameters() if p.requires_grad]
+        return 0.0 * sum((p.sum() for p in weights), start=self.like.new_zeros(()))
 
     def _unit(
         self,
@@ -251,7 +279,11 @@ class UI2CCodec(VideoCodec):
 
     def _refreshes(self, state: State) -> bool:
         refresh = self.coding.refresh
-        return bool(refresh) and state.position % refresh == 0
+        if not refresh:
+            return False
+        # DCVC-RT's place: the frame after the period's first has the group's best qp.
+        after = 1 if self.frames_per_unit == 1 else 0
+        return state.position % refresh == after % refresh
 
     def _refreshed(self, state: State) -> Tensor:
         assert state.frames is not None
@@ -272,9 +304,8 @@ class UI2CCodec(VideoCodec):
         return decoded[:, None]
 
     def _qps(self, base: Tensor, position: Tensor) -> Tensor:
-        bias = torch.tensor(QP_BIAS, device=base.device)
         slots = torch.arange(self.frames_per_unit, device=base.device)
-        return base[:, None] + bias[(position[:, None] + slots) % len(QP_BIAS)]
+        return base[:, None] + self.qp_bias[(position[:, None] + slots) % len(QP_BIAS)]
 
     def _to_network(self, clip: Tensor) -> Tensor:
         yuv = rgb_to_yuv(clip) - self.input_offset
@@ -302,13 +333,13 @@ class UI2CCodec(VideoCodec):
         for unit in count():
             if schedule.starts(first):
                 state = None
-            intra = self.intra is not None and state is None
+            intra = self.starts_with_intra and state is None
             group = list(islice(frames, 1 if intra else self.frames_per_unit))
             if not group:
                 return
             clip = torch.stack(group)[None].to(self.like)
             rate = schedule.rate_at(first)
-            qp = _unit_qp(rate, unit)
+            qp = unit_qp(rate, unit)
             packet, state = self._encode_unit(clip, qp, state, reconstruct)
             if state.feature is not None:
                 check_finite(state.feature, first, rate)
@@ -320,7 +351,7 @@ class UI2CCodec(VideoCodec):
     ) -> tuple[Packet, State]:
         shown, height, width = clip.shape[1], *clip.shape[-2:]
         frames = self._to_network(clip)
-        intra = self.intra is not None and state is None
+        intra = self.starts_with_intra and state is None
         if not intra:
             frames = pad_frames(frames, self.frames_per_unit)
         refreshed = state is not None and (
@@ -329,6 +360,8 @@ class UI2CCodec(VideoCodec):
         position = state.position if state is not None else 0
         side = position % len(QP_BIAS)
         side |= (START if state is None else 0) | (REFRESHED if refreshed else 0)
+        if state is None and self.intra is not None and not intra:
+            side |= BLANK
         port = EncodePort(self.tables, estimate=reconstruct)
         padded = frames.shape[-2:]
         state = self._code(frames, padded, qp, side, state, port, reconstruct)
@@ -351,7 +384,7 @@ class UI2CCodec(VideoCodec):
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
         base = torch.tensor([qp], device=self.like.device)
-        if self.intra is not None and side & START:
+        if self.intra is not None and side & (START | BLANK) == START:
             return State(1, None, self._intra(frames, base, port, size))
         blank = self.like.new_zeros(1, self.frames_per_unit, 3, size[0], size[1])
         position = 0 if state is None else state.position
@@ -387,7 +420,7 @@ class UI2CCodec(VideoCodec):
         lost = False
         last = torch.full((3, height, width), 0.5)
         for packet in packets:
-            if packet is None or (lost and not _side(packet)[1] & START):
+            if packet is None or (lost and not read_side(packet)[1] & START):
                 lost = True
                 shown = self.frames_per_unit if packet is None else packet.frames
                 yield from (Received(last) for _ in range(shown))
@@ -400,7 +433,7 @@ class UI2CCodec(VideoCodec):
     def _decode_unit(
         self, packet: Packet, state: State | None, height: int, width: int
     ) -> tuple[State, Tensor]:
-        qp, side = _side(packet)
+        qp, side = read_side(packet)
         if side & START:
             state = None
         elif state is None:
@@ -452,15 +485,3 @@ class UI2CCodec(VideoCodec):
             "encode": partial(run, frames, False),
             "decode": partial(run, None, True),
         }
-
-
-def _unit_qp(rate: float, unit: int) -> int:
-    """Return the qp of a unit: of all up to it, the mean keeps to the rate."""
-    low, share = divmod(rate, 1)
-    return int(low + (share * (unit + 1) + 0.5) // 1 - (share * unit + 0.5) // 1)
-
-
-def _side(packet: Packet) -> tuple[int, int]:
-    if len(packet.payload) < 2 or packet.payload[0] >= QP_COUNT:
-        raise DesyncError("the unit does not start with a qp from 0 to 63")
-    return packet.payload[0], packet.payload[1]

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.base import CodecModule, Draw
+from lightning_modules.base import UNTRAINED, CodecModule, Draw
 from lightning_modules.entropy.estimates import uniform_noise
 from lightning_modules.perceptual import LpipsNet
+from lightning_modules.stages import Stage
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.network import QP_COUNT
 
@@ -33,6 +34,12 @@ REFERENCE_STREAM = 2**20
 class UI2C(CodecModule):
     """UI2C (arXiv 2510.14431): unified intra and inter coding, two frames at once.
 
+    A stage may set ``references`` (shares of the three kinds), ``lmbda_range`` in place
+    of the run's, and ``train_refresh``: whether one of the first units refers to
+    decoded frames, as after a refresh. A stage of divided models that trains their
+    intra model alone is the training of an image model; one that freezes it neither
+    counts nor weighs the frame that it codes.
+
     Args:
         hybrid_references: Draw the first reference of a training clip from blank,
             the true previous frames and a noisy version of them; otherwise it is
@@ -51,7 +58,8 @@ class UI2C(CodecModule):
     """
 
     codec: UI2CCodec
-    stage_options = ("references",)
+    stage_options = ("lmbda_range", "references", "train_refresh")
+    weights_in_group: Tensor
 
     def __init__(
         self,
@@ -62,23 +70,21 @@ class UI2C(CodecModule):
         weight_decay: float = 0.01,
         **architecture: Any,
     ) -> None:
-        low, high = lmbda_range
-        if not 0 < low <= high < inf:
-            raise ValueError(
-                f"lmbda_range is {list(lmbda_range)}: the Lagrangians of qp 0 and of "
-                f"qp {QP_COUNT - 1} must be above 0, the first not above the second"
-            )
+        _check_lmbda_range(lmbda_range)
         super().__init__(UI2CCodec(**architecture), distortion, weight_decay, lpips)
         self.hybrid_references = hybrid_references
         self.lmbda_range = lmbda_range
+        table = torch.tensor(FRAME_WEIGHTS)
+        self.register_buffer("weights_in_group", table, persistent=False)
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the Lagrangian of each base qp; the offsets do not change it."""
-        low, high = (log(value) for value in self.lmbda_range)
+        ends = self.stage.options.get("lmbda_range", self.lmbda_range)
+        low, high = (log(value) for value in ends)
         return torch.exp(low + (high - low) * rate.float() / (QP_COUNT - 1))
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Raise ``ValueError`` if a stage sets an unknown option or reference."""
+        """Raise ``ValueError`` if a stage sets an unknown option or a wrong value."""
         super().check_options(options)
         shares = options.get("references", REFERENCES)
         if not _are_shares(shares):
@@ -86,6 +92,42 @@ class UI2C(CodecModule):
                 f"references {shares!r} must give shares of {list(REFERENCES)}, "
                 "numbers of at least 0 that are not all 0: for example {blank: 1.0}"
             )
+        if "lmbda_range" in options:
+            _check_lmbda_range(options["lmbda_range"])
+        if not isinstance(refresh := options.get("train_refresh", False), bool):
+            raise ValueError(f"train_refresh is {refresh!r}: it is true or false")
+
+    def start_stage(
+        self, stage: Stage, index: int, count: int, finished_steps: int
+    ) -> None:
+        """Make ready for one row; see :meth:`CodecModule.start_stage`.
+
+        Raises:
+            ValueError: As there; also if no frame is left after the one that a frozen
+                intra model codes, or units are apart where some train only the one
+                and some only the other of divided models.
+        """
+        super().start_stage(stage, index, count, finished_steps)
+        if self.codec.intra is None or stage is UNTRAINED:
+            return
+        if self._image_model_is_frozen and stage.frames < 2:
+            raise ValueError(
+                f"stage {stage.name!r} freezes the intra model, which codes the only "
+                f"frame: set frames to at least 2, not {stage.frames}, or train intra"
+            )
+        together = not self._image_model_is_frozen and stage.frames > 1
+        if together and stage.unroll == "unit":
+            raise ValueError(
+                f"stage {stage.name!r} trains both models and steps after each unit, "
+                "which needs one of them only: set frozen to [intra], or unroll to clip"
+            )
+
+    @property
+    def _image_model_is_frozen(self) -> bool:
+        intra = self.codec.intra
+        return intra is not None and not any(
+            parameter.requires_grad for parameter in intra.parameters()
+        )
 
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
         """Draw qp, first reference and place in the group of 8 for each sample.
@@ -98,7 +140,8 @@ class UI2C(CodecModule):
             weights = self._frame_weights(zeros, clip.shape[1])
             groups = self._slots(clip)
             return Draw(clip, zeros, self.lmbda(zeros), weights, groups=groups)
-        reference, coded = self._split(clip)
+        before, coded = self._split(clip)
+        reference = None if self.codec.intra is not None else before
         shares = self._shares() if reference is not None else {"blank": 1.0}
         draws = [_draw_sample(seed, shares) for seed in seeds.tolist()]
         rate, kind, phase, deviation, refresh = (
@@ -110,7 +153,10 @@ class UI2C(CodecModule):
             noise = _gaussian(reference, seeds) * deviation[:, None, None, None, None]
             conditions["reference"] = (reference + noise).clamp(0.0, 1.0)
             conditions["blank"] = kind == 0
-        if self.codec.coding.refresh:
+        elif before is not None:
+            conditions["first"] = before
+            conditions["phase"] = phase = phase + 1
+        if self.stage.options.get("train_refresh", False):
             conditions["refresh_unit"] = refresh
         weights = self._frame_weights(phase, coded.shape[1])
         groups = self._slots(coded)
@@ -124,23 +170,44 @@ class UI2C(CodecModule):
         return dict(self.stage.options.get("references", REFERENCES))
 
     def _split(self, clip: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the frames that the first unit refers to, if any, and the others."""
         n, count = self.codec.frames_per_unit, clip.shape[1]
-        if self.codec.intra is not None or count <= n:
+        if self.codec.intra is not None:
+            given = int(self._image_model_is_frozen)
+            return (clip[:, :given] if given else None), clip[:, given:]
+        if count <= n:
             return None, clip
         given = n if (count - n) % n == 0 else 1
         reference = clip[:, :given].expand(-1, n, -1, -1, -1)
         return reference, clip[:, given:]
 
     def _frame_weights(self, phase: Tensor, count: int) -> Tensor:
-        table = torch.tensor(FRAME_WEIGHTS, device=phase.device)
         places = phase[:, None] + torch.arange(count, device=phase.device)
-        return table[places % len(FRAME_WEIGHTS)]
+        weights = self.weights_in_group[places % len(FRAME_WEIGHTS)]
+        if self.codec.intra is not None:
+            # An image model's own loss; the others follow it in their group.
+            weights = torch.where(places == 0, 1.0, weights)
+        return weights
 
     def _slots(self, clip: Tensor) -> dict[str, Tensor]:
         n = self.codec.frames_per_unit
         slot = torch.arange(clip.shape[1], device=clip.device) % n
         shape = clip.shape[:2]
         return {f"slot{i + 1}": (slot == i).expand(shape) for i in range(n)}
+
+
+def _check_lmbda_range(ends: Any) -> None:
+    """Raise ``ValueError`` if they are not the Lagrangians of qp 0 and of the last."""
+    numbers = isinstance(ends, list | tuple) and all(
+        type(end) in (int, float) for end in ends
+    )
+    if not numbers or len(ends) != 2 or not 0 < ends[0] <= ends[1] < inf:
+        shown = list(ends) if isinstance(ends, tuple) else ends
+        raise ValueError(
+            f"lmbda_range is {shown!r}: the Lagrangians of qp 0 and of qp "
+            f"{QP_COUNT - 1} must be above 0, the first not above the second: for "
+            "example [1, 768]"
+        )
 
 
 def _are_shares(shares: Any) -> bool:

@@ -30,6 +30,33 @@ def test_the_average_validates_and_the_training_weights_come_back(
     assert module.codec.symbols.tolist() == [0, 1, 2, 3]
 
 
+def test_every_step_counts_where_a_batch_takes_several(tiny_module, fit):
+    class Twice(tiny_module):
+        """Steps twice with each batch."""
+
+        def __init__(self):
+            super().__init__()
+            self.automatic_optimization = False
+            self.seen = []
+
+        def training_step(self, batch, batch_idx):
+            for _ in range(2):
+                optimizer = self.optimizers()
+                optimizer.zero_grad()
+                self.manual_backward((self.codec.scale * batch).sum())
+                optimizer.step()
+                self.seen.append(self.codec.scale.detach().clone())
+
+    ema, module = CodecEMA(0.25), Twice()
+    fit(module, ema, steps=6)
+    average = torch.ones(2)
+    for step, value in enumerate(module.seen, start=1):
+        decay = min(0.25, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * value
+    assert len(module.seen) == 6
+    assert torch.allclose(ema.average["scale"], average)
+
+
 def test_a_failed_validation_gives_the_training_weights_back(
     tiny_module, fit, recorder
 ):

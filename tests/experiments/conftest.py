@@ -17,6 +17,7 @@ from lightning_modules.bitstream import StreamHeader
 
 CODECS = {
     "ui2c": ("UI2C", {}),
+    "divided": ("UI2C", {"frames_per_unit": 1, "divided": True}),
     "dhvc": ("DHVC", {"auxiliary": False}),
     "auxiliary": ("DHVC", {"auxiliary": True}),
     "video_vae": (

@@ -206,7 +206,7 @@ def test_every_trainable_parameter_gets_a_gradient(module):
         if parameter.grad is None or not parameter.grad.any()
     ]
     blank = draw.conditions.get("blank")
-    if blank is not None and blank.all() and not module.codec.coding.refresh:
+    if blank is not None and blank.all():
         # Its input is zero by definition of the ablation.
         dead.remove("network.adaptor_i.adaptor.weight")
     assert dead == []

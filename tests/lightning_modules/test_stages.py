@@ -6,7 +6,16 @@ from lightning_modules.stages import Shrink, Stage, check_stages
 def test_a_rehearsal_keeps_every_row_and_caps_it():
     rows = [
         Stage("short", 1000, 3, crop=256, batch_size=16, lr=1e-4),
-        Stage("long", 9000, 7, crop=512, batch_size=8, lr=1e-5, data={"root": "x"}),
+        Stage(
+            "long",
+            9000,
+            7,
+            crop=512,
+            batch_size=8,
+            lr=1e-5,
+            data={"root": "x"},
+            clip_norm=0.1,
+        ),
         Stage("tail", 5, 2, crop=32, batch_size=1),
     ]
     small = Shrink(total_steps=100, min_steps=20, frames=5, crop=64, batch_size=4)
@@ -17,7 +26,7 @@ def test_a_rehearsal_keeps_every_row_and_caps_it():
     assert [s.crop for s in shrunk] == [64, 64, 32]
     assert [s.batch_size for s in shrunk] == [4, 4, 1]
     assert shrunk[1].lr == pytest.approx(1e-4)
-    assert shrunk[1].data == {}
+    assert shrunk[1].data == {} and shrunk[1].clip_norm is None
 
 
 def test_learning_rates_warm_up_and_fall():

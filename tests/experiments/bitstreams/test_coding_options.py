@@ -1,4 +1,6 @@
-"""The options that encode and decode have for VideoVAE alone."""
+"""The options that encode and decode have for one codec alone."""
+
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,20 @@ def test_commands_code_groups_side_by_side_with_the_same_bits(
     weighed = str(tmp_path / "weighed.lvc")
     options = [*shared, "--rate=0.2", "--gop_theta=0.3", "--verify"]
     assert encode.main([source, weighed, *options]) == 0
+
+
+@pytest.mark.parametrize(
+    ("codec", "option"), [("ui2c", "--refresh=4"), ("divided", "--start=blank")]
+)
+def test_what_an_encoder_was_told_decodes_without_being_told(
+    checkpoint, source, tmp_path, codec, option
+):
+    shared = ["--checkpoint", str(checkpoint(codec)), "--device=cpu", "--rate=21"]
+    plain, told = (str(tmp_path / f"{name}.lvc") for name in ("plain", "told"))
+    assert encode.main([source, plain, *shared]) == 0
+    # Another process decodes it and compares every frame.
+    assert encode.main([source, told, *shared, option, "--verify"]) == 0
+    assert Path(plain).read_bytes() != Path(told).read_bytes()
 
 
 @pytest.mark.parametrize("option", ["--gop_batch=2", "--gop_overlap=on", "--tile=576"])

@@ -199,6 +199,18 @@ class WrongDecoder:
         return "0" * 64, {}, 1
 
 
+def test_a_refresh_belongs_to_what_the_curve_is_of(measure, tmp_path, capsys):
+    plain, told = (tmp_path / f"{name}.json" for name in ("plain", "told"))
+    options = ["--estimate", "--rate", "21"]
+    assert measure(plain, *options) == measure(told, *options, "--refresh", "2") == 0
+    one, other = Result.load(plain), Result.load(told)
+    assert other.codec == {**one.codec, "options": {"refresh": 2}}
+    assert one.sequences[0].points[0].bpp != other.sequences[0].points[0].bpp
+    capsys.readouterr()
+    assert measure(plain, *options, "--refresh", "4") == 2
+    assert "codec.options None, not {'refresh': 4}" in capsys.readouterr().err
+
+
 def test_a_decoder_that_gives_other_frames_is_caught(
     measure, tmp_path, monkeypatch, capsys
 ):

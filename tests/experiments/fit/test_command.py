@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from callbacks.guards import StepGuard
 from experiments.fit.command import main
 from experiments.fit.options import CONFIGS
 from experiments.fit.run_folder import RunFolder
@@ -232,6 +233,16 @@ def test_a_run_from_before_an_option_was_has_its_default(
     path.write_text(yaml.safe_dump(before))
     assert two_stages(tmp_path, "--run=run", "--model.lpips=vgg") == 2
     assert "model.init_args.lpips: 'alex' -> 'vgg'" in only_error()
+    # An argument of the codec that there is no more, and that changed nothing.
+    before["model"]["init_args"]["refresh"] = 0
+    path.write_text(yaml.safe_dump(before))
+    assert two_stages(tmp_path, "--run=run") == 0
+    # One that did change something.
+    before["model"]["init_args"]["refresh"] = 4
+    path.write_text(yaml.safe_dump(before))
+    assert two_stages(tmp_path, "--run=run") == 2
+    assert "model.init_args.refresh: 4 -> None" in only_error()
+    del before["model"]["init_args"]["refresh"]
     # An option that there is no more.
     path.write_text(yaml.safe_dump({**before, "gone": 3}))
     assert two_stages(tmp_path, "--run=run") == 2
@@ -314,8 +325,12 @@ def test_too_many_of_them_end_the_run(two_stages, tmp_path, monkeypatch, capsys)
     assert any("2 steps in a row" in s and "not finite" in s for s in lines)
 
 
-def test_accumulated_batches_give_the_same_curve(schedule, two_stages, tmp_path):
-    stages = [{**schedule["stages"][1], "batch_size": 4, "steps": 5, "lr": 1e-3}]
+@pytest.mark.parametrize("unroll", ["clip", "unit"])
+def test_accumulated_batches_give_the_same_curve(
+    schedule, two_stages, tmp_path, unroll
+):
+    row = {"batch_size": 4, "steps": 5, "lr": 1e-3, "unroll": unroll}
+    stages = [{**schedule["stages"][1], **row}]
     assert two_stages(tmp_path, "--run=whole", stages=stages) == 0
     halves = "--trainer.accumulate_grad_batches=2"
     assert two_stages(tmp_path, "--run=halves", halves, stages=stages) == 0
@@ -328,8 +343,45 @@ def test_accumulated_batches_give_the_same_curve(schedule, two_stages, tmp_path)
         "val/loss",
     ):
         ours, theirs = (curve(run, name) for run in runs)
-        assert len(ours) == (1 if name == "val/loss" else 5)
+        # Of clips, of which one is of one unit only.
+        clips = 3 if unroll == "unit" and name != "train/grad_norm" else 5
+        assert len(ours) == (1 if name == "val/loss" else clips)
         assert theirs == pytest.approx(ours, rel=1e-4)
+
+
+def test_a_stage_may_clip_the_gradient_to_a_norm_of_its_own(
+    schedule, two_stages, tmp_path, monkeypatch
+):
+    norms = []
+    monkeypatch.setattr(
+        "experiments.fit.run.StepGuard",
+        lambda norm, *more: norms.append(norm) or StepGuard(norm, *more),
+    )
+    stages = [{**schedule["stages"][0], "clip_norm": 0.1}, schedule["stages"][1]]
+    assert two_stages(tmp_path, "--run=run", stages=stages) == 0
+    assert norms == [0.1, 0.2]
+
+
+def test_divided_models_train_one_after_the_other(schedule, two_stages, tmp_path):
+    image = {"options": {"lmbda_range": [10, 2048]}, "data": {"val_frames": 1}}
+    stages = [
+        {**schedule["stages"][0], "frames": 1, "trainable": ["intra"], **image},
+        {**schedule["stages"][1], "frames": 3, "frozen": ["intra"], "unroll": "unit"},
+    ]
+    divided = ["frames_per_unit=1", "divided=true", "hybrid_references=false"]
+    options = [f"--model.init_args.{each}" for each in divided]
+    assert two_stages(tmp_path, "--run=run", *options, stages=stages) == 0
+    first, second = (
+        weights(tmp_path / "run" / stage / "last.ckpt") for stage in ("first", "second")
+    )
+    moved = {key for key in first if not torch.equal(first[key], second[key])}
+    assert moved and not [key for key in moved if key.startswith("codec.intra.")]
+    # Only intra trained before.
+    torch.manual_seed(0)
+    start = UI2C(size="tiny", frames_per_unit=1, divided=True).state_dict()
+    kept = {key for key in first if torch.equal(first[key], start[key])}
+    assert {key for key in first if "network" in key} <= kept
+    assert not all(key in kept for key in first if key.startswith("codec.intra."))
 
 
 # Mistakes
@@ -345,6 +397,8 @@ def test_accumulated_batches_give_the_same_curve(schedule, two_stages, tmp_path)
         ({"trainable": ["network.encodr"]}, "'second' names .*'network.encodr'"),
         ({"frozen": ["netwrk"]}, "'second' names .*'netwrk'.*network"),
         ({"options": {"referenses": {}}}, "'referenses'.* unknown.*'references'"),
+        ({"options": {"lmbda_range": [2, 1]}}, r"lmbda_range is \[2, 1\].*above 0"),
+        ({"clip_norm": 0}, "'second': clip_norm is 0.* above 0"),
         ({"data": {"sorce": "folder"}}, "cannot change sorce .*can change source"),
         ({"data": {"root": "${NO_SUCH}"}}, "variable NO_SUCH is not set.*--data.root"),
         ({"batch_size": 3}, "'second': batch_size 3 .* 1 devices x 2 .*multiple of 2"),

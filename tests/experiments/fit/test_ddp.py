@@ -22,13 +22,14 @@ SCHEDULE = {
     "data": {"workers": 0, "val_clips": 1, "val_frames": 2, "val_crop": 64},
     "stages": [
         {
-            # One pair of frames never reaches what refers to a feature.
-            "frozen": ["network.adaptor_p"],
+            # Two units, each a step: the second batch ends amid its clips.
             "name": "first",
             "steps": 3,
-            "frames": 3,
+            "frames": 5,
             "crop": 32,
             "batch_size": 4,
+            "unroll": "unit",
+            "frozen": ["network.hyper_encoder"],
         },
         {
             "name": "second",

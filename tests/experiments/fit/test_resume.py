@@ -45,15 +45,15 @@ SCHEDULE = {
 SCHEDULE["stages"][1] |= {"schedule": "cosine", "lr": 1e-3}
 
 
-def command(folder, run, *options):
+def command(folder, run, *options, stages=SCHEDULE["stages"]):
     folder.mkdir(exist_ok=True)
     config = folder / "schedule.yaml"
-    config.write_text(yaml.safe_dump(SCHEDULE))
+    config.write_text(yaml.safe_dump({**SCHEDULE, "stages": stages}))
     return [f"--config={config}", f"--runs_dir={folder}", f"--run={run}", *options]
 
 
-def fit(folder, run, *options):
-    return main(command(folder, run, *options))
+def fit(folder, run, *options, **changes):
+    return main(command(folder, run, *options, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +177,33 @@ def kill_once_at_everything(monkeypatch):
     return seen
 
 
+def fit_averaged(folder, run):
+    """Average the weights, and step after each of the second stage's two units."""
+    first, second = SCHEDULE["stages"]
+    stages = [first, {**second, "unroll": "unit"}]
+    return fit(folder, run, "--trainer.ema_decay=0.9", stages=stages)
+
+
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory):
     """The uninterrupted run with averaged weights."""
     folder = tmp_path_factory.mktemp("averaged")
-    assert fit(folder, "run", "--trainer.ema_decay=0.9") == 0
+    assert fit_averaged(folder, "run") == 0
     return folder / "run"
+
+
+def test_units_that_are_steps_count_as_such(averaged, whole):
+    found = rows(averaged)
+    # The last batch is of one step only: the stage is over.
+    assert [key[0] for key in found if key[2] == "val/loss"] == [2, 6, 9]
+    assert [key[0] for key in found if key[2] == "train/loss"] == [1, 2, 4, 6, 8, 9]
+    norms = [key[0] for key in found if key[2] == "train/grad_norm"]
+    assert norms == list(range(1, 10))
+    ours, theirs = (load(run / "second" / "last.ckpt") for run in (averaged, whole))
+    assert ours["global_step"] == theirs["global_step"] == 7
+    # The schedule follows the steps: the last ones have the same learning rate.
+    (ours,), (theirs,) = ours["lr_schedulers"], theirs["lr_schedulers"]
+    assert ours["_last_lr"] == theirs["_last_lr"]
 
 
 def test_a_run_killed_at_every_moment_ends_like_one_that_was_not(
@@ -190,14 +211,14 @@ def test_a_run_killed_at_every_moment_ends_like_one_that_was_not(
 ):
     for _ in range(60):
         try:
-            assert fit(tmp_path, "run", "--trainer.ema_decay=0.9") == 0
+            assert fit_averaged(tmp_path, "run") == 0
             break
         except KilledError:
             continue
     else:
         pytest.fail("it never came to an end")
     moments = kill_once_at_everything
-    assert ("validation", "second", 6) in moments
+    assert ("validation", "second", 4) in moments
     assert ("saved", "second/last.ckpt", 4) in moments
     assert ("save", "second/last.ckpt", 6) in moments
     assert_same_run(tmp_path / "run", averaged)

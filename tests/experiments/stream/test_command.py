@@ -109,6 +109,10 @@ def test_a_codec_without_scales_shows_its_last_frame_until_it_starts_anew(run, c
     assert "next start without a reference (every 4 frames" in said
     assert set(runs) == {("no loss", None), ("no echo", None)}
     # Frame 4 is the last of that unit, which frame 11 is alone in.
+    whole = runs["no loss", None].column("bits")
+    told = run(*arguments, "--refresh=2", codec="ui2c", rate=30)["no loss", None]
+    assert told.column("bits")[:2] == whole[:2]
+    assert told.column("bits")[2:] != whole[2:]
     last = run("--lose", "4:1", f"{FRAMES}:1", codec="ui2c", rate=30)["no echo", None]
     assert len(last["frames"]) == FRAMES
     assert last.column("exact") == [True] * 2 + [False] * (FRAMES - 2)

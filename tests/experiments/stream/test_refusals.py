@@ -33,6 +33,8 @@ def test_what_cannot_be_is_refused(refused):
     assert "scales 2 to 4" in refused("--lose", "5:5")
     assert "frames count from 1" in refused("--lose", "0:4")
     assert "0 to 3" in refused("--lose", "5:4", "--protect", "4")
+    assert "leave out --pipeline" in refused("--lose", "5:4", "--pipeline", "2")
+    assert "cannot set refresh" in refused("--lose", "5:4", "--refresh", "2")
     ui2c = {"codec": "ui2c", "rate": 9}
     assert "1 packet" in refused("--lose", "5:1", "--protect", "1", **ui2c)
     assert "scales 1 to 1" in refused("--lose", "5:2", **ui2c)

@@ -145,14 +145,6 @@ def test_a_rate_beyond_all_qps_is_refused(codec, rate):
         list(codec.compress(ramp_clip(1), rate))
 
 
-def test_a_refresh_is_signalled_and_decodes():
-    codec = UI2CCodec("tiny", refresh=4).eval()
-    packets = list(codec.compress(ramp_clip(10), 21, reconstruct=True))
-    assert [bool(p.payload[1] & 16) for p in packets] == [0, 0, 1, 0, 1]
-    decoded = torch.stack(list(codec.decompress(packets, 48, 64)))
-    assert torch.equal(decoded, torch.cat([p.x_hat for p in packets]))
-
-
 def test_skipped_symbols_cost_nothing_and_decode():
     torch.manual_seed(3)
     everything = UI2CCodec("tiny").eval()
@@ -261,7 +253,6 @@ def test_scales_go_to_the_nearest_level():
         ({"size": "huge"}, "huge"),
         ({"frames_per_unit": 3}, "frames_per_unit is 3"),
         ({"divided": True}, "frames_per_unit to 1"),
-        ({"refresh": 3}, "multiple of frames_per_unit"),
     ],
 )
 def test_arguments_that_make_no_codec_are_refused(arguments, message):
@@ -345,18 +336,3 @@ def test_cuda_bytes_decode_on_cuda():
     packets = list(codec.compress(ramp_clip(5), 42, reconstruct=True))
     decoded = torch.stack([f.cpu() for f in codec.decompress(packets, 48, 64)])
     assert torch.equal(decoded, torch.cat([p.x_hat.cpu() for p in packets]))
-
-
-def test_a_refresh_can_be_set_for_coding():
-    torch.manual_seed(0)
-    codec = UI2CCodec("tiny").eval()
-    torch.manual_seed(0)
-    trained_so = UI2CCodec("tiny", refresh=4).eval()
-    clip = ramp_clip(9)
-    plain = [p.payload for p in codec.compress(clip, 21)]
-    codec.configure(refresh=4)
-    refreshed = [p.payload for p in codec.compress(clip, 21)]
-    assert refreshed == [p.payload for p in trained_so.compress(clip, 21)] != plain
-    with pytest.raises(ValueError, match="refresh is 3: it must be 0 or a multiple"):
-        codec.configure(refresh=3)
-    assert codec.coding.refresh == 4 and codec.architecture["refresh"] == 0

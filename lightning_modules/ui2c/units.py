@@ -1,0 +1,60 @@
+"""What stands at the head of a unit, and what one unit leaves to the next.
+
+A unit's payload is two bytes of side information, then one range-coded stream with
+z, then y step by step::
+
+    byte 0   base qp, 0..63
+    byte 1   bits 0-2 position in the group of 8
+             bit 3    starts without a reference
+             bit 4    refreshed: refers to the last frames, not the last feature
+             bit 5    starts from a blank reference though the models are divided
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lightning_modules.packets import DesyncError, Packet
+from lightning_modules.ui2c.network import QP_COUNT
+
+START, REFRESHED, BLANK = 8, 16, 32
+
+
+@dataclass(frozen=True)
+class State:
+    """What one unit leaves to the next: passed on, never kept in the module.
+
+    Attributes:
+        position: Frames since the start without a reference.
+        feature: The last unit's feature; ``None`` after the separate intra model.
+        frames: The last frames (B, n, 3, H, W), where the next unit may need them.
+    """
+
+    position: int
+    feature: Tensor | None
+    frames: Tensor | None
+
+    def detached(self) -> "State":
+        """Return it as constants, through which no gradient goes."""
+        feature, frames = (
+            None if each is None else each.detach()
+            for each in (self.feature, self.frames)
+        )
+        return State(self.position, feature, frames)
+
+
+def unit_qp(rate: float, unit: int) -> int:
+    """Return the qp of a unit: of all up to it, the mean keeps to the rate."""
+    low, share = divmod(rate, 1)
+    return int(low + (share * (unit + 1) + 0.5) // 1 - (share * unit + 0.5) // 1)
+
+
+def read_side(packet: Packet) -> tuple[int, int]:
+    """Return a unit's base qp and its second byte.
+
+    Raises:
+        DesyncError: They are not there.
+    """
+    if len(packet.payload) < 2 or packet.payload[0] >= QP_COUNT:
+        raise DesyncError("the unit does not start with a qp from 0 to 63")
+    return packet.payload[0], packet.payload[1]
