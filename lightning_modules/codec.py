@@ -136,7 +136,10 @@ class VideoCodec(nn.Module, ABC):
             so that commands can list it.
         coding: How the codec codes, one of those.
         checkpoint_activations: Recompute each unit in the backward pass.
-        architecture: The constructor's arguments.
+        unnamed: Arguments that there were not always, with what stands for them in
+            checkpoints that do not name them: their defaults.
+        architecture: The constructor's arguments, without unnamed ones of that value,
+            so that earlier checkpoints, streams and results stay what they are.
     """
 
     rate_knob: RateKnob
@@ -149,10 +152,15 @@ class VideoCodec(nn.Module, ABC):
     coding: Any
     loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
+    unnamed: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.architecture = {
+            name: value
+            for name, value in architecture.items()
+            if name not in self.unnamed or self.unnamed[name] != value
+        }
         self.coding = self.coding_options()
         self.checkpoint_activations = False
         self.weighed_terms = frozenset(self.loss_terms)
