@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from lightning_modules.clock import uncounted
 from lightning_modules.entropy.distributions import Distributions, Factorised, Whole
 from lightning_modules.entropy.estimates import ste_round, uniform_noise
 from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, to_symbols
@@ -91,12 +92,16 @@ class EncodePort:
     Args:
         tables: The codec's.
         estimate: Whether to add up the model's estimate in ``bits`` too.
+        decides: Whether the encoder decides by it, so that it takes of its time.
     """
 
-    def __init__(self, tables: Mapping[str, CdfTables], estimate: bool) -> None:
+    def __init__(
+        self, tables: Mapping[str, CdfTables], estimate: bool, decides: bool = False
+    ) -> None:
         self.encoder = SymbolEncoder()
         self.tables = tables
         self.estimate = estimate
+        self.decides = decides
         self.bits = 0.0
 
     def code(self, x: Tensor | None, of: Distributions) -> Tensor:
@@ -109,7 +114,8 @@ class EncodePort:
         taken = of.taken()
         whole = of.take(of.bound(x)).round()
         if self.estimate:
-            self.bits += float(taken.bits(whole).sum())
+            with uncounted(unless=self.decides):
+                self.bits += float(taken.bits(whole).sum())
         rows, shifts = self.choose(taken)
         symbols = to_symbols(whole.flatten()) - shifts
         self.encoder.push(symbols, rows, self.tables[of.table])
