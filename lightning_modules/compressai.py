@@ -1,6 +1,6 @@
 """The parts of CompressAI that networks here consist of.
 
-Importing them takes 2.2 s of a CPU in every process, mostly for torch_geometric. So
+Importing them takes 3 s of a CPU in every process, mostly for torch_geometric. So
 only who builds such a network imports this file, and not before.
 """
 
