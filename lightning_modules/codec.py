@@ -139,7 +139,10 @@ class VideoCodec(nn.Module, ABC):
             each with the value at which that version trained as this one does.
         can_unroll: Whether there is :meth:`forward_units`.
         checkpoint_activations: Recompute each unit in the backward pass.
-        architecture: The constructor's arguments.
+        unnamed: Arguments that there were not always, with what stands for them in
+            checkpoints that do not name them: their defaults.
+        architecture: The constructor's arguments, without unnamed ones of that value,
+            so that earlier checkpoints, streams and results stay what they are.
         trained_with: What a checkpoint says of the training, see
             :meth:`CodecModule.training_settings`; empty where it says nothing.
     """
@@ -156,10 +159,15 @@ class VideoCodec(nn.Module, ABC):
     can_unroll: bool = False
     loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
+    unnamed: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
-        self.architecture = architecture
+        self.architecture = {
+            name: value
+            for name, value in architecture.items()
+            if name not in self.unnamed or self.unnamed[name] != value
+        }
         self.trained_with: dict[str, Any] = {}
         self.coding = self.coding_options()
         self.checkpoint_activations = False

@@ -9,6 +9,7 @@ weights' own type.
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -77,6 +78,7 @@ class DualDomainCodec(VideoCodec):
         "router_z",
         "monotonicity",
     )
+    unnamed = MappingProxyType({"z_prior": "scalar"})
 
     def __init__(
         self,

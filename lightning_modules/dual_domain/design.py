@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.dual_domain.options import check_choices
+from lightning_modules.entropy.z_prior import PriorForm
 
 StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
 StepOffset = Literal["frame", "learned"]
@@ -143,6 +144,9 @@ class Options:
         transform: ``unified``: pixels follow from a frame's own symbols; ``separate``:
             inter frames have transforms of their own that see the warped frame
             (likewise).
+        z_prior: Form of the distributions of both hyper-latents: CompressAI's
+            ``bottleneck`` (new models', by their configuration), or ``scalar``, with
+            one unit between its layers (of all models that do not name one).
     """
 
     pixel_alignment: bool = True
@@ -155,6 +159,7 @@ class Options:
     top_k: int | None = None
     quantiser: Quantiser = "lattice"
     transform: Transform = "unified"
+    z_prior: PriorForm = "scalar"
 
     @property
     def propagates(self) -> bool:

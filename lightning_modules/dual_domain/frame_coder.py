@@ -67,6 +67,7 @@ class FrameCoder:
         padded = pad_to_multiple(here, LATENT_STRIDE)
         value = round_quality(rate)
         quality = self._quality(value)
+        estimate = reconstruct or self.estimated
         tried = attempts(
             self.network,
             self.exact,
@@ -74,7 +75,7 @@ class FrameCoder:
             quality,
             state,
             self.modes(state),
-            partial(EncodePort, self.tables, reconstruct or self.estimated),
+            partial(EncodePort, self.tables, estimate, self.estimated),
         )
         if self.estimated:
             tried = [min(tried, key=lambda attempt: attempt.port.bits)]

@@ -19,11 +19,13 @@ from lightning_modules.dual_domain.transforms import (
     ResidualBlock,
     down,
     squash,
+    up,
 )
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
-from lightning_modules.layers import SubpelUp, at_least_float32
+from lightning_modules.entropy.priors import HYPER_STRIDE
+from lightning_modules.entropy.z_prior import PriorForm, build_prior
+from lightning_modules.layers import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,20 @@ class MotionDecoder(nn.Module):
 
     Args:
         widths: Channels.
+        z_prior: Form of its z's distribution.
     """
 
-    def __init__(self, widths: Widths) -> None:
+    def __init__(self, widths: Widths, z_prior: PriorForm) -> None:
         super().__init__()
         n, latent = widths.motion, widths.motion_latent
         layers: list[nn.Module] = []
         before = latent
         for _ in range(3):
-            layers += [SubpelUp(before, n, 3), ResidualBlock(n)]
+            layers += [up(before, n), ResidualBlock(n)]
             before = n
-        self.decoder = nn.Sequential(*layers, SubpelUp(n, 2, 3))
+        self.decoder = nn.Sequential(*layers, up(n, 2))
         self.hyper_decoder = HyperDecoder(widths.motion_z, n, 2 * latent)
-        self.z_prior = FactorisedPrior(1, widths.motion_z)
+        self.z_prior = build_prior(z_prior, widths.motion_z)
         self.gain = _Gain(latent)
 
     def forward(
@@ -122,7 +125,7 @@ class MotionDecoder(nn.Module):
         batch, height, width = shape
         z_shape = self.z_prior.shape(batch, height, width)
         z = None if target is None else at_least_float32(target.z)
-        like = self.z_prior.h
+        like = self.z_prior.like
         z_hat = port.code(z, Factorised(self.z_prior, z_shape, "motion"))
         prior = self.hyper_decoder(z_hat.to(like))[..., :height, :width]
         mean, raw = at_least_float32(prior).chunk(2, dim=1)

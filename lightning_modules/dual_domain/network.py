@@ -32,7 +32,8 @@ from lightning_modules.dual_domain.transforms import (
 )
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
+from lightning_modules.entropy.priors import HYPER_STRIDE
+from lightning_modules.entropy.z_prior import build_prior
 from lightning_modules.layers import at_least_float32
 
 
@@ -111,13 +112,13 @@ class DualDomainNetwork(nn.Module):
         self.decoder_steps = None if self.steps_by_hyper else StepScale(widths, options)
         self.hyper_encoder = HyperEncoder(widths.latent, widths.hyper, widths.z)
         self.hyper_decoder = HyperDecoder(widths.z, widths.hyper, widths.latent)
-        self.z_prior = FactorisedPrior(1, widths.z)
+        self.z_prior = build_prior(options.z_prior, widths.z)
         self.context = ContextModel(widths)
         self.alignment = Alignment(widths, options)
         if options.pixel_alignment:
             self.flow = FlowNet(widths)
             self.motion_encoder = MotionEncoder(widths)
-            self.motion_decoder = MotionDecoder(widths)
+            self.motion_decoder = MotionDecoder(widths, options.z_prior)
         if options.transform == "separate":
             self.inter_encoder = Encoder(widths, inputs=6)
             self.inter_decoder = ConditionalDecoder(widths)

@@ -33,8 +33,10 @@ class Doubt:
 class EncodePort(ports.EncodePort):
     """Writes one frame's symbols; ``doubts`` are what the decoder must be told."""
 
-    def __init__(self, tables: Mapping[str, CdfTables], estimate: bool) -> None:
-        super().__init__(tables, estimate)
+    def __init__(
+        self, tables: Mapping[str, CdfTables], estimate: bool, decides: bool = False
+    ) -> None:
+        super().__init__(tables, estimate, decides)
         self.doubts: list[Doubt] = []
         self._elements = 0
 

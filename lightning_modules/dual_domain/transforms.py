@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import Widths
-from lightning_modules.layers import SubpelUp
 
 LATENT_GAIN, Z_GAIN = 12.0, 24.0
 """Factors on the initial weights of a latent's and a hyper-latent's last layer: from
@@ -27,9 +26,9 @@ class ResidualBlock(nn.Module):
         half = channels // 2
         self.body = nn.Sequential(
             nn.Conv2d(channels, half, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(half, half, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(half, channels, 1),
         )
 
@@ -42,6 +41,15 @@ class ResidualBlock(nn.Module):
 def down(inputs: int, outputs: int) -> nn.Conv2d:
     """Return a convolution that halves both sides, which must be even or 1."""
     return nn.Conv2d(inputs, outputs, 5, stride=2, padding=2)
+
+
+def up(inputs: int, outputs: int) -> nn.Sequential:
+    """Return a convolution that doubles both sides, CompressAI's sub-pixel one."""
+    # Importing it takes seconds: where a network is built, and not before.
+    from lightning_modules.compressai import subpel_conv3x3
+
+    layers: nn.Sequential = subpel_conv3x3(inputs, outputs, 2)
+    return layers
 
 
 def blocks(channels: int, count: int) -> nn.Sequential:
@@ -70,9 +78,9 @@ class Decoder(nn.Sequential):
         layers: list[nn.Module] = []
         before = widths.latent
         for channels in reversed(widths.transform):
-            layers += [SubpelUp(before, channels, 3), blocks(channels, widths.blocks)]
+            layers += [up(before, channels), blocks(channels, widths.blocks)]
             before = channels
-        super().__init__(*layers, SubpelUp(before, 3, 3))
+        super().__init__(*layers, up(before, 3))
 
 
 class ConditionalDecoder(nn.Module):
@@ -85,7 +93,7 @@ class ConditionalDecoder(nn.Module):
         super().__init__()
         half, quarter, eighth = widths.transform
         self.up = nn.ModuleList(
-            SubpelUp(i, o, 3)
+            up(i, o)
             for i, o in ((widths.latent, eighth), (eighth, quarter), (quarter, half))
         )
         self.refine = nn.ModuleList(
@@ -97,7 +105,7 @@ class ConditionalDecoder(nn.Module):
         self.mix = nn.ModuleList(
             (nn.Conv2d(2 * quarter, quarter, 1), nn.Conv2d(2 * half, half, 1))
         )
-        self.last = SubpelUp(half, half, 3)
+        self.last = up(half, half)
         self.pixels = nn.Conv2d(2 * half, 3, 3, padding=1)
 
     def forward(self, y_hat: Tensor, warped: Tensor) -> Tensor:
@@ -134,9 +142,9 @@ class HyperDecoder(nn.Sequential):
 
     def __init__(self, z: int, hidden: int, channels: int) -> None:
         super().__init__(
-            SubpelUp(z, hidden, 3),
+            up(z, hidden),
             nn.ReLU(),
-            SubpelUp(hidden, hidden, 3),
+            up(hidden, hidden),
             nn.ReLU(),
             nn.Conv2d(hidden, channels, 3, padding=1),
         )

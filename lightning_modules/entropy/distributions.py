@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from lightning_modules.entropy.estimates import gaussian_bits
-from lightning_modules.entropy.priors import Z_LIMIT, FactorisedPrior, ScaleLevels
+from lightning_modules.entropy.estimates import gaussian_bits, lower_bound
+from lightning_modules.entropy.priors import Z_LIMIT, HyperPrior, ScaleLevels
 
 Whole = npt.NDArray[np.integer[Any]]
+Bits = Callable[[Tensor, Tensor], Tensor]
+"""Gives what values cost at standard deviations, element by element."""
 
 
 @dataclass(eq=False)
@@ -92,15 +94,19 @@ class Factorised(Distributions):
 
     def __init__(
         self,
-        prior: FactorisedPrior,
+        prior: HyperPrior,
         shape: tuple[int, ...],
         name: str = "z",
         row: Tensor | None = None,
     ) -> None:
-        like = prior.h.new_empty(shape)
+        like = prior.like.new_empty(shape)
         super().__init__(like, name, name, limits=(-Z_LIMIT, Z_LIMIT))
         self.prior = prior
         self.row = row
+
+    def bound(self, x: Tensor) -> Tensor:
+        """Return z within the limits; gradients that pull it back pass."""
+        return -lower_bound(-lower_bound(x, -Z_LIMIT), -Z_LIMIT)
 
     def bits(self, values: Tensor) -> Tensor:
         """Estimate what values cost."""
@@ -123,7 +129,8 @@ class Gaussians(Distributions):
         keep: As above.
         limits: As above.
         table: As above.
-        noisy_bits: What values with noise cost at these scales.
+        rounded_bits: What rounded values cost at these scales.
+        noisy_bits: What values with noise cost, as rounded ones by default.
     """
 
     def __init__(
@@ -134,19 +141,22 @@ class Gaussians(Distributions):
         *,
         limits: tuple[float, float] | None = None,
         table: str = "y",
-        noisy_bits: Callable[[Tensor, Tensor], Tensor] = gaussian_bits,
+        rounded_bits: Bits = gaussian_bits,
+        noisy_bits: Bits | None = None,
     ) -> None:
         super().__init__(scale, "y", table, keep, limits)
         self.levels = levels
-        self._noisy_bits = noisy_bits
+        self._rounded_bits = rounded_bits
+        self._noisy_bits = noisy_bits or rounded_bits
 
     def taken(self) -> Distributions:
         """Return those that are coded, without the others."""
-        return Gaussians(self.take(self.like), self.levels)
+        scale = self.take(self.like)
+        return Gaussians(scale, self.levels, rounded_bits=self._rounded_bits)
 
     def bits(self, values: Tensor) -> Tensor:
         """Estimate what rounded values cost."""
-        return gaussian_bits(values, self.like)
+        return self._rounded_bits(values, self.like)
 
     def noisy_bits(self, values: Tensor) -> Tensor:
         """Estimate what values with noise cost."""

@@ -99,12 +99,16 @@ class EncodePort:
         tables: The codec's.
         estimate: Whether to add up the model's estimate in ``bits`` too, and count in
             ``histograms`` how often each value of each part is written.
+        decides: Whether the encoder decides by it, so that it takes of its time.
     """
 
-    def __init__(self, tables: Mapping[str, CdfTables], estimate: bool) -> None:
+    def __init__(
+        self, tables: Mapping[str, CdfTables], estimate: bool, decides: bool = False
+    ) -> None:
         self.encoder = SymbolEncoder()
         self.tables = tables
         self.estimate = estimate
+        self.decides = decides
         self.bits = 0.0
         self.histograms: dict[str, Counter[int]] = {}
 
@@ -118,7 +122,8 @@ class EncodePort:
         taken = of.taken()
         whole = of.take(of.bound(x)).round()
         if self.estimate:
-            self.bits += float(taken.bits(whole).sum())
+            with uncounted(unless=self.decides):
+                self.bits += float(taken.bits(whole).sum())
         rows, shifts = self.choose(taken)
         values = to_symbols(whole.flatten())
         if self.estimate:

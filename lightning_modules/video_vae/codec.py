@@ -14,6 +14,7 @@ Source: the paper's sections on the framework, the latent codec and overlapping 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import torch
@@ -39,6 +40,7 @@ from lightning_modules.entropy.ports import (
 )
 from lightning_modules.entropy.priors import HYPER_STRIDE
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.entropy.z_prior import PriorForm
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import Packet, Received, pack, read_symbols
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
@@ -78,6 +80,9 @@ class VideoVAECodec(VideoCodec):
         frames_per_unit: Frames of a group of pictures, 4 n + 1.
         overlap: Whether groups share their outer frames, unless :meth:`configure` says
             otherwise. It changes no weight.
+        z_prior: Form of the hyper-latent's distribution: CompressAI's ``bottleneck``
+            (new models', by their configuration), or ``scalar``, with one unit between
+            its layers (of all models that do not name one).
         lmbda: The one lambda of the model, which is what its rate is called. The paper
             trains one model each for 0.05, 0.1 and 0.2, from few bits to many.
 
@@ -87,6 +92,7 @@ class VideoVAECodec(VideoCodec):
 
     coding_options = CodingOptions
     coding: CodingOptions
+    unnamed = MappingProxyType({"z_prior": "scalar"})
 
     def __init__(
         self,
@@ -98,6 +104,7 @@ class VideoVAECodec(VideoCodec):
         halvings: int = 1,
         frames_per_unit: int = 9,
         overlap: bool = True,
+        z_prior: PriorForm = "scalar",
         lmbda: float = 0.2,
     ) -> None:
         super().__init__(
@@ -109,6 +116,7 @@ class VideoVAECodec(VideoCodec):
             halvings=halvings,
             frames_per_unit=frames_per_unit,
             overlap=overlap,
+            z_prior=z_prior,
             lmbda=lmbda,
         )
         if size not in NARROWER:
@@ -137,7 +145,7 @@ class VideoVAECodec(VideoCodec):
         )
         groups = tuple(each // narrower for each in channel_groups(channels))
         self.latent_codec = LatentCodec(
-            channels // narrower, halvings, groups, narrower
+            channels // narrower, halvings, groups, z_prior, narrower
         )
 
     def check_coding(self, coding: CodingOptions) -> None:

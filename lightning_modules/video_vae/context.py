@@ -129,6 +129,13 @@ class SpaceChannelContext(nn.Module):
         return torch.cat(decoded, dim=1)
 
 
+def _bits(values: Tensor, scales: Tensor) -> Tensor:
+    # It imports CompressAI, which takes seconds.
+    from lightning_modules.entropy.bottleneck import conditional_bits
+
+    return conditional_bits(values, scales)
+
+
 def _code_group(
     context: nn.Module,
     part: Tensor | None,
@@ -146,7 +153,8 @@ def _code_group(
     for keep in board:
         mean, scale = context(space, known)
         residual = None if part is None else at_least_float32(part) - mean
-        coded = port.code(residual, Gaussians(scale, Y_LEVELS, keep))
+        of = Gaussians(scale, Y_LEVELS, keep, rounded_bits=_bits)
+        coded = port.code(residual, of)
         step = (coded + mean * keep).to(hyper.dtype)
         if y_hat is None:
             y_hat = step

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import FactorisedPrior
+from lightning_modules.entropy.z_prior import PriorForm, build_prior
 from lightning_modules.video_vae.context import CHANNEL_CONTEXT, SpaceChannelContext
 
 BLOCKS = 3
@@ -23,9 +23,9 @@ class Bottleneck(nn.Sequential):
         half = channels // 2
         super().__init__(
             nn.Conv3d(channels, half, 1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv3d(half, half, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv3d(half, channels, 1),
         )
 
@@ -59,11 +59,17 @@ class LatentCodec(nn.Module):
         channels: Of the latent, of y and of z.
         halvings: How often y's sides are half of the latent's: 0, 1 or 2.
         groups: Sizes of the context's channel groups.
+        z_prior: Form of z's distribution.
         narrower: Divisor of the context's inner widths, for sizes below the paper's.
     """
 
     def __init__(
-        self, channels: int, halvings: int, groups: tuple[int, ...], narrower: int = 1
+        self,
+        channels: int,
+        halvings: int,
+        groups: tuple[int, ...],
+        z_prior: PriorForm,
+        narrower: int = 1,
     ) -> None:
         super().__init__()
         analysis = _blocks(channels)
@@ -88,7 +94,7 @@ class LatentCodec(nn.Module):
             nn.ReLU(),
             _same(wider, 2 * channels),
         )
-        self.prior = FactorisedPrior(1, channels)
+        self.prior = build_prior(z_prior, channels)
         first, second = CHANNEL_CONTEXT
         inner = (first // narrower, second // narrower)
         self.context = SpaceChannelContext(groups, 2 * channels, inner)
@@ -112,7 +118,7 @@ class LatentCodec(nn.Module):
         z_shape = (batch, channels, steps, *self.prior.shape(1, height, width)[2:])
         z = None if y is None else self.hyper_encoder(y).float()
         z_hat = port.code(z, Factorised(self.prior, z_shape))
-        hyper = self.hyper_decoder(z_hat.to(self.prior.h.dtype))
+        hyper = self.hyper_decoder(z_hat.to(self.prior.like.dtype))
         folded = None if y is None else _fold(y)
         y_hat: Tensor = self.context(folded, _fold(hyper), port)
         return y_hat.unflatten(0, (batch, steps)).transpose(1, 2)

@@ -120,6 +120,8 @@ def test_showing_the_reconstruction_takes_none_of_the_encoders_time(
     module, monkeypatch
 ):
     codec = module.codec.eval()
+    # Made once, by layers of the entropy model.
+    assert codec.tables
     layers = [0]
 
     def count(*_):

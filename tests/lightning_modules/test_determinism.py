@@ -26,8 +26,8 @@ HEIGHT, WIDTH, FRAMES = 70, 75, 3
 CODECS = {
     "UI2C": {},
     "DHVC": {},
-    "VideoVAE": {"lpips": "random", "frames_per_unit": 5},
-    "DualDomain": {"mode_decision": "inter"},
+    "VideoVAE": {"lpips": "random", "frames_per_unit": 5, "z_prior": "bottleneck"},
+    "DualDomain": {"mode_decision": "inter", "z_prior": "bottleneck"},
 }
 PRECISIONS = ("float64", "float32")
 

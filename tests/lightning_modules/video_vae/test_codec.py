@@ -94,7 +94,7 @@ def test_profile_prints_the_latent_codecs_share(capsys):
     said = capsys.readouterr().out
     assert re.search(r"encode +decode +latent_codec", said)
     assert re.search(r"latent_codec\.context +4,604,437", said)
-    kmacs = re.search(r"all +53,202,841 +([\d.]+) +([\d.]+) +20\.0\d ", said)
+    kmacs = re.search(r"all +53,208,857 +([\d.]+) +([\d.]+) +20\.0\d ", said)
     encode_, decode_ = map(float, kmacs.groups())
     assert encode_ == pytest.approx(59.2 + 13.6, rel=0.01)
     assert decode_ == pytest.approx(148.5 + 15.6, rel=0.01)

@@ -1,0 +1,18 @@
+"""The parts of CompressAI that networks here consist of.
+
+Importing them takes 3 s of a CPU in every process, mostly for torch_geometric. So
+only who builds such a network imports this file, and not before.
+"""
+
+import warnings
+
+import torch
+
+# On this device, whatever a caller builds networks on.
+with torch.device("cpu"), warnings.catch_warnings():
+    # torch_geometric compiles functions in a way that torch announces to drop.
+    warnings.simplefilter("ignore", FutureWarning)
+    from compressai.entropy_models import EntropyBottleneck, GaussianConditional
+    from compressai.layers import subpel_conv3x3
+
+__all__ = ["EntropyBottleneck", "GaussianConditional", "subpel_conv3x3"]
