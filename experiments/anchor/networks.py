@@ -38,7 +38,7 @@ from experiments.evaluate.coder import Cost, Task
 from experiments.results.result import Result
 from lightning_modules.bitstream import varint
 from lightning_modules.clock import CodingClock, uncounted
-from lightning_modules.codec import pad_to_multiple, padded_size
+from lightning_modules.frames import pad_to_multiple, padded_size
 from lightning_modules.packets import check_finite
 
 

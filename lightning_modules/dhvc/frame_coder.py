@@ -14,13 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.clock import uncounted
-from lightning_modules.codec import (
-    RateKnob,
-    Schedule,
-    as_shown,
-    pad_to_multiple,
-    padded_size,
-)
+from lightning_modules.codec import RateKnob, Schedule
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.packets import Head, round_lmbda
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
@@ -31,6 +25,7 @@ from lightning_modules.entropy.ports import (
     SilentPort,
 )
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.frames import as_shown, pad_to_multiple, padded_size
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import DesyncError, Packet, Received, pack, read_symbols
 

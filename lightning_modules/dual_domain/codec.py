@@ -20,8 +20,6 @@ from lightning_modules.codec import (
     RateKnob,
     Schedule,
     VideoCodec,
-    pad_to_multiple,
-    padded_size,
 )
 from lightning_modules.dual_domain.design import LATENT_STRIDE, SIZES, Options
 from lightning_modules.dual_domain.entropy_model import symbol_tables
@@ -45,6 +43,7 @@ from lightning_modules.dual_domain.options import CodingOptions, ModeDecision, N
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
 from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.frames import pad_to_multiple, padded_size
 from lightning_modules.packets import Packet, Received
 
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.design import LATENT_STRIDE, Widths
+from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import at_least_float32
 
 LEVELS = 5

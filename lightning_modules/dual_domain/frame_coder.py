@@ -12,7 +12,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lightning_modules.codec import as_shown, pad_to_multiple, padded_size
 from lightning_modules.dual_domain.attempts import Attempt, attempts
 from lightning_modules.dual_domain.design import LATENT_STRIDE
 from lightning_modules.dual_domain.network import (
@@ -25,6 +24,7 @@ from lightning_modules.dual_domain.options import Numeric
 from lightning_modules.dual_domain.packets import Head, read_head, round_quality
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.frames import as_shown, pad_to_multiple, padded_size
 from lightning_modules.packets import DesyncError, Packet, pack, read_symbols
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.design import Widths
 from lightning_modules.dual_domain.entropy_model import bounded_log_scale, code_values
 from lightning_modules.dual_domain.experts import SLOPE
@@ -25,6 +24,7 @@ from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import HYPER_STRIDE
 from lightning_modules.entropy.z_prior import PriorForm, build_prior
+from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import at_least_float32
 
 

@@ -11,7 +11,6 @@ from enum import IntEnum
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.codec import pad_to_multiple
 from lightning_modules.dual_domain.alignment import Alignment
 from lightning_modules.dual_domain.design import LATENT_STRIDE, Options, Widths
 from lightning_modules.dual_domain.entropy_model import ContextModel
@@ -34,6 +33,7 @@ from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import HYPER_STRIDE
 from lightning_modules.entropy.z_prior import build_prior
+from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import at_least_float32
 
 

@@ -20,10 +20,6 @@ from lightning_modules.codec import (
     RateKnob,
     Schedule,
     VideoCodec,
-    as_shown,
-    pad_frames,
-    pad_to_multiple,
-    padded_size,
 )
 from lightning_modules.entropy.ports import (
     DecodePort,
@@ -33,6 +29,12 @@ from lightning_modules.entropy.ports import (
     SilentPort,
 )
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.frames import (
+    as_shown,
+    pad_frames,
+    pad_to_multiple,
+    padded_size,
+)
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
     DesyncError,

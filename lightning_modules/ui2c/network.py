@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.codec import pad_to_multiple
 from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, ScaleLevels
 from lightning_modules.entropy.steps import step_masks
+from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import SubpelUp, at_least_float32
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,

@@ -27,10 +27,6 @@ from lightning_modules.codec import (
     Released,
     Schedule,
     VideoCodec,
-    as_shown,
-    pad_frames,
-    pad_to_multiple,
-    padded_size,
 )
 from lightning_modules.entropy.ports import (
     DecodePort,
@@ -41,6 +37,12 @@ from lightning_modules.entropy.ports import (
 from lightning_modules.entropy.priors import HYPER_STRIDE
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.entropy.z_prior import PriorForm
+from lightning_modules.frames import (
+    as_shown,
+    pad_frames,
+    pad_to_multiple,
+    padded_size,
+)
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import Packet, Received, pack, read_symbols
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE

@@ -17,10 +17,10 @@ import lightning_modules.dhvc.entropy_model
 import lightning_modules.ui2c.network
 import lightning_modules.video_vae.context
 from lightning_modules import load_codec
-from lightning_modules.codec import as_shown
 from lightning_modules.dual_domain import entropy_model
 from lightning_modules.dual_domain.entropy_model import FRACTIONS, GUARD, LEVELS
 from lightning_modules.entropy.priors import ScaleLevels
+from lightning_modules.frames import as_shown
 
 HEIGHT, WIDTH, FRAMES = 70, 75, 3
 CODECS = {

@@ -11,8 +11,6 @@ from lightning_modules.codec import (
     RateKnob,
     Schedule,
     VideoCodec,
-    as_shown,
-    pad_to_multiple,
 )
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import (
@@ -24,6 +22,7 @@ from lightning_modules.entropy.ports import (
 )
 from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.frames import as_shown, pad_to_multiple
 from lightning_modules.packets import Packet, Received, pack, read_symbols
 from lightning_modules.toy.options import CodingOptions
 
