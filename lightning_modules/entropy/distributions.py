@@ -123,6 +123,7 @@ class Gaussians(Distributions):
         keep: As above.
         limits: As above.
         table: As above.
+        part: As above.
         noisy_bits: What values with noise cost at these scales.
     """
 
@@ -134,9 +135,10 @@ class Gaussians(Distributions):
         *,
         limits: tuple[float, float] | None = None,
         table: str = "y",
+        part: str = "y",
         noisy_bits: Callable[[Tensor, Tensor], Tensor] = gaussian_bits,
     ) -> None:
-        super().__init__(scale, "y", table, keep, limits)
+        super().__init__(scale, part, table, keep, limits)
         self.levels = levels
         self._noisy_bits = noisy_bits
 
