@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CODECS = {
     "DHVC": "lightning_modules.dhvc",
     "DualDomain": "lightning_modules.dual_domain",
+    "ScaleSpaceFlow": "lightning_modules.scale_space_flow",
     "UI2C": "lightning_modules.ui2c",
     "VideoVAE": "lightning_modules.video_vae",
 }

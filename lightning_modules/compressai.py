@@ -14,5 +14,14 @@ with torch.device("cpu"), warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     from compressai.entropy_models import EntropyBottleneck, GaussianConditional
     from compressai.layers import subpel_conv3x3
+    from compressai.models.utils import conv, deconv
+    from compressai.models.video import ScaleSpaceFlow
 
-__all__ = ["EntropyBottleneck", "GaussianConditional", "subpel_conv3x3"]
+__all__ = [
+    "EntropyBottleneck",
+    "GaussianConditional",
+    "ScaleSpaceFlow",
+    "conv",
+    "deconv",
+    "subpel_conv3x3",
+]

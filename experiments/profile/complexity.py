@@ -23,22 +23,32 @@ def parts_of(codec: VideoCodec) -> list[tuple[str, nn.Module]]:
 def spent_in(
     parts: Mapping[str, nn.Module], counter: Callable[[], float]
 ) -> Iterator[dict[str, float]]:
-    """Add up how far a counter goes on while each part runs.
+    """Add up how far a counter goes on while each part, or a layer of it, runs.
 
     Args:
         parts: By name.
         counter: Returns where it stands.
     """
     spent: dict[str, float] = dict.fromkeys(parts, 0)
+    # A codec may call a part as a whole or its layers one by one.
+    running = dict.fromkeys(parts, 0)
 
-    def add(sign: int, name: str, *_: Any) -> None:
-        spent[name] += sign * counter()
+    def before(name: str, *_: Any) -> None:
+        if not running[name]:
+            spent[name] -= counter()
+        running[name] += 1
+
+    def after(name: str, *_: Any) -> None:
+        running[name] -= 1
+        if not running[name]:
+            spent[name] += counter()
 
     with ExitStack() as hooks:
         for name, part in parts.items():
-            before, after = partial(add, -1, name), partial(add, 1, name)
-            hooks.enter_context(part.register_forward_pre_hook(before))
-            hooks.enter_context(part.register_forward_hook(after))
+            for layer in part.modules():
+                hook = layer.register_forward_pre_hook(partial(before, name))
+                hooks.enter_context(hook)
+                hooks.enter_context(layer.register_forward_hook(partial(after, name)))
         yield spent
 
 

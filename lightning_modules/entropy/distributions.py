@@ -129,6 +129,7 @@ class Gaussians(Distributions):
         keep: As above.
         limits: As above.
         table: As above.
+        part: As above.
         rounded_bits: What rounded values cost at these scales.
         noisy_bits: What values with noise cost, as rounded ones by default.
     """
@@ -141,10 +142,11 @@ class Gaussians(Distributions):
         *,
         limits: tuple[float, float] | None = None,
         table: str = "y",
+        part: str = "y",
         rounded_bits: Bits = gaussian_bits,
         noisy_bits: Bits | None = None,
     ) -> None:
-        super().__init__(scale, "y", table, keep, limits)
+        super().__init__(scale, part, table, keep, limits)
         self.levels = levels
         self._rounded_bits = rounded_bits
         self._noisy_bits = noisy_bits or rounded_bits

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lightning_modules
 import lightning_modules.dhvc.entropy_model
+import lightning_modules.scale_space_flow.entropy_model
 import lightning_modules.ui2c.network
 import lightning_modules.video_vae.context
 from lightning_modules import load_codec
@@ -28,6 +29,7 @@ CODECS = {
     "DHVC": {},
     "VideoVAE": {"lpips": "random", "frames_per_unit": 5, "z_prior": "bottleneck"},
     "DualDomain": {"mode_decision": "inter", "z_prior": "bottleneck"},
+    "ScaleSpaceFlow": {},
 }
 PRECISIONS = ("float64", "float32")
 
@@ -94,15 +96,14 @@ def clip(scene):
 
 
 @pytest.fixture(scope="module")
-def both(clip, save_checkpoint, tmp_path_factory):
+def both(clip, lively_module, save_checkpoint, tmp_path_factory):
     """Code with two threads and oneDNN; decode with one thread and without it."""
     folder = tmp_path_factory.mktemp("machines")
     own, saved = {}, []
     assert torch.backends.mkldnn.enabled
     torch.set_num_threads(2)
     for name, arguments in CODECS.items():
-        torch.manual_seed(1)
-        module = getattr(lightning_modules, name)(size="tiny", **arguments)
+        module = lively_module(name, **arguments)
         save_checkpoint(module, folder / f"{name}.ckpt")
         for precision in PRECISIONS:
             codec = loaded(folder, name, precision)
@@ -184,20 +185,23 @@ class Rounded(TorchDispatchMode):
         return out
 
 
-def casts_of(name, clip):
-    torch.manual_seed(1)
-    codec = getattr(lightning_modules, name)(size="tiny", **CODECS[name]).codec
-    codec = codec.eval().to(torch.float64)
-    rate = codec.rate_knob.points[-1]
-    packets = list(codec.compress(clip, rate))
-    with Rounded() as mode:
-        assert len(list(codec.decompress(packets, HEIGHT, WIDTH))) == FRAMES
-    return mode.shapes
+@pytest.fixture
+def casts_of(clip, lively_module):
+    """Return what a codec's decoder rounds to float32, as shapes."""
+
+    def find(name):
+        codec = lively_module(name, **CODECS[name]).codec.eval().to(torch.float64)
+        packets = list(codec.compress(clip, codec.rate_knob.points[-1]))
+        with Rounded() as mode:
+            assert len(list(codec.decompress(packets, HEIGHT, WIDTH))) == FRAMES
+        return mode.shapes
+
+    return find
 
 
 @pytest.mark.parametrize("name", CODECS)
-def test_a_decoder_rounds_nothing_to_float32(name, clip):
-    assert casts_of(name, clip) == []
+def test_a_decoder_rounds_nothing_to_float32(name, casts_of):
+    assert casts_of(name) == []
 
 
 @pytest.mark.parametrize(
@@ -206,8 +210,9 @@ def test_a_decoder_rounds_nothing_to_float32(name, clip):
         ("UI2C", lightning_modules.ui2c.network),
         ("DHVC", lightning_modules.dhvc.entropy_model),
         ("VideoVAE", lightning_modules.video_vae.context),
+        ("ScaleSpaceFlow", lightning_modules.scale_space_flow.entropy_model),
     ],
 )
-def test_that_check_can_fail(name, module, clip, monkeypatch):
+def test_that_check_can_fail(name, module, casts_of, monkeypatch):
     monkeypatch.setattr(module, "at_least_float32", torch.Tensor.float)
-    assert casts_of(name, clip)
+    assert casts_of(name)

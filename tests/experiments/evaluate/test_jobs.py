@@ -297,6 +297,7 @@ def test_what_no_point_can_do_is_refused_before_any_is_tried(
     [
         ("UI2C", {}, {}),
         ("DualDomain", {}, {}),
+        ("ScaleSpaceFlow", {}, {}),
         ("VideoVAE", VAE, {}),
         ("DHVC", {"auxiliary": False}, {}),
         ("DHVC", {"auxiliary": False}, {"pipeline": 2}),

@@ -43,6 +43,18 @@ def test_ui2c_has_the_published_complexity(
     )
 
 
+def test_parts_whose_layers_are_called_one_by_one_have_their_share(tmp_path):
+    config = str(CONFIGS / "scale_space_flow.yaml")
+    report = run(tmp_path, "--config", config, "--height=64", "--width=64")
+    assert report["parameters"] == 34_209_609
+    kmacs = {m["name"]: m["encode_kmacs_per_pixel"] for m in report["modules"]}
+    assert kmacs["network.motion_hyperprior"] > 0
+    blurs = report["kmacs_per_pixel"]["encode"] - sum(kmacs.values())
+    # Three channels with a kernel of 11 by 11, at sides that are halved each time.
+    expected = 3 * 121 * sum(4**-n for n in range(5)) / 1e3
+    assert blurs == pytest.approx(expected, rel=1e-3)
+
+
 def test_the_timed_figures_are_there(tmp_path):
     configs = [str(CONFIGS / name) for name in ("ui2c.yaml", "rehearsal.yaml")]
     arguments = [part for config in configs for part in ("--config", config)]

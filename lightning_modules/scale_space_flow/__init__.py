@@ -1,0 +1,1 @@
+"""ScaleSpaceFlow: motion as a flow through a frame and its blurred copies."""
