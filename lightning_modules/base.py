@@ -138,7 +138,7 @@ class CodecModule(SavedModule, ABC):
         """Raise ``ValueError`` if a stage sets an option that this codec lacks."""
         if unknown := sorted(options.keys() - set(self.stage_options)):
             raise ValueError(
-                f"stage options {unknown} are unknown: {type(self).__name__} has "
+                f"options {unknown} are unknown: {type(self).__name__} has "
                 f"{', '.join(map(repr, self.stage_options)) or 'none'}"
             )
 
@@ -161,7 +161,10 @@ class CodecModule(SavedModule, ABC):
         """
         self.stage, self.stage_index, self.stage_count = stage, index, count
         self.finished_steps = finished_steps
-        self.check_options(stage.options)
+        try:
+            self.check_options(stage.options)
+        except ValueError as error:
+            raise ValueError(f"stage {stage.name!r}: {error}") from error
         children = dict(self.codec.named_children())
         parts = {**children, **dict(self.codec.named_modules())}
         wrong = [n for n in (*stage.trainable, *stage.frozen) if n not in parts]

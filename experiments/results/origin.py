@@ -37,15 +37,10 @@ def versions() -> dict[str, str]:
     return found
 
 
-def codec_name(codec: "VideoCodec") -> str:
-    """Return what tables and messages call a codec."""
-    return type(codec).__name__.removesuffix("Codec")
-
-
 def describe(codec: "VideoCodec") -> dict[str, Any]:
     """Return what defines a codec, as every file of figures says it."""
     description = {
-        "name": codec_name(codec),
+        "name": codec.shown_name,
         "fingerprint": codec.fingerprint().hex(),
         "architecture": codec.architecture,
         "rate_unit": codec.rate_knob.name,
