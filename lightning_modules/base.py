@@ -373,13 +373,16 @@ class CodecModule(SavedModule, ABC):
     ) -> None:
         """Add up a batch's figures; log those of the whole step with its last one."""
         x_hat = out.x_hat.detach().clamp(0.0, 1.0)
-        quality = psnr(x_hat, draw.clip)
-        bpp = bits_to_bpp(out.bits.detach(), draw.clip)
-        everything = torch.ones_like(bpp, dtype=torch.bool)
+        figures = {
+            "bpp": bits_to_bpp(out.bits.detach(), draw.clip),
+            "psnr": psnr(x_hat, draw.clip),
+        }
+        everything = torch.ones_like(figures["bpp"], dtype=torch.bool)
+        groups = {"": everything, **draw.groups} if self.decodes else {}
         names = list(terms)
         sums = [torch.stack([t.float(), t.new_ones(())]) for t in terms.values()]
-        for group, mask in {"": everything, **draw.groups}.items():
-            for name, values in (("bpp", bpp), ("psnr", quality)):
+        for group, mask in groups.items():
+            for name, values in figures.items():
                 names.append(f"{group}/{name}" if group else name)
                 chosen = values.float()[mask]
                 count = chosen.new_tensor(chosen.numel())
@@ -428,7 +431,7 @@ class CodecModule(SavedModule, ABC):
 
     @property
     def decodes(self) -> bool:
-        """Whether this stage's validation decodes frames, which can be measured."""
+        """Whether this stage decodes frames: PSNR and bits of others mean nothing."""
         return True
 
     def validation_step(  # type: ignore[override]
