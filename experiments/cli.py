@@ -143,11 +143,7 @@ def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser
         epilog=epilog.rstrip(),
         formatter_class=RawDescriptionHelpFormatter,
     )
-    texts = {
-        entry.arg_name: " ".join((entry.description or "").split())
-        for parent in reversed(options.__mro__)
-        for entry in _docs(parent).params
-    }
+    texts = _texts(options)
     hints = get_type_hints(options)
     groups: dict[str, Any] = {}
     # Those of the command itself before those that it shares with others.
@@ -177,11 +173,11 @@ def _add_given(parser: ArgumentParser, kinds: Iterable[type]) -> None:
     """Add the fields of dataclasses that leave no trace where they are not given."""
     added: set[str] = set()
     for kind in kinds:
-        texts = {entry.arg_name: entry.description for entry in _docs(kind).params}
+        texts = _texts(kind)
         hints = get_type_hints(kind)
         for each in fields(kind):
             if each.name not in added:
-                told = _argument(each, hints[each.name], texts[each.name] or "")
+                told = _argument(each, hints[each.name], texts[each.name])
                 if hints[each.name] is bool:
                     told = {"help": told["help"], "type": _switch, "metavar": "on|off"}
                 parser.add_argument(f"--{each.name}", **{**told, "default": SUPPRESS})
@@ -192,6 +188,15 @@ def _switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise ArgumentTypeError(f"{text!r} is neither on nor off")
     return text == "on"
+
+
+def _texts(options: type) -> dict[str, str]:
+    """Return what docstrings say of each field, those of base classes too."""
+    return {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for parent in reversed(options.__mro__)
+        for entry in _docs(parent).params
+    }
 
 
 def _docs(documented: type) -> Docstring:

@@ -22,7 +22,8 @@ CODECS = {
     "VideoVAE": "lightning_modules.video_vae",
 }
 """Folder of each codec NAME: ``module.py`` with the class NAME, ``codec.py`` with
-NAMECodec and, if it can be told how to code, ``options.py`` with CodingOptions."""
+NAMECodec and, if it can be told how to code, ``options.py`` with CodingOptions;
+what decoders can be told too is in a base class of it, DecodingOptions."""
 
 __all__ = list(CODECS)
 
@@ -32,8 +33,18 @@ def coding_options() -> list[type]:
 
     They import no torch.
     """
-    modules = [f"{folder}.options" for folder in CODECS.values()]
-    return [import_module(name).CodingOptions for name in modules if find_spec(name)]
+    return _options("CodingOptions")
+
+
+def decoding_options() -> list[type]:
+    """Return those that decoders can be told too; the rest stands in the stream."""
+    return _options("DecodingOptions")
+
+
+def _options(name: str) -> list[type]:
+    paths = [f"{folder}.options" for folder in CODECS.values()]
+    modules = [import_module(path) for path in paths if find_spec(path)]
+    return [getattr(module, name) for module in modules if hasattr(module, name)]
 
 
 def __getattr__(name: str) -> Any:

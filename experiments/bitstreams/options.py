@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.cli import option, parse_fps, parse_size
-from lightning_modules import coding_options
+from lightning_modules import coding_options, decoding_options
 
 if TYPE_CHECKING:
     from datamodules.video_reader import VideoReader
@@ -109,7 +109,7 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeOptions(CodecOptions):
+class DecodeOptions:
     """Decode a bitstream file that experiments.encode wrote.
 
     Attributes:
@@ -122,6 +122,8 @@ class DecodeOptions(CodecOptions):
         scales: Progressive decoding: only the K coarsest scales of each frame, for
             codecs that have scales (default: all).
         hash: Print the SHA-256 of all frames (float32 RGB) as the last line.
+        coding: For ``codec.configure``; all else that encoders are told is in the
+            stream.
     """
 
     input: Path = option(metavar="IN", positional=True)
@@ -132,6 +134,7 @@ class DecodeOptions(CodecOptions):
     partial: bool = False
     scales: int | None = option(None, metavar="K")
     hash: bool = False
+    coding: dict[str, Any] = option(also=decoding_options)
 
     def __post_init__(self) -> None:
         if not (self.output or self.hash):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class CodingOptions:
-    """How DHVC codes.
+class DecodingOptions:
+    """How DHVC codes, and decodes.
 
     Attributes:
         pipeline: DHVC without its auxiliary path: work on so many frames at once, on
@@ -21,3 +21,8 @@ class CodingOptions:
     def __post_init__(self) -> None:
         if self.pipeline < 1:
             raise ValueError(f"pipeline is {self.pipeline}: it must be >= 1")
+
+
+@dataclass(frozen=True)
+class CodingOptions(DecodingOptions):
+    """How DHVC codes: nothing is the encoder's alone."""

@@ -4,12 +4,29 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class CodingOptions:
-    """How VideoVAE codes.
+class DecodingOptions:
+    """How VideoVAE codes, and decodes.
 
     Attributes:
         gop_batch: VideoVAE: groups of pictures that are coded side by side (default:
             1); faster on a GPU, and not one bit changes.
+
+    Raises:
+        ValueError: The number is below 1.
+    """
+
+    gop_batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.gop_batch < 1:
+            raise ValueError(f"gop_batch is {self.gop_batch}: it must be >= 1")
+
+
+@dataclass(frozen=True)
+class CodingOptions(DecodingOptions):
+    """How VideoVAE codes.
+
+    Attributes:
         gop_overlap: VideoVAE: whether groups of pictures share their outer frames when
             encoding (default: as trained), for at most 1/8 more bits and steadier
             transitions; decoders see it in the stream.
@@ -24,14 +41,12 @@ class CodingOptions:
         ValueError: A number is out of range.
     """
 
-    gop_batch: int = 1
     gop_overlap: bool = True
     gop_theta: float = 0.5
     tile: int = 0
 
     def __post_init__(self) -> None:
-        if self.gop_batch < 1:
-            raise ValueError(f"gop_batch is {self.gop_batch}: it must be >= 1")
+        super().__post_init__()
         hundredths = 100 * self.gop_theta
         if not (0 <= hundredths <= 100 and abs(hundredths - round(hundredths)) < 1e-6):
             raise ValueError(

@@ -67,3 +67,12 @@ def test_decode_refuses_it_too(checkpoint, source, tmp_path, capsys):
     assert encode.main([source, stream, "--rate=1", "--max_frames=1", *shared]) == 0
     assert decode.main([stream, "--hash", "--gop_batch=2", *shared]) == 2
     assert "UI2C cannot set gop_batch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", ["--refresh=8", "--gop_theta=0.9", "--tile=576", "--numeric=float32"]
+)
+def test_a_decoder_cannot_be_told_what_stands_in_the_stream(capsys, option):
+    with pytest.raises(SystemExit):
+        decode.main(["in.lvc", "out.y4m", "--checkpoint=last.ckpt", option])
+    assert f"unrecognized arguments: {option}" in capsys.readouterr().err
