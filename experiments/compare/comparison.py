@@ -48,7 +48,7 @@ def headline_kind(metric: str, set: str | None) -> RowKind:
 
 
 FLAGS: dict[str, str] = {
-    "not_computable": "there is no number, for the reason given",
+    "not_computable": "there is no number, for the reason given below",
     "incomplete": "a mean that lacks sequences or sets without a number",
     "not_monotone": "quality does not rise with bits; dominated points are left out",
     "few_points": "a curve has no more points than the interpolation needs at least",

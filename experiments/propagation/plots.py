@@ -122,6 +122,7 @@ def draw_frames(curves: Sequence[Curve]) -> "Figure":
         less = [a - b for a, b in zip(psnr, intra, strict=True)]
         below.plot(less, **line)
     _show_zero(below)
+    below.xaxis.get_major_locator().set_params(integer=True)
     above.set_title("PSNR over the frames; dotted: all-intra at the same rate")
     above.set_ylabel("PSNR RGB (dB)")
     below.set(xlabel="frame", ylabel="PSNR less all-intra (dB)")

@@ -121,7 +121,8 @@ def test_a_number_that_cannot_be_computed_is_none_and_never_0(
     line = next(text for text in said.out.splitlines() if "BQSquare" in text)
     assert "none a" in line
     assert "0.00" not in line
-    _, _, reasons = said.out.partition(" a  there is no number, for the reason given\n")
+    heading = " a  there is no number, for the reason given below\n"
+    _, _, reasons = said.out.partition(heading)
     reason = "    pchip needs 3 points of each curve, b has 2\n"
     assert reasons.count(reason) == said.out.count(reason) == 1
 
