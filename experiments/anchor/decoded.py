@@ -111,7 +111,8 @@ class DecodedCoder(Anchor):
 
     def _shared(self, rate: float, sequences: Sequence[VideoSequence]) -> list[str]:
         """Return what stands for more than one sequence although it cannot."""
-        found: dict[int | Path, list[str]] = {}
+        # Names are keys: a bitstream may be both what it decodes to and what it took.
+        found: dict[int | Path, dict[str, None]] = {}
         finders: list[tuple[str, Callable[..., int | Path]]] = [
             (self.decoded[rate], find_frames),
             (self.bytes[rate], find_bytes),
@@ -124,7 +125,7 @@ class DecodedCoder(Anchor):
                 except (ValueError, OSError):
                     continue  # It is told where the sequence itself is looked at.
                 if whole:
-                    found.setdefault(place, []).append(sequence.name)
+                    found.setdefault(place, {})[sequence.name] = None
         return [
             f"rate {rate:g}: {place} is given for {', '.join(names)}: name a folder "
             "with one of each, or a pattern with {sequence}"

@@ -111,6 +111,14 @@ def forms(kind, coded, folder):
     return path, sizes
 
 
+def test_a_bitstream_can_be_both_the_frames_and_the_bytes(run, coded):
+    both = run(
+        [coded.clip], f"--decoded=30={coded.stream}", f"--bytes=30={coded.stream}"
+    )
+    ((_, point),) = both.all_points()
+    assert point.nbytes == coded.stream.stat().st_size
+
+
 @pytest.mark.parametrize("kind", ["y4m", "png", "yuv", "number"])
 def test_frames_and_bytes_come_in_many_forms(run, coded, tmp_path, kind):
     path, sizes = forms(kind, coded, tmp_path)
