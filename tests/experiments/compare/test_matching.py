@@ -98,6 +98,12 @@ def test_every_ablation_of_ui2c_is_its_row_of_table_3(ablation, options, row):
     assert (("1", "UI ² C (Ours)") in found) == full
 
 
+def test_a_divided_model_that_starts_blank_is_in_no_table():
+    divided = "ablations/ui2c/divided.yaml"
+    assert rows_of(ours(UI2C, divided, options={"start": "own"}))
+    assert not rows_of(ours(UI2C, divided, options={"start": "blank"}))
+
+
 @pytest.mark.parametrize(
     ("ablations", "metric", "rows"),
     [
@@ -269,5 +275,6 @@ def test_rows_of_measured_values_stand_beside_ours():
     shown = to_markdown(paper_rows_table(comparison))
     assert "2.0000/none | 0.81/0.096" in shown
     assert "0.4000 | 0.0217" in shown
+    assert "tlp_alex is in no curve of a row: name it with --metric, or" in shown
     temporal = temporal_table(comparison)
     assert temporal.rows[0][:4] == ["off", "hevc_b", 0.05, 0.1]
