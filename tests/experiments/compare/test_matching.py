@@ -247,12 +247,13 @@ def test_rows_of_measured_values_stand_beside_ours():
         ours(VAE, name=name, options={"gop_overlap": name == "on"}) for name in names
     ]
     curves = [
-        Curve(name, metric, set, None, (0.05, 0.1, 0.2), bits, quality)
+        # Of four rates, the paper has three.
+        Curve(name, metric, set, None, (0.05, 0.1, 0.2, 0.4), bits, quality)
         for name in names
         for metric in ("tof_l1", "tlp_alex")
         for set, bits, quality in (
-            ("hevc_b", (0.1, 0.2, 0.3), (3.0, 2.0, 1.0)),
-            ("hevc_c", (0.3, 0.4, 0.5), (5.0, 4.0, 3.0)),
+            ("hevc_b", (0.1, 0.2, 0.3, 0.9), (3.0, 2.0, 1.0, 0.9)),
+            ("hevc_c", (0.3, 0.4, 0.5, 0.9), (5.0, 4.0, 3.0, 0.9)),
         )
         if (name, metric) != ("off", "tlp_alex")
     ]
@@ -267,6 +268,10 @@ def test_rows_of_measured_values_stand_beside_ours():
     assert after.printed == ("0.0217", "0.0102", "0.0061")
     assert after.ours == ((pytest.approx(0.4),), (pytest.approx(0.3),), (0.2,))
     assert found["tOF/tLP (Before)"].ours == ((2.0, None), (3.0, None), (4.0, None))
+    two = [replace(c, rates=(0.05, 0.1, 0.3, 0.4)) for c in curves[:1]] + curves[1:]
+    _, row, *_ = rows_beside(results, two)
+    assert row.ours[0] == (None, None) and row.ours[1] == (3.0, None)
+    assert rows_beside(results, [])[0].ours == ((None,), (None,), (None,))
     comparison = replace(
         Comparison("off", ("on",), "pchip", ("tof_l1",), "tof_l1", {}, (), ()),
         curves=tuple(curves),
