@@ -112,12 +112,12 @@ class DecodedCoder(Anchor):
 
     def _shared(self, rate: float, sequences: Sequence[VideoSequence]) -> list[str]:
         """Return what stands for more than one sequence although it cannot."""
-        found: dict[int | Path, list[str]] = {}
+        found: dict[tuple[int, int | Path], list[str]] = {}
         finders: list[tuple[str, Callable[..., int | Path]]] = [
             (self.decoded[rate], find_frames),
             (self.bytes[rate], find_bytes),
         ]
-        for text, find in finders:
+        for which, (text, find) in enumerate(finders):
             for sequence in sequences:
                 try:
                     place = find(text, sequence)
@@ -125,11 +125,11 @@ class DecodedCoder(Anchor):
                 except (ValueError, OSError):
                     continue  # It is told where the sequence itself is looked at.
                 if whole:
-                    found.setdefault(place, []).append(sequence.name)
+                    found.setdefault((which, place), []).append(sequence.name)
         return [
             f"rate {rate:g}: {place} is given for {', '.join(names)}: name a folder "
             "with one of each, or a pattern with {sequence}"
-            for place, names in found.items()
+            for (_, place), names in found.items()
             if len(names) > 1
         ]
 

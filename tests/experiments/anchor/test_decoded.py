@@ -235,6 +235,13 @@ def test_one_file_does_not_stand_for_two_sequences(run, pair, only_error):
     assert "rate 1: 900 is given for a, a_b: name a folder" in only_error()
 
 
+def test_a_file_may_be_both_frames_and_bytes(run, pair):
+    frames = f"={pair / 'q1' / '{sequence}'}_64x48_25.y4m"
+    (pair / "q1" / "a.y4m").rename(pair / "q1" / "a_64x48_25.y4m")
+    result = run([pair / "clips"], f"--decoded=1{frames}", f"--bytes=1{frames}")
+    assert len([*result.all_points()]) == 2
+
+
 def test_a_decoder_that_gave_too_many_frames_is_refused(run, coded, only_error):
     options = [f"--decoded=1={coded.decoded}", "--bytes=1=900", "--max_frames=6"]
     assert run([coded.clip], *options) is None
