@@ -100,7 +100,12 @@ def test_a_draw_can_be_cut_to_some_of_its_frames(start):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("DHVC", {}), ("DualDomain", {}), ("VideoVAE", {"lpips": "random"})],
+    [
+        ("DHVC", {}),
+        ("DualDomain", {}),
+        ("ScaleSpaceFlow", {}),
+        ("VideoVAE", {"lpips": "random"}),
+    ],
 )
 def test_codecs_that_need_whole_clips_refuse_units(lively_module, name, arguments):
     module = lively_module(name, size="tiny", **arguments)
