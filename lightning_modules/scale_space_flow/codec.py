@@ -38,7 +38,7 @@ from lightning_modules.packets import (
 )
 from lightning_modules.scale_space_flow.entropy_model import (
     LEVELS,
-    bottleneck_tables,
+    Bottleneck,
     code_latent,
 )
 from lightning_modules.scale_space_flow.network import (
@@ -235,7 +235,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
             part: getattr(self.network, f"{part}_hyperprior").entropy_bottleneck
             for part in PARTS
         }
-        tables = {part: bottleneck_tables(each) for part, each in bottlenecks.items()}
+        tables = {part: Bottleneck(each).tables() for part, each in bottlenecks.items()}
         return {"y": LEVELS.tables(), **tables}
 
     def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
