@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments.fit.weights import init_from
+from lightning_modules.scale_space_flow.codec import ScaleSpaceFlowCodec
 from lightning_modules.scale_space_flow.entropy_model import Bottleneck, medians
 from lightning_modules.scale_space_flow.network import PARTS, build_network, predict
 from lightning_modules.stages import Stage
@@ -165,6 +166,15 @@ def test_the_zoos_weights_need_the_papers_size(lively_module, tmp_path):
     codec = lively_module("ScaleSpaceFlow").codec
     with pytest.raises(ValueError, match=r"ssf2020, and .* not fit .* the size paper"):
         init_from(codec, path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"size": "huge"}, "'huge' is unknown: choose"), ({"lmbda": 0.0}, "lmbda is 0")],
+)
+def test_arguments_that_make_no_codec_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ScaleSpaceFlowCodec(**{"size": "tiny", **arguments})
 
 
 # The library
