@@ -213,7 +213,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
         """Decode packets; see :meth:`VideoCodec.receive`.
 
         Where one is lost, the frame before it is shown again (mid grey before the
-        first), and is what the next one moves and adds to. What symbols cost does not
+        first). The next one moves that frame and adds to it; what symbols cost does not
         depend on it.
         """
         size = padded_size(height, width, self.pad_multiple)

@@ -103,9 +103,9 @@ class UI2C(CodecModule):
         """Make ready for one row; see :meth:`CodecModule.start_stage`.
 
         Raises:
-            ValueError: As there; also if no frame is left after the one that a frozen
-                intra model codes, or units are apart where some train only the one
-                and some only the other of divided models.
+            ValueError: As there. Also if no frame is left after the one that a frozen
+                intra model codes; or if both of divided models train and units are
+                apart, each of which trains one of them only.
         """
         super().start_stage(stage, index, count, finished_steps)
         if self.codec.intra is None or stage is UNTRAINED:
