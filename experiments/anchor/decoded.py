@@ -35,9 +35,9 @@ STAMP = "not decoded by us"
 class DecodedCoder(Anchor):
     """Takes frames for decoded and bytes for their cost, as they were given.
 
-    Frames are read as sources are: 8-bit 4:2:0 planes of full range as they are stored,
-    everything else as RGB. So an anchor's own output in the colour that it codes has
-    the anchor's own qualities.
+    Frames are read as sources are: 8-bit 4:2:0 planes of full range as they are stored
+    (or as ``--yuv_as`` says, where colours are RGB), everything else as RGB. So an
+    anchor's own output in the colour that it codes has the anchor's own qualities.
 
     Attributes:
         decoded: Where the frames are, by rate; see ``given.find_frames``.
@@ -107,7 +107,8 @@ class DecodedCoder(Anchor):
     def _codes(self, task: Task) -> Iterator[Any]:
         sequence = task.sequence
         path = find_frames(self.decoded[task.rate], sequence)
-        return read_codes(_as_held(path, sequence, None), task.colour)
+        held = _as_held(path, sequence, None)
+        return read_codes(held, task.colour, yuv_as=task.yuv_as)
 
     def _shared(self, rate: float, sequences: Sequence[VideoSequence]) -> list[str]:
         """Return what stands for more than one sequence although it cannot."""

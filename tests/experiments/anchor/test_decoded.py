@@ -135,6 +135,15 @@ def codes_of(coded):
     return [[np.frombuffer(d[: 48 * 64], np.uint8).reshape(48, 64)] for d in data]
 
 
+@pytest.mark.parametrize("yuv_as", ["full709", "ffmpeg"])
+def test_decoded_planes_become_rgb_as_the_sources_do(run, coded, yuv_as):
+    given = [f"--decoded=1={coded.clip}", "--bytes=1=900"]
+    result = run([coded.clip], *given, "--colour=rgb", f"--yuv_as={yuv_as}")
+    ((_, point),) = result.all_points()
+    assert point.metrics["psnr_rgb"] > 99
+    assert result.protocol.yuv_as == yuv_as
+
+
 @pytest.fixture
 def pair(anchor, tmp_path):
     """Two clips, one called like the beginning of the other, and what was decoded."""
