@@ -46,6 +46,11 @@ class RateKnob:
             ValueError: It is out of range.
         """
         if not self.low <= value <= self.high:
+            if self.low == self.high:
+                raise ValueError(
+                    f"rate {value} is not possible: this model has one rate, "
+                    f"{self.name} {self.low:g}"
+                )
             raise ValueError(
                 f"rate {value} is not possible: {self.name} is a number from "
                 f"{self.low:g} (fewest bits) to {self.high:g} (most bits)"
@@ -217,7 +222,7 @@ class VideoCodec(nn.Module, ABC):
         self.rate_knob.check(rate)
         self.check_intra_period(intra_period)
         if resync and not self.can_resync:
-            raise ValueError(f"{type(self).__name__} cannot code scales anew")
+            raise ValueError(f"{self.shown_name} cannot code scales anew")
 
         def own_rate(frame: int) -> float:
             return self.rate_knob.check(rate_at(frame)) if rate_at else rate
@@ -294,7 +299,7 @@ class VideoCodec(nn.Module, ABC):
         """Raise ``ValueError`` if so many scales cannot be decoded without the rest."""
         if self.scales == 1:
             raise ValueError(
-                f"{type(self).__name__} has no scales that could be decoded alone: its "
+                f"{self.shown_name} has no scales that could be decoded alone: its "
                 "units are decoded whole"
             )
         if not 1 <= scales <= self.scales:
@@ -349,7 +354,7 @@ class VideoCodec(nn.Module, ABC):
         known = {each.name for each in fields(self.coding_options)}
         if unknown := sorted(options.keys() - known):
             raise ValueError(
-                f"{type(self).__name__} cannot set {', '.join(unknown)}: leave it out, "
+                f"{self.shown_name} cannot set {', '.join(unknown)}: leave it out, "
                 "other codecs have it"
             )
         coding = replace(self.coding, **options)
@@ -439,6 +444,11 @@ class VideoCodec(nn.Module, ABC):
         if mode:
             self._tables = None
         return super().train(mode)
+
+    @property
+    def shown_name(self) -> str:
+        """What tables and messages call the codec: its name in ``CODECS``."""
+        return type(self).__name__.removesuffix("Codec")
 
     def fingerprint(self) -> bytes:
         """Return 8 bytes that name architecture, weights and tables."""

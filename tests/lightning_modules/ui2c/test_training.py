@@ -191,7 +191,10 @@ def test_validation_counts_the_image_too(start):
     [
         ({"frames": 1, "frozen": ["intra"]}, "codes the only frame: set frames to at"),
         ({"frames": 3, "unroll": "unit"}, "trains both models and steps after each"),
-        ({"options": {"lmbda_range": [5]}}, r"lmbda_range is \[5\]: .*must be above 0"),
+        (
+            {"options": {"lmbda_range": [5]}},
+            r"'row': lmbda_range is \[5\]: .*be above 0",
+        ),
         ({"options": {"lmbda_range": [0, 5]}}, "must be above 0, the first not above"),
         ({"options": {"lmbda_range": 5}}, "lmbda_range is 5: "),
         (
