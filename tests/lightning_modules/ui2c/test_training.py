@@ -186,6 +186,16 @@ def test_validation_counts_the_image_too(start):
     assert draw.frame_weights.tolist() == [pytest.approx([1.0, *FRAME_WEIGHTS[1:4]])]
 
 
+def test_an_image_stage_is_validated_by_its_images_alone(start):
+    clip, seeds = noise(1, 4), torch.arange(1)
+    module = start(DIVIDED, frames=1, trainable=["intra"])
+    draw = module.draw(clip, seeds, training=False)
+    assert torch.equal(draw.clip, clip[:, :1])
+    assert draw.frame_weights.tolist() == [[1.0]]
+    together = start(DIVIDED, frames=4).draw(clip, seeds, training=False)
+    assert torch.equal(together.clip, clip)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
