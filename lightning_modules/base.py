@@ -138,7 +138,7 @@ class CodecModule(SavedModule, ABC):
         """Raise ``ValueError`` if a stage sets an option that this codec lacks."""
         if unknown := sorted(options.keys() - set(self.stage_options)):
             raise ValueError(
-                f"stage options {unknown} are unknown: {type(self).__name__} has "
+                f"options {unknown} are unknown: {type(self).__name__} has "
                 f"{', '.join(map(repr, self.stage_options)) or 'none'}"
             )
 
@@ -161,7 +161,10 @@ class CodecModule(SavedModule, ABC):
         """
         self.stage, self.stage_index, self.stage_count = stage, index, count
         self.finished_steps = finished_steps
-        self.check_options(stage.options)
+        try:
+            self.check_options(stage.options)
+        except ValueError as error:
+            raise ValueError(f"stage {stage.name!r}: {error}") from error
         children = dict(self.codec.named_children())
         parts = {**children, **dict(self.codec.named_modules())}
         wrong = [n for n in (*stage.trainable, *stage.frozen) if n not in parts]
@@ -370,13 +373,16 @@ class CodecModule(SavedModule, ABC):
     ) -> None:
         """Add up a batch's figures; log those of the whole step with its last one."""
         x_hat = out.x_hat.detach().clamp(0.0, 1.0)
-        quality = psnr(x_hat, draw.clip)
-        bpp = bits_to_bpp(out.bits.detach(), draw.clip)
-        everything = torch.ones_like(bpp, dtype=torch.bool)
+        figures = {
+            "bpp": bits_to_bpp(out.bits.detach(), draw.clip),
+            "psnr": psnr(x_hat, draw.clip),
+        }
+        everything = torch.ones_like(figures["bpp"], dtype=torch.bool)
+        groups = {"": everything, **draw.groups} if self.decodes else {}
         names = list(terms)
         sums = [torch.stack([t.float(), t.new_ones(())]) for t in terms.values()]
-        for group, mask in {"": everything, **draw.groups}.items():
-            for name, values in (("bpp", bpp), ("psnr", quality)):
+        for group, mask in groups.items():
+            for name, values in figures.items():
                 names.append(f"{group}/{name}" if group else name)
                 chosen = values.float()[mask]
                 count = chosen.new_tensor(chosen.numel())
@@ -425,7 +431,7 @@ class CodecModule(SavedModule, ABC):
 
     @property
     def decodes(self) -> bool:
-        """Whether this stage's validation decodes frames, which can be measured."""
+        """Whether this stage decodes frames: PSNR and bits of others mean nothing."""
         return True
 
     def validation_step(  # type: ignore[override]

@@ -46,6 +46,11 @@ class RateKnob:
             ValueError: It is out of range.
         """
         if not self.low <= value <= self.high:
+            if self.low == self.high:
+                raise ValueError(
+                    f"rate {value} is not possible: this model has one rate, "
+                    f"{self.name} {self.low:g}"
+                )
             raise ValueError(
                 f"rate {value} is not possible: {self.name} is a number from "
                 f"{self.low:g} (fewest bits) to {self.high:g} (most bits)"
@@ -136,10 +141,8 @@ class VideoCodec(nn.Module, ABC):
             each with the value at which that version trained as this one does.
         can_unroll: Whether there is :meth:`forward_units`.
         checkpoint_activations: Recompute each unit in the backward pass.
-        unnamed: Arguments that there were not always, with what stands for them in
-            checkpoints that do not name them: their defaults.
-        architecture: The constructor's arguments, without unnamed ones of that value,
-            so that earlier checkpoints, streams and results stay what they are.
+        architecture: The constructor's arguments; of a network from a checkpoint, as
+            that names them, see :meth:`name_as`.
         trained_with: What a checkpoint says of the training, see
             :meth:`CodecModule.training_settings`; empty where it says nothing.
     """
@@ -156,15 +159,10 @@ class VideoCodec(nn.Module, ABC):
     can_unroll: bool = False
     loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
-    unnamed: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
-        self.architecture = {
-            name: value
-            for name, value in architecture.items()
-            if name not in self.unnamed or self.unnamed[name] != value
-        }
+        self.architecture = architecture
         self.trained_with: dict[str, Any] = {}
         self.coding = self.coding_options()
         self.checkpoint_activations = False
@@ -224,7 +222,7 @@ class VideoCodec(nn.Module, ABC):
         self.rate_knob.check(rate)
         self.check_intra_period(intra_period)
         if resync and not self.can_resync:
-            raise ValueError(f"{type(self).__name__} cannot code scales anew")
+            raise ValueError(f"{self.shown_name} cannot code scales anew")
 
         def own_rate(frame: int) -> float:
             return self.rate_knob.check(rate_at(frame)) if rate_at else rate
@@ -301,7 +299,7 @@ class VideoCodec(nn.Module, ABC):
         """Raise ``ValueError`` if so many scales cannot be decoded without the rest."""
         if self.scales == 1:
             raise ValueError(
-                f"{type(self).__name__} has no scales that could be decoded alone: its "
+                f"{self.shown_name} has no scales that could be decoded alone: its "
                 "units are decoded whole"
             )
         if not 1 <= scales <= self.scales:
@@ -356,12 +354,25 @@ class VideoCodec(nn.Module, ABC):
         known = {each.name for each in fields(self.coding_options)}
         if unknown := sorted(options.keys() - known):
             raise ValueError(
-                f"{type(self).__name__} cannot set {', '.join(unknown)}: leave it out, "
+                f"{self.shown_name} cannot set {', '.join(unknown)}: leave it out, "
                 "other codecs have it"
             )
         coding = replace(self.coding, **options)
         self.check_coding(coding)
         self.coding = coding
+
+    def name_as(self, architecture: Mapping[str, Any]) -> None:
+        """Take the name that a checkpoint has for this network, and do as it says.
+
+        Versions differ in the arguments that there are. Another name would be another
+        fingerprint, and bitstreams of the checkpoint's would not decode any more.
+
+        Args:
+            architecture: Arguments, of this version or an earlier one.
+        """
+        former = {n: v for n, v in architecture.items() if n in self.former}
+        self.configure(**former)
+        self.architecture = dict(architecture)
 
     def check_coding(self, coding: Any) -> None:
         """Raise ``ValueError`` if this very network cannot code so.
@@ -433,6 +444,11 @@ class VideoCodec(nn.Module, ABC):
         if mode:
             self._tables = None
         return super().train(mode)
+
+    @property
+    def shown_name(self) -> str:
+        """What tables and messages call the codec: its name in ``CODECS``."""
+        return type(self).__name__.removesuffix("Codec")
 
     def fingerprint(self) -> bytes:
         """Return 8 bytes that name architecture, weights and tables."""

@@ -19,12 +19,10 @@ class Tool(NamedTuple):
     Attributes:
         make: Makes the coder, of name, preset, knob and intra period.
         takes: Names of what else it is told.
-        comes: Where the codec is from, for who tells it more.
     """
 
     make: Callable[..., Anchor]
     takes: tuple[str, ...] = ()
-    comes: str = "comes with a Python package"
 
 
 def _make_reference(
@@ -55,9 +53,9 @@ def _make_reference(
 TOOLS = {
     "pyav": Tool(PyAVCoder),
     "ffmpeg": Tool(FFmpegCoder),
-    "reference": Tool(_make_reference, ("binary", "decoder", "config"), "is a program"),
+    "reference": Tool(_make_reference, ("binary", "decoder", "config")),
     "compressai": Tool(make_network_coder, ("rates", "device", "threads")),
-    "decoded": Tool(make_decoded_coder, ("rates", "bytes"), "were decoded elsewhere"),
+    "decoded": Tool(make_decoded_coder, ("rates", "bytes")),
 }
 
 
@@ -90,9 +88,7 @@ def make_coder(
     given = {key: value for key, value in told.items() if value}
     if unused := [f"--{key}" for key in given if key not in tool.takes]:
         options = " or ".join(unused)
-        raise ValueError(
-            f"{preset.codec} needs no {options}: {preset.title} {tool.comes}"
-        )
+        raise ValueError(f"{preset.codec} needs no {options}: leave it out")
     every = {"rates": rates or {}, "threads": threads, **told}
     own = {key: every[key] for key in tool.takes if key in every}
     return tool.make(name, preset, knob, intra_period, **own)

@@ -221,7 +221,8 @@ def load_decoder(
     name, fingerprint = type(codec).__name__, codec.fingerprint()
     if name != header.codec:
         raise ValueError(
-            f"the stream was encoded with {header.codec}, but {checkpoint} is a {name}"
+            f"the stream was encoded with {header.codec.removesuffix('Codec')}, but "
+            f"{checkpoint} is of {codec.shown_name}"
         )
     if fingerprint != header.fingerprint:
         raise ValueError(

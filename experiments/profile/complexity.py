@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.drawing.tables import Table, numbers, words
-from experiments.results.origin import codec_name
 from lightning_modules.codec import VideoCodec
 
 
@@ -73,7 +72,7 @@ def count(codec: VideoCodec, height: int, width: int) -> dict[str, Any]:
         for name, part in parts.items()
     ]
     return {
-        "codec": codec_name(codec),
+        "codec": codec.shown_name,
         "architecture": codec.architecture,
         "height": height,
         "width": width,

@@ -13,7 +13,6 @@ import torch
 from experiments.bitstreams.coding_mode import coding_mode
 from experiments.drawing.tables import Table, numbers, words
 from experiments.profile.timing import clock_of
-from experiments.results.origin import codec_name
 from lightning_modules.codec import VideoCodec
 
 
@@ -24,7 +23,7 @@ def check_groups(codec: VideoCodec, groups: int) -> None:
         ValueError: It does not, or there are fewer than two.
     """
     if not hasattr(codec.coding, "gop_batch"):
-        name = codec_name(codec)
+        name = codec.shown_name
         raise ValueError(f"{name} has no groups of pictures: leave out --gop_batch")
     if groups < 2:
         raise ValueError(f"--gop_batch is {groups}: give at least 2 to compare with 1")

@@ -15,7 +15,6 @@ from experiments.bitstreams.coding_mode import coding_mode
 from experiments.drawing.tables import Table, numbers, words
 from experiments.profile.complexity import parts_of, spent_in
 from experiments.profile.timing import clock_of
-from experiments.results.origin import codec_name
 from lightning_modules.codec import VideoCodec
 
 FRAMES_PER_WORKER = 8
@@ -29,7 +28,7 @@ def check_pipeline(codec: VideoCodec, workers: int) -> None:
         ValueError: They cannot, or there are none.
     """
     if not hasattr(codec.coding, "pipeline"):
-        name = codec_name(codec)
+        name = codec.shown_name
         raise ValueError(f"{name} has no parallel pipeline: leave out --pipeline")
     with _workers(codec, workers):
         pass

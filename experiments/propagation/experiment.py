@@ -16,7 +16,7 @@ from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.findings import Finding, Measured, Report, mean_of
 from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 from experiments.propagation.options import PropagationOptions
-from experiments.results.origin import codec_name, describe, versions
+from experiments.results.origin import describe, versions
 from lightning_modules import load_codec
 
 POSITIONS = (1, 2, 4, 8, 16, 32, 64, 96)
@@ -90,7 +90,7 @@ class Experiment:
         dtype = getattr(torch, options.dtype)
         self._codec = load_codec(self._checkpoint, device=self._device, dtype=dtype)
         self._codec.configure(**options.coding)
-        self.name = options.name or codec_name(self._codec)
+        self.name = options.name or self._codec.shown_name
         self._sequences = [
             (each, _count(each, options.max_frames))
             for each in find_sequences(options.sequences)

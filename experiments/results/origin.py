@@ -38,11 +38,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def codec_name(codec: "VideoCodec") -> str:
-    """Return what tables and messages call a codec."""
-    return type(codec).__name__.removesuffix("Codec")
-
-
 def describe(
     codec: "VideoCodec", coding: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -53,7 +48,7 @@ def describe(
         coding: What it was told on the command line, which becomes ``options``.
     """
     description = {
-        "name": codec_name(codec),
+        "name": codec.shown_name,
         "fingerprint": codec.fingerprint().hex(),
         "architecture": codec.architecture,
         "rate_unit": codec.rate_knob.name,

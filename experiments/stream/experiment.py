@@ -16,7 +16,7 @@ from torch import Tensor
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
 from experiments.cli import track
-from experiments.results.origin import codec_name, describe, versions
+from experiments.results.origin import describe, versions
 from experiments.stream.channel import Echoes, Log, Losses, SentUnit
 from experiments.stream.link import Player, UdpLink, load_once
 from experiments.stream.options import StreamOptions
@@ -51,7 +51,7 @@ class Experiment:
                 f"the encoder would work on {len(self._codec.devices)} frames at once, "
                 "before it can hear what was lost: leave out --pipeline"
             )
-        self.name = codec_name(self._codec)
+        self.name = self._codec.shown_name
         self.plan = make_plan(options, self._codec)
         self.notes = self.plan.notes
         with self._open() as video:

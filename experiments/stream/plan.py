@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from experiments.results.origin import codec_name
 from experiments.stream.channel import Losses, Parity
 from experiments.stream.options import StreamOptions
 
@@ -41,7 +40,7 @@ def make_plan(options: StreamOptions, codec: "VideoCodec") -> Plan:
         ValueError: The codec cannot do what is asked, or survives no loss.
     """
     codec.check_losses()
-    name, scales = codec_name(codec), codec.scales
+    name, scales = codec.shown_name, codec.scales
     protected = _protected(options.protect, scales)
     parity = _parity(options.parity, protected)
     losses = _losses(options, scales, protected)

@@ -57,7 +57,7 @@ def test_commands_refuse_what_another_codec_does_not_have(
     arguments = [source, str(tmp_path / "no.lvc"), "--rate=1", option]
     arguments += ["--checkpoint", str(checkpoint("ui2c")), "--device=cpu"]
     assert encode.main(arguments) == 2
-    assert "UI2CCodec cannot set" in capsys.readouterr().err
+    assert "UI2C cannot set" in capsys.readouterr().err
     assert not (tmp_path / "no.lvc").exists()
 
 
@@ -66,4 +66,4 @@ def test_decode_refuses_it_too(checkpoint, source, tmp_path, capsys):
     shared = ["--checkpoint", str(checkpoint("ui2c")), "--device=cpu"]
     assert encode.main([source, stream, "--rate=1", "--max_frames=1", *shared]) == 0
     assert decode.main([stream, "--hash", "--gop_batch=2", *shared]) == 2
-    assert "UI2CCodec cannot set gop_batch" in capsys.readouterr().err
+    assert "UI2C cannot set gop_batch" in capsys.readouterr().err

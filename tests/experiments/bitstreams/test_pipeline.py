@@ -80,7 +80,7 @@ def test_the_file_and_its_frames_are_those_of_one_worker(
 @pytest.mark.parametrize(
     ("name", "workers", "message"),
     [
-        ("ui2c", 2, "UI2CCodec cannot set pipeline"),
+        ("ui2c", 2, "UI2C cannot set pipeline"),
         ("auxiliary", 2, "use a model without it (auxiliary: false)"),
         ("dhvc", 0, "pipeline is 0"),
     ],

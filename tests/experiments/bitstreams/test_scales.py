@@ -98,7 +98,7 @@ def encode(codec, path):
 @pytest.mark.parametrize(
     ("name", "named"),
     [
-        ("ui2c", "UI2CCodec has no scales"),
+        ("ui2c", "UI2C has no scales"),
         ("auxiliary", "with an auxiliary path"),
     ],
 )

@@ -115,7 +115,11 @@ def test_a_row_that_decodes_nothing_has_a_loss_and_a_best_but_no_metrics(
     options = ("--run=run", "--trainer.val_every_n_steps=2")
     assert two_stages(tmp_path, *options, model=model, stages=[FLOW, MOTION]) == 0
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["name"].startswith("val/")]
+        every = list(csv.DictReader(file))
+    assert not {"train/psnr", "train/bpp", "train/first/psnr"} & {
+        row["name"] for row in every
+    }
+    rows = [row for row in every if row["name"].startswith("val/")]
     assert {row["name"] for row in rows} == {"val/loss"}
     for number, stage in enumerate(("flow", "motion")):
         losses = {

@@ -100,7 +100,12 @@ def test_a_draw_can_be_cut_to_some_of_its_frames(start):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("DHVC", {}), ("DualDomain", {}), ("VideoVAE", {"lpips": "random"})],
+    [
+        ("DHVC", {}),
+        ("DualDomain", {}),
+        ("ScaleSpaceFlow", {}),
+        ("VideoVAE", {"lpips": "random"}),
+    ],
 )
 def test_codecs_that_need_whole_clips_refuse_units(lively_module, name, arguments):
     module = lively_module(name, size="tiny", **arguments)
@@ -181,12 +186,25 @@ def test_validation_counts_the_image_too(start):
     assert draw.frame_weights.tolist() == [pytest.approx([1.0, *FRAME_WEIGHTS[1:4]])]
 
 
+def test_an_image_stage_is_validated_by_its_images_alone(start):
+    clip, seeds = noise(1, 4), torch.arange(1)
+    module = start(DIVIDED, frames=1, trainable=["intra"])
+    draw = module.draw(clip, seeds, training=False)
+    assert torch.equal(draw.clip, clip[:, :1])
+    assert draw.frame_weights.tolist() == [[1.0]]
+    together = start(DIVIDED, frames=4).draw(clip, seeds, training=False)
+    assert torch.equal(together.clip, clip)
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ({"frames": 1, "frozen": ["intra"]}, "codes the only frame: set frames to at"),
         ({"frames": 3, "unroll": "unit"}, "trains both models and steps after each"),
-        ({"options": {"lmbda_range": [5]}}, r"lmbda_range is \[5\]: .*must be above 0"),
+        (
+            {"options": {"lmbda_range": [5]}},
+            r"'row': lmbda_range is \[5\]: .*be above 0",
+        ),
         ({"options": {"lmbda_range": [0, 5]}}, "must be above 0, the first not above"),
         ({"options": {"lmbda_range": 5}}, "lmbda_range is 5: "),
         (

@@ -25,7 +25,7 @@ CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 def test_options_that_make_no_sense_are_refused(codec, options, message):
     with pytest.raises(ValueError, match=message):
         codec.configure(**options)
-    with pytest.raises(ValueError, match=f"UI2CCodec cannot set {next(iter(options))}"):
+    with pytest.raises(ValueError, match=f"UI2C cannot set {next(iter(options))}"):
         UI2CCodec("tiny").configure(**options)
 
 
