@@ -131,6 +131,9 @@ def numbers_beside(
         for printed in published(result, anchor, row.set, row.metric):
             table = printed.table
             differs = conditions_that_differ(table, result)
+            version = str(anchor.codec.get("version", ""))
+            if version and version not in str(table.anchor):
+                differs.append(f"the anchor is {table.anchor} there, {version} here")
             if row.set is None and {*table.average_of} != {*sets}:
                 over = ", ".join(table.average_of) or "sets that it does not list"
                 differs.append(f"the paper averages over {over}")
