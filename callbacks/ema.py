@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -88,6 +89,9 @@ class CodecEMA(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place of the training weights."""
+        if trainer.ckpt_path and trainer.state.fn != TrainerFn.FITTING:
+            # The weights are those of a file, averaged already.
+            self.average = {}
         if not self.average or self._training:
             return
         with torch.inference_mode(False):

@@ -96,8 +96,8 @@ class QualityMetrics(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the clips of one batch."""
-        # What is found of a source serves all points of a clip.
-        sources: dict[tuple[int, str], Any] = {}
+        # What is found of a source serves all points of a clip, of either all metrics.
+        changes: dict[tuple[int, str], Any] = {}
         results = [result for result in outputs if result.decoded]
         for result in results:
             if "bpp" in self.names:
@@ -105,7 +105,7 @@ class QualityMetrics(Callback):
                 self._metric(f"{result.point}/bpp", pl_module.device).update(bpp)
             for name in self._functions:
                 try:
-                    values = self._values(name, result, sources)
+                    values = self._values(name, result, changes)
                 except UnavailableMetricError as error:
                     reason = f"{error}; clips like {result.name} are left out"
                     self._left_out.setdefault(name, reason)
@@ -169,21 +169,24 @@ class QualityMetrics(Callback):
         return last or (every > 0 and self._validations % every == 0)
 
     def _values(
-        self, name: str, result: ValidationResult, sources: dict[tuple[int, str], Any]
+        self, name: str, result: ValidationResult, changes: dict[tuple[int, str], Any]
     ) -> Tensor:
         """Return a clip's values.
 
-        ``sources`` keeps what is found of the batch's sources, by clip and of what.
+        ``changes`` keeps how the batch's clips change, by clip and of what.
         """
         if self._rows[name].pairs and result.clip.shape[1] < 2:
             raise UnavailableMetricError(f"{name} needs clips of at least two frames")
         function = self._functions[name]
         if not isinstance(function, OfChange):
             return function(result.x_hat, result.clip)
-        key = (id(result.clip), function.looks_at)
-        if key not in sources:
-            sources[key] = function.of_clip(result.clip)
-        return function.compare(function.of_clip(result.x_hat), sources[key])
+        both = []
+        for clip in (result.x_hat, result.clip):
+            key = (id(clip), function.looks_at)
+            if key not in changes:
+                changes[key] = function.of_clip(clip)
+            both.append(changes[key])
+        return function.compare(*both)
 
     def _metric(self, key: str, device: torch.device) -> MeanMetric:
         """Return the mean with this key, a new one if it has none yet."""

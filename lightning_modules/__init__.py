@@ -74,15 +74,11 @@ def load_codec(
 
     checkpoint = read_checkpoint(path)
     entry = checkpoint["codec"]
-    folder = CODECS[entry["name"]]
-    codec_class = getattr(import_module(f"{folder}.codec"), f"{entry['name']}Codec")
-    architecture = dict(entry["architecture"])
-    coding = {n: architecture.pop(n) for n in codec_class.former if n in architecture}
-    codec: VideoCodec = codec_class(**architecture)
-    codec.configure(**coding)
-    # As it was named then, lest an argument that came later, or one that went, change
-    # the fingerprint in its bitstreams.
-    codec.architecture = dict(entry["architecture"])
+    kind, named = codec_class(entry["name"]), entry["architecture"]
+    codec = kind(
+        **{name: own for name, own in named.items() if name not in kind.former}
+    )
+    codec.name_as(named)
     codec.load_state_dict(codec_weights(checkpoint))
     codec.trained_with = entry.get("training", {})
     codec.to(device=device, dtype=dtype or torch.float32).eval()
@@ -92,6 +88,14 @@ def load_codec(
         for name, tensors in entry["tables"].items()
     }
     return codec
+
+
+def codec_class(name: str) -> "type[VideoCodec]":
+    """Return the network's class of one of ``CODECS``."""
+    kind: type[VideoCodec] = getattr(
+        import_module(f"{CODECS[name]}.codec"), f"{name}Codec"
+    )
+    return kind
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -141,10 +141,8 @@ class VideoCodec(nn.Module, ABC):
             each with the value at which that version trained as this one does.
         can_unroll: Whether there is :meth:`forward_units`.
         checkpoint_activations: Recompute each unit in the backward pass.
-        unnamed: Arguments that there were not always, with what stands for them in
-            checkpoints that do not name them: their defaults.
-        architecture: The constructor's arguments, without unnamed ones of that value,
-            so that earlier checkpoints, streams and results stay what they are.
+        architecture: The constructor's arguments; of a network from a checkpoint, as
+            that names them, see :meth:`name_as`.
         trained_with: What a checkpoint says of the training, see
             :meth:`CodecModule.training_settings`; empty where it says nothing.
     """
@@ -161,15 +159,10 @@ class VideoCodec(nn.Module, ABC):
     can_unroll: bool = False
     loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
-    unnamed: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:
         super().__init__()
-        self.architecture = {
-            name: value
-            for name, value in architecture.items()
-            if name not in self.unnamed or self.unnamed[name] != value
-        }
+        self.architecture = architecture
         self.trained_with: dict[str, Any] = {}
         self.coding = self.coding_options()
         self.checkpoint_activations = False
@@ -367,6 +360,19 @@ class VideoCodec(nn.Module, ABC):
         coding = replace(self.coding, **options)
         self.check_coding(coding)
         self.coding = coding
+
+    def name_as(self, architecture: Mapping[str, Any]) -> None:
+        """Take the name that a checkpoint has for this network, and do as it says.
+
+        Versions differ in the arguments that there are. Another name would be another
+        fingerprint, and bitstreams of the checkpoint's would not decode any more.
+
+        Args:
+            architecture: Arguments, of this version or an earlier one.
+        """
+        former = {n: v for n, v in architecture.items() if n in self.former}
+        self.configure(**former)
+        self.architecture = dict(architecture)
 
     def check_coding(self, coding: Any) -> None:
         """Raise ``ValueError`` if this very network cannot code so.

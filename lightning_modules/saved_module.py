@@ -6,7 +6,7 @@ from typing import Any, Self
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lightning_modules import codec_weights, read_checkpoint
+from lightning_modules import codec_class, codec_weights, read_checkpoint
 from lightning_modules.codec import VideoCodec
 
 
@@ -60,14 +60,21 @@ class SavedModule(LightningModule):
                     "training, which are model.init_args in the run's config.yaml"
                 )
             arguments = {**entry["architecture"], **arguments}
-        return super().load_from_checkpoint(
+        former = codec_class(entry["name"]).former
+        module = super().load_from_checkpoint(
             checkpoint_path,
             map_location,
             hparams_file,
             strict,
             weights_only=True,
-            **arguments,
+            **{name: own for name, own in arguments.items() if name not in former},
         )
+        codec = module.codec
+        if not hparams_file:
+            given = entry["architecture"] | arguments
+            now = {n: v for n, v in codec.architecture.items() if n in given}
+            codec.name_as({n: v for n, v in given.items() if n in former} | now)
+        return module
 
     def training_settings(self) -> dict[str, Any]:
         """Return what the weights were trained for: arguments but the architecture.

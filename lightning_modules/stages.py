@@ -66,9 +66,9 @@ class Stage:
         checkpoint_activations: Recompute each unit's activations in the backward
             pass: memory for one unit instead of all, about a third more time.
         precision: Lightning's precision, for example ``bf16-mixed``.
-        unroll: How far gradients go back, and what a step is: a whole ``clip``; or a
-            ``unit`` of it, which refers to the units before it as to constants, so
-            that a batch of clips takes as many steps as they have units.
+        unroll: How far gradients go back, and what a step is: a whole ``clip``, or a
+            ``unit`` of it, which refers to the units before it as to constants. A
+            batch of clips then takes as many steps as they have units.
         clip_norm: Largest gradient norm; that of the trainer if null.
 
     Raises:

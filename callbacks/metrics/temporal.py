@@ -6,9 +6,9 @@ averaged over all pairs of all clips, and not multiplied by 100 as TecoGAN print
 
 A value of tOF holds for one estimator of motion only: of one clip, OpenCV's DIS and
 Farneback flows, or two presets of DIS, differ by factors. It holds for one norm only
-too: TecoGAN's script takes the length of the flows' difference (L2), "Perceptual Neural
-Video Compression with Video Variational Autoencoder at Low Bitrates" the sum of its
-components (L1), which is 1 to 1.41 times as much, on real clips about 1.2 times.
+too: TecoGAN's script takes the length of the flows' difference (L2). "Perceptual Neural
+Video Compression with Video Variational Autoencoder at Low Bitrates" takes the sum of
+its components (L1): 1 to 1.41 times as much, on real clips about 1.2 times.
 
 Source: TecoGAN (arXiv 1811.09393), section 5, and its published evaluation script.
 """

@@ -1,9 +1,9 @@
 """Sequences as files that other suites' programs read, and that this one reads back.
 
-A folder of them holds ``png/SET/NAME/im00001.png`` (RGB), ``yuv/SET/NAME.yuv`` (8-bit
-4:2:0 of BT.709 full range), and a configuration of DCVC's test program for each of the
-two, ``dcvc_png.json`` and ``dcvc_yuv.json``. Names end in size and frame rate, as raw
-files have to.
+A folder of them holds ``png/SET/NAME/im00001.png`` (RGB) and ``yuv/SET/NAME.yuv``
+(8-bit 4:2:0 of BT.709 full range). A configuration of DCVC's test program lies beside
+each of the two: ``dcvc_png.json`` and ``dcvc_yuv.json``. Names end in size and frame
+rate, as raw files have to.
 
 Source: the layout of microsoft/DCVC's ``dataset_config_example_*.json``.
 """

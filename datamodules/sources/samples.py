@@ -145,7 +145,7 @@ def leave_signals_to_parent(worker: int) -> None:
 class GlobalBatches:
     """The global sample numbers of this rank's micro-batches, without end.
 
-    Micro-batch m of rank r of W holds the b samples from (m W + r) b on, so a batch has
+    Micro-batch m of rank r of W holds the b samples from (m W + r) b on. So a batch has
     the same samples for every W and every accumulation. It begins where the trainer is
     when iteration starts, which after a resume is in the middle.
 

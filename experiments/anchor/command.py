@@ -50,9 +50,11 @@ def describe_presets() -> str:
         lines += [f"{codec}: {default.title}; {', '.join([*_knobs(default), *given])}"]
         for preset in presets.values():
             own = _knobs(preset)
+            only = " only"
             if preset.knobs.keys() == default.knobs.keys():
                 own = [text for text in own if text not in _knobs(default)]
-            limit = f", {' or '.join(own)} only" if own else ""
+                only = ""
+            limit = f", {' or '.join(own)}{only}" if own else ""
             mark = " (default)" if preset is default else ""
             lines += [
                 f"  {preset.name}{mark}: {preset.structure}{limit}; {preset.note}",

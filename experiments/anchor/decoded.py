@@ -35,9 +35,9 @@ STAMP = "not decoded by us"
 class DecodedCoder(Anchor):
     """Takes frames for decoded and bytes for their cost, as they were given.
 
-    Frames are read as sources are: 8-bit 4:2:0 planes of full range as they are stored,
-    everything else as RGB. So an anchor's own output in the colour that it codes has
-    the anchor's own qualities.
+    Frames are read as sources are: 8-bit 4:2:0 planes of full range as they are stored
+    (or as ``--yuv_as`` says, where colours are RGB), everything else as RGB. So an
+    anchor's own output in the colour that it codes has the anchor's own qualities.
 
     Attributes:
         decoded: Where the frames are, by rate; see ``given.find_frames``.
@@ -107,17 +107,17 @@ class DecodedCoder(Anchor):
     def _codes(self, task: Task) -> Iterator[Any]:
         sequence = task.sequence
         path = find_frames(self.decoded[task.rate], sequence)
-        return read_codes(_as_held(path, sequence, None), task.colour)
+        held = _as_held(path, sequence, None)
+        return read_codes(held, task.colour, yuv_as=task.yuv_as)
 
     def _shared(self, rate: float, sequences: Sequence[VideoSequence]) -> list[str]:
         """Return what stands for more than one sequence although it cannot."""
-        # Names are keys: a bitstream may be both what it decodes to and what it took.
-        found: dict[int | Path, dict[str, None]] = {}
+        found: dict[tuple[int, int | Path], list[str]] = {}
         finders: list[tuple[str, Callable[..., int | Path]]] = [
             (self.decoded[rate], find_frames),
             (self.bytes[rate], find_bytes),
         ]
-        for text, find in finders:
+        for which, (text, find) in enumerate(finders):
             for sequence in sequences:
                 try:
                     place = find(text, sequence)
@@ -125,11 +125,11 @@ class DecodedCoder(Anchor):
                 except (ValueError, OSError):
                     continue  # It is told where the sequence itself is looked at.
                 if whole:
-                    found.setdefault(place, {})[sequence.name] = None
+                    found.setdefault((which, place), []).append(sequence.name)
         return [
             f"rate {rate:g}: {place} is given for {', '.join(names)}: name a folder "
             "with one of each, or a pattern with {sequence}"
-            for place, names in found.items()
+            for (_, place), names in found.items()
             if len(names) > 1
         ]
 

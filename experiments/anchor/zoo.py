@@ -113,7 +113,12 @@ def load_model(model: str, weights: Weights, device: str) -> Any:
     path = weights.file
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        # Torch's own text advises to run whatever the file holds.
+        raise ValueError(
+            f"{path} cannot be read as weights: it holds something else than tensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(
             f"{path} cannot be read as weights: {_first_line(error)}"
         ) from error
@@ -140,4 +145,4 @@ def _quiet() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(":")

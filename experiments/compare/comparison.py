@@ -241,8 +241,8 @@ class PaperRow:
         metrics: What each cell holds, in order.
         titles: Of the printed columns.
         printed: Their cells.
-        ours: By column, from many bits to few as the paper's, a value for each metric,
-            mean over the sets of their mean curves: ``None`` where there is none.
+        ours: By column, at its rate, a value for each metric, mean over the sets of
+            their mean curves: ``None`` where there is none.
         differs: As of :class:`PaperNumber`.
     """
 

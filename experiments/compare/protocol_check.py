@@ -99,8 +99,8 @@ def find_differences(
 ) -> list[Difference]:
     """List everything that two results must share and do not.
 
-    What a file does not state counts as different, even where neither does; but not
-    the limit on frames, as the frames of each sequence are compared too, nor how 4:2:0
+    What a file does not state counts as different, even where neither does. Two things
+    do not: the limit on frames, as each sequence's are compared too, and how 4:2:0
     becomes RGB where it stays 4:2:0.
     """
     names = (anchor.name, other.name)

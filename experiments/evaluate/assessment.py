@@ -39,7 +39,14 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
         TemporaryDirectory(prefix="coding-", dir=scratch) as name,
         coding_mode(torch.device(coder.metric_device)),
     ):
-        task = Task(sequence, codes, options.colour, job.rate.value, Path(name))
+        task = Task(
+            sequence,
+            codes,
+            options.colour,
+            job.rate.value,
+            Path(name),
+            yuv_as=options.yuv_as,
+        )
         target = job.rate.target_bpp(sequence)
         if target is not None:
             task = replace(task, rate=coder.find_rate(task, target))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.sequences.files import VideoSequence
-from datamodules.yuv import Codes, Colour, Planes
+from datamodules.yuv import Codes, Colour, Planes, YuvAs
 from experiments.results.result import Result
 
 
@@ -21,6 +21,7 @@ class Task:
         colour: Of these frames, and of those that are decoded.
         rate: In the codec's own unit.
         folder: Where the bitstream is; empty at first.
+        yuv_as: How raw 4:2:0 became these frames, where they are RGB.
     """
 
     sequence: VideoSequence
@@ -28,6 +29,7 @@ class Task:
     colour: Colour
     rate: float
     folder: Path
+    yuv_as: YuvAs = field(default="full709", kw_only=True)
 
 
 @dataclass

@@ -39,8 +39,8 @@ class EvaluateOptions(JobOptions, CodecOptions, DeviceOptions):
             its own kind, never compared with real bitstreams.
         scales: Also what only the K coarsest scales give, one point for each number,
             of a codec that has scales.
-        latents: Also how often each value of the latents was coded, by scale, in the
-            file and as a figure of each sequence in OUTPUT's folder .latents.
+        latents: Also how often each value of the latents was coded, by scale: in the
+            file, and a figure for each sequence in a folder beside it, .latents.
     """
 
     checkpoint: Path = option(metavar="CKPT")

@@ -66,16 +66,13 @@ class LearnedCoder(Coder):
         return _load(self.checkpoint, self.metric_device, self.dtype, coding)
 
     def describe(self) -> dict[str, Any]:
-        """Return the checkpoint's name, fingerprint and architecture."""
-        description = {
-            **describe(self.codec),
+        """Return what defines the codec, and what it was told for coding."""
+        return {
+            **describe(self.codec, self.coding),
             "kind": "learned",
             "padding": f"right and bottom, repeated edge, to {self.codec.pad_multiple}",
             "dtype": self.dtype,
         }
-        if self.coding:
-            description["options"] = self.coding
-        return description
 
     def environment(self) -> dict[str, Any]:
         """Return checkpoint, device and threads."""

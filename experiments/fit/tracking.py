@@ -30,7 +30,7 @@ INIT_SECONDS = 20.0
 BEST = {
     name: "max" if metric.higher_is_better else "min"
     for name, metric in validation_metrics().items()
-} | {"loss": "min"}
+} | {"loss": "min", "psnr_first8": "max", "psnr_last8": "max", "psnr_drop": "min"}
 """Which value of a figure of validation is its best; of those that have one."""
 
 COLUMNS = ("step", "stage", "name", "value")

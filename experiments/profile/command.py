@@ -35,8 +35,8 @@ class ProfileOptions:
         time: Also time it, with random weights.
         pipeline: Also time P workers that code overlapping frames (DHVC without
             auxiliary path), beside one.
-        gop_batch: Also time so many groups of pictures at once (VideoVAE), side by side
-            as coding does and as one batch of the networks, beside one at a time.
+        gop_batch: Also time N groups of pictures (VideoVAE): one at a time, side by
+            side as coding does, and their networks in one batch.
         device: Where to time (default: cuda if there is one).
         repeats: Timed runs.
 

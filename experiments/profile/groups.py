@@ -42,8 +42,8 @@ def measure_groups(
         repeats: The fastest of so many runs counts, taken in turns.
 
     Returns:
-        For ``encode`` and ``decode`` seconds per frame by how they were coded, gains
-        against one at a time, and the largest difference of a batch's values.
+        For ``encode`` and ``decode``: seconds per frame, gains against one at a time,
+        and the largest difference of a batch's values.
 
     Raises:
         ValueError: Side by side not the same bits or frames come out.

@@ -189,7 +189,7 @@ class Experiment:
         return Report(
             name=self.name,
             codec={
-                **describe(self._codec),
+                **describe(self._codec, self._options.coding),
                 "rate_range": [knob.low, knob.high],
                 "unit": grid.unit,
                 "cycle": grid.cycle,

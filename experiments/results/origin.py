@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,8 +38,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe(codec: "VideoCodec") -> dict[str, Any]:
-    """Return what defines a codec, as every file of figures says it."""
+def describe(
+    codec: "VideoCodec", coding: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what defines a codec, as every file of figures says it.
+
+    Args:
+        codec: Any.
+        coding: What it was told on the command line, which becomes ``options``.
+    """
     description = {
         "name": codec.shown_name,
         "fingerprint": codec.fingerprint().hex(),
@@ -49,5 +57,7 @@ def describe(codec: "VideoCodec") -> dict[str, Any]:
     # Checkpoints that were written before say nothing about their training.
     if codec.trained_with:
         description["training"] = codec.trained_with
+    if coding:
+        description["options"] = dict(coding)
     # As a file gives it back: tuples are lists.
     return dict(json.loads(json.dumps(description)))

@@ -9,7 +9,6 @@ weights' own type.
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -77,7 +76,6 @@ class DualDomainCodec(VideoCodec):
         "router_z",
         "monotonicity",
     )
-    unnamed = MappingProxyType({"z_prior": "scalar"})
 
     def __init__(
         self,

@@ -83,8 +83,8 @@ class Experts(nn.Module):
     everywhere: a choice of some (``top_k``) is a discontinuity, and another machine may
     fall on the other side of it.
 
-    A position's answer depends on the 3 x 3 positions around it and on nothing else,
-    so it is the same in a crop and in the frame.
+    A position's answer depends on the 3 x 3 positions around it and on nothing else. So
+    it is the same in a crop and in the frame.
 
     Args:
         channels: Of the content and of log S.

@@ -38,7 +38,7 @@ from lightning_modules.packets import (
 )
 from lightning_modules.scale_space_flow.entropy_model import (
     LEVELS,
-    bottleneck_tables,
+    Bottleneck,
     code_latent,
 )
 from lightning_modules.scale_space_flow.network import (
@@ -213,7 +213,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
         """Decode packets; see :meth:`VideoCodec.receive`.
 
         Where one is lost, the frame before it is shown again (mid grey before the
-        first), and is what the next one moves and adds to. What symbols cost does not
+        first). The next one moves that frame and adds to it; what symbols cost does not
         depend on it.
         """
         size = padded_size(height, width, self.pad_multiple)
@@ -235,7 +235,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
             part: getattr(self.network, f"{part}_hyperprior").entropy_bottleneck
             for part in PARTS
         }
-        tables = {part: bottleneck_tables(each) for part, each in bottlenecks.items()}
+        tables = {part: Bottleneck(each).tables() for part, each in bottlenecks.items()}
         return {"y": LEVELS.tables(), **tables}
 
     def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:

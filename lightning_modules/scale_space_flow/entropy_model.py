@@ -7,57 +7,50 @@ Source: arXiv 1802.01436; ``compressai.entropy_models`` (CompressAI 1.2.8).
 """
 
 from copy import deepcopy
-from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_modules.entropy.distributions import Distributions, Gaussians, Whole
-from lightning_modules.entropy.estimates import lower_bound
+from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port
-from lightning_modules.entropy.priors import Z_LIMIT, ScaleLevels
-from lightning_modules.entropy.tables import CdfTables, tables_from_pmf
+from lightning_modules.entropy.priors import HyperPrior, ScaleLevels
 from lightning_modules.layers import at_least_float32
 
 LEVELS = ScaleLevels(0.11, 256.0, 64)
 """CompressAI's ``get_scale_table``."""
-SMALLEST_MASS = 1e-9
-"""What CompressAI takes for the smallest probability."""
 HYPER_STRIDE = 8
 """Positions of a latent along each side of a position of its hyper-latent."""
 
 
-class Bottleneck(Distributions):
-    """Of a hyper-latent less its medians, by channel.
+class Bottleneck(HyperPrior):
+    """The distribution of a hyper-latent less its medians, by channel.
+
+    The cumulative distribution is the library's, of which the base class makes masses
+    that keep their gradients and integer tables.
 
     Args:
-        prior: An ``EntropyBottleneck``.
-        shape: Of the hyper-latent, (N, C, h, w).
-        part: Name of the part and of the tables.
+        library: An ``EntropyBottleneck``.
     """
 
-    def __init__(self, prior: Any, shape: tuple[int, ...], part: str) -> None:
-        like = at_least_float32(prior.quantiles.new_empty(shape))
-        super().__init__(like, part, part)
-        self.prior = prior
+    def __init__(self, library: Any) -> None:
+        super().__init__(1, library.channels)
+        self.library = library
 
-    def bits(self, values: Tensor) -> Tensor:
-        """Estimate what values cost."""
-        prior = self.prior
-        if prior.quantiles.dtype not in (torch.float32, torch.float64):
-            prior = deepcopy(prior).float()
-        with torch.autocast(values.device.type, enabled=False):
-            by_channel = (values + medians(prior)).transpose(0, 1)
-            mass, *_ = prior._likelihood(by_channel.flatten(1)[:, None])
-            bits = -torch.log2(lower_bound(mass, SMALLEST_MASS))
-        return bits.view_as(by_channel).transpose(0, 1)
+    @property
+    def like(self) -> Tensor:
+        """Quantiles in float32 at least: say device and dtype."""
+        return at_least_float32(self.library.quantiles.detach())
 
-    def choose(self) -> tuple[Whole, Whole | int]:
-        """Return the table of each element of one sample."""
-        _, channels, *sides = self.like.shape
-        return np.repeat(np.arange(channels, dtype=np.int32), prod(sides)), 0
+    def logits(self, x: Tensor, row: Tensor) -> Tensor:
+        """Return the logits of P(Z < x), of the shape of x (B, C, ...)."""
+        library = self.library
+        if library.quantiles.dtype != x.dtype:
+            library = deepcopy(library).to(x.dtype)
+        by_channel = x.transpose(0, 1)
+        values = by_channel.reshape(self.channels, 1, -1) + medians(library)
+        logits: Tensor = library._logits_cumulative(values, stop_gradient=False)
+        return logits.view_as(by_channel).transpose(0, 1)
 
 
 def medians(prior: Any) -> Tensor:
@@ -91,7 +84,8 @@ def code_latent(
         if y is not None:
             y = y.to(like)
             z = at_least_float32(hyperprior.hyper_encoder(y)) - middle
-        z_hat = (port.code(z, Bottleneck(prior, z_shape, part)) + middle).to(like)
+        of_z = Factorised(Bottleneck(prior), z_shape, part)
+        z_hat = (port.code(z, of_z) + middle).to(like)
         mean, scale = (
             at_least_float32(decoder(z_hat)[..., :height, :width])
             for decoder in (
@@ -101,21 +95,5 @@ def code_latent(
         )
         if y is not None:
             rest = at_least_float32(y) - mean
-        of = Gaussians(scale, LEVELS, part=part)
-        return (port.code(rest, of) + mean).to(like)
-
-
-@torch.no_grad()
-def bottleneck_tables(prior: Any) -> CdfTables:
-    """Return integer tables of an ``EntropyBottleneck``, one per channel."""
-    prior = deepcopy(prior).cpu().double()
-    values = torch.arange(-Z_LIMIT, Z_LIMIT + 1.0, dtype=torch.float64)
-    mass, *_ = prior._likelihood(values + medians(prior))
-    pmf = mass[:, 0].numpy()
-    channels, count = pmf.shape
-    return tables_from_pmf(
-        pmf,
-        np.full(channels, count),
-        np.full(channels, -Z_LIMIT),
-        np.maximum(1 - pmf.sum(1), 0.0),
-    )
+        of_y = Gaussians(scale, LEVELS, part=part)
+        return (port.code(rest, of_y) + mean).to(like)

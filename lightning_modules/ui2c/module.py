@@ -103,9 +103,9 @@ class UI2C(CodecModule):
         """Make ready for one row; see :meth:`CodecModule.start_stage`.
 
         Raises:
-            ValueError: As there; also if no frame is left after the one that a frozen
-                intra model codes, or units are apart where some train only the one
-                and some only the other of divided models.
+            ValueError: As there. Also if no frame is left after the one that a frozen
+                intra model codes; or if both of divided models train and units are
+                apart, each of which trains one of them only.
         """
         super().start_stage(stage, index, count, finished_steps)
         if self.codec.intra is None or stage is UNTRAINED:
@@ -129,13 +129,21 @@ class UI2C(CodecModule):
             parameter.requires_grad for parameter in intra.parameters()
         )
 
+    @property
+    def _image_model_trains_alone(self) -> bool:
+        return self.codec.intra is not None and not any(
+            parameter.requires_grad for parameter in self.codec.network.parameters()
+        )
+
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
         """Draw qp, first reference and place in the group of 8 for each sample.
 
         The first one or two frames of a training clip are the reference, the others
-        are coded. Validation codes every frame, from a blank reference.
+        are coded. Validation codes every frame, from a blank reference; where an image
+        model trains alone, the first, for nothing has taught the others yet.
         """
         if not training:
+            clip = clip[:, :1] if self._image_model_trains_alone else clip
             zeros = torch.zeros_like(seeds)
             weights = self._frame_weights(zeros, clip.shape[1])
             groups = self._slots(clip)

@@ -14,7 +14,6 @@ Source: the paper's sections on the framework, the latent codec and overlapping 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 from typing import Literal, TypeVar
 
 import torch
@@ -94,7 +93,6 @@ class VideoVAECodec(VideoCodec):
 
     coding_options = CodingOptions
     coding: CodingOptions
-    unnamed = MappingProxyType({"z_prior": "scalar"})
 
     def __init__(
         self,

@@ -112,3 +112,25 @@ def test_an_average_of_another_codec_is_refused(tiny_module, fit):
     ema.on_load_checkpoint(None, None, {"ema": {"gain": torch.ones(1)}})
     with pytest.raises(ValueError, match=r"\['gain', 'scale'\].*--init_from"):
         fit(tiny_module(), ema)
+
+
+def test_weights_of_a_file_are_tested_and_not_the_average(tiny_module, fit, tmp_path):
+    class Test(tiny_module):
+        """Can be tested, and shows by what weights."""
+
+        def test_step(self, batch, batch_idx):
+            tested.append(self.codec.scale.detach().clone())
+
+    clips = torch.utils.data.DataLoader([torch.ones(2)], batch_size=None)
+    tested, ema, module = [], CodecEMA(0.25), Test()
+    trainer = fit(module, ema, steps=2)
+    average, path = ema.average["scale"].clone(), tmp_path / "two.ckpt"
+    trainer.save_checkpoint(path, weights_only=False)
+    trainer.test(module, clips, verbose=False)
+    # As after two more steps.
+    ema.average["scale"] = average + 1
+    trainer.test(module, clips, ckpt_path=path, verbose=False)
+    trainer.test(module, clips, verbose=False)
+    assert torch.equal(tested[0], average)
+    assert not torch.equal(tested[1], average + 1)
+    assert torch.equal(tested[1], tested[2])

@@ -192,8 +192,9 @@ def test_a_source_is_looked_at_once_for_all_points(toy, monkeypatch):
     monkeypatch.setattr(
         "callbacks.metrics.temporal.Lpips", lambda net: counted("lpips", random)
     )
-    validate(QualityMetrics(["tof", "tlp", "fid"]), enumerate(make_clips(1)))
-    # Of two frames and two points: the source and both reconstructions.
+    names = ["tof", "tof_l1", "tlp", "fid"]
+    validate(QualityMetrics(names), enumerate(make_clips(1)))
+    # Of two frames and two points: the source and both reconstructions, for both norms.
     assert seen == {"inception": 3, "flow": 3, "lpips": 3}
 
 

@@ -139,3 +139,34 @@ def test_another_codecs_checkpoint_and_none_are_refused(lively_module, save, tmp
     path.write_text("a note")
     with pytest.raises(ValueError, match="is no checkpoint of this suite"):
         lightning_modules.UI2C.load_from_checkpoint(path)
+
+
+def test_a_former_argument_of_the_codec_says_how_it_codes(lively_module, save):
+    module = lively_module("UI2C")
+    module.codec.architecture["refresh"] = 8
+    path = save(module, hyper_parameters=None)
+    named = {**module.codec.architecture, "refresh": 8}
+    for loaded in (
+        lightning_modules.load_codec(path),
+        type(module).load_from_checkpoint(path, hybrid_references=True).codec,
+        # Saved once more, it is the same network.
+        type(module).load_from_checkpoint(save(module)).codec,
+    ):
+        assert loaded.coding.refresh == 8 and loaded.architecture == named
+    other = type(module).load_from_checkpoint(path, refresh=2)
+    assert other.codec.coding.refresh == other.codec.architecture["refresh"] == 2
+    assert "refresh" not in other.hparams
+
+
+def test_arguments_that_a_checkpoint_does_not_name_yet_stay_unnamed(
+    lively_module, save
+):
+    module = lively_module("VideoVAE", lpips="random")
+    del module.codec.architecture["z_prior"]
+    path = save(module, hyper_parameters=None)
+    codec = lightning_modules.load_codec(path)
+    assert codec.fingerprint() == module.codec.fingerprint()
+    loaded = type(module).load_from_checkpoint(path, lpips="random")
+    assert loaded.codec.fingerprint() == codec.fingerprint()
+    named = type(module).load_from_checkpoint(path, z_prior="scalar").codec
+    assert named.architecture == {**codec.architecture, "z_prior": "scalar"}

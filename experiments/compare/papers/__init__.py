@@ -24,12 +24,14 @@ class PaperColumn:
         title: As printed.
         set: Our name of the test set; ``None``: the table's average, or no set.
         metrics: Keys of ``METRICS`` that a ``bd_rate`` may be compared with.
+        rate: Of measured values: our codec's rate that they are of.
     """
 
     quantity: str
     title: str
     set: str | None = None
     metrics: tuple[str, ...] = ()
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class PaperTable:
         aliases: What else files call a printed name of a codec that is not ours.
         average_of: Sets whose mean the average column is.
         measured: Metrics that each cell of a row holds, divided by ``/``, where columns
-            are rates from many bits to few; empty of every other table.
+            have rates; empty of every other table.
     """
 
     source: str
@@ -88,6 +90,7 @@ def _table(entry: dict[str, Any], paper: dict[str, Any]) -> PaperTable:
             column["title"],
             column.get("set"),
             tuple(column.get("metrics", entry.get("metrics", ()))),
+            float(column["rate"]) if "rate" in column else None,
         )
         for column in entry["columns"]
     )

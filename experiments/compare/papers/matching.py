@@ -131,6 +131,9 @@ def numbers_beside(
         for printed in published(result, anchor, row.set, row.metric):
             table = printed.table
             differs = conditions_that_differ(table, result)
+            version = str(anchor.codec.get("version", ""))
+            if version and version not in str(table.anchor):
+                differs.append(f"the anchor is {table.anchor} there, {version} here")
             if row.set is None and {*table.average_of} != {*sets}:
                 over = ", ".join(table.average_of) or "sets that it does not list"
                 differs.append(f"the paper averages over {over}")
@@ -175,8 +178,8 @@ def rows_beside(
                         titles=tuple(column.title for column in table.columns),
                         printed=table.rows[name],
                         ours=tuple(
-                            tuple(_at(own, metric, place) for metric in metrics)
-                            for place in range(len(table.columns))
+                            tuple(_at(own, metric, column.rate) for metric in metrics)
+                            for column in table.columns
                         ),
                         differs=tuple(conditions_that_differ(table, result)),
                     )
@@ -184,16 +187,16 @@ def rows_beside(
     return tuple(found)
 
 
-def _at(curves: Sequence[Curve], metric: str, place: int) -> float | None:
-    """Return a metric at a place from many bits to few, mean over the sets."""
+def _at(curves: Sequence[Curve], metric: str, rate: float | None) -> float | None:
+    """Return a metric at a rate, mean over the sets, if all have it."""
     own = {
-        c.set: c.bpp if metric == "bpp" else c.quality
+        c.set: (c.bpp if metric == "bpp" else c.quality)[c.rates.index(rate)]
         for c in curves
-        if metric in ("bpp", c.metric)
+        if metric in ("bpp", c.metric) and rate in c.rates
     }
-    if not own or any(place >= len(values) for values in own.values()):
-        return None
-    return fmean(values[-1 - place] for values in own.values())
+    return (
+        fmean(own.values()) if own and own.keys() == {c.set for c in curves} else None
+    )
 
 
 def conditions_that_differ(table: PaperTable, result: Result) -> list[str]:

@@ -58,8 +58,8 @@ def paper_rows_table(comparison: Comparison) -> Table:
         if not any(value is not None for value in own)
     }
     table.notes = [
-        f"{metric} is in none of a row's curves: measure it with evaluate, "
-        f"{METRICS[metric].option or 'at once for all files'}."
+        f"{metric} is in no curve of a row: name it with --metric, or measure it with "
+        f"evaluate {METRICS[metric].option}."
         for metric in METRICS
         if metric in lacking
     ]

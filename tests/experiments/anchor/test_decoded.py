@@ -111,14 +111,6 @@ def forms(kind, coded, folder):
     return path, sizes
 
 
-def test_a_bitstream_can_be_both_the_frames_and_the_bytes(run, coded):
-    both = run(
-        [coded.clip], f"--decoded=30={coded.stream}", f"--bytes=30={coded.stream}"
-    )
-    ((_, point),) = both.all_points()
-    assert point.nbytes == coded.stream.stat().st_size
-
-
 @pytest.mark.parametrize("kind", ["y4m", "png", "yuv", "number"])
 def test_frames_and_bytes_come_in_many_forms(run, coded, tmp_path, kind):
     path, sizes = forms(kind, coded, tmp_path)
@@ -141,6 +133,15 @@ def test_frames_and_bytes_come_in_many_forms(run, coded, tmp_path, kind):
 def codes_of(coded):
     data = coded.clip.read_bytes().split(b"FRAME\n")[1:]
     return [[np.frombuffer(d[: 48 * 64], np.uint8).reshape(48, 64)] for d in data]
+
+
+@pytest.mark.parametrize("yuv_as", ["full709", "ffmpeg"])
+def test_decoded_planes_become_rgb_as_the_sources_do(run, coded, yuv_as):
+    given = [f"--decoded=1={coded.clip}", "--bytes=1=900"]
+    result = run([coded.clip], *given, "--colour=rgb", f"--yuv_as={yuv_as}")
+    ((_, point),) = result.all_points()
+    assert point.metrics["psnr_rgb"] > 99
+    assert result.protocol.yuv_as == yuv_as
 
 
 @pytest.fixture
@@ -232,6 +233,13 @@ def test_one_file_does_not_stand_for_two_sequences(run, pair, only_error):
     frames = f"--decoded=1={pair / 'q1'}"
     assert run([pair / "clips"], frames, "--bytes=1=900") is None
     assert "rate 1: 900 is given for a, a_b: name a folder" in only_error()
+
+
+def test_a_file_may_be_both_frames_and_bytes(run, pair):
+    frames = f"={pair / 'q1' / '{sequence}'}_64x48_25.y4m"
+    (pair / "q1" / "a.y4m").rename(pair / "q1" / "a_64x48_25.y4m")
+    result = run([pair / "clips"], f"--decoded=1{frames}", f"--bytes=1{frames}")
+    assert len([*result.all_points()]) == 2
 
 
 def test_a_decoder_that_gave_too_many_frames_is_refused(run, coded, only_error):

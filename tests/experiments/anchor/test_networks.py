@@ -183,7 +183,7 @@ def test_files_of_other_models_or_none_are_refused(anchor, coder, weights, tmp_p
     noise = tmp_path / "noise.pth"
     noise.write_bytes(b"noise")
     for path, message in (
-        (noise, r"noise.pth cannot be read as weights"),
+        (noise, r"noise.pth cannot be read as weights: it holds something else"),
         (weights("cheng2020-anchor"), r"anchor-0.pth.tar has no weights of mbt2018-me"),
     ):
         own = coder("mbt2018-mean", rates={1.0: str(path)})

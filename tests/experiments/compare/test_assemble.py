@@ -74,7 +74,7 @@ def test_sets_and_metrics_can_be_chosen_and_wrong_ones_are_refused(
 
 def test_the_papers_number_stands_beside_ours_with_what_differs(compare, make_result):
     anchor = make_result("rt", codec="DCVC-RT")
-    anchor.codec["kind"] = "imported"
+    anchor.codec |= {"kind": "imported", "version": "1.1"}
     mine = make_result("mine", 0.9, codec="UI2C")
     mine.codec["architecture"] = {
         "size": "paper",
@@ -96,6 +96,7 @@ def test_the_papers_number_stands_beside_ours_with_what_differs(compare, make_re
     assert papers["uvg"].differs == (
         "max_frames is all in the paper and 96 here",
         "rate is estimate in the paper and bitstream here",
+        "the anchor is DCVC-RT there, 1.1 here",
     )
     assert papers[None].bd_rate == -12.1
     assert any("averages over hevc_b" in text for text in papers[None].differs)

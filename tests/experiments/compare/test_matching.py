@@ -98,6 +98,12 @@ def test_every_ablation_of_ui2c_is_its_row_of_table_3(ablation, options, row):
     assert (("1", "UI ² C (Ours)") in found) == full
 
 
+def test_a_divided_model_that_starts_blank_is_in_no_table():
+    divided = "ablations/ui2c/divided.yaml"
+    assert rows_of(ours(UI2C, divided, options={"start": "own"}))
+    assert not rows_of(ours(UI2C, divided, options={"start": "blank"}))
+
+
 @pytest.mark.parametrize(
     ("ablations", "metric", "rows"),
     [
@@ -241,12 +247,13 @@ def test_rows_of_measured_values_stand_beside_ours():
         ours(VAE, name=name, options={"gop_overlap": name == "on"}) for name in names
     ]
     curves = [
-        Curve(name, metric, set, None, (0.05, 0.1, 0.2), bits, quality)
+        # Of four rates, the paper has three.
+        Curve(name, metric, set, None, (0.05, 0.1, 0.2, 0.4), bits, quality)
         for name in names
         for metric in ("tof_l1", "tlp_alex")
         for set, bits, quality in (
-            ("hevc_b", (0.1, 0.2, 0.3), (3.0, 2.0, 1.0)),
-            ("hevc_c", (0.3, 0.4, 0.5), (5.0, 4.0, 3.0)),
+            ("hevc_b", (0.1, 0.2, 0.3, 0.9), (3.0, 2.0, 1.0, 0.9)),
+            ("hevc_c", (0.3, 0.4, 0.5, 0.9), (5.0, 4.0, 3.0, 0.9)),
         )
         if (name, metric) != ("off", "tlp_alex")
     ]
@@ -261,6 +268,10 @@ def test_rows_of_measured_values_stand_beside_ours():
     assert after.printed == ("0.0217", "0.0102", "0.0061")
     assert after.ours == ((pytest.approx(0.4),), (pytest.approx(0.3),), (0.2,))
     assert found["tOF/tLP (Before)"].ours == ((2.0, None), (3.0, None), (4.0, None))
+    two = [replace(c, rates=(0.05, 0.1, 0.3, 0.4)) for c in curves[:1]] + curves[1:]
+    _, row, *_ = rows_beside(results, two)
+    assert row.ours[0] == (None, None) and row.ours[1] == (3.0, None)
+    assert rows_beside(results, [])[0].ours == ((None,), (None,), (None,))
     comparison = replace(
         Comparison("off", ("on",), "pchip", ("tof_l1",), "tof_l1", {}, (), ()),
         curves=tuple(curves),
@@ -269,5 +280,6 @@ def test_rows_of_measured_values_stand_beside_ours():
     shown = to_markdown(paper_rows_table(comparison))
     assert "2.0000/none | 0.81/0.096" in shown
     assert "0.4000 | 0.0217" in shown
+    assert "tlp_alex is in no curve of a row: name it with --metric, or" in shown
     temporal = temporal_table(comparison)
     assert temporal.rows[0][:4] == ["off", "hevc_b", 0.05, 0.1]

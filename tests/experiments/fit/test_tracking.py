@@ -155,6 +155,7 @@ def test_a_run_list_shows_the_best_of_each_metric(wandb_rows, tmp_path):
     for logger in loggers:
         logger.start_stage("first", 0)
     names = ("val/psnr", "val/qp21/psnr", "val/fid", "val/qp63/tlp", "val/loss")
+    names += ("val/psnr_drop", "val/qp21/psnr_last8")
     others = ("val/bpp", "val/fid_samples", "train/psnr")
     for step, value in enumerate((2.0, 3.0, 1.0)):
         logged = dict.fromkeys((*names, *others), value)
@@ -162,7 +163,7 @@ def test_a_run_list_shows_the_best_of_each_metric(wandb_rows, tmp_path):
     close_loggers(loggers)
     _, _, summary = wandb_rows(tmp_path)
     for name in names:
-        best = {"max": 3} if name.endswith("psnr") else {"min": 1}
+        best = {"max": 3} if name.endswith(("psnr", "last8")) else {"min": 1}
         assert summary[name] == {**best, "last": 1}
     assert {name: summary[name] for name in others} == dict.fromkeys(others, 1)
 

@@ -304,6 +304,12 @@ def test_the_file_says_everything_that_defines_its_numbers(run, video):
     assert {"suite", "torch", "device", "threads"} <= set(report.environment)
 
 
+def test_the_file_says_what_the_codec_was_told(run):
+    arguments = ("--tests", "low_reference", "--max_frames", "6", "--rate", "40")
+    assert run("ui2c", *arguments, "--refresh", "2").codec["options"] == {"refresh": 2}
+    assert "options" not in run("ui2c", *arguments).codec
+
+
 def test_wrong_options_are_one_line_and_nothing_is_written(
     capsys, checkpoint, video, tmp_path
 ):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from experiments.fit.weights import init_from
-from lightning_modules.scale_space_flow.entropy_model import medians
+from lightning_modules.scale_space_flow.codec import ScaleSpaceFlowCodec
+from lightning_modules.scale_space_flow.entropy_model import Bottleneck, medians
 from lightning_modules.scale_space_flow.network import PARTS, build_network, predict
 from lightning_modules.stages import Stage
 
@@ -77,6 +78,13 @@ def test_real_bytes_cost_what_was_estimated(lively_module, scene):
     real = 8 * sum(len(packet.payload) for packet in packets)
     estimated = sum(packet.estimated_bits for packet in packets)
     assert real == pytest.approx(estimated, rel=0.02)
+
+
+def test_hyper_latents_that_lie_far_out_are_pulled_back(codec):
+    prior = Bottleneck(codec.network.img_hyperprior.entropy_bottleneck)
+    z = torch.full((1, prior.channels, 1, 1), 90.0, requires_grad=True)
+    prior.bits(z).sum().backward()
+    assert (z.grad > 0.1).all()
 
 
 def test_after_a_loss_the_following_frames_move_what_was_shown_last(codec, scene):
@@ -158,6 +166,15 @@ def test_the_zoos_weights_need_the_papers_size(lively_module, tmp_path):
     codec = lively_module("ScaleSpaceFlow").codec
     with pytest.raises(ValueError, match=r"ssf2020, and .* not fit .* the size paper"):
         init_from(codec, path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"size": "huge"}, "'huge' is unknown: choose"), ({"lmbda": 0.0}, "lmbda is 0")],
+)
+def test_arguments_that_make_no_codec_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ScaleSpaceFlowCodec(**{"size": "tiny", **arguments})
 
 
 # The library

@@ -100,7 +100,12 @@ def test_a_draw_can_be_cut_to_some_of_its_frames(start):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("DHVC", {}), ("DualDomain", {}), ("VideoVAE", {"lpips": "random"})],
+    [
+        ("DHVC", {}),
+        ("DualDomain", {}),
+        ("ScaleSpaceFlow", {}),
+        ("VideoVAE", {"lpips": "random"}),
+    ],
 )
 def test_codecs_that_need_whole_clips_refuse_units(lively_module, name, arguments):
     module = lively_module(name, size="tiny", **arguments)
@@ -179,6 +184,16 @@ def test_validation_counts_the_image_too(start):
     draw = module.draw(noise(1, 4), torch.arange(1), training=False)
     assert draw.clip.shape[1] == 4 and draw.conditions == {}
     assert draw.frame_weights.tolist() == [pytest.approx([1.0, *FRAME_WEIGHTS[1:4]])]
+
+
+def test_an_image_stage_is_validated_by_its_images_alone(start):
+    clip, seeds = noise(1, 4), torch.arange(1)
+    module = start(DIVIDED, frames=1, trainable=["intra"])
+    draw = module.draw(clip, seeds, training=False)
+    assert torch.equal(draw.clip, clip[:, :1])
+    assert draw.frame_weights.tolist() == [[1.0]]
+    together = start(DIVIDED, frames=4).draw(clip, seeds, training=False)
+    assert torch.equal(together.clip, clip)
 
 
 @pytest.mark.parametrize(

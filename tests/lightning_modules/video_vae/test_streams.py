@@ -68,6 +68,16 @@ def test_tiles_and_weights_share_a_head():
             assert Head.read(Packet(head.to_bytes(), 8, 0)) == head
 
 
+def test_a_head_that_no_encoder_writes_is_refused():
+    weighed = Head(9, True, 0, 35).to_bytes()
+    for payload, message in (
+        (weighed[:-1] + bytes([101]), "cannot be 101 % of a copy"),
+        (weighed[:-1], "3 bytes has no whole head"),
+    ):
+        with pytest.raises(DesyncError, match=message):
+            Head.read(Packet(payload, 8, 0))
+
+
 @pytest.mark.parametrize("theta", [-0.01, 1.01, 0.355, float("nan")])
 def test_a_weight_that_no_stream_can_say_is_refused(codec, theta):
     with pytest.raises(ValueError, match="two decimals"):
