@@ -181,7 +181,7 @@ def test_a_schedule_gives_each_unit_its_rate(checkpoint, video):
         before = 4 * len(own) // 8
         assert own[:before] == usual[:before]
         assert (own[before] == usual[before]) == (knob.low == knob.high)
-        with pytest.raises(ValueError, match=f"rate .* is not possible: {knob.name}"):
+        with pytest.raises(ValueError, match=f"is not possible: .*{knob.name}"):
             list(
                 codec.compress(frames, knob.high, rate_at=lambda _, k=knob: k.high + 1)
             )
