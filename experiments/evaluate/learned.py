@@ -23,7 +23,7 @@ from experiments.bitstreams.files import (
 from experiments.bitstreams.processes import WorkerProcess, decoding_process
 from experiments.bitstreams.rate_search import search_rate
 from experiments.evaluate.coder import Coder, Cost, Task
-from experiments.results.origin import describe
+from experiments.results.origin import describe, free_options
 from lightning_modules.codec import VideoCodec
 
 STREAM = "stream.lvc"
@@ -75,7 +75,7 @@ class LearnedCoder(Coder):
         }
 
     def environment(self) -> dict[str, Any]:
-        """Return checkpoint, device and threads."""
+        """Return checkpoint, device, threads, and options that change no bit."""
         device = "cpu"
         if self.metric_device == "cuda":
             device = torch.cuda.get_device_name()
@@ -83,6 +83,7 @@ class LearnedCoder(Coder):
             "checkpoint": str(self.checkpoint),
             "device": device,
             "threads": self.threads,
+            **{k: v for k, v in self.coding.items() if k in free_options()},
         }
 
     def encode(self, task: Task) -> Cost:

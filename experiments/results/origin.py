@@ -4,10 +4,13 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lightning_modules import decoding_options
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -38,6 +41,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def free_options() -> set[str]:
+    """Return the names of coding options that change no bit, of all codecs."""
+    return {each.name for options in decoding_options() for each in fields(options)}
+
+
 def describe(
     codec: "VideoCodec", coding: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -45,7 +53,9 @@ def describe(
 
     Args:
         codec: Any.
-        coding: What it was told on the command line, which becomes ``options``.
+        coding: What it was told on the command line. What changes bits becomes
+            ``options``; what decoders may be told too, such as how many frames to work
+            on at once, changes none.
     """
     description = {
         "name": codec.shown_name,
@@ -57,7 +67,8 @@ def describe(
     # Checkpoints that were written before say nothing about their training.
     if codec.trained_with:
         description["training"] = codec.trained_with
-    if coding:
-        description["options"] = dict(coding)
+    free = free_options()
+    if options := {k: v for k, v in (coding or {}).items() if k not in free}:
+        description["options"] = options
     # As a file gives it back: tuples are lists.
     return dict(json.loads(json.dumps(description)))
