@@ -45,6 +45,7 @@ from experiments.fit.quiet import (
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
 from experiments.fit.tracking import close_loggers, make_loggers, sync_hint
+from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
@@ -229,11 +230,7 @@ class Run:
         self.loggers = make_loggers(
             folder.path,
             config.logger,
-            project=self.tracking.project,
-            name=options["run"],
-            group=self.tracking.group,
-            tags=[type(module).__name__, *self.tracking.tags],
-            config=options,
+            **identity(options),
         )
 
     def go_on(self, begin: int, done: Sequence[int | None]) -> int | None:

@@ -182,11 +182,9 @@ class StageWandbLogger(StageAxis, WandbLogger):
 
     @rank_zero_only
     def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis, and tag the run with the stage."""
+        """Place the coming steps on the axis, and open the run."""
         super().start_stage(stage, offset, done)
-        run = self.experiment
-        if stage not in (run.tags or ()):
-            run.tags = (*(run.tags or ()), stage)
+        self.experiment  # noqa: B018
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
@@ -223,8 +221,8 @@ def make_loggers(
     Args:
         run_dir: The run's folder.
         logger: As ``RunOptions`` has it.
-        **init: Of ``wandb.init``: ``project``, ``name``, ``group`` (what the run is
-            compared with), ``tags`` (each stage adds its own), ``config``.
+        **init: Of ``wandb.init``: ``project``, ``entity``, ``name``, ``group`` (what
+            the run is compared with), ``job_type``, ``tags``, ``config``.
 
     Raises:
         ValueError: ``online`` is impossible.

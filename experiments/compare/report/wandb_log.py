@@ -27,6 +27,7 @@ from experiments.fit.tracking import (
     read_metrics,
     sync_hint,
 )
+from experiments.fit.wandb_identity import PROJECT, from_environment, identity
 from experiments.results.result import Result
 
 if TYPE_CHECKING:
@@ -88,19 +89,14 @@ def run_folder(run: str) -> Path:
 def _identity(folder: Path) -> dict[str, Any]:
     """Return what the run's W&B run is called, the same as when ``fit`` opened it."""
     path = folder / "config.yaml"
-    if not path.is_file():
-        project = "learned-video-codecs"
-        return {"project": project, "name": folder.name, "tags": ["comparison"]}
-    config = yaml.safe_load(path.read_text())
-    tracking = config["tracking"]
-    begun = [s["name"] for s in config["stages"] if (folder / s["name"]).is_dir()]
-    codec = config["model"]["class_path"].rpartition(".")[2]
+    if path.is_file():
+        return identity(yaml.safe_load(path.read_text()))
+    names = from_environment({"tags": ["comparison"]})
     return {
-        "project": tracking["project"],
-        "name": config["run"],
-        "group": tracking["group"],
-        "tags": [codec, *tracking["tags"], *begun],
-        "config": config,
+        **names,
+        "project": names["project"] or PROJECT,
+        "name": folder.name,
+        "job_type": "compare",
     }
 
 

@@ -144,7 +144,7 @@ def test_offline_wandb_gets_every_row_config_group_and_tags(wandb_rows, tmp_path
     assert sorted(logged) == sorted((s, n, v) for s, _, n, v in EXPECTED)
     assert (run.run_group, run.display_name) == ("a group", "a run")
     assert run.run_id == (tmp_path / "wandb_id.txt").read_text()
-    assert set(run.tags) == {"UI2C", "first", "second"}
+    assert set(run.tags) == {"UI2C"}
     stored = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert {key: stored[key] for key in config} == config
     assert sync_hint(tmp_path) == f"wandb sync {part}"

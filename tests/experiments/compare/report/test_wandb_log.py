@@ -73,6 +73,7 @@ def test_wandb_gets_tables_plots_and_summary_offline(samples, results, offline, 
     row = comparison.row("UI2C", "psnr_yuv", "set_mean", "hevc_e")
     assert values["eval/hevc_e/bdrate_psnr_yuv_vs_x265"] == row.rate.value
     assert run.run_id == (folder / "wandb_id.txt").read_text()
+    assert (run.job_type, set(run.tags)) == ("compare", {"comparison"})
     table = json.loads(next(folder.glob("wandb/*/files/**/bd_0*.json")).read_text())
     assert len(table["data"]) == len(comparison.rows)
     points = json.loads(next(folder.glob("wandb/*/files/**/points*.json")).read_text())
@@ -98,7 +99,8 @@ def test_wandb_goes_on_with_a_run_of_fit(samples, results, offline):
     log_comparison(comparison, few, str(folder))
     values, run = wandb_content(folder)
     assert (run.run_id, run.project, run.run_group) == ("abcd1234", "mine", "g")
-    assert set(run.tags) == {"UI2C", "first", "intra"}
+    assert set(run.tags) == {"UI2C", "first"}
+    assert run.job_type == "fit"
     assert values["step"] == 70
     # Several codecs in one run need names of their own.
     assert "eval/hevc_e/UI2C/bdrate_tof_vs_x265" in values
