@@ -349,6 +349,21 @@ def test_accumulated_batches_give_the_same_curve(
         assert theirs == pytest.approx(ours, rel=1e-4)
 
 
+@pytest.mark.parametrize(("unroll", "points"), [("clip", 4), ("unit", 2)])
+def test_a_point_is_the_mean_since_the_one_before(
+    schedule, two_stages, tmp_path, unroll, points
+):
+    row = {"batch_size": 4, "steps": 4, "lr": 1e-3, "unroll": unroll}
+    stages = [{**schedule["stages"][1], **row}]
+    assert two_stages(tmp_path, "--run=each", stages=stages) == 0
+    seldom = ["--trainer.log_every_n_steps=4", "--trainer.accumulate_grad_batches=2"]
+    assert two_stages(tmp_path, "--run=means", *seldom, stages=stages) == 0
+    for name in ("loss", "rate", "distortion", "bpp", "psnr", "slot1/bpp"):
+        each, means = (curve(tmp_path / x, f"train/{name}") for x in ("each", "means"))
+        assert len(each) == points
+        assert means == pytest.approx([sum(each) / points], rel=1e-4)
+
+
 def test_a_stage_may_clip_the_gradient_to_a_norm_of_its_own(
     schedule, two_stages, tmp_path, monkeypatch
 ):
