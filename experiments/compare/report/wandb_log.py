@@ -43,9 +43,10 @@ def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) 
     """Log tables, RD plots and BD-rates to W&B, online or offline as ``fit`` does.
 
     The run's summary gets ``eval/<set>/bdrate_<metric>_vs_<anchor>`` in %, the means of
-    the set's sequences (set ``all``: of all sets); if several codecs were compared,
-    ``eval/<set>/<codec>/bdrate_...``. An earlier run's W&B run is gone on with; see
-    :func:`run_folder`.
+    the set's sequences (set ``all``: of all sets), and beside each its flags, as
+    ``..._vs_<anchor>_flags``: ``none``, or what the report says of the number. If
+    several codecs were compared, it is ``eval/<set>/<codec>/bdrate_...``.
+    An earlier run's W&B run is gone on with; see :func:`run_folder`.
 
     Raises:
         ValueError: ``run`` is neither a folder of a run nor a plain name.
@@ -100,9 +101,9 @@ def _identity(folder: Path) -> dict[str, Any]:
     }
 
 
-def bd_rates(comparison: Comparison) -> dict[str, float]:
-    """Return the BD-rates of sets in %, by summary key."""
-    rates = {}
+def bd_rates(comparison: Comparison) -> dict[str, float | str]:
+    """Return the BD-rates of sets in %, each with its flags, by summary key."""
+    rates: dict[str, float | str] = {}
     for row in comparison.rows:
         is_headline = row.kind == headline_kind(row.metric, row.set)
         if is_headline and row.rate.value is not None:
@@ -110,7 +111,10 @@ def bd_rates(comparison: Comparison) -> dict[str, float]:
             if len(comparison.codecs) > 1:
                 place.append(safe_name(row.codec))
             name = f"bdrate_{row.metric}_vs_{safe_name(comparison.anchor)}"
-            rates["/".join(["eval", *place, name])] = row.rate.value
+            key = "/".join(["eval", *place, name])
+            rates[key] = row.rate.value
+            # Always, so that it takes the place of an earlier comparison's.
+            rates[f"{key}_flags"] = row.caveats() or "none"
     return rates
 
 

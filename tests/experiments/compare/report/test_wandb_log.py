@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.compare.comparison import Delta, Row
+from experiments.compare.comparison import Delta, Flag, Row
 from experiments.compare.report.wandb_log import bd_rates, log_comparison
 
 
@@ -71,7 +71,8 @@ def test_wandb_gets_tables_plots_and_summary_offline(samples, results, offline, 
     folder = offline / "runs" / "a_run"
     values, run = wandb_content(Path("runs/a_run"))
     row = comparison.row("UI2C", "psnr_yuv", "set_mean", "hevc_e")
-    assert values["eval/hevc_e/bdrate_psnr_yuv_vs_x265"] == row.rate.value
+    key = "eval/hevc_e/bdrate_psnr_yuv_vs_x265"
+    assert (values[key], values[f"{key}_flags"]) == (row.rate.value, "none")
     assert run.run_id == (folder / "wandb_id.txt").read_text()
     assert (run.job_type, set(run.tags)) == ("compare", {"comparison"})
     table = json.loads(next(folder.glob("wandb/*/files/**/bd_0*.json")).read_text())
@@ -120,6 +121,19 @@ def test_wandb_that_is_switched_off_says_so(
     log_comparison(comparison, results, "a_run")
     assert "nothing was logged" in capsys.readouterr().out
     assert not list(offline.iterdir())
+
+
+def test_no_rate_is_logged_without_its_flags(comparison):
+    flags = (Flag("noise", "0.40 % is below 1 %"), Flag("low_overlap", "61 %"))
+    row = Row(
+        "UI2C", "psnr_yuv", "set_mean", "uvg", None, Delta(0.4), Delta(0.1), flags
+    )
+    rates = bd_rates(replace(comparison, rows=(row,)))
+    (key,) = (key for key in rates if not key.endswith("_flags"))
+    assert rates == {
+        key: 0.4,
+        f"{key}_flags": "noise: 0.40 % is below 1 %; low_overlap: 61 %",
+    }
 
 
 def test_rows_without_a_number_are_not_logged(comparison):
