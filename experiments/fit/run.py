@@ -227,10 +227,11 @@ class Run:
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
+        parameters = sum(p.numel() for p in module.codec.parameters())
         self.loggers = make_loggers(
             folder.path,
             config.logger,
-            **identity(options),
+            **identity(options, parameters=parameters),
         )
 
     def go_on(self, begin: int, done: Sequence[int | None]) -> int | None:

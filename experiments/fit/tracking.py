@@ -188,11 +188,12 @@ class StageWandbLogger(StageAxis, WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log scalars or media at a step."""
+        """Log scalars or media at a step, and which stage it belongs to."""
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         for name in values.keys() - self._defined:
             self._define(name)
-        self.experiment.log({**values, "step": self.run_step(step)})
+        stage = {"stage": self.stage} if self.stage else {}
+        self.experiment.log({**values, **stage, "step": self.run_step(step)})
 
     def _define(self, name: str) -> None:
         """Tell W&B once which value of a figure its summary has besides the last."""

@@ -1,7 +1,7 @@
 """What W&B calls a run, whom it stands beside, and the columns of its configuration."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +52,12 @@ def from_environment(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**names, "tags": list(tags)}
 
 
-def identity(options: Mapping[str, Any]) -> dict[str, Any]:
+def identity(options: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
     """Return what ``wandb.init`` takes for a run of ``fit``.
 
     Args:
         options: All of the run's, as ``config.yaml`` has them.
+        **facts: Further columns of the configuration.
     """
     names = from_environment(options["tracking"])
     codec = options["model"]["class_path"].rpartition(".")[2]
@@ -65,5 +66,26 @@ def identity(options: Mapping[str, Any]) -> dict[str, Any]:
         "tags": [codec, *names["tags"]],
         "name": options["run"],
         "job_type": "fit",
-        "config": dict(options),
+        "config": {**columns(options), **facts},
     }
+
+
+def columns(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with a column for each value of the schedule, in W&B's tables.
+
+    A table cannot show or sort by what stands in a list: ``stages/pairs_1/lr`` takes
+    the place of the rows. They are those of ``config.yaml``, before ``shrink``.
+    """
+    flat = {name: value for name, value in options.items() if name != "stages"}
+    for row in options.get("stages") or []:
+        values = {name: value for name, value in row.items() if name != "name"}
+        flat |= _leaves(values, f"stages/{row['name']}")
+    return flat
+
+
+def _leaves(values: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{place}/{name}")
+        else:
+            yield f"{place}/{name}", value

@@ -142,6 +142,8 @@ def test_offline_wandb_gets_every_row_config_group_and_tags(wandb_rows, tmp_path
         if "/" in name
     ]
     assert sorted(logged) == sorted((s, n, v) for s, _, n, v in EXPECTED)
+    stages = {(row["step"], row["stage"]) for row in rows}
+    assert stages == {(step, stage) for step, stage, _, _ in EXPECTED}
     assert (run.run_group, run.display_name) == ("a group", "a run")
     assert run.run_id == (tmp_path / "wandb_id.txt").read_text()
     assert set(run.tags) == {"UI2C"}

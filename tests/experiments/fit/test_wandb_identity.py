@@ -1,5 +1,7 @@
 """W&B's names of a run: given, of W&B's own variables, or by default."""
 
+import json
+
 import pytest
 import yaml
 
@@ -7,6 +9,7 @@ from experiments.fit.options import CONFIGS
 from experiments.fit.wandb_identity import (
     PROJECT,
     VARIABLES,
+    columns,
     from_environment,
     with_names,
 )
@@ -57,8 +60,27 @@ def test_fit_opens_its_run_under_these_names(
     monkeypatch.setenv("WANDB_TAGS", "nightly")
     options = ["--logger=offline", "--run=run", "--to_stage=first"]
     assert two_stages(tmp_path, *options) == 0
-    rows, run, _ = wandb_rows(tmp_path / "run")
+    _, run, _ = wandb_rows(tmp_path / "run")
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert run.run_group == config["tracking"]["group"] == "schedule"
     assert (run.job_type, run.project, run.entity) == ("fit", PROJECT, "team")
     assert list(run.tags) == ["UI2C", "nightly"]
+    stored = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert stored["stages/first/steps"] == 2
+    assert stored["parameters"] > 10_000
+    assert "stages" not in stored
+
+
+def test_each_value_of_the_schedule_is_a_column():
+    rows = [
+        {"name": "pairs_1", "lr": 1e-4, "weights": {"rate": 0.5}, "data": {}},
+        {"name": "pairs_2", "lr": 1e-5, "trainable": ["entropy"]},
+    ]
+    assert columns({"run": "a", "model": {"x": 1}, "stages": rows}) == {
+        "run": "a",
+        "model": {"x": 1},
+        "stages/pairs_1/lr": 1e-4,
+        "stages/pairs_1/weights/rate": 0.5,
+        "stages/pairs_2/lr": 1e-5,
+        "stages/pairs_2/trainable": ["entropy"],
+    }
