@@ -78,9 +78,12 @@ def train(
     module: CodecModule = config.model
     data = VideoDataModule(config.data)
     done = folder.steps_done(stages)
+    pixels = []
     for index, stage in enumerate(stages):
         # All rows are checked before the first one has cost a day.
         module.start_stage(stage, index, len(stages), 0)
+        batch = stage.batch_size * stage.frames * stage.crop**2
+        pixels.append(stage.steps * batch / module.steps_per_batch)
         # Those that still run: the data of finished ones may have gone.
         if index >= first and (done[index] or 0) < stage.steps:
             start_data(data, module, index)
@@ -99,7 +102,7 @@ def train(
             if report:
                 print(report)
             folder.write_config(options)
-        run = Run(folder, module, data, config, options, stages)
+        run = Run(folder, module, data, config, options, stages, pixels)
         try:
             with loader_errors():
                 received = run.go_on(first, done)
@@ -199,6 +202,7 @@ class Run:
     """One run: its module, its data and its loggers go through all stages.
 
     Its options are instantiated (``config``) and, for the loggers, as plain values.
+    ``pixels`` is the work of each stage.
     """
 
     def __init__(
@@ -209,6 +213,7 @@ class Run:
         config: Namespace,
         options: dict[str, Any],
         stages: list[Stage],
+        pixels: list[float],
     ) -> None:
         self.folder = folder
         self.module = module
@@ -218,6 +223,7 @@ class Run:
         self.tracking: TrackingOptions = config.tracking
         self.seed: int = config.seed
         self.stages = stages
+        self.pixels = pixels
         # One for all stages: it loads networks, and says once what is not measured.
         self.metrics = QualityMetrics(
             self.tracking.metrics,
@@ -336,7 +342,10 @@ class Run:
             callbacks.append(MapLogger(self.folder.path, every))
         directory = self.folder.path / stage.name
         checkpoints = StageCheckpoints(directory, options.save_every_n_steps)
-        return [*callbacks, checkpoints, FinalValidation(), StageProgress()]
+        index = self.module.stage_index
+        step = self.pixels[index] / stage.steps
+        progress = StageProgress(later=sum(self.pixels[index + 1 :]) / step)
+        return [*callbacks, checkpoints, FinalValidation(), progress]
 
     def _trainer(self, stage: Stage, callbacks: list[Callback]) -> Trainer:
         options = self.trainer_options
