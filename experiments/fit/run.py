@@ -35,6 +35,7 @@ from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
+from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.quiet import (
     end_loaders,
@@ -102,6 +103,8 @@ def train(
             if report:
                 print(report)
             folder.write_config(options)
+            # Before this process adds a part, while nobody else writes to one.
+            cut_torn_tails(folder.path)
         run = Run(folder, module, data, config, options, stages, pixels)
         try:
             with loader_errors():

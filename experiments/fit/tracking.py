@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import whole_or_nothing
+from experiments.fit.offline_parts import unsent_parts
 from experiments.fit.options import LoggerChoice
 
 SERVER_SECONDS = 3.0
@@ -260,8 +261,7 @@ def sync_hint(run_dir: str | Path) -> str | None:
     A run that went on several times has several parts under one id; ``wandb sync``
     uploads them in order of time.
     """
-    parts = sorted(Path(run_dir, "wandb").glob("offline-run-*"))
-    unsent = [part for part in parts if not any(part.glob("*.synced"))]
+    unsent = unsent_parts(run_dir)
     return f"wandb sync {' '.join(map(str, unsent))}" if unsent else None
 
 

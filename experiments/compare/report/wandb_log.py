@@ -21,6 +21,8 @@ from experiments.compare.report.plots import (
 )
 from experiments.drawing.figures import figure_style
 from experiments.drawing.names import safe_name
+from experiments.fit.offline_parts import cut_torn_tails
+from experiments.fit.run_folder import RunFolder
 from experiments.fit.tracking import (
     StageWandbLogger,
     make_loggers,
@@ -58,6 +60,12 @@ def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) 
     if logger is None:
         print("W&B is switched off by WANDB_MODE: nothing was logged")
         return
+    try:
+        with RunFolder(folder).lock():
+            cut_torn_tails(folder)
+    except ValueError:
+        # ``fit`` is at it: what it writes to is not torn, and it has cut the others.
+        pass
     try:
         # Beside what the run logged last.
         steps = (row[0] for row in read_metrics(folder / "metrics.csv"))

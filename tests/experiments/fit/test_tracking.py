@@ -180,6 +180,7 @@ def test_a_part_that_was_sent_is_not_sent_again(tmp_path):
     assert sync_hint(tmp_path) is None
     for name in ("offline-run-1-x", "offline-run-2-x"):
         (tmp_path / "wandb" / name).mkdir(parents=True)
+        (tmp_path / "wandb" / name / "run-x.wandb").write_bytes(bytes(8))
     (tmp_path / "wandb" / "offline-run-1-x" / "run-x.wandb.synced").touch()
     assert sync_hint(tmp_path) == f"wandb sync {tmp_path}/wandb/offline-run-2-x"
 

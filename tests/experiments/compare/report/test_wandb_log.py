@@ -95,6 +95,11 @@ def test_wandb_goes_on_with_a_run_of_fit(samples, results, offline):
         "tracking: {project: mine, group: g, tags: [first]}\n"
         "stages: [{name: intra}, {name: later}]\n"
     )
+    # A part that a kill left: one whole record, and half of another.
+    torn = folder / "wandb" / "offline-run-0-abcd1234" / "run-abcd1234.wandb"
+    torn.parent.mkdir(parents=True)
+    whole = bytes(7) + bytes([0, 0, 0, 0, 1, 0, 1, 9])
+    torn.write_bytes(whole + whole[7:-1])
     few = [replace(r, sequences=r.sequences[2:]) for r in results]
     comparison = replace(samples.compare(few), metrics=("tof",))
     log_comparison(comparison, few, str(folder))
@@ -103,6 +108,7 @@ def test_wandb_goes_on_with_a_run_of_fit(samples, results, offline):
     assert set(run.tags) == {"UI2C", "first"}
     assert run.job_type == "fit"
     assert values["step"] == 70
+    assert torn.read_bytes() == whole
     # Several codecs in one run need names of their own.
     assert "eval/hevc_e/UI2C/bdrate_tof_vs_x265" in values
     assert "eval/hevc_e/SVT-AV1/bdrate_tof_vs_x265" in values
