@@ -33,18 +33,28 @@ VALIDATION_FIGURES = {
 
 
 class StageProgress(ProgressBar):
-    """Show stage, step, loss, bpp, PSNR, throughput and the stage's time left.
+    """Show stage, step, loss, bpp, PSNR, throughput, and the time left.
+
+    That is the stage's, then that of all stages. Later ones are reckoned from the pace
+    of this one, so it is a guess until the last stage runs.
 
     Takes the place of Lightning's bar. Speaks on rank 0 only.
 
     Args:
         seconds: Time between two lines where the output is no terminal.
         console: Where to write; standard output by default.
+        later: The work of the stages after this one, in steps of this one.
     """
 
-    def __init__(self, seconds: float = 10.0, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        seconds: float = 10.0,
+        console: Console | None = None,
+        later: float = 0.0,
+    ) -> None:
         super().__init__()
         self.seconds = seconds
+        self.later = later
         # A log file has no width at which a line should break.
         self.console = console or Console(highlight=False)
         self._enabled = True
@@ -101,7 +111,7 @@ class StageProgress(ProgressBar):
         self._shown = now
         # Reading the figures waits for the device, hence not at every step.
         figures = _figures(trainer, "train", FIGURES)
-        figures.append(f"{self._time_left(trainer)} left")
+        figures.append(self._time_left(trainer))
         text = "  ".join(figures)
         step = trainer.global_step
         if self._bar is None:
@@ -134,13 +144,17 @@ class StageProgress(ProgressBar):
         """Give the terminal back."""
         self.on_train_end(trainer, pl_module)
 
-    def _time_left(self, trainer: Trainer) -> timedelta:
-        """Return the stage's remaining time, validations counted in."""
+    def _time_left(self, trainer: Trainer) -> str:
+        """Return the remaining time, validations counted in."""
         began, first = self._began
         done = max(1, trainer.global_step - first)
         per_step = (time.monotonic() - began) / done
         left = max(0, trainer.max_steps - trainer.global_step)
-        return timedelta(seconds=round(per_step * left))
+        text = f"{timedelta(seconds=round(per_step * left))} left"
+        if self.later:
+            whole = timedelta(seconds=round(per_step * (left + self.later)))
+            text += f", {whole} in all stages"
+        return text
 
 
 def _title(pl_module: LightningModule) -> str:

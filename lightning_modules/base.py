@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from lightning_modules.codec import CodecOutput, VideoCodec
 from lightning_modules.draw import Draw as Draw
+from lightning_modules.interval_means import IntervalMeans
 from lightning_modules.losses import TERMS, Losses, find_term
 from lightning_modules.perceptual import LpipsNet, UnavailableMetricError
 from lightning_modules.psnr import psnr
@@ -114,7 +116,7 @@ class CodecModule(SavedModule, ABC):
         self._clock = time.perf_counter()
         self._frames_done = 0
         self._loss_sum = [0.0, 0.0]
-        self._logged: Tensor | None = None
+        self._figures = IntervalMeans()
 
     @abstractmethod
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
@@ -317,7 +319,7 @@ class CodecModule(SavedModule, ABC):
         draw = self.draw(batch["clip"], batch["index"], training=True)
         out = self.codec(draw.clip, draw.rate, **draw.conditions)
         last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        return self._weigh(draw, out, self._logs_within(1), last)
+        return self._weigh(draw, out, last and self._logs_within(1))
 
     def _step_after_each_unit(self, batch: Batch) -> Tensor:
         """Code a batch unit after unit, and step the optimizer after each.
@@ -345,7 +347,7 @@ class CodecModule(SavedModule, ABC):
                 out = next(walk)
                 own = draw.between(start, start + out.x_hat.shape[1])
                 last = unit + 1 == count and part == len(draws)
-                loss = self._weigh(own, out, logs, last)
+                loss = self._weigh(own, out, last and logs)
                 self.manual_backward(loss / len(draws))
             start += out.x_hat.shape[1]
             optimizer.step()
@@ -358,55 +360,42 @@ class CodecModule(SavedModule, ABC):
         done = self.trainer.global_step
         return bool((done + steps) // every > done // every)
 
-    def _weigh(self, draw: Draw, out: CodecOutput, logs: bool, last: bool) -> Tensor:
-        """Return the loss; log it too, after the last part of a step or a clip."""
+    def _weigh(self, draw: Draw, out: CodecOutput, logs: bool) -> Tensor:
+        """Return the loss, and note its figures; log them too where it is time to."""
         terms = self.terms(draw, out)
         loss = self.loss(terms)
         self._frames_done += draw.clip.shape[0] * draw.clip.shape[1]
+        self._note(draw, out, {"loss": loss, **terms})
         if logs:
-            self._log_step(draw, out, {"loss": loss, **terms}, last)
+            self._log_interval(draw.clip.shape[0])
         return loss
 
     @torch.no_grad()
-    def _log_step(
-        self, draw: Draw, out: CodecOutput, terms: dict[str, Tensor], last: bool
-    ) -> None:
-        """Add up a batch's figures; log those of the whole step with its last one."""
-        x_hat = out.x_hat.detach().clamp(0.0, 1.0)
-        figures = {
-            "bpp": bits_to_bpp(out.bits.detach(), draw.clip),
-            "psnr": psnr(x_hat, draw.clip),
-        }
-        everything = torch.ones_like(figures["bpp"], dtype=torch.bool)
-        groups = {"": everything, **draw.groups} if self.decodes else {}
-        names = list(terms)
-        sums = [torch.stack([t.float(), t.new_ones(())]) for t in terms.values()]
-        for group, mask in groups.items():
-            for name, values in figures.items():
-                names.append(f"{group}/{name}" if group else name)
-                chosen = values.float()[mask]
-                count = chosen.new_tensor(chosen.numel())
-                sums.append(torch.stack([chosen.sum(), count]))
+    def _note(self, draw: Draw, out: CodecOutput, terms: dict[str, Tensor]) -> None:
+        """Add a batch's figures to those of the steps since the last logged one."""
+        for name, term in terms.items():
+            self._figures.add(name, term)
+        if self.decodes:
+            frames = {
+                "bpp": bits_to_bpp(out.bits, draw.clip),
+                "psnr": psnr(out.x_hat.clamp(0.0, 1.0), draw.clip),
+            }
+            for name, values in frames.items():
+                self._figures.add(name, values)
+                for group, chosen in draw.groups.items():
+                    self._figures.add(f"{group}/{name}", values, chosen)
         for name, part in out.parts.items():
-            names.append(f"{name}/bpp")
-            share = bits_to_bpp(part.detach().float(), draw.clip)
-            sums.append(torch.stack([share.sum(), share.new_tensor(share.numel())]))
-        totals = torch.stack(sums)
-        self._logged = totals if self._logged is None else self._logged + totals
-        if not last:
-            return
-        # One collective for all of them, and only on steps that are logged.
-        totals = self.trainer.strategy.reduce(self._logged, reduce_op="sum")
-        self._logged = None
-        logged = {
-            f"train/{name}": total / number
-            for name, (total, number) in zip(names, totals.tolist(), strict=True)
-            if number
-        }
+            self._figures.add(f"{name}/bpp", bits_to_bpp(part, draw.clip))
+
+    def _log_interval(self, batch_size: int) -> None:
+        """Log the means of the steps since the last logged one, over all ranks."""
+        reduce = partial(self.trainer.strategy.reduce, reduce_op="sum")
+        means = self._figures.take(reduce)
+        logged = {f"train/{name}": mean for name, mean in means.items()}
         logged["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         logged["train/frames_per_second"] = self._throughput()
-        self.log_dict(logged, logger=False, batch_size=draw.clip.shape[0])
-        # Lightning itself would repeat old figures of the groups that this step lacks,
+        self.log_dict(logged, logger=False, batch_size=batch_size)
+        # Lightning itself would repeat old figures of groups that the interval lacks,
         # and write after the step's checkpoint: a kill in between would lose them.
         for logger in self.trainer.loggers:
             logger.log_metrics(logged, self.trainer.global_step)
@@ -418,8 +407,8 @@ class CodecModule(SavedModule, ABC):
         return frames * self.trainer.world_size / max(seconds, 1e-9)
 
     def on_train_start(self) -> None:
-        """Start the throughput's clock."""
-        self._logged = None
+        """Start the throughput's clock, and the first interval."""
+        self._figures.clear()
         self._clock, self._frames_done = time.perf_counter(), 0
 
     # Validation and test.

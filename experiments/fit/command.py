@@ -10,6 +10,7 @@ from pathlib import Path
 
 from experiments.cli import run_command
 from experiments.fit.options import CONFIGS, build_parser, complete, instantiate, plain
+from experiments.fit.wandb_identity import with_names
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 
@@ -43,7 +44,9 @@ def fit(arguments: list[str]) -> int:
     options = plain(parser, config)
     name = "-".join(Path(path).stem for path in config.config)
     options["run"] = options["run"] or name
-    options["tracking"]["group"] = options["tracking"]["group"] or name
+    options["tracking"] = with_names(
+        options["tracking"], config.config, shrinks=config.shrink is not None
+    )
 
     import torch
 

@@ -107,9 +107,11 @@ class TrackingOptions:
     """Where a run's numbers and pictures go.
 
     Attributes:
-        project: W&B project.
-        group: W&B group; the names of the configuration files if null.
-        tags: W&B tags beside the codec's name and the stage's.
+        project: W&B project; ``$WANDB_PROJECT``, else learned-video-codecs, if null.
+        entity: W&B user or team; ``$WANDB_ENTITY``, else the login's, if null.
+        group: W&B group; ``$WANDB_RUN_GROUP``, else the codec's configuration file, if
+            null: an ablation stands beside its baseline, a shrunk schedule apart.
+        tags: W&B tags beside the codec's name; ``$WANDB_TAGS`` if empty.
         metrics: What validation measures, where the files that it needs are there.
         lpips_net: Backbone of LPIPS and tLP.
         pooled_every_n_validations: Validations between those that measure FID and KID,
@@ -122,7 +124,8 @@ class TrackingOptions:
         ValueError: A value is out of range.
     """
 
-    project: str = "learned-video-codecs"
+    project: str | None = None
+    entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
     metrics: list[MetricName] = field(default_factory=lambda: list(DEFAULT_METRICS))

@@ -35,6 +35,7 @@ from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
+from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.quiet import (
     end_loaders,
@@ -45,6 +46,7 @@ from experiments.fit.quiet import (
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
 from experiments.fit.tracking import close_loggers, make_loggers, sync_hint
+from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
@@ -77,9 +79,12 @@ def train(
     module: CodecModule = config.model
     data = VideoDataModule(config.data)
     done = folder.steps_done(stages)
+    pixels = []
     for index, stage in enumerate(stages):
         # All rows are checked before the first one has cost a day.
         module.start_stage(stage, index, len(stages), 0)
+        batch = stage.batch_size * stage.frames * stage.crop**2
+        pixels.append(stage.steps * batch / module.steps_per_batch)
         # Those that still run: the data of finished ones may have gone.
         if index >= first and (done[index] or 0) < stage.steps:
             start_data(data, module, index)
@@ -98,7 +103,9 @@ def train(
             if report:
                 print(report)
             folder.write_config(options)
-        run = Run(folder, module, data, config, options, stages)
+            # Before this process adds a part, while nobody else writes to one.
+            cut_torn_tails(folder.path)
+        run = Run(folder, module, data, config, options, stages, pixels)
         try:
             with loader_errors():
                 received = run.go_on(first, done)
@@ -198,6 +205,7 @@ class Run:
     """One run: its module, its data and its loggers go through all stages.
 
     Its options are instantiated (``config``) and, for the loggers, as plain values.
+    ``pixels`` is the work of each stage.
     """
 
     def __init__(
@@ -208,6 +216,7 @@ class Run:
         config: Namespace,
         options: dict[str, Any],
         stages: list[Stage],
+        pixels: list[float],
     ) -> None:
         self.folder = folder
         self.module = module
@@ -217,6 +226,7 @@ class Run:
         self.tracking: TrackingOptions = config.tracking
         self.seed: int = config.seed
         self.stages = stages
+        self.pixels = pixels
         # One for all stages: it loads networks, and says once what is not measured.
         self.metrics = QualityMetrics(
             self.tracking.metrics,
@@ -226,14 +236,11 @@ class Run:
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
+        parameters = sum(p.numel() for p in module.codec.parameters())
         self.loggers = make_loggers(
             folder.path,
             config.logger,
-            project=self.tracking.project,
-            name=options["run"],
-            group=self.tracking.group,
-            tags=[type(module).__name__, *self.tracking.tags],
-            config=options,
+            **identity(options, parameters=parameters),
         )
 
     def go_on(self, begin: int, done: Sequence[int | None]) -> int | None:
@@ -338,7 +345,10 @@ class Run:
             callbacks.append(MapLogger(self.folder.path, every))
         directory = self.folder.path / stage.name
         checkpoints = StageCheckpoints(directory, options.save_every_n_steps)
-        return [*callbacks, checkpoints, FinalValidation(), StageProgress()]
+        index = self.module.stage_index
+        step = self.pixels[index] / stage.steps
+        progress = StageProgress(later=sum(self.pixels[index + 1 :]) / step)
+        return [*callbacks, checkpoints, FinalValidation(), progress]
 
     def _trainer(self, stage: Stage, callbacks: list[Callback]) -> Trainer:
         options = self.trainer_options

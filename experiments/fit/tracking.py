@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import whole_or_nothing
+from experiments.fit.offline_parts import unsent_parts
 from experiments.fit.options import LoggerChoice
 
 SERVER_SECONDS = 3.0
@@ -182,19 +183,18 @@ class StageWandbLogger(StageAxis, WandbLogger):
 
     @rank_zero_only
     def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis, and tag the run with the stage."""
+        """Place the coming steps on the axis, and open the run."""
         super().start_stage(stage, offset, done)
-        run = self.experiment
-        if stage not in (run.tags or ()):
-            run.tags = (*(run.tags or ()), stage)
+        self.experiment  # noqa: B018
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log scalars or media at a step."""
+        """Log scalars or media at a step, and which stage it belongs to."""
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         for name in values.keys() - self._defined:
             self._define(name)
-        self.experiment.log({**values, "step": self.run_step(step)})
+        stage = {"stage": self.stage} if self.stage else {}
+        self.experiment.log({**values, **stage, "step": self.run_step(step)})
 
     def _define(self, name: str) -> None:
         """Tell W&B once which value of a figure its summary has besides the last."""
@@ -223,8 +223,8 @@ def make_loggers(
     Args:
         run_dir: The run's folder.
         logger: As ``RunOptions`` has it.
-        **init: Of ``wandb.init``: ``project``, ``name``, ``group`` (what the run is
-            compared with), ``tags`` (each stage adds its own), ``config``.
+        **init: Of ``wandb.init``: ``project``, ``entity``, ``name``, ``group`` (what
+            the run is compared with), ``job_type``, ``tags``, ``config``.
 
     Raises:
         ValueError: ``online`` is impossible.
@@ -261,8 +261,7 @@ def sync_hint(run_dir: str | Path) -> str | None:
     A run that went on several times has several parts under one id; ``wandb sync``
     uploads them in order of time.
     """
-    parts = sorted(Path(run_dir, "wandb").glob("offline-run-*"))
-    unsent = [part for part in parts if not any(part.glob("*.synced"))]
+    unsent = unsent_parts(run_dir)
     return f"wandb sync {' '.join(map(str, unsent))}" if unsent else None
 
 

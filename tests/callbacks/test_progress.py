@@ -21,6 +21,27 @@ def test_a_log_file_gets_plain_lines(tiny_module, fit):
     assert "\x1b" not in text.getvalue()
 
 
+class Clock(Callback):
+    """Lets ten seconds pass in each step, and nothing else does."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("callbacks.progress.time.monotonic", lambda: self.now)
+
+    def on_train_batch_start(self, *args):
+        self.now += 10
+
+
+def test_the_time_left_is_the_stages_and_that_of_all(tiny_module, fit, monkeypatch):
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=False)
+    bar = StageProgress(seconds=0.0, console=console, later=360.0)
+    fit(tiny_module(), Clock(monkeypatch), bar)
+    first, *_, last = [s for s in text.getvalue().splitlines() if " left" in s]
+    assert first.endswith("  0:00:30 left, 1:00:30 in all stages")
+    assert last.endswith("  0:00:00 left, 1:00:00 in all stages")
+
+
 class Sometimes(Callback):
     """Logs FID at the first validation only, and what has no unit at each."""
 

@@ -21,12 +21,15 @@ from experiments.compare.report.plots import (
 )
 from experiments.drawing.figures import figure_style
 from experiments.drawing.names import safe_name
+from experiments.fit.offline_parts import cut_torn_tails
+from experiments.fit.run_folder import RunFolder
 from experiments.fit.tracking import (
     StageWandbLogger,
     make_loggers,
     read_metrics,
     sync_hint,
 )
+from experiments.fit.wandb_identity import PROJECT, from_environment, identity
 from experiments.results.result import Result
 
 if TYPE_CHECKING:
@@ -42,9 +45,10 @@ def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) 
     """Log tables, RD plots and BD-rates to W&B, online or offline as ``fit`` does.
 
     The run's summary gets ``eval/<set>/bdrate_<metric>_vs_<anchor>`` in %, the means of
-    the set's sequences (set ``all``: of all sets); if several codecs were compared,
-    ``eval/<set>/<codec>/bdrate_...``. An earlier run's W&B run is gone on with; see
-    :func:`run_folder`.
+    the set's sequences (set ``all``: of all sets), and beside each its flags, as
+    ``..._vs_<anchor>_flags``: ``none``, or what the report says of the number. If
+    several codecs were compared, it is ``eval/<set>/<codec>/bdrate_...``.
+    An earlier run's W&B run is gone on with; see :func:`run_folder`.
 
     Raises:
         ValueError: ``run`` is neither a folder of a run nor a plain name.
@@ -56,6 +60,12 @@ def log_comparison(comparison: Comparison, results: Sequence[Result], run: str) 
     if logger is None:
         print("W&B is switched off by WANDB_MODE: nothing was logged")
         return
+    try:
+        with RunFolder(folder).lock():
+            cut_torn_tails(folder)
+    except ValueError:
+        # ``fit`` is at it: what it writes to is not torn, and it has cut the others.
+        pass
     try:
         # Beside what the run logged last.
         steps = (row[0] for row in read_metrics(folder / "metrics.csv"))
@@ -88,25 +98,20 @@ def run_folder(run: str) -> Path:
 def _identity(folder: Path) -> dict[str, Any]:
     """Return what the run's W&B run is called, the same as when ``fit`` opened it."""
     path = folder / "config.yaml"
-    if not path.is_file():
-        project = "learned-video-codecs"
-        return {"project": project, "name": folder.name, "tags": ["comparison"]}
-    config = yaml.safe_load(path.read_text())
-    tracking = config["tracking"]
-    begun = [s["name"] for s in config["stages"] if (folder / s["name"]).is_dir()]
-    codec = config["model"]["class_path"].rpartition(".")[2]
+    if path.is_file():
+        return identity(yaml.safe_load(path.read_text()))
+    names = from_environment({"tags": ["comparison"]})
     return {
-        "project": tracking["project"],
-        "name": config["run"],
-        "group": tracking["group"],
-        "tags": [codec, *tracking["tags"], *begun],
-        "config": config,
+        **names,
+        "project": names["project"] or PROJECT,
+        "name": folder.name,
+        "job_type": "compare",
     }
 
 
-def bd_rates(comparison: Comparison) -> dict[str, float]:
-    """Return the BD-rates of sets in %, by summary key."""
-    rates = {}
+def bd_rates(comparison: Comparison) -> dict[str, float | str]:
+    """Return the BD-rates of sets in %, each with its flags, by summary key."""
+    rates: dict[str, float | str] = {}
     for row in comparison.rows:
         is_headline = row.kind == headline_kind(row.metric, row.set)
         if is_headline and row.rate.value is not None:
@@ -114,7 +119,10 @@ def bd_rates(comparison: Comparison) -> dict[str, float]:
             if len(comparison.codecs) > 1:
                 place.append(safe_name(row.codec))
             name = f"bdrate_{row.metric}_vs_{safe_name(comparison.anchor)}"
-            rates["/".join(["eval", *place, name])] = row.rate.value
+            key = "/".join(["eval", *place, name])
+            rates[key] = row.rate.value
+            # Always, so that it takes the place of an earlier comparison's.
+            rates[f"{key}_flags"] = row.caveats() or "none"
     return rates
 
 
