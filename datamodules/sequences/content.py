@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.frames import open_video
-from datamodules.paths import IMAGE_SUFFIXES, find_images
+from datamodules.paths import IMAGE_SUFFIXES, find_frames
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
-from datamodules.sources.pyav_reader import packet_stamps
+from datamodules.sources.pyav_reader import count_frames
 from datamodules.video_reader import VideoError
 from datamodules.yuv import yuv420_frame_size
 
@@ -50,7 +50,7 @@ def examine(path: Path) -> Content:
         frames = video.frames
         if suffix not in (".y4m", *IMAGE_SUFFIXES):
             # Containers count packets that show nothing too, or do not count.
-            frames = len(packet_stamps(path)[0])
+            frames = count_frames(path)
         return Content(video.width, video.height, video.fps, frames)
 
 
@@ -133,7 +133,7 @@ def open_y4m(path: Path) -> RawVideo:
 
 def _check_numbers(directory: Path) -> None:
     """Refuse images that are not numbered one by one: a frame is missing, or extra."""
-    for image, following in pairwise(find_images(directory)):
+    for image, following in pairwise(find_frames(directory)):
         number = image_number(image)
         if number is None or image_number(following) != number + 1:
             raise VideoError(

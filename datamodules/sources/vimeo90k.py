@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from datamodules.paths import check_list, check_root, found_in
-from datamodules.sources.source import ClipSource, Frames, Rng, read_clip, read_pngs
+from datamodules.sources.source import ClipSource, Frames, Rng, read_clip, read_images
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -96,7 +96,7 @@ class Vimeo90KSource(ClipSource):
         folder = self._root / "sequences" / self._names[item]
 
         def read(numbers: list[int]) -> Frames:
-            return read_pngs([folder / f"im{number + 1}.png" for number in numbers])
+            return read_images([folder / f"im{number + 1}.png" for number in numbers])
 
         return read_clip(read, FRAMES, rng, frames, crop, stride)
 

@@ -84,7 +84,8 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
     """Code a video with a trained codec into a bitstream file.
 
     Attributes:
-        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG images, or one image.
+        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
+            image.
         output: Bitstream file to write.
         checkpoint: Trained codec.
         rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.

@@ -135,13 +135,13 @@ def test_readers_are_opened_anew_in_a_forked_process(
 
 
 WITH_DECORD = """
+{first}
 import sys
 from pathlib import Path
 from datamodules.sources.readers import has_decord
-from datamodules.sources.source import read_pngs
-{first}
+from datamodules.sources.source import read_images
 assert has_decord()
-print(read_pngs([Path(sys.argv[1])]).shape)
+print(read_images([Path(sys.argv[1])]).shape)
 """
 
 
