@@ -11,8 +11,8 @@ What to measure on is said by any number of texts, each of which is one of these
 * ``FILE.json``: DCVC's configuration of test sets. Of each file the first ``frames``
   frames are used; ``gop`` and ``intra_period`` are not, the protocol says those.
 * ``FILE.json=ROOT``: the same with another ``root_path``.
-* A directory: every video, raw file and directory of PNG or JPEG images below it, a set with
-  the directory's name. The name of a raw file says what it is:
+* A directory: every video, raw file and directory of PNG or JPEG images below it, a
+  set with the directory's name. The name of a raw file says what it is:
   ``name_416x240_50.yuv``.
 * One video, raw file or image: part of a set with its directory's name.
 * ``patterns``: the eight motions of :mod:`datamodules.sequences.motion_patterns` over
@@ -126,8 +126,8 @@ def _find_in_directory(root: Path) -> list[VideoSequence]:
     if not found:
         raise ValueError(
             f"looked in {root.absolute()} and below for videos "
-            f"({' '.join(VIDEO_SUFFIXES)} .yuv) and directories of PNG or JPEG frames; found "
-            f"{found_in(root)}"
+            f"({' '.join(VIDEO_SUFFIXES)} .yuv) and directories of PNG or JPEG "
+            f"frames; found {found_in(root)}"
         )
     return found
 
