@@ -124,7 +124,10 @@ def _open_raw(
     yuv_as: YuvAs,
 ) -> VideoReader:
     if size is None or fps is None:
-        raise VideoError(f"raw file {path} does not say its size and fps: give both")
+        raise VideoError(
+            f"raw file {path} does not say its size and fps: give both, or name it "
+            "like name_416x240_50.yuv"
+        )
     height, width = size
     if min(size) < 1:
         raise VideoError(f"size {width}x{height} is not possible")

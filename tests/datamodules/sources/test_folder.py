@@ -6,9 +6,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.random import default_rng
 
 from datamodules.frames import open_video
+from datamodules.sequences.files import read_codes
+from datamodules.sequences.find import find_sequences
 from datamodules.sources import readers as readers_module
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.source import ClipError, window
@@ -167,6 +170,13 @@ def test_a_y4m_has_the_colours_that_commands_read(tmp_path):
             clip = source.read(0, rng, 4, 32, 1)
             assert (clip[1:] == [220, 197, 168]).all()
             assert np.abs(clip[0].astype(int) - 16).max() <= 1
+        # As encode and evaluate read them.
+        with open_video(video) as frames:
+            coded = (255 * torch.stack(list(frames))).round()
+        (sequence,) = find_sequences([str(video)])
+        measured = [np.stack(codes) for codes in read_codes(sequence, "rgb")]
+        for read in (coded.numpy(), np.stack(measured)):
+            assert (read[1:].transpose(0, 2, 3, 1) == [220, 197, 168]).all()
     video.write_bytes(header[:-1] + b" XCOLORRANGE=LIMITED\nFRAME\n" + other)
     assert (FolderSource(tmp_path).read(0, None, 1, None, 1) <= 1).all()
 
