@@ -51,7 +51,7 @@ def examine(path: Path) -> Content:
         frames = video.frames
         if suffix not in (".y4m", *IMAGE_SUFFIXES):
             # Containers count packets that show nothing too, or do not count.
-            frames = count_frames(path)
+            frames, _ = count_frames(path)
         return Content(video.width, video.height, video.fps, frames)
 
 

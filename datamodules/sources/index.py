@@ -53,7 +53,8 @@ class VideoInfo:
         height: Pixels, as shown.
         fps: Frames per second; 0 where unknown.
         frames: Pictures that a decoder gives.
-        plain: Whether it is shown as stored; decord fails on some that are turned.
+        plain: Whether decord may read it: it is shown as stored, each frame at a
+            time of its own.
         error: Why it cannot be used; empty if it can.
     """
 
@@ -144,7 +145,7 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
     if path.suffix.lower() == ".y4m":
         raw = read_y4m(path)
         return raw.width, raw.height, float(raw.fps), _count_y4m(raw, size), False
-    frames = count_frames(path)
+    frames, told = count_frames(path)
     try:
         with open_stream(path) as (container, stream):
             stream.codec_context.thread_count = 1
@@ -156,7 +157,7 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
         raise ClipError("no frame decodes")
     stored = np.empty((first.height, first.width), np.uint8)
     height, width = turn_upright(first, stored).shape
-    return width, height, float(rate or 0), frames, is_shown_as_stored(first)
+    return width, height, float(rate or 0), frames, told and is_shown_as_stored(first)
 
 
 def _count_y4m(raw: RawVideo, size: int) -> int:

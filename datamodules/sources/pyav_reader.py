@@ -145,15 +145,18 @@ def read_packets(path: Path) -> Packets:
     return Packets(sorted(stamps), sorted(keyframes), tell)
 
 
-def count_frames(path: Path) -> int:
+def count_frames(path: Path) -> tuple[int, bool]:
     """Count the pictures that a decoder gives, decoding only where packets mislead.
+
+    Returns:
+        Their number, and whether the packets tell it.
 
     Raises:
         ClipError: See :func:`read_packets`.
     """
     packets = read_packets(path)
     if packets.tell_frames:
-        return len(packets.stamps)
+        return len(packets.stamps), True
     frames = 0
     try:
         with open_stream(path) as (container, stream):
@@ -162,7 +165,7 @@ def count_frames(path: Path) -> int:
     except (av.FFmpegError, OSError) as error:
         if not frames:
             raise ClipError(f"FFmpeg: {first_line(error)}") from error
-    return frames
+    return frames, False
 
 
 def first_line(error: Exception) -> str:
