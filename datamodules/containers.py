@@ -1,17 +1,20 @@
 """Container video, decoded by FFmpeg frame by frame; damage is an error."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import torch
 from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
 from datamodules.video_reader import VideoError, VideoReader, name_frames
+from datamodules.video_stream import open_stream, turn_upright
 
 
 def open_container(path: Path, fps: Fraction | None) -> VideoReader:
@@ -24,17 +27,15 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
     Raises:
         VideoError: It is no such file, is truncated, holds no frame or says no rate.
     """
-    try:
-        # Absolute, or FFmpeg takes what comes before a colon for a protocol.
-        container = av.open(str(path.absolute()))
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(
-            f"{path} cannot be opened as a video: {error.strerror}"
-        ) from error
-    try:
-        if not container.streams.video:
-            raise VideoError(f"{path} has no video stream")
-        stream = container.streams.video[0]
+    with ExitStack() as stack:
+        try:
+            container, stream = stack.enter_context(open_stream(path))
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(
+                f"{path} cannot be opened as a video: {error.strerror}"
+            ) from error
+        except VideoError as error:
+            raise VideoError(f"{path}: {error}") from error
         stream.thread_type = "AUTO"
         ends = [entry.pos + entry.size for entry in stream.index_entries]
         end = max([*ends, _matroska_end(path)])
@@ -50,9 +51,7 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
         first = next(pictures, None)
         if first is None:
             raise VideoError(f"{path} holds no frame")
-    except BaseException:
-        container.close()
-        raise
+        close = stack.pop_all().close
     height, width = first.shape[-2:]
     return VideoReader(
         path,
@@ -61,7 +60,7 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
         Fraction(fps),
         stream.frames or None,
         chain([first], pictures),
-        container.close,
+        close,
     )
 
 
@@ -112,8 +111,8 @@ def _decode(container: Any, stream: Any) -> Iterator[Tensor]:
                 rgb = reformatter.reformat(
                     frame, format="rgb24", interpolation=rounding
                 )
-                pixels = torch.from_numpy(rgb.to_ndarray()).permute(2, 0, 1)
-                pixels = torch.rot90(pixels, frame.rotation // 90, dims=(1, 2))
+                upright = np.ascontiguousarray(turn_upright(frame, rgb.to_ndarray()))
+                pixels = torch.from_numpy(upright).permute(2, 0, 1)
                 yield pixels.contiguous().float().div_(255)
     except av.FFmpegError as error:
         raise VideoError(f"it cannot be decoded: {error.strerror}") from error

@@ -10,7 +10,8 @@ error that names the frame, never a silent end. How a file's colour is read:
 * Container video (mp4, mkv, webm, avi, ...) is converted by FFmpeg as the file's own
   matrix and range tags ask (BT.601 studio range where there are none), rounded to
   8-bit RGB, and turned upright if the file says so. Nothing is tone-mapped.
-* PNG and JPEG images hold RGB; alpha is dropped.
+* PNG and JPEG images hold RGB; alpha is dropped. In a directory with both, the PNG
+  images are the frames.
 """
 
 from fractions import Fraction
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from datamodules.containers import open_container
 from datamodules.ffmpeg_rgb import convert_as_ffmpeg
-from datamodules.paths import IMAGE_SUFFIXES, find_images
+from datamodules.images import decode_image
+from datamodules.paths import IMAGE_SUFFIXES, find_frames
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.video_reader import VideoError, VideoReader, name_frames
 from datamodules.yuv import Codes, YuvAs, dequantise, planes_to_rgb
@@ -91,7 +93,7 @@ def open_video(
 
 
 def _open_images(path: Path) -> VideoReader:
-    paths = find_images(path) if path.is_dir() else [path]
+    paths = find_frames(path) if path.is_dir() else [path]
     if not paths:
         raise VideoError(f"directory {path} holds no {'/'.join(IMAGE_SUFFIXES)} image")
     height, width = _read_image(paths[0]).shape[-2:]
@@ -102,11 +104,13 @@ def _open_images(path: Path) -> VideoReader:
 def _read_image(path: Path) -> Tensor:
     """Read 8- or 16-bit RGB, (3, H, W) in [0, 1]."""
     try:
-        pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise VideoError(f"image {path} cannot be decoded: {error}") from error
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise VideoError(f"image {path} cannot be decoded")
+        pixels = decode_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except ValueError as error:
+        raise VideoError(f"image {path} {error}") from error
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise VideoError(
+            f"image {path} has samples of {pixels.dtype}, not 8 or 16 bits"
+        )
     peak = np.iinfo(pixels.dtype).max
     rgb = torch.from_numpy(pixels[..., ::-1].astype(np.float32))
     return rgb.permute(2, 0, 1).contiguous() / peak
@@ -120,7 +124,10 @@ def _open_raw(
     yuv_as: YuvAs,
 ) -> VideoReader:
     if size is None or fps is None:
-        raise VideoError(f"raw file {path} does not say its size and fps: give both")
+        raise VideoError(
+            f"raw file {path} does not say its size and fps: give both, or name it "
+            "like name_416x240_50.yuv"
+        )
     height, width = size
     if min(size) < 1:
         raise VideoError(f"size {width}x{height} is not possible")
@@ -150,22 +157,24 @@ def _open_y4m(path: Path, yuv_as: YuvAs) -> VideoReader:
 def _read_raw(
     raw: RawVideo, frames: int | None, last: int | None, yuv_as: YuvAs
 ) -> VideoReader:
-    def as_full709(frame: Codes) -> Tensor:
-        full_range = raw.full_range is not False
-        return planes_to_rgb(
-            dequantise(frame, raw.depth, full_range=full_range), "yuv420"
-        )
-
-    def as_ffmpeg(frame: Codes) -> Tensor:
-        return convert_as_ffmpeg(frame, full_range=raw.full_range is True)
-
     if yuv_as == "ffmpeg" and raw.depth != 8:
         raise VideoError(
             f"{raw.path} has {raw.depth} bits, but only 8 are converted as FFmpeg "
             "does: read it as full709"
         )
+
+    def convert(frame: Codes) -> Tensor:
+        if yuv_as == "ffmpeg":
+            return convert_as_ffmpeg(frame, full_range=raw.full_range is True)
+        return raw_to_rgb(raw, frame)
+
     codes = raw.codes()
-    convert = {"full709": as_full709, "ffmpeg": as_ffmpeg}[yuv_as]
     pictures = map(convert, islice(codes, last))
     size = (raw.width, raw.height)
     return VideoReader(raw.path, *size, raw.fps, frames, pictures, codes.close)
+
+
+def raw_to_rgb(raw: RawVideo, frame: Codes) -> Tensor:
+    """Return a raw video's frame as (3, H, W), RGB in [0, 1], as ``full709`` says."""
+    planes = dequantise(frame, raw.depth, full_range=raw.full_range is not False)
+    return planes_to_rgb(planes, "yuv420")

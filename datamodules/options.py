@@ -25,7 +25,7 @@ class DataOptions:
 
     Attributes:
         source: ``synthetic`` (procedural, no download), ``folder`` (any tree of videos
-            and PNG directories), ``vimeo90k`` or ``openvid``.
+            and directories of PNG or JPEG frames), ``vimeo90k`` or ``openvid``.
         root: Directory of the source; ``synthetic`` has none.
         list_file: Vimeo-90K's list file or OpenVid's CSV, if it is not where the
             archive has it.

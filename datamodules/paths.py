@@ -4,7 +4,9 @@ import os
 import re
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+PNG = (".png",)
+JPEG = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (*PNG, *JPEG)
 
 
 def expand(what: str, text: str, remedy: str = "") -> str:
@@ -91,6 +93,19 @@ def find_images(
     images = [name for name in names if name.lower().endswith(suffixes)]
     visible = [name for name in images if not name.startswith(".")]
     return [directory / name for name in sorted(visible, key=natural)]
+
+
+def find_frames(directory: Path) -> list[Path]:
+    """Return the frames that a directory holds: its PNG images, or its JPEG ones.
+
+    Where there are PNG images, JPEG ones beside them are previews.
+    """
+    return find_images(directory, PNG) or find_images(directory, JPEG)
+
+
+def printable(name: str | Path) -> str:
+    """Return a name of a file as UTF-8 can hold it, other bytes as their numbers."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def found_in(directory: Path, most: int = 8) -> str:

@@ -45,19 +45,22 @@ class RawVideo:
         samples = yuv420_frame_size(self.height, self.width, self.depth)
         return samples + len(b"FRAME\n") * bool(self.header_bytes)
 
-    def codes(self) -> Generator[Codes]:
+    def codes(self, first: int = 0) -> Generator[Codes]:
         """Give the frames as the integers that the file holds.
 
         Nothing but a frame that is cut says that a ``.yuv`` has come to its end.
 
+        Args:
+            first: Frame to begin with, of a file whose frames have ``frame_bytes``.
+
         Raises:
             VideoError: The file ends within a frame, or a ``FRAME`` line is missing.
         """
-        return name_frames(self.path, self._read())
+        return name_frames(self.path, self._read(first))
 
-    def _read(self) -> Iterator[Codes]:
+    def _read(self, first: int) -> Iterator[Codes]:
         with self.path.open("rb") as file:
-            file.seek(self.header_bytes)
+            file.seek(self.header_bytes + first * self.frame_bytes)
             while True:
                 if self.header_bytes:
                     line = file.readline(MAX_LINE)

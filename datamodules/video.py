@@ -1,8 +1,9 @@
 """The data module of every run: one source, random training clips, fixed other ones."""
 
 import logging
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -28,6 +29,7 @@ from datamodules.sources.source import ClipError
 logger = logging.getLogger(__name__)
 
 REPORTED_FAILURES = 20
+NAMED_UNFIT = 3
 NO_CLIP: Batch = {
     "clip": torch.empty(0, 1, 3, 1, 1, dtype=torch.uint8),
     "index": torch.empty(0, dtype=torch.int64),
@@ -42,6 +44,17 @@ class _Stage(NamedTuple):
     crop: int
     batch_size: int
     steps_per_batch: int
+    name: str
+
+
+_Key: TypeAlias = tuple[str | int | None, ...]
+
+
+def _key(options: DataOptions) -> _Key:
+    """Return what decides which videos are opened, and which of them validate."""
+    validation = options.validation if options.val_clips else None
+    given = options.source, options.root, options.list_file
+    return *given, *(validation or (None,)), options.val_clips
 
 
 class VideoDataModule(LightningDataModule):
@@ -61,7 +74,11 @@ class VideoDataModule(LightningDataModule):
         super().__init__()
         self._given = self._options = options
         self._stage: _Stage | None = None
-        self._opened: tuple[DataOptions, OpenSources] | None = None
+        self._started: dict[int, tuple[DataOptions, _Stage]] = {}
+        self._opened: dict[_Key, OpenSources] = {}
+        self._fitting: dict[tuple[_Key, int, int], tuple[list[int], str]] = {}
+        self._forgotten: set[str] = set()
+        self._described: set[DataOptions] = set()
         self._val_samples: tuple[Any, list[Sample]] | None = None
         self._failures: dict[str, str] = {}
 
@@ -72,6 +89,7 @@ class VideoDataModule(LightningDataModule):
         crop: int,
         batch_size: int,
         steps_per_batch: int = 1,
+        name: str = "",
         **changes: Any,
     ) -> None:
         """Set what the next fit trains on.
@@ -83,6 +101,7 @@ class VideoDataModule(LightningDataModule):
             batch_size: Clips per optimizer step, over all devices and accumulated
                 micro-batches.
             steps_per_batch: Optimizer steps that are made with each batch.
+            name: Of the row, for messages; by default its number.
             changes: Options of the data that differ in this stage; another ``source``
                 or ``root`` changes validation too, unless that has its own.
 
@@ -102,15 +121,87 @@ class VideoDataModule(LightningDataModule):
         if options.validation is not None and options.val_clips:
             check_source(*options.validation)
         self._options = options
-        self._stage = _Stage(stage, frames, crop, batch_size, steps_per_batch)
+        self._stage = _Stage(
+            stage, frames, crop, batch_size, steps_per_batch, name or str(stage)
+        )
+        self._started[stage] = options, self._stage
 
     def prepare_data(self) -> None:
-        """Open the sources on one process, which writes the index of a new tree."""
-        if self._opened is None or self._opened[0] != self._options:
-            for root in (self._options.root, self._options.val_root):
-                if root is not None:
-                    forget_errors(Path(expand_root(root)))
+        """Open the sources on one process, which writes the index of a new tree.
+
+        Raises:
+            ValueError: See :meth:`check_stages`.
+        """
+        self.check_stages()
+        self._open_anew(self._options)
+        if self._options not in self._described:
+            self._described.add(self._options)
             logger.info("data: %s", self.describe())
+        if self._stage is not None:
+            _, left_out = self._train_items(self._options, self._stage)
+            if left_out:
+                logger.warning("stage %r: %s", self._stage.name, left_out)
+
+    def check_stages(self) -> None:
+        """Open the data of every stage that was started, on one process.
+
+        Raises:
+            ValueError: A source holds no video that can be used, or none that is large
+                and long enough for a stage's clips, as far as is known unopened.
+        """
+        for options, stage in self._started.values():
+            try:
+                self._open_anew(options)
+                self._train_items(options, stage)
+            except ValueError as error:
+                raise ValueError(f"stage {stage.name!r}: {error}") from error
+
+    def _open_anew(self, options: DataOptions) -> None:
+        """Open sources; what was broken when their index was made is looked at again.
+
+        Once for each tree: later stages read the same list.
+        """
+        for root in (options.root, options.val_root):
+            if root is not None and root not in self._forgotten:
+                self._forgotten.add(root)
+                forget_errors(Path(expand_root(root)))
+        self._open(options)
+
+    def _train_items(
+        self, options: DataOptions, stage: _Stage
+    ) -> tuple[list[int], str]:
+        """Return the videos that can give a stage's clips, and say which cannot.
+
+        They follow from the index alone, so that every rank and every resumed run
+        draws from the same ones.
+        """
+        key = _key(options), stage.frames, stage.crop
+        if key not in self._fitting:
+            opened = self._open(options)
+            unfit = {
+                item: why
+                for item in opened.train_items
+                if (why := opened.train.unfit(item, stage.frames, stage.crop))
+            }
+            named = [
+                f"{opened.train.label(item)}: {why}"
+                for item, why in islice(unfit.items(), NAMED_UNFIT)
+            ]
+            more = ", ..." if len(unfit) > len(named) else ""
+            left_out = (
+                f"{len(unfit)} of {len(opened.train_items)} videos cannot give clips "
+                f"of {stage.frames} frames, {stage.crop}x{stage.crop}, and are left "
+                f"out ({'; '.join(named)}{more})"
+            )
+            items = [item for item in opened.train_items if item not in unfit]
+            self._fitting[key] = items, left_out if unfit else ""
+        items, left_out = self._fitting[key]
+        if not items:
+            raise ValueError(
+                f"no video is left to train on: {left_out}. Choose other videos, or a "
+                "smaller crop (`crop` of the stage's row, or --shrink.crop)"
+            )
+        return items, left_out
 
     def setup(self, stage: str | None = None) -> None:
         """Open the sources; the index that ``prepare_data`` wrote is read here."""
@@ -127,9 +218,10 @@ class VideoDataModule(LightningDataModule):
             raise ValueError("call start_stage() and let a Trainer fit before training")
         opened, options, stage = self._open(), self._options, self._stage
         stride = options.stride or opened.train.default_stride
+        items, _ = self._train_items(options, stage)
         clips = TrainingClips(
             opened.train,
-            opened.train_items,
+            items,
             seed=options.seed,
             stage=stage.number,
             frames=stage.frames,
@@ -236,12 +328,14 @@ class VideoDataModule(LightningDataModule):
         options = self._options
         return options.val_stride or options.stride or opened.val.default_stride
 
-    def _open(self) -> OpenSources:
-        if self._opened is None or self._opened[0] != self._options:
-            opened = open_sources(self._options)
+    def _open(self, options: DataOptions | None = None) -> OpenSources:
+        options = options or self._options
+        key = _key(options)
+        if key not in self._opened:
+            opened = open_sources(options)
             self._failures.update({**opened.val.skipped, **opened.train.skipped})
-            self._opened = (self._options, opened)
-        return self._opened[1]
+            self._opened[key] = opened
+        return self._opened[key]
 
     def _fixed_samples(self) -> list[Sample]:
         opened, options = self._open(), self._options

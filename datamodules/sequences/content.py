@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.frames import open_video
-from datamodules.paths import IMAGE_SUFFIXES, find_images
+from datamodules.paths import IMAGE_SUFFIXES, find_frames
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
-from datamodules.sources.pyav_reader import packet_stamps
+from datamodules.sources.pyav_reader import count_frames
 from datamodules.video_reader import VideoError
 from datamodules.yuv import yuv420_frame_size
 
 # What copies of the sequences come in besides the table's own sizes.
 _OTHER_SIZES = ((3840, 2160), (1920, 1088), (1920, 1024))
+RATE_ROUNDED = 1e-4
 
 
 class Content(NamedTuple):
@@ -50,23 +51,73 @@ def examine(path: Path) -> Content:
         frames = video.frames
         if suffix not in (".y4m", *IMAGE_SUFFIXES):
             # Containers count packets that show nothing too, or do not count.
-            frames = len(packet_stamps(path)[0])
+            frames, _ = count_frames(path)
         return Content(video.width, video.height, video.fps, frames)
 
 
 def _examine_raw(path: Path) -> Content:
-    size, fps, depth = parse_name(path.stem)
+    size, fps, depth = settle_raw_format(path)
     if size is None or fps is None:
         raise VideoError(
             f"raw file {path} must say its size and frames per second in its name, "
             "like name_416x240_50.yuv"
         )
-    if depth not in (None, 8):
+    if depth != 8:
         raise VideoError(f"{path} has {depth} bits by its name, only 8 can be measured")
     with open_video(path, size=size, fps=fps) as video:
         if not video.frames:
             raise VideoError(f"{path} holds no frame")
         return Content(video.width, video.height, fps, video.frames)
+
+
+def settle_raw_format(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    fps: Fraction | None = None,
+    depth: int | None = None,
+) -> tuple[tuple[int, int] | None, Fraction | None, int]:
+    """Return what a raw ``.yuv`` holds: as the user says, or else as its name does.
+
+    Args:
+        path: The file.
+        size: (height, width), if given.
+        fps: Frames per second, if given.
+        depth: Bits per sample, if given.
+
+    Returns:
+        Size and rate, ``None`` where nobody says one, and depth, by default 8.
+
+    Raises:
+        VideoError: The user and the name contradict each other, or its samples are not
+            4:2:0 by its name.
+    """
+    stated = parse_name(path.stem)
+    if stated.chroma not in (None, "420"):
+        raise VideoError(
+            f"{path} has {stated.chroma} chroma by its name, only 420 is read"
+        )
+    unlike = []
+    if size and stated.size and size != stated.size:
+        unlike.append(f"{stated.size[1]}x{stated.size[0]}, not {size[1]}x{size[0]}")
+    # Names round: 29.97 for 30000/1001.
+    if fps and stated.fps and abs(fps / stated.fps - 1) > RATE_ROUNDED:
+        unlike.append(f"{_number(stated.fps)} fps, not {_number(fps)}")
+    if depth is not None and stated.depth not in (None, depth):
+        unlike.append(f"{stated.depth} bits, not {depth}")
+    if unlike:
+        raise VideoError(
+            f"the name of {path} says {' and '.join(unlike)}: leave that option out, "
+            "or rename the file"
+        )
+    return (
+        size or stated.size,
+        fps or stated.fps,
+        (stated.depth or 8) if depth is None else depth,
+    )
+
+
+def _number(rate: Fraction) -> str:
+    return f"{float(rate):g}"
 
 
 def check_content(
@@ -133,7 +184,7 @@ def open_y4m(path: Path) -> RawVideo:
 
 def _check_numbers(directory: Path) -> None:
     """Refuse images that are not numbered one by one: a frame is missing, or extra."""
-    for image, following in pairwise(find_images(directory)):
+    for image, following in pairwise(find_frames(directory)):
         number = image_number(image)
         if number is None or image_number(following) != number + 1:
             raise VideoError(

@@ -11,8 +11,8 @@ What to measure on is said by any number of texts, each of which is one of these
 * ``FILE.json``: DCVC's configuration of test sets. Of each file the first ``frames``
   frames are used; ``gop`` and ``intra_period`` are not, the protocol says those.
 * ``FILE.json=ROOT``: the same with another ``root_path``.
-* A directory: every video, raw file and directory of PNG images below it, a set with
-  the directory's name. The name of a raw file says what it is:
+* A directory: every video, raw file and directory of PNG or JPEG images below it, a
+  set with the directory's name. The name of a raw file says what it is:
   ``name_416x240_50.yuv``.
 * One video, raw file or image: part of a set with its directory's name.
 * ``patterns``: the eight motions of :mod:`datamodules.sequences.motion_patterns` over
@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from glob import iglob
 from pathlib import Path
 
-from datamodules.paths import expand, find_images, found_in
+from datamodules.paths import expand, find_frames, found_in, printable
 from datamodules.sequences.content import examine, image_number
 from datamodules.sequences.dcvc_list import find_listed
 from datamodules.sequences.files import VideoSequence
@@ -88,7 +88,8 @@ def _find(spec: str) -> list[VideoSequence]:
         if path.suffix.lower() == ".json":
             return find_listed(path, None)
         set_name = _free_set(Path(os.path.abspath(path)).parent)
-        return [VideoSequence(set_name, path.stem, path, *examine(path))]
+        name = printable(path.stem)
+        return [VideoSequence(set_name, name, path, *examine(path))]
     if equals:
         reason = (
             f"there is no standard set {head!r}, only {', '.join(STANDARD_SETS)}, "
@@ -111,11 +112,11 @@ def _find_in_directory(root: Path) -> list[VideoSequence]:
     problems: list[str] = []
     for place in sorted([*find_videos(root), *distinct.values()]):
         path = root / place
-        if path.is_dir() and all(image_number(p) is None for p in find_images(path)):
+        if path.is_dir() and all(image_number(p) is None for p in find_frames(path)):
             logger.warning("%s is no sequence: its images have no numbers", path)
             continue
         name = place if path.is_dir() else place.removesuffix(path.suffix)
-        name = set_name if place == "." else name.replace("/", "_")
+        name = set_name if place == "." else printable(name.replace("/", "_"))
         try:
             found.append(VideoSequence(set_name, name, path, *examine(path)))
         except (ValueError, OSError) as error:
@@ -125,15 +126,15 @@ def _find_in_directory(root: Path) -> list[VideoSequence]:
     if not found:
         raise ValueError(
             f"looked in {root.absolute()} and below for videos "
-            f"({' '.join(VIDEO_SUFFIXES)} .yuv) and directories of PNG frames; found "
-            f"{found_in(root)}"
+            f"({' '.join(VIDEO_SUFFIXES)} .yuv) and directories of PNG or JPEG "
+            f"frames; found {found_in(root)}"
         )
     return found
 
 
 def _free_set(directory: Path) -> str:
     """Return the name of the set that a directory is, which must not be a standard."""
-    name = os.path.basename(os.path.abspath(directory))
+    name = printable(os.path.basename(os.path.abspath(directory)))
     if name in STANDARD_SETS:
         raise ValueError(
             f"{directory} is called like a standard set: write {name}={directory} if "

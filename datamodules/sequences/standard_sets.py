@@ -55,6 +55,8 @@ class StandardSequence:
             return f"its name says {width}x{height}"
         if stated.depth not in (None, 8):
             return f"its name says {stated.depth} bits"
+        if stated.chroma not in (None, "420"):
+            return f"its name says {stated.chroma} chroma"
         return ""
 
 
@@ -129,18 +131,21 @@ class StatedFormat(NamedTuple):
         size: (height, width).
         fps: Frames per second.
         depth: Bits per sample.
+        chroma: Layout of chroma, such as ``420``.
     """
 
     size: tuple[int, int] | None
     fps: Fraction | None
     depth: int | None
+    chroma: str | None = None
 
 
 def parse_name(stem: str) -> StatedFormat:
-    """Read size, rate and depth off a name like ``name_416x240_50_8bit``.
+    """Read size, rate, depth and chroma off a name like ``name_416x240_50_420_8bit``.
 
     The rate is a number with ``fps`` or the bare number after the size, unless that
-    names a layout of chroma (``420``).
+    names a layout of chroma (``420``). FFmpeg's names of both (``yuv420p10le``) are
+    understood too.
     """
     number = r"\d+(?:\.\d+)?"
     size = re.search(r"(?<!\d)(\d{2,5})x(\d{2,5})(?!\d)", stem, re.IGNORECASE)
@@ -148,9 +153,17 @@ def parse_name(stem: str) -> StatedFormat:
     if size and not fps:
         after = rf"[_-](?!4(?:00|20|22|44)(?!\d))({number})(?![0-9a-z])"
         fps = re.compile(after, re.IGNORECASE).match(stem, size.end())
-    depth = re.search(r"(?<!\d)(\d+)[_-]?bit", stem, re.IGNORECASE)
+    layout = r"4(?:00|20|22|44)"
+    depth = re.search(r"(?<!\d)(\d+)[_-]?bit", stem, re.IGNORECASE) or re.search(
+        rf"{layout}p(\d{{1,2}})(?:le)?(?![0-9a-z])", stem, re.IGNORECASE
+    )
+    # A number like these means chroma only after the size, or after "yuv".
+    rest = stem[size.end() :] if size else ""
+    chroma = re.search(rf"[_-]({layout})(?:p|(?![0-9a-z]))", rest, re.IGNORECASE)
+    chroma = chroma or re.search(rf"yuv({layout})(?!\d)", stem, re.IGNORECASE)
     return StatedFormat(
         (int(size[2]), int(size[1])) if size else None,
         Fraction(fps[1]) if fps and Fraction(fps[1]) > 0 else None,
         int(depth[1]) if depth else None,
+        chroma[1] if chroma else None,
     )

@@ -1,24 +1,33 @@
-"""Any tree of video files and of directories of PNG frames."""
+"""Any tree of video files and of directories of PNG or JPEG frames."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.paths import check_root, find_images, found_in
-from datamodules.sources.index import PNG, index_videos
+from datamodules.paths import (
+    IMAGE_SUFFIXES,
+    PNG,
+    check_root,
+    find_frames,
+    found_in,
+    printable,
+)
+from datamodules.sources.index import index_videos
 from datamodules.sources.pyav_reader import PyAvReader
-from datamodules.sources.readers import has_decord, read_frames
+from datamodules.sources.readers import has_decord, read_frames, read_y4m_frames
 from datamodules.sources.source import (
+    ClipError,
     ClipSource,
     Frames,
     Rng,
+    check_length,
     check_size,
     read_clip,
-    read_pngs,
+    read_images,
 )
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".y4m")
-HOLDS = f"videos ({' '.join(VIDEO_SUFFIXES)}) or directories of PNG frames"
+HOLDS = f"videos ({' '.join(VIDEO_SUFFIXES)}) or directories of PNG or JPEG frames"
 
 
 class FileSource(ClipSource):
@@ -27,7 +36,7 @@ class FileSource(ClipSource):
     Args:
         name: Name of the source, for messages.
         root: The tree that holds the index.
-        names: Videos and PNG directories, relative to ``root``.
+        names: Videos and directories of images, relative to ``root``.
 
     Raises:
         ValueError: No video can be used.
@@ -37,7 +46,9 @@ class FileSource(ClipSource):
         self._name = name
         self._root = root
         index = index_videos(root, names)
-        self.skipped = {name: info.error for name, info in index.items() if info.error}
+        self.skipped = {
+            printable(name): info.error for name, info in index.items() if info.error
+        }
         self._videos = [(name, info) for name, info in index.items() if not info.error]
         if not self._videos:
             first = "; ".join(f"{k}: {v}" for k, v in list(self.skipped.items())[:3])
@@ -51,7 +62,17 @@ class FileSource(ClipSource):
 
     def label(self, item: int) -> str:
         """Return the video's path below the root."""
-        return self._videos[item][0]
+        return printable(self._videos[item][0])
+
+    def unfit(self, item: int, frames: int, crop: int) -> str:
+        """Say what the index has against a clip (see :meth:`ClipSource.unfit`)."""
+        info = self._videos[item][1]
+        try:
+            check_length(info.frames, frames)
+            check_size(info.height, info.width, crop)
+        except ClipError as error:
+            return str(error)
+        return ""
 
     def read(
         self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int
@@ -64,11 +85,15 @@ class FileSource(ClipSource):
 
         def read(numbers: list[int]) -> Frames:
             if path.is_dir():
-                pngs = find_images(path, PNG)
-                return read_pngs([pngs[number] for number in numbers])
+                images = find_frames(path)
+                if len(images) <= numbers[-1]:
+                    raise ClipError(f"it holds {len(images)} images now")
+                return read_images([images[number] for number in numbers])
+            if path.suffix.lower() == ".y4m":
+                return read_y4m_frames(path, numbers)
             if rng is None:
                 return PyAvReader(path, exact=True).read(numbers)
-            return read_frames(path, info.frames, numbers)
+            return read_frames(path, info.frames, numbers, info.plain)
 
         return read_clip(read, info.frames, rng, frames, crop, stride)
 
@@ -87,10 +112,10 @@ class FileSource(ClipSource):
 class FolderSource(FileSource):
     """Every video file and every directory of PNG frames below a root.
 
-    A directory that directly holds PNG files is one video, its frames in natural
-    order (``im2.png`` before ``im10.png``). Hidden files and directories are left out.
-    The first opening of a large tree examines every video; opening it once by hand
-    before a run on many devices keeps those from waiting.
+    A directory that directly holds PNG files, or JPEG files and no video, is one video,
+    its frames in natural order (``im2.png`` before ``im10.png``). Hidden files and
+    directories are left out. The first opening of a large tree examines every video;
+    opening it once by hand before a run on many devices keeps those from waiting.
 
     Args:
         root: The tree.
@@ -111,7 +136,7 @@ class FolderSource(FileSource):
 
 
 def find_videos(root: Path) -> list[str]:
-    """Return videos and PNG directories below a root, sorted, relative to it."""
+    """Return videos and directories of images below a root, sorted, relative to it."""
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
     for directory, below, files in os.walk(root, followlinks=True):
@@ -123,11 +148,10 @@ def find_videos(root: Path) -> list[str]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         here = Path(directory).relative_to(root)
         visible = [name for name in files if not name.startswith(".")]
-        names += [
-            (here / name).as_posix()
-            for name in visible
-            if name.lower().endswith(VIDEO_SUFFIXES)
-        ]
-        if any(name.lower().endswith(".png") for name in visible):
+        videos = [name for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
+        names += [(here / name).as_posix() for name in videos]
+        # JPEG files beside videos are previews of them.
+        frames = PNG if videos else IMAGE_SUFFIXES
+        if any(name.lower().endswith(frames) for name in visible):
             names.append(here.as_posix())
     return sorted(names)

@@ -5,9 +5,8 @@ where the tree is read-only. An entry holds for as long as the file's size and t
 change do; one with an error only until the next run starts, because the reason may
 have been the file system's (see :func:`forget_errors`). Examining a video reads all its
 packets and decodes its first frame, which takes some 10 ms (measured, 300 frames of
-720p; decoding them all takes 400 ms). The pictures so counted are those that a full
-decode gives, on MP4 with edit lists and on VP8 too; damage inside a picture is met when
-a clip is read.
+720p; decoding them all takes 400 ms, and is done where packets do not tell how many
+pictures there are). Damage inside a picture is met when a clip is read.
 """
 
 import json
@@ -16,22 +15,28 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 
-from datamodules.paths import find_images
-from datamodules.sources.pyav_reader import first_line, packet_stamps
+from datamodules.images import decode_image
+from datamodules.paths import PNG, find_frames
+from datamodules.raw_video import RawVideo, read_y4m
+from datamodules.sources.pyav_reader import count_frames, first_line
 from datamodules.sources.source import ClipError
+from datamodules.video_reader import VideoError
+from datamodules.video_stream import is_shown_as_stored, open_stream, turn_upright
 from datamodules.whole_files import whole_or_nothing
 
 logger = logging.getLogger(__name__)
 
 NAME = ".clip_index.json"
-VERSION = 1
-PNG = (".png",)
+VERSION = 2
 # Seconds; a killed examination of a large tree loses no more than the first.
 SAVE_EVERY = 60.0
 SAY_EVERY = 10.0
@@ -42,12 +47,14 @@ class VideoInfo:
     """What the index knows about one video.
 
     Attributes:
-        size: Bytes of the file; of a PNG directory, the number of its frames.
+        size: Bytes of the file; of a directory of images, the number of its frames.
         mtime: Time of its last change in nanoseconds.
-        width: Pixels, as stored (rotation metadata is not applied).
-        height: Pixels, as stored.
+        width: Pixels, as shown (turned as metadata says).
+        height: Pixels, as shown.
         fps: Frames per second; 0 where unknown.
         frames: Pictures that a decoder gives.
+        plain: Whether decord may read it: it is shown as stored, each frame at a
+            time of its own.
         error: Why it cannot be used; empty if it can.
     """
 
@@ -57,6 +64,7 @@ class VideoInfo:
     height: int = 0
     fps: float = 0.0
     frames: int = 0
+    plain: bool = True
     error: str = ""
 
 
@@ -65,7 +73,7 @@ def index_videos(root: Path, names: Sequence[str]) -> dict[str, VideoInfo]:
 
     Args:
         root: The tree.
-        names: Videos and PNG directories, relative to ``root``.
+        names: Videos and directories of images, relative to ``root``.
 
     Returns:
         One entry per name, in the order of ``names``; broken videos have an ``error``.
@@ -117,27 +125,29 @@ def _examine_all(
 
 
 def examine(path: Path) -> VideoInfo:
-    """Find out what a video file or PNG directory is; a broken one has an error."""
+    """Find out what a video or directory of images is; a broken one has an error."""
     size, mtime = _stamp(path)
     try:
-        content = _examine_pngs(path) if path.is_dir() else _examine_video(path, size)
-    except (ClipError, OSError) as error:
+        content = _examine_images(path) if path.is_dir() else _examine_file(path, size)
+    except (ClipError, VideoError, OSError) as error:
         return VideoInfo(size, mtime, error=first_line(error))
     return VideoInfo(size, mtime, *content)
 
 
-def _examine_video(path: Path, size: int) -> tuple[int, int, float, int]:
-    """Return width, height, frames per second, and how many frames there are."""
+def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
+    """Return width, height, frames per second, number of frames, and if it is plain."""
     if not size:
         if path.is_symlink() and not path.exists():
             raise ClipError(f"the link points nowhere: there is no {path.readlink()}")
         # Where the size could not be asked for, this says why.
         path.stat()
         raise ClipError("the file is empty")
-    frames = len(packet_stamps(path)[0])
+    if path.suffix.lower() == ".y4m":
+        raw = read_y4m(path)
+        return raw.width, raw.height, float(raw.fps), _count_y4m(raw, size), False
+    frames, told = count_frames(path)
     try:
-        with av.open(str(path.absolute())) as container:
-            stream = container.streams.video[0]
+        with open_stream(path) as (container, stream):
             stream.codec_context.thread_count = 1
             rate = stream.average_rate or stream.guessed_rate
             first = next(container.decode(stream), None)
@@ -145,18 +155,46 @@ def _examine_video(path: Path, size: int) -> tuple[int, int, float, int]:
         raise ClipError(f"FFmpeg: {first_line(error)}") from error
     if first is None or not frames:
         raise ClipError("no frame decodes")
-    return first.width, first.height, float(rate or 0), frames
+    stored = np.empty((first.height, first.width), np.uint8)
+    height, width = turn_upright(first, stored).shape
+    return width, height, float(rate or 0), frames, told and is_shown_as_stored(first)
 
 
-def _examine_pngs(path: Path) -> tuple[int, int, float, int]:
-    pngs = find_images(path, PNG)
-    first, last = _png_size(pngs[0]), _png_size(pngs[-1])
+def _count_y4m(raw: RawVideo, size: int) -> int:
+    frames, rest = divmod(size - raw.header_bytes, raw.frame_bytes)
+    if rest:
+        # It is cut, or its FRAME lines say more than that word.
+        frames = 0
+        with suppress(VideoError):
+            for _ in raw.codes():
+                frames += 1
+    if not frames:
+        raise ClipError("it is shorter than one frame of the size in its header")
+    return frames
+
+
+def _examine_images(path: Path) -> tuple[int, int, float, int]:
+    images = find_frames(path)
+    if not images:
+        raise ClipError("it holds no PNG or JPEG image")
+    first, last = _image_size(images[0]), _image_size(images[-1])
     if first != last:
         raise ClipError(
-            f"frames differ in size: {pngs[0].name} is {first[0]}x{first[1]}, "
-            f"{pngs[-1].name} is {last[0]}x{last[1]}"
+            f"frames differ in size: {images[0].name} is {first[0]}x{first[1]}, "
+            f"{images[-1].name} is {last[0]}x{last[1]}"
         )
-    return *first, 0.0, len(pngs)
+    return *first, 0.0, len(images)
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """Return width and height: of a PNG file from its header, of a JPEG by decoding."""
+    if path.suffix.lower() in PNG:
+        return _png_size(path)
+    try:
+        height, width = decode_image(path, cv2.IMREAD_COLOR).shape[:2]
+    except ValueError as error:
+        raise ClipError(f"frame {path.name} {error}") from error
+    return width, height
 
 
 def _png_size(path: Path) -> tuple[int, int]:
@@ -172,7 +210,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     """Return what changes when a video does: size and time of change."""
     try:
         status = path.stat()
-        size = len(find_images(path, PNG)) if path.is_dir() else status.st_size
+        size = len(find_frames(path)) if path.is_dir() else status.st_size
     except OSError:
         return 0, 0
     return size, status.st_mtime_ns
@@ -181,7 +219,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _places(root: Path) -> list[Path]:
     """Return where an index may lie, the preferred place first."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    key = blake2b(str(root.resolve()).encode(), digest_size=8).hexdigest()
+    key = blake2b(os.fsencode(root.resolve()), digest_size=8).hexdigest()
     return [root / NAME, cache / "learned-video-codecs" / f"index_{key}.json"]
 
 

@@ -11,9 +11,12 @@ from typing import ClassVar
 from datamodules.paths import check_list, check_root, found_in
 from datamodules.sources.folder import VIDEO_SUFFIXES, FileSource
 
+# Characters; the csv module refuses more than 131,072 unless told otherwise.
+LONGEST_FIELD = 2**31 - 1
+
 logger = logging.getLogger(__name__)
 
-HOLDS = "`data/train/*.csv` and `video/*.mp4` (or both flat)"
+HOLDS = "`data/train/*.csv` and `video/*.mp4` (or both flat, or in OpenVid_part0/ ...)"
 
 
 class OpenVidSource(FileSource):
@@ -37,18 +40,15 @@ class OpenVidSource(FileSource):
         path = check_root("openvid", root, HOLDS)
         tables = find_tables(path, csv_file)
         listed = dict.fromkeys(name for table in tables for name in read_table(table))
-        where: dict[str, str] = {}
-        for folder in ("", "video"):
-            if (path / folder).is_dir():
-                for entry in (path / folder).iterdir():
-                    where[entry.name] = f"{folder}/{entry.name}".lstrip("/")
+        where = _find_files(path)
         present = [where[name] for name in listed if name in where]
         if not present:
             names = ", ".join(list(listed)[:3]) or "no video at all"
             raise ValueError(
                 f"source 'openvid': none of the {len(listed)} videos of "
-                f"{', '.join(map(str, tables))} ({names}, ...) is in {path}/video or "
-                f"{path}; video/ holds {found_in(path / 'video')}; "
+                f"{', '.join(map(str, tables))} ({names}, ...) is in {path}/video, "
+                f"{path} or a folder of those; "
+                f"video/ holds {found_in(path / 'video')}; "
                 f"the root holds {found_in(path)}"
             )
         self._listed = len(listed)
@@ -82,9 +82,46 @@ def find_tables(root: Path, csv_file: str | Path | None) -> list[Path]:
     )
 
 
+def _find_files(root: Path) -> dict[str, str]:
+    """Return where files lie, by name: in the root, its ``video/``, or a folder deeper.
+
+    Unpacked archives lie in folders of their own (``OpenVid_part0/``); what lies higher
+    counts before them.
+    """
+    where: dict[str, str] = {}
+    deeper: list[Path] = []
+    for folder in (root, root / "video"):
+        if folder.is_dir():
+            entries = sorted(folder.iterdir())
+            deeper += [path for path in entries if path.is_dir()]
+            where.update({path.name: _below(root, path) for path in entries})
+    for folder in deeper:
+        for path in sorted(folder.iterdir()):
+            where.setdefault(path.name, _below(root, path))
+    return where
+
+
+def _below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
 def read_table(path: Path) -> list[str]:
-    """Return the video file names in a CSV's first column."""
-    with path.open(newline="", encoding="utf-8") as file:
-        first = (row[0].strip() for row in csv.reader(file) if row)
-        # Its header has no such suffix.
-        return [name for name in first if name.lower().endswith(VIDEO_SUFFIXES)]
+    """Return the video file names in a CSV's first column.
+
+    Captions may be of any length, and hold bytes that are not UTF-8.
+
+    Raises:
+        ValueError: It is no CSV.
+    """
+    before = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        with path.open(
+            newline="", encoding="utf-8-sig", errors="surrogateescape"
+        ) as file:
+            first = [row[0].strip() for row in csv.reader(file) if row]
+    except csv.Error as error:
+        raise ValueError(f"{path} cannot be read as CSV: {error}") from error
+    finally:
+        csv.field_size_limit(before)
+    # Its header has no such suffix.
+    return [name for name in first if name.lower().endswith(VIDEO_SUFFIXES)]

@@ -3,12 +3,14 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
 from datamodules.sources.source import ClipError, Frames
+from datamodules.video_reader import VideoError
+from datamodules.video_stream import open_stream, turn_upright
 
 
 class PyAvReader:
@@ -17,16 +19,22 @@ class PyAvReader:
     Args:
         path: The video.
         exact: Decode from the first frame on, instead of from the nearest keyframe.
+        frames: How many it has; where its packets say another number, it is decoded
+            from the first frame on.
 
     Raises:
         ClipError: FFmpeg cannot open it, or it holds no frames.
     """
 
-    def __init__(self, path: Path, exact: bool = False) -> None:
+    def __init__(
+        self, path: Path, exact: bool = False, frames: int | None = None
+    ) -> None:
         self._path = path
         self._keyframes: dict[int, int] = {}
-        if not exact:
-            stamps, keyframes = packet_stamps(path)
+        if exact:
+            return
+        stamps, keyframes, _ = read_packets(path)
+        if frames in (None, len(stamps)):
             self._keyframes = {key: bisect_left(stamps, key) for key in keyframes}
 
     def read(self, numbers: Sequence[int]) -> Frames:
@@ -41,6 +49,8 @@ class PyAvReader:
                 frames = self._decode(wanted, numbers[-1], None)
         except (av.FFmpegError, OSError) as error:
             raise ClipError(f"FFmpeg: {first_line(error)}") from error
+        except VideoError as error:
+            raise ClipError(str(error)) from error
         if len(frames) < len(wanted):
             raise ClipError(
                 f"FFmpeg decoded {len(frames)} of {len(wanted)} frames "
@@ -53,8 +63,7 @@ class PyAvReader:
     def _decode(self, wanted: set[int], last: int, seek_to: int | None) -> list[Frames]:
         """Return what can be decoded of the wanted frames, in order."""
         frames: list[Frames] = []
-        with av.open(str(self._path.absolute())) as container:
-            stream = container.streams.video[0]
+        with open_stream(self._path) as (container, stream):
             stream.codec_context.thread_count = 1
             number: int | None = 0
             if seek_to is not None:
@@ -68,7 +77,8 @@ class PyAvReader:
                         return self._decode(wanted, last, None)
                 for frame in packet.decode():
                     if number in wanted:
-                        frames.append(frame.to_ndarray(format="rgb24"))
+                        pixels = frame.to_ndarray(format="rgb24")
+                        frames.append(turn_upright(frame, pixels))
                     number += 1
                 if number > last:
                     break
@@ -83,38 +93,79 @@ def packet_stamp(packet: Any, otherwise: int) -> int:
     return otherwise
 
 
-def packet_stamps(path: Path) -> tuple[list[int], list[int]]:
+class Packets(NamedTuple):
+    """What the packets of a video say.
+
+    Attributes:
+        stamps: Sorted times at which pictures are shown, each once, in the stream's
+            time base.
+        keyframes: Those of them that decoding can start at.
+        tell_frames: Whether each time is that of one picture. Not where packets share
+            one (hidden frames of VP8 and VP9, or more frames a second than the time
+            base has ticks), and not where some come before anything to decode them
+            from.
+    """
+
+    stamps: list[int]
+    keyframes: list[int]
+    tell_frames: bool
+
+
+def read_packets(path: Path) -> Packets:
     """Find when each picture of a video is shown, without decoding it.
 
-    Packets that are damaged, that an edit list discards, or that share their time
-    with another (hidden reference frames of VP8 and VP9) show no picture of their
-    own; without them the count is that of the frames a decoder gives.
-
-    Returns:
-        Sorted times of all pictures and of those that decoding can start at, in the
-        stream's time base.
+    Packets that are damaged or that an edit list discards show no picture.
 
     Raises:
-        ClipError: FFmpeg cannot open it, or it holds no video.
+        ClipError: FFmpeg cannot open it, or it holds no video that can be decoded.
     """
     stamps: set[int] = set()
     keyframes: set[int] = set()
+    count, begins, leading = 0, True, False
     try:
-        with av.open(str(path.absolute())) as container:
-            if not container.streams.video:
-                raise ClipError("no video stream")
-            for packet in container.demux(container.streams.video[0]):
+        with open_stream(path) as (container, stream):
+            for packet in container.demux(stream):
                 if not packet.size or packet.is_corrupt or packet.is_discard:
                     continue
-                stamp = packet_stamp(packet, len(stamps))
+                stamp = packet_stamp(packet, count)
+                if not count:
+                    begins, first = packet.is_keyframe, stamp
+                leading |= stamp < first
+                count += 1
                 stamps.add(stamp)
                 if packet.is_keyframe:
                     keyframes.add(stamp)
+    except VideoError as error:
+        raise ClipError(str(error)) from error
     except (av.FFmpegError, OSError) as error:
         # What a truncated file holds before the cut is still good.
         if not stamps:
             raise ClipError(f"FFmpeg: {first_line(error)}") from error
-    return sorted(stamps), sorted(keyframes)
+    tell = begins and not leading and count == len(stamps)
+    return Packets(sorted(stamps), sorted(keyframes), tell)
+
+
+def count_frames(path: Path) -> tuple[int, bool]:
+    """Count the pictures that a decoder gives, decoding only where packets mislead.
+
+    Returns:
+        Their number, and whether the packets tell it.
+
+    Raises:
+        ClipError: See :func:`read_packets`.
+    """
+    packets = read_packets(path)
+    if packets.tell_frames:
+        return len(packets.stamps), True
+    frames = 0
+    try:
+        with open_stream(path) as (container, stream):
+            for _ in container.decode(stream):
+                frames += 1
+    except (av.FFmpegError, OSError) as error:
+        if not frames:
+            raise ClipError(f"FFmpeg: {first_line(error)}") from error
+    return frames, False
 
 
 def first_line(error: Exception) -> str:

@@ -7,19 +7,25 @@ where they differ, as where decord cannot open a file (AV1) or is not installed
 (outside x86-64 Linux), PyAV reads. PyAV also reads everything that must be
 frame-exact, by decoding from the first frame on.
 
-Two differences between them are accepted: decord turns video with rotation metadata
-upright, PyAV does not; and after a seek in H.264 with open GOPs (measured: 8 of 60
-seeks) or in AVI with B-frames the clip may begin some frames off the place asked for.
-Sources of 10 bits and more become 8-bit RGB.
+Video that is to be turned or mirrored is PyAV's too: decord ignores a mirror, and fails
+where rows are padded. One difference is accepted: after a seek in H.264 with open GOPs
+(measured: 8 of 60 seeks) or in AVI with B-frames, decord's clip may begin some frames
+off the place asked for. Sources of 10 bits and more become 8-bit RGB. A y4m
+is converted by the suite itself, as :mod:`datamodules.frames` says, in every command.
 """
 
 import os
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datamodules.sources.pyav_reader import PyAvReader
+import torch
+
+from datamodules.frames import raw_to_rgb
+from datamodules.raw_video import read_y4m
+from datamodules.sources.pyav_reader import PyAvReader, first_line
 from datamodules.sources.source import ClipError, Frames, opencv
 
 READERS = 8
@@ -41,7 +47,7 @@ class DecordReader:
         try:
             # More than one thread hangs in a forked worker.
             self._video = decord.VideoReader(str(path.absolute()), num_threads=1)
-        except (decord.DECORDError, RuntimeError) as error:
+        except (decord.DECORDError, RuntimeError, UnicodeEncodeError) as error:
             raise ClipError("decord cannot open it") from error
 
     def __len__(self) -> int:
@@ -98,41 +104,72 @@ def has_decord() -> bool:
 
 
 @lru_cache(maxsize=READERS)
-def open_reader(path: Path, frames: int, process: int) -> DecordReader | PyAvReader:
+def open_reader(
+    path: Path, frames: int, process: int, plain: bool = True
+) -> DecordReader | PyAvReader:
     """Open a video for training clips; those used last stay open.
 
     Args:
         path: The video.
         frames: How many frames it has (from the index).
         process: Number of this one: after a fork, readers belong to the parent.
+        plain: Whether decord may read it.
 
     Raises:
         ClipError: Neither decord nor PyAV can open it.
     """
-    if has_decord():
+    if plain and has_decord():
         try:
             reader = DecordReader(path)
         except ClipError:
-            return PyAvReader(path)
+            return PyAvReader(path, frames=frames)
         if len(reader) == frames:
             return reader
-    return PyAvReader(path)
+    return PyAvReader(path, frames=frames)
 
 
-def read_frames(path: Path, frames: int, numbers: Sequence[int]) -> Frames:
+def read_frames(
+    path: Path, frames: int, numbers: Sequence[int], plain: bool = True
+) -> Frames:
     """Return frames of a video by number (see :meth:`DecordReader.read`).
 
     Args:
         path: The video.
         frames: How many frames it has.
         numbers: Frame numbers from 0, rising, each once.
+        plain: Whether decord may read it.
 
     Raises:
         ClipError: The video cannot be opened or a frame not be read.
     """
     try:
-        return open_reader(path, frames, os.getpid()).read(numbers)
+        return open_reader(path, frames, os.getpid(), plain).read(numbers)
     except BaseException:
         # One that failed must not be read again.
         open_reader.cache_clear()
         raise
+
+
+def read_y4m_frames(path: Path, numbers: Sequence[int]) -> Frames:
+    """Return frames of a y4m by number (see :meth:`DecordReader.read`).
+
+    Raises:
+        ClipError: It cannot be opened, or a frame not be read.
+    """
+    try:
+        raw = read_y4m(path)
+        size = path.stat().st_size - raw.header_bytes
+        if size % raw.frame_bytes:
+            # It is cut, or its FRAME lines say more than that word.
+            wanted = set(numbers)
+            some = islice(raw.codes(), numbers[-1] + 1)
+            codes = [frame for at, frame in enumerate(some) if at in wanted]
+        else:
+            codes = [next(raw.codes(number)) for number in numbers]
+        if len(codes) < len(numbers):
+            raise ClipError(f"it ends before frame {numbers[-1]} (from 0)")
+        clip = torch.stack([raw_to_rgb(raw, frame) for frame in codes])
+    except (ValueError, OSError, StopIteration) as error:
+        raise ClipError(first_line(error)) from error
+    frames: Frames = clip.mul_(255).round_().byte().permute(0, 2, 3, 1).numpy()
+    return frames

@@ -1,4 +1,4 @@
-"""What every source shares: its interface, cutting a clip out, reading PNG frames."""
+"""What every source shares: its interface, cutting a clip out, reading images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +9,8 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from datamodules.images import decode_image
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
 Rng: TypeAlias = np.random.Generator
@@ -67,6 +69,19 @@ class ClipSource(ABC):
             ClipError: The video is broken, or too small for the crop.
         """
 
+    def unfit(self, item: int, frames: int, crop: int) -> str:
+        """Say why a video can give no random clip, as far as that is known unopened.
+
+        Args:
+            item: Number of the video, from 0.
+            frames: Length of the clip.
+            crop: Side of its square crop in pixels.
+
+        Returns:
+            The reason; empty if there is none, or nothing is known.
+        """
+        return ""
+
     @abstractmethod
     def describe(self) -> str:
         """Say in one line what this source holds."""
@@ -111,8 +126,7 @@ def window(length: int, frames: int, stride: int, rng: Rng | None) -> list[int]:
     Raises:
         ClipError: The video has one frame only, and a clip of several was asked for.
     """
-    if length < 1 or (length == 1 and frames > 1):
-        raise ClipError(f"too short: {length} frame(s)")
+    check_length(length, frames)
     last_start = max(0, length - 1 - (frames - 1) * stride)
     if rng is None:
         start = min(last_start // 2, LATEST_FIXED_START)
@@ -149,6 +163,12 @@ def cut(frames: Frames, crop: int | None, rng: Rng | None) -> Frames:
     return frames[:, top : top + rows, left : left + columns].copy()
 
 
+def check_length(length: int, frames: int) -> None:
+    """Raise :class:`ClipError` if a video has no two frames to play to and fro."""
+    if length < 1 or (length == 1 and frames > 1):
+        raise ClipError(f"too short: {length} frame(s)")
+
+
 def check_size(height: int, width: int, crop: int) -> None:
     """Raise :class:`ClipError` if a crop of side ``crop`` does not fit."""
     if min(height, width) < crop:
@@ -167,19 +187,20 @@ def opencv() -> Any:
     return cv2
 
 
-def read_pngs(paths: Sequence[Path]) -> Frames:
-    """Return PNG files as frames (len(paths), H, W, 3), RGB, 0..255.
+def read_images(paths: Sequence[Path]) -> Frames:
+    """Return PNG or JPEG files as frames (len(paths), H, W, 3), RGB, 0..255.
 
     Raises:
-        ClipError: A file is missing, does not decode or differs in size.
+        ClipError: A file is missing, is cut, does not decode or differs in size.
     """
     cv2 = opencv()
     frames: list[Frames] = []
     for path in paths:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if image is None:
-            what = "does not decode" if path.is_file() else "is missing"
-            raise ClipError(f"frame {path.name} {what}")
+        try:
+            image = decode_image(path, cv2.IMREAD_COLOR)
+        except (OSError, ValueError) as error:
+            what = str(error) if path.is_file() else "is missing"
+            raise ClipError(f"frame {path.name} {what}") from error
         if frames and image.shape != frames[0].shape:
             raise ClipError(
                 f"frames differ in size: {paths[0].name} is {_size(frames[0])}, "

@@ -4,15 +4,25 @@ Source: Xue et al., arXiv 1711.09078; list files as in the official archive, as
 CompressAI reads them, and as one line per frame (the DVC re-implementation).
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from datamodules.paths import check_list, check_root, found_in
-from datamodules.sources.source import ClipSource, Frames, Rng, read_clip, read_pngs
+from datamodules.sources.source import (
+    ClipError,
+    ClipSource,
+    Frames,
+    Rng,
+    check_size,
+    read_clip,
+    read_images,
+)
 
 Split: TypeAlias = Literal["train", "test"]
 
 FRAMES = 7
+LARGEST = 2**31 - 1  # Pixels, as far as OpenCV can count.
 HOLDS = "`sequences/` and a list file, the archive's vimeo_septuplet/"
 # The first that exists is taken. The DVC re-implementation trains on its test.txt.
 LISTS: dict[Split, tuple[str, ...]] = {
@@ -89,6 +99,24 @@ class Vimeo90KSource(ClipSource):
         """Return the septuplet's name, such as ``00001/0001``."""
         return self._names[item]
 
+    def unfit(self, item: int, frames: int, crop: int) -> str:
+        """Say whether the first septuplet, like all others, is too small for a crop."""
+        try:
+            check_size(*self._size, crop)
+        except ClipError as error:
+            return str(error)
+        return ""
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        first = self._root / "sequences" / self._names[0] / "im1.png"
+        try:
+            height, width = read_images([first]).shape[1:3]
+        except ClipError:
+            # Whoever reads it says so; what the others are is not known.
+            return LARGEST, LARGEST
+        return height, width
+
     def read(
         self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int
     ) -> Frames:
@@ -96,7 +124,7 @@ class Vimeo90KSource(ClipSource):
         folder = self._root / "sequences" / self._names[item]
 
         def read(numbers: list[int]) -> Frames:
-            return read_pngs([folder / f"im{number + 1}.png" for number in numbers])
+            return read_images([folder / f"im{number + 1}.png" for number in numbers])
 
         return read_clip(read, FRAMES, rng, frames, crop, stride)
 

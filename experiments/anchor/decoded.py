@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.frames import open_video
-from datamodules.sequences.content import check_content, examine
+from datamodules.sequences.content import check_content, examine, settle_raw_format
 from datamodules.sequences.files import (
     VideoSequence,
     frames_to_read,
@@ -207,6 +207,8 @@ def _as_held(path: Path, source: VideoSequence, frames: int | None) -> VideoSequ
     suffix = path.suffix.lower()
     if suffix == ".yuv" and parse_name(path.stem).depth not in (None, 8):
         raise VideoError(f"{path} has more than 8 bits by its name, only 8 are read")
+    if suffix == ".yuv":
+        settle_raw_format(path, (height, width))
     if frames and (suffix in (".yuv", ".y4m") or path.is_dir()):
         check_content(path, width, height, frames, all_frames=True)
         has: int | None = frames

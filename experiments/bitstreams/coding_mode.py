@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from datamodules.paths import printable
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device called ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
@@ -110,7 +112,7 @@ def summary(
     """Say what was written to a path and what it costs; see :func:`costs_of`."""
     costs = costs_of(frames, size, fps, nbytes)
     return (
-        f"{path}: {frames} frames of {size[1]}x{size[0]}, {nbytes} bytes, "
+        f"{printable(path)}: {frames} frames of {size[1]}x{size[0]}, {nbytes} bytes, "
         f"{costs['bpp']:.4f} bpp, {costs['kbps']:.1f} kbps"
     )
 

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import torch
 
+from datamodules.paths import printable
 from datamodules.writing import create_video
 from experiments.bitstreams.coding_mode import (
     choose_device,
@@ -64,7 +65,7 @@ def decode(options: DecodeOptions) -> None:
         size, nbytes = (header.height, header.width), options.input.stat().st_size
         cost = summary(options.output, count, size, header.fps, nbytes)
         if stopped or options.scales:  # The file's bytes are not these frames'.
-            cost = f"{options.output}: {count} frames of {size[1]}x{size[0]}"
+            cost = f"{printable(options.output)}: {count} frames of {size[1]}x{size[0]}"
         if options.scales:
             cost += f", {options.scales} of {codec.scales} scales decoded"
         print(f"{cost}, {speed(count, decoder.seconds['decode'])}")

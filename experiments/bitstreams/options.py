@@ -31,14 +31,15 @@ class RawVideoOptions:
     """How raw video is read.
 
     Attributes:
-        size: Frame size, for raw .yuv only.
-        fps: Frames per second, for raw .yuv (replaces the rate of other files).
-        depth: Bits per sample, for raw .yuv only.
+        size: Frame size, for raw .yuv only (default: as in name_416x240_50_8bit.yuv).
+        fps: Frames per second, for raw .yuv (default: as in its name); replaces the
+            rate of other files.
+        depth: Bits per sample, for raw .yuv only (default: as in its name, else 8).
     """
 
     size: tuple[int, int] | None = option(None, metavar="WxH", read=parse_size)
     fps: Fraction | None = option(None, metavar="F", read=parse_fps)
-    depth: int = option(8, metavar="BITS")
+    depth: int | None = option(None, metavar="BITS")
 
     def open(self, path: Path, max_frames: int | None) -> "VideoReader":
         """Open a video, raw or not.
@@ -46,12 +47,17 @@ class RawVideoOptions:
         Args:
             path: Where it is.
             max_frames: Frames after which it ends; all by default.
+
+        Raises:
+            ValueError: It cannot be read, or its name contradicts an option.
         """
         from datamodules.frames import open_video
+        from datamodules.sequences.content import settle_raw_format
 
-        return open_video(
-            path, size=self.size, fps=self.fps, depth=self.depth, max_frames=max_frames
-        )
+        size, fps, depth = self.size, self.fps, 8 if self.depth is None else self.depth
+        if path.suffix.lower() == ".yuv" and path.is_file():
+            size, fps, depth = settle_raw_format(path, size, fps, self.depth)
+        return open_video(path, size=size, fps=fps, depth=depth, max_frames=max_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +90,8 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
     """Code a video with a trained codec into a bitstream file.
 
     Attributes:
-        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG images, or one image.
+        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
+            image.
         output: Bitstream file to write.
         checkpoint: Trained codec.
         rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.

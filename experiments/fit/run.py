@@ -88,6 +88,8 @@ def train(
         # Those that still run: the data of finished ones may have gone.
         if index >= first and (done[index] or 0) < stage.steps:
             start_data(data, module, index)
+    if not _is_one_of_several():
+        data.check_stages()
     if module.lacking and not _is_one_of_several():
         raise ValueError("; ".join(module.lacking.values()))
     report = ""
@@ -196,7 +198,7 @@ def start_data(data: VideoDataModule, module: CodecModule, index: int) -> None:
     stage = module.stage
     shape = (stage.frames, stage.crop, stage.batch_size, module.steps_per_batch)
     try:
-        data.start_stage(index, *shape, **stage.data)
+        data.start_stage(index, *shape, name=stage.name, **stage.data)
     except ValueError as error:
         raise ValueError(f"stage {stage.name!r}: {error}") from error
 

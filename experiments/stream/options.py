@@ -44,7 +44,8 @@ class StreamOptions(DeviceOptions, RawVideoOptions, CodecOptions):
     """Send a video over a channel that loses packets, and show what becomes of it.
 
     Attributes:
-        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG images, or one image.
+        input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
+            image.
         checkpoint: Trained codec.
         rate: Quality in the codec's own unit (DHVC: lambda 256 to 2048).
         output: New or empty directory.

@@ -1,6 +1,7 @@
 """What is said of the data before anything trains, and of videos that fail."""
 
 import re
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -95,11 +96,11 @@ def test_an_error_that_passes_is_not_held_against_a_video(
     opened = av.open
     failing = [str(tmp_path / "b.mp4")]
 
-    def fail_once(name, *arguments):
+    def fail_once(name, **options):
         if name in failing:
             failing.remove(name)
             raise PermissionError(13, "Permission denied", name)
-        return opened(name, *arguments)
+        return opened(name, **options)
 
     monkeypatch.setattr(av, "open", fail_once)
     first = start(source="folder", root=str(tmp_path))
@@ -161,7 +162,58 @@ def test_only_validation_clips_are_named_where_none_can_be_read(tmp_path):
     data = start(source="folder", root=str(tmp_path))
     data.setup("fit")
     (tmp_path / "video_5" / "1.png").write_text("damaged")
-    said = "none of the 1 validation clips can be read: video_5: frame 1.png does not "
-    with pytest.raises(ClipError, match=f"^{re.escape(said)}decode$"):
+    said = "none of the 1 validation clips can be read: video_5: frame 1.png cannot be"
+    with pytest.raises(ClipError, match=f"^{re.escape(said)} decoded: it is cut"):
         data.val_dataloader()
     assert sorted(data.failures()) == ["broken.mp4", "video_5"]
+
+
+# Videos too small for a stage
+
+
+def folder_of(write_video, root, small):
+    for number in range(20):
+        size = (32, 32) if number < small else (64, 64)
+        write_video(root / f"{number:02}.mp4", 2, size)
+    return {"source": "folder", "root": str(root)}
+
+
+def test_videos_smaller_than_a_stage_are_left_out_of_that_stage(
+    write_video, tmp_path, caplog
+):
+    row = folder_of(write_video, tmp_path, 17)
+    data = start(base={"val_clips": 0}, **row)
+    data.start_stage(1, 2, 48, 4, name="late", **row)
+    data.trainer = SimpleNamespace(
+        global_step=0, global_rank=0, world_size=1, accumulate_grad_batches=1
+    )
+    data.prepare_data()
+    assert "stage 'late': 17 of 20 videos cannot give clips" in caplog.text
+    assert "(00.mp4: too small: 32x32, the crop is 48x48; " in caplog.text
+    # A stage that leaves nothing out draws from all, in the order of before.
+    whole = [data._train_items(*started)[0] for started in data._started.values()]
+    assert whole == [list(range(20)), [17, 18, 19]]
+    clips = iter(data.train_dataloader())
+    for _ in range(20):
+        assert next(clips)["failures"] == []
+
+
+def test_a_late_stage_without_a_video_is_refused_before_the_first(
+    write_video, tmp_path
+):
+    row = folder_of(write_video, tmp_path, 0)
+    data = start(base={"val_clips": 0}, **row)
+    data.start_stage(1, 2, 80, 4, name="late", **row)
+    data.start_stage(0, 2, 16, 4, name="first", **row)
+    said = "^stage 'late': no video is left to train on: 20 of 20 videos cannot give"
+    with pytest.raises(ValueError, match=said):
+        data.prepare_data()
+
+
+def test_videos_of_one_frame_are_left_out_where_clips_have_several(
+    write_video, tmp_path
+):
+    write_video(tmp_path / "still.mp4", 1)
+    write_video(tmp_path / "video.mp4", 2)
+    data = start(base={"val_clips": 0}, source="folder", root=str(tmp_path))
+    assert data._train_items(*data._started[0])[0] == [1]

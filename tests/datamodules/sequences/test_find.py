@@ -1,5 +1,9 @@
 """What names sequences: directories, variables, and what is refused."""
 
+import os
+
+import cv2
+import numpy as np
 import pytest
 
 from datamodules.sequences.files import read_codes
@@ -28,7 +32,13 @@ def test_a_directory_gives_all_that_is_below_it(samples, tmp_path, caplog):
 
 
 def test_all_that_is_wrong_with_a_directory_is_said_at_once(samples, message, tmp_path):
-    for name in ("a.yuv", "b_12x10_25_10bit.yuv", "c_13x10_25.yuv", "d_12x10_25.yuv"):
+    for name in (
+        "a.yuv",
+        "b_12x10_25_10bit.yuv",
+        "c_13x10_25.yuv",
+        "d_12x10_25.yuv",
+        "i_12x10_25_422.yuv",
+    ):
         samples.write_raw(tmp_path / name, 0, 10, 12, 2)
     (tmp_path / "d_12x10_25.yuv").write_bytes(b"")
     samples.write_y4m(tmp_path / "e.y4m", 0, 10, 12, 2, "C420p10")
@@ -40,6 +50,7 @@ def test_all_that_is_wrong_with_a_directory_is_said_at_once(samples, message, tm
     for part in (
         "a.yuv must say its size and frames per second in its name, like name_416x240",
         "b_12x10_25_10bit.yuv has 10 bits by its name, only 8",
+        "i_12x10_25_422.yuv has 422 chroma by its name, only 420 is read",
         "c_13x10_25.yuv has 360 bytes, which is not a whole number of 13x10",
         "d_12x10_25.yuv holds no frame",
         "e.y4m has 10 bits, only 8",
@@ -96,3 +107,29 @@ def test_the_same_sequence_twice_is_refused(samples, message, tmp_path):
             find_sequences([str(spec) for spec in specs])
     samples.write_pngs(tmp_path / "a", 0, 10, 12, 1)
     assert f"{tmp_path / 'a'} and {path}" in message(tmp_path)
+
+
+def test_jpeg_frames_and_names_that_are_not_utf8_are_sequences(
+    samples, tmp_path, write_video
+):
+    root = tmp_path / "clips"
+    for number in range(2):
+        (root / "bear").mkdir(parents=True, exist_ok=True)
+        picture = np.full((10, 12, 3), 80 * number, np.uint8)
+        cv2.imwrite(str(root / "bear" / f"{number:05}.jpg"), picture)
+    video = write_video(root / "b.mp4", 3)
+    video.rename(root / os.fsdecode(b"caf\xe9.mp4"))
+    found = find_sequences([str(root)])
+    assert [(s.name, s.frames) for s in found] == [("bear", 2), ("caf\\xe9", 3)]
+    assert [len(list(read_codes(s, "rgb"))) for s in found] == [2, 3]
+
+
+def test_a_codec_without_decoder_is_said_and_a_strange_tag_is_read(
+    message, tmp_path, write_video
+):
+    path = write_video(tmp_path / "a.mp4", 3)
+    video = path.read_bytes()
+    path.write_bytes(video.replace(b"VideoHandler", b"Vid\xe9\xffHandler"))
+    assert find_sequences([str(path)])[0].frames == 3
+    path.write_bytes(video.replace(b"avc1", b"xqz1"))
+    assert "a.mp4: FFmpeg has no decoder for the codec" in message(path)

@@ -51,7 +51,23 @@ def test_the_table_has_the_53_sequences_of_the_field():
     ],
 )
 def test_a_name_says_size_rate_and_depth(stem, size, fps, depth):
-    assert parse_name(stem) == (size, fps, depth)
+    assert parse_name(stem)[:3] == (size, fps, depth)
+
+
+@pytest.mark.parametrize(
+    ("stem", "chroma", "depth"),
+    [
+        ("a_192x128_120fps_420_10bit", "420", 10),
+        ("a_192x128_420", "420", None),
+        ("a_192x128_30_yuv422p10le", "422", 10),
+        ("a_yuv444p_192x128_30", "444", None),
+        ("take_444_192x128_30", None, None),
+        ("a_192x128_4200", None, None),
+    ],
+)
+def test_a_name_says_the_layout_of_chroma(stem, chroma, depth):
+    stated = parse_name(stem)
+    assert (stated.chroma, stated.depth) == (chroma, depth)
 
 
 def test_a_standard_set_is_found_and_read_bit_exactly(samples, tmp_path):

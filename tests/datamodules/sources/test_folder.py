@@ -1,8 +1,17 @@
 """Clips of a folder of videos: contiguous, found at any depth, broken ones left out."""
 
+import os
+
+import av
+import cv2
+import numpy as np
 import pytest
+import torch
 from numpy.random import default_rng
 
+from datamodules.frames import open_video
+from datamodules.sequences.files import read_codes
+from datamodules.sequences.find import find_sequences
 from datamodules.sources import readers as readers_module
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.source import ClipError, window
@@ -98,3 +107,108 @@ def test_an_empty_or_useless_tree_is_refused(tmp_path):
         FolderSource(tmp_path)
     with pytest.raises(ValueError, match="is not a directory"):
         FolderSource(tmp_path / "a.mp4")
+
+
+def test_a_tag_and_a_name_that_are_not_utf8_are_read(numbers, write_video, tmp_path):
+    video = write_video(tmp_path / "tag.mp4").read_bytes()
+    name = os.fsdecode(b"caf\xe9.mp4")
+    (tmp_path / name).write_bytes(video)
+    # The name of the handler is one of the tags.
+    assert b"VideoHandler" in video
+    (tmp_path / "tag.mp4").write_bytes(
+        video.replace(b"VideoHandler", b"Vid\xe9\xffHandler")
+    )
+    for source in (FolderSource(tmp_path), FolderSource(tmp_path)):
+        assert [source.label(i) for i in range(2)] == ["caf\\xe9.mp4", "tag.mp4"]
+        for item in range(2):
+            assert numbers(source.read(item, None, 2, None, 1)) == [11, 12]
+            clip = source.read(item, default_rng(0), 5, 32, 1)
+            assert numbers(clip) == window(24, 5, 1, default_rng(0))
+        assert "2 videos, 48 frames" in source.describe()
+
+
+def test_a_codec_without_decoder_and_a_cover_are_left_out(write_video, tmp_path):
+    video = write_video(tmp_path / "a.mp4").read_bytes()
+    assert b"avc1" in video
+    (tmp_path / "codec.mp4").write_bytes(video.replace(b"avc1", b"xqz1"))
+    source = FolderSource(tmp_path)
+    assert [source.label(0), len(source)] == ["a.mp4", 1]
+    assert "no decoder" in source.skipped["codec.mp4"]
+
+
+def test_directories_of_jpeg_frames_are_videos(write_video, tmp_path):
+    write_video(tmp_path / "a.mp4")
+    cv2.imwrite(str(tmp_path / "preview.jpg"), np.zeros((8, 8, 3), np.uint8))
+    for number in range(4):
+        (tmp_path / "bear").mkdir(exist_ok=True)
+        picture = np.full((40, 56, 3), 50 * number, np.uint8)
+        suffix = ".JPG" if number else ".jpeg"
+        cv2.imwrite(str(tmp_path / "bear" / f"{number:05}{suffix}"), picture)
+    source = FolderSource(tmp_path)
+    assert [source.label(item) for item in range(len(source))] == ["a.mp4", "bear"]
+    clip = source.read(1, default_rng(0), 4, None, 1)
+    assert clip[:, 0, 0, 0].tolist() == [0, 50, 100, 150]
+    cut = tmp_path / "bear" / "00002.JPG"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    with pytest.raises(ClipError, match=r"00002\.JPG cannot be decoded: it is cut"):
+        source.read(1, default_rng(0), 4, None, 1)
+    last = tmp_path / "bear" / "00003.JPG"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    (tmp_path / ".clip_index.json").unlink()
+    assert "00003.JPG" in FolderSource(tmp_path).skipped["bear"]
+
+
+def test_a_y4m_has_the_colours_that_commands_read(tmp_path):
+    header = b"YUV4MPEG2 W64 H48 F25:1 C420jpeg\n"
+    frame = bytes([200]) * 64 * 48 + bytes([110]) * 32 * 24 + bytes([140]) * 32 * 24
+    other = bytes([16]) * 64 * 48 + bytes([128]) * 2 * 32 * 24
+    video = tmp_path / "a.y4m"
+    for text in (b"FRAME\n", b"FRAME Ip\n"):
+        video.write_bytes(header + text + other + (text + frame) * 3)
+        source = FolderSource(tmp_path)
+        for rng in (default_rng(0), None):
+            clip = source.read(0, rng, 4, 32, 1)
+            assert (clip[1:] == [220, 197, 168]).all()
+            assert np.abs(clip[0].astype(int) - 16).max() <= 1
+        # As encode and evaluate read them.
+        with open_video(video) as frames:
+            coded = (255 * torch.stack(list(frames))).round()
+        (sequence,) = find_sequences([str(video)])
+        measured = [np.stack(codes) for codes in read_codes(sequence, "rgb")]
+        for read in (coded.numpy(), np.stack(measured)):
+            assert (read[1:].transpose(0, 2, 3, 1) == [220, 197, 168]).all()
+    video.write_bytes(header[:-1] + b" XCOLORRANGE=LIMITED\nFRAME\n" + other)
+    assert (FolderSource(tmp_path).read(0, None, 1, None, 1) <= 1).all()
+
+
+MATRICES = {
+    "hflip": ((-1, 0, 0, 1), lambda picture: picture[:, ::-1]),
+    "vflip": ((1, 0, 0, -1), lambda picture: picture[::-1]),
+    "turned": ((0, 1, -1, 0), lambda picture: np.rot90(picture, 3)),
+    "almost": ((0.0005, 1, -1, 0.0005), lambda picture: np.rot90(picture, 3)),
+    "transposed": ((0, 1, 1, 0), lambda picture: picture.swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_videos_are_shown_as_their_display_matrix_says(tmp_path, matrix):
+    (a, b, c, d), turn = MATRICES[matrix]
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24, :32] = 255
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        values = [value * 65536 for value in (a, b, 0, c, d, 0, 0, 0)]
+        stream.set_display_matrix([*values, 1 << 30])
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source, upright = FolderSource(tmp_path), turn(picture)
+    clips = [source.read(0, rng, 3, None, 1) for rng in (default_rng(0), None)]
+    with open_video(path) as video:
+        clips.append(np.stack([255 * f.permute(1, 2, 0).numpy() for f in video]))
+    for clip in clips:
+        assert clip.shape == (3, *upright.shape)
+        assert np.abs(clip - upright.astype(float)).mean() < 8

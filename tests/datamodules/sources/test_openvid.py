@@ -26,7 +26,9 @@ def make_openvid(tmp_path, write_video):
     return make
 
 
-@pytest.mark.parametrize("videos", ["video", ""])
+@pytest.mark.parametrize(
+    "videos", ["video", "", "OpenVid_part0", "video/OpenVid_part0"]
+)
 def test_openvid_uses_the_listed_videos_that_are_there(
     numbers, make_openvid, tmp_path, caplog, videos
 ):
@@ -46,9 +48,19 @@ def test_openvid_says_what_it_looked_for_and_what_it_found(make_openvid, tmp_pat
     (tmp_path / "OpenVid_part0.zip").touch()
     with pytest.raises(ValueError, match=r"looked for \*\.csv in .*OpenVid_part0\.zip"):
         OpenVidSource(tmp_path)
-    make_openvid("elsewhere")
+    make_openvid("else/where")
     message = r"none of the 3 videos .*celebv_-_a\.mp4.*OpenVid_part0\.zip"
     with pytest.raises(ValueError, match=message):
         OpenVidSource(tmp_path)
     with pytest.raises(ValueError, match=r"other\.csv' does not exist"):
         OpenVidSource(tmp_path, "other.csv")
+
+
+def test_a_caption_of_any_length_and_encoding_is_passed_over(write_video, tmp_path):
+    write_video(tmp_path / "a.mp4")
+    write_video(tmp_path / "b.mp4")
+    caption = b"caf\xe9 " + b"x" * 200_000
+    table = b'\xef\xbb\xbfvideo,caption\na.mp4,"' + caption + b'"\nb.mp4,dog\n'
+    (tmp_path / "all.csv").write_bytes(table)
+    source = OpenVidSource(tmp_path)
+    assert [source.label(item) for item in range(2)] == ["a.mp4", "b.mp4"]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,6 +12,8 @@ import pytest
 from numpy.random import default_rng
 from PIL import Image
 
+from datamodules.frames import open_video
+from datamodules.sequences.content import examine
 from datamodules.sources import readers as readers_module
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.pyav_reader import PyAvReader
@@ -135,13 +138,13 @@ def test_readers_are_opened_anew_in_a_forked_process(
 
 
 WITH_DECORD = """
+{first}
 import sys
 from pathlib import Path
 from datamodules.sources.readers import has_decord
-from datamodules.sources.source import read_pngs
-{first}
+from datamodules.sources.source import read_images
 assert has_decord()
-print(read_pngs([Path(sys.argv[1])]).shape)
+print(read_images([Path(sys.argv[1])]).shape)
 """
 
 
@@ -158,3 +161,44 @@ def test_pngs_of_every_writer_are_read_beside_decord(tmp_path, first, works):
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert (done.returncode == 0) == works, done.stderr
     assert ("(1, 256, 256, 3)" in done.stdout) == works
+
+
+def write_packets(path, packets):
+    """Write packets of a video (place in it, time in ticks) into another container."""
+    plain = path.with_name("plain.mkv")
+    with av.open(str(plain)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        kept = [packet for packet in source.demux(video=0) if packet.size]
+        for place, time in packets:
+            packet = av.Packet(bytes(kept[place]))
+            packet.pts = packet.dts = time
+            packet.time_base = Fraction(1, 1000)
+            packet.is_keyframe = kept[place].is_keyframe
+            packet.stream = stream
+            container.mux(packet)
+    plain.unlink()
+    return path
+
+
+def test_frames_that_share_a_time_are_all_read(numbers, write_video, tmp_path):
+    write_video(tmp_path / "plain.mkv", 20, bf="0")
+    path = write_packets(tmp_path / "a.mkv", [(n, n // 2) for n in range(20)])
+    assert examine(path).frames == len(decode(path)) == 20
+    source = FolderSource(tmp_path)
+    assert "1 videos, 20 frames" in source.describe()
+    assert numbers(source.read(0, None, 6, None, 1)) == window(20, 6, 1, None)
+    for seed in range(15):
+        clip = source.read(0, default_rng(seed), 6, None, 1)
+        assert numbers(clip) == window(20, 6, 1, default_rng(seed))
+
+
+def test_pictures_that_cannot_be_decoded_are_not_counted(write_video, tmp_path):
+    write_video(tmp_path / "plain.mkv", 24, bf="0")
+    # It begins within a group of pictures, as what was cut from a broadcast does.
+    path = write_packets(tmp_path / "a.mkv", [(n, 40 * n) for n in range(5, 24)])
+    shown = len(decode(path))
+    assert shown < 19
+    assert examine(path).frames == shown
+    assert f"1 videos, {shown} frames" in FolderSource(tmp_path).describe()
+    with open_video(path) as video:
+        assert sum(1 for _ in video) == shown

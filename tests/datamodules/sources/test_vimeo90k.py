@@ -90,3 +90,15 @@ def test_a_septuplet_without_a_frame_gives_no_clip(make_vimeo, tmp_path):
     (tmp_path / "sequences/00001/0001/im3.png").unlink()
     with pytest.raises(ClipError, match=r"frame im3\.png is missing"):
         Vimeo90KSource(tmp_path).read(0, default_rng(0), 7, None, 1)
+
+
+def test_septuplets_are_too_small_for_a_crop_that_the_first_has_no_room_for(
+    make_vimeo, tmp_path
+):
+    make_vimeo(tmp_path)
+    (tmp_path / "train.list").write_text("00001/0001\n00001/0003\n")
+    source = Vimeo90KSource(tmp_path)
+    assert [source.unfit(item, 7, 24) for item in range(2)] == ["", ""]
+    assert source.unfit(1, 7, 25) == "too small: 40x24, the crop is 25x25"
+    (tmp_path / "sequences/00001/0001/im1.png").unlink()
+    assert Vimeo90KSource(tmp_path).unfit(1, 7, 25) == ""

@@ -1,15 +1,19 @@
 """The commands encode and decode: what they write, print, verify and accept."""
 
+import os
 import re
 import weakref
 from fractions import Fraction
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 import lightning_modules
 from experiments import decode
 from experiments.bitstreams import coding_mode, encoding
+from experiments.bitstreams.files import open_stream
 from lightning_modules.bitstream import BitstreamReader
 
 pytestmark = pytest.mark.usefixtures("codec")
@@ -175,3 +179,69 @@ def test_a_malformed_option_is_explained(commands, source, out, option, capsys):
 def test_decode_needs_something_to_do(stream, capsys):
     assert decode.main([str(stream), "--checkpoint=c"]) == 2
     assert "give OUT, or --hash" in capsys.readouterr().err
+
+
+def test_the_name_of_a_raw_file_says_what_it_holds(
+    codec, commands, out, capsys, tmp_path
+):
+    raw = tmp_path / "a_16x12_120fps_420_10bit.yuv"
+    raw.write_bytes(np.full(288 * 3, 800, "<u2").tobytes())
+    assert commands.encode(raw, out / "v.lvc") == 0
+    with open_stream(out / "v.lvc") as reader:
+        header = reader.header
+    assert (header.width, header.height, header.fps) == (16, 12, 120)
+    given = ["--size=16x12", "--fps=120", "--depth=10"]
+    assert commands.encode(raw, out / "w.lvc", *given) == 0
+    assert (out / "v.lvc").read_bytes() == (out / "w.lvc").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("a_16x12_120fps.yuv", "--size=12x16", "says 16x12, not 12x16: leave"),
+        ("a_16x12_120fps.yuv", "--fps=60", "says 120 fps, not 60: leave that option"),
+        ("a_16x12_120fps_10bit.yuv", "--depth=8", "says 10 bits, not 8: leave"),
+        ("a_16x12_120fps_444.yuv", "--depth=8", "has 444 chroma by its name, only 420"),
+        ("a_16x12.yuv", "--depth=8", "does not say its size and fps: give both, or"),
+    ],
+)
+def test_an_option_that_contradicts_a_raw_file_s_name_is_refused(
+    codec, commands, out, capsys, tmp_path, name, option, message
+):
+    (tmp_path / name).write_bytes(bytes(288 * 4))
+    assert commands.encode(tmp_path / name, out / "v.lvc", option) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert list(out.iterdir()) == []
+
+
+def test_a_rounded_rate_in_a_name_contradicts_nothing(codec, commands, out, tmp_path):
+    raw = tmp_path / "a_16x12_29.97fps.yuv"
+    raw.write_bytes(bytes(288))
+    assert commands.encode(raw, out / "v.lvc", "--fps=30000/1001") == 0
+    with open_stream(out / "v.lvc") as reader:
+        assert reader.header.fps == Fraction(30000, 1001)
+
+
+def test_files_whose_names_are_not_utf8_are_coded(codec, commands, tmp_path, capsys):
+    names = [os.fsdecode(b"caf\xe9" + end) for end in (b".yuv", b".lvc", b".y4m")]
+    raw, coded, decoded = (tmp_path / name for name in names)
+    raw.write_bytes(bytes(288))
+    assert commands.encode(raw, coded, "--size=16x12", "--fps=25") == 0
+    assert commands.decode(coded, decoded) == 0
+    assert "caf\\xe9.y4m: 1 frames of 16x12" in capsys.readouterr().out
+
+
+def test_jpeg_frames_are_coded_and_one_that_is_cut_is_refused(
+    codec, commands, out, tmp_path, capsys
+):
+    for number in range(3):
+        picture = np.full((12, 16, 3), 80 * number, np.uint8)
+        (tmp_path / "bear").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "bear" / f"{number:05}.jpg"), picture)
+    assert commands.encode(tmp_path / "bear", out / "v.lvc") == 0
+    last = tmp_path / "bear" / "00002.jpg"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    assert commands.encode(tmp_path / "bear", out / "w.lvc") == 2
+    assert "00002.jpg cannot be decoded: it is cut" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["v.lvc"]

@@ -93,6 +93,24 @@ def test_rows_that_still_run_need_their_data_and_finished_ones_do_not(
     assert not (tmp_path / "other").exists()
 
 
+def test_videos_too_small_for_a_later_row_are_said_before_the_first(
+    schedule, capsys, two_stages, tmp_path
+):
+    (tmp_path / "videos").mkdir()
+    for number in range(3):
+        picture = np.full((40, 40, 3), 40 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / f"videos/{number}.jpg"), picture)
+    first, second = schedule["stages"]
+    videos = {"source": "folder", "root": str(tmp_path / "videos")}
+    stages = [first, {**second, "crop": 48, "data": videos}]
+    assert two_stages(tmp_path, "--run=run", stages=stages) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        "error: stage 'second': no video is left to train on: 1 of 1"
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("option", "least"),
     [
