@@ -440,6 +440,8 @@ class UI2CCodec(VideoCodec):
             state = None
         elif state is None:
             raise DesyncError("the first unit refers to frames that are not there")
+        elif state.feature is None and not side & REFRESHED:
+            raise DesyncError("a unit refers to a feature that an intra frame lacks")
         padded = padded_size(height, width, LATENT_STRIDE)
         with read_symbols(packet, 2, covers_head=False) as decoder:
             port = DecodePort(decoder, self.tables)
