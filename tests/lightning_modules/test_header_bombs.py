@@ -34,7 +34,7 @@ def test_few_bytes_that_claim_large_frames_take_little_memory(
     RESET.write_text("5")
     before = memory("VmRSS")
     for height, width in ((4096, 8192), (2048, 2048)):
-        with pytest.raises(DesyncError, match="ends before value|were asked for"):
+        with pytest.raises(DesyncError, match=r"ends before value|were asked for"):
             list(codec.decompress(packets, height, width))
     # A frame of the first size alone has 384 MiB.
     grown = memory("VmHWM") - before
