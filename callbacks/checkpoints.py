@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -11,6 +11,29 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from datamodules.whole_files import whole_or_nothing
+from lightning_modules.saved_file import check_saved
+
+
+class _Target:
+    """A file for ``torch.save``, which hides what went wrong in a write.
+
+    Attributes:
+        failure: The first error of a write.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.failure: OSError | None = None
+        self._file = file
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = self.failure or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,6 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         Raises:
             ValueError: ``storage_options`` is given: there are none for local files.
+            OSError: The file cannot be written, on a full disk, say; with its name.
         """
         if storage_options is not None:
             raise ValueError(
@@ -34,7 +58,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_or_nothing(path) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            target = _Target(file)
+            try:
+                torch.save(checkpoint, target)  # type: ignore[arg-type]
+            except RuntimeError as error:
+                raise target.failure or error from error
             file.flush()
             os.fsync(file.fileno())
         # The rename itself lives in the directory.
@@ -53,7 +81,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read tensors and plain values only, whatever the caller asks for.
 
         A checkpoint is a file from anywhere; unpickling it would run its code.
+
+        Raises:
+            ValueError: It was cut, or has changed since it was written.
         """
+        try:
+            check_saved(path)
+        except ValueError as error:
+            raise ValueError(f"{path} {error}: remove it, or restore it") from error
         return super().load_checkpoint(path, map_location, weights_only=True)
 
 
@@ -96,12 +131,6 @@ class StageCheckpoints(Callback):
         self.best_loss = math.inf
         self._saved_step = 0
         self._said = False
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Remove temporary files that a killed process left behind."""
-        if trainer.is_global_zero:
-            for path in self.last.parent.glob("*.tmp*"):
-                path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from where the stage stands."""

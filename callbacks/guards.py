@@ -1,5 +1,6 @@
 """Guards: what goes wrong silently in a long run becomes an error or a warning."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
@@ -31,15 +32,16 @@ REAL_BITS_TOLERANCE = 0.05
 """Relative difference of real and estimated bits that passes without a warning."""
 
 
-class NonFiniteGradientError(RuntimeError):
-    """Training has diverged: there is no gradient to go on with."""
+class DivergedError(RuntimeError):
+    """Training has diverged: there is nothing to go on with."""
 
 
 class StepGuard(Callback):
     """Clip the gradient's norm; skip, count and limit steps that would do harm.
 
     A skipped step changes neither weights nor the optimizer's state, but it counts
-    as a step: what a sample is depends on the number of steps done. Logs
+    as a step: what a sample is depends on the number of steps done. A stage of skipped
+    steps alone is an error before it is saved as finished. Logs
     ``train/grad_norm`` (before clipping) and ``train/skipped_steps``.
 
     Args:
@@ -76,7 +78,7 @@ class StepGuard(Callback):
         """Look at the gradients that all ranks have agreed on.
 
         Raises:
-            NonFiniteGradientError: Too many steps in a row were not finite.
+            DivergedError: Too many steps in a row were not finite.
         """
         groups = optimizer.param_groups
         parameters = [p for group in groups for p in group["params"]]
@@ -102,11 +104,26 @@ class StepGuard(Callback):
             for logger in trainer.loggers:
                 logger.log_metrics(figures, trainer.global_step)
         if self.bad_in_a_row > self.max_bad_steps:
-            raise NonFiniteGradientError(
+            raise DivergedError(
                 f"{self.bad_in_a_row} steps in a row had a gradient that is not finite "
                 f"(now step {trainer.global_step}): the weights are those of the last "
                 "good step, but training cannot go on; lower the learning rate or "
                 "clip_norm, try precision 32-true, and look at train/grad_norm"
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *batch: Any
+    ) -> None:
+        """Look at a stage's last step, before it is validated and saved.
+
+        Raises:
+            DivergedError: No step of the stage changed the weights.
+        """
+        if trainer.global_step == trainer.max_steps == self.skipped:
+            raise DivergedError(
+                f"each of its {self.skipped} steps was skipped, since none had a "
+                "gradient that is finite: nothing was trained; lower the learning "
+                "rate, or try precision 32-true"
             )
 
     def _sticks_out(self, norm: float) -> bool:
@@ -132,6 +149,24 @@ class StepGuard(Callback):
         self.bad_in_a_row = state_dict["bad_in_a_row"]
         # Checkpoints from before there was a factor have none.
         self.norms = state_dict.get("norms", [])
+
+
+class ValidationGuard(Callback):
+    """End training whose validation loss is no number, before its weights are saved."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the mean over all clips and rates, the same on every rank.
+
+        Raises:
+            DivergedError: It is NaN or infinite.
+        """
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is not None and not math.isfinite(loss):
+            raise DivergedError(
+                f"training has diverged: val/loss is {float(loss)} at step "
+                f"{trainer.global_step}, and its weights were not saved; lower the "
+                "learning rate or clip_norm, or try precision 32-true"
+            )
 
 
 class RankDivergenceGuard(Callback):

@@ -1,11 +1,33 @@
 """Files that are whole or not there: the one way in which the suite replaces a file."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The disk is full, or what may be used of it, or a file may not be so large."""
+
+
+@contextmanager
+def naming_full(path: Path) -> Iterator[None]:
+    """Add the file's name to errors of a write that has no room, which know none.
+
+    Args:
+        path: What the block writes.
+
+    Raises:
+        OSError: One of ``NO_ROOM``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 @contextmanager
@@ -20,8 +42,8 @@ def whole_or_nothing(path: Path, *, directory: bool = False) -> Iterator[Path]:
         directory: Whether the block makes a directory; only an empty one is replaced.
 
     Raises:
-        OSError: ``path`` is something that must not be replaced, or its directory
-            does not exist.
+        OSError: ``path`` is something that must not be replaced, its directory does
+            not exist, or the disk is full; each with the name of the file.
     """
     if not path.parent.is_dir():
         raise NotADirectoryError(f"cannot write {path}: {path.parent} is no directory")
@@ -35,7 +57,8 @@ def whole_or_nothing(path: Path, *, directory: bool = False) -> Iterator[Path]:
     # Not the process's number: threads, and processes of several machines, share it.
     temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
-        yield temporary
+        with naming_full(path):
+            yield temporary
         os.replace(temporary, path)
     except BaseException:
         if temporary.is_dir():

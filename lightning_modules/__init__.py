@@ -66,27 +66,26 @@ def load_codec(
         dtype: A torch dtype; ``None`` keeps float32.
 
     Raises:
-        ValueError: There is no such file, or it is no checkpoint of this suite.
+        ValueError: There is no such file, it is no checkpoint of this suite, it was
+            cut or has changed, or its contents do not fit this version of the codec.
     """
     import torch
 
-    from lightning_modules.entropy.tables import CdfTables
+    from lightning_modules.saved_file import fitting
 
     checkpoint = read_checkpoint(path)
     entry = checkpoint["codec"]
-    kind, named = codec_class(entry["name"]), entry["architecture"]
-    codec = kind(
-        **{name: own for name, own in named.items() if name not in kind.former}
-    )
-    codec.name_as(named)
-    codec.load_state_dict(codec_weights(checkpoint))
-    codec.trained_with = entry.get("training", {})
+    with fitting(path, entry["name"]):
+        kind, named = codec_class(entry["name"]), entry["architecture"]
+        codec = kind(
+            **{name: own for name, own in named.items() if name not in kind.former}
+        )
+        codec.name_as(named)
+        codec.load_state_dict(codec_weights(checkpoint))
+        codec.trained_with = dict(entry.get("training", {}))
+        codec.take_tables(entry["tables"])
     codec.to(device=device, dtype=dtype or torch.float32).eval()
     codec.requires_grad_(False)
-    codec.tables = {
-        name: CdfTables.from_tensors(tensors)
-        for name, tensors in entry["tables"].items()
-    }
     return codec
 
 
@@ -102,9 +101,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint that ``fit`` wrote; ``codec`` says whose it is.
 
     Raises:
-        ValueError: There is no such file, or it is no checkpoint of this suite.
+        ValueError: There is no such file, it is no checkpoint of this suite, or it
+            was cut or has changed since it was written.
     """
-    import torch
+    from lightning_modules.saved_file import read_saved
 
     path = Path(path)
     if not path.is_file():
@@ -113,10 +113,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "example runs/NAME/STAGE/last.ckpt"
         )
     try:
-        checkpoint: dict[str, Any] = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=True
-        )
+        checkpoint: dict[str, Any] = read_saved(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} {error}: restore it, or take another checkpoint of the run, such "
+            "as the stage's best.ckpt or last.ckpt"
+        ) from error
+    try:
         CODECS[checkpoint["codec"]["name"]]
+        dict(checkpoint["state_dict"])
     except Exception as error:
         raise ValueError(
             f"{path} is no checkpoint of this suite ({type(error).__name__}: {error})"

@@ -439,6 +439,24 @@ class VideoCodec(nn.Module, ABC):
     def tables(self, tables: dict[str, CdfTables] | None) -> None:
         self._tables = tables
 
+    def take_tables(self, saved: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take the integer tables of a checkpoint, after the weights.
+
+        Args:
+            saved: As ``CdfTables.to_tensors`` gave them, by the tables' name.
+
+        Raises:
+            ValueError: They are broken, or not those that this version codes with.
+        """
+        tables = {
+            name: CdfTables.from_tensors(dict(own)) for name, own in saved.items()
+        }
+        wanted = {name: len(own) for name, own in self.build_tables().items()}
+        found = {name: len(own) for name, own in tables.items()}
+        if found != wanted:
+            raise ValueError(f"it has the tables {found}, and {wanted} are needed")
+        self.tables = tables
+
     def train(self, mode: bool = True) -> "VideoCodec":
         """Switch mode; going back to training drops tables that will be stale."""
         if mode:

@@ -1,5 +1,6 @@
 """What a checkpoint holds of a codec, and a module that is built from one."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from lightning_modules import codec_class, codec_weights, read_checkpoint
 from lightning_modules.codec import VideoCodec
+from lightning_modules.saved_file import fitting
 
 
 class SavedModule(LightningModule):
@@ -41,8 +43,9 @@ class SavedModule(LightningModule):
             arguments: Of the class, where they are to be others than those.
 
         Raises:
-            ValueError: There is no such file, it is no checkpoint of this codec, or it
-                holds no arguments and none are given.
+            ValueError: There is no such file, it is no checkpoint of this codec, it was
+                cut or has changed, it does not fit this version, or it holds no
+                arguments and none are given.
         """
         checkpoint = read_checkpoint(checkpoint_path)
         entry = checkpoint["codec"]
@@ -61,14 +64,16 @@ class SavedModule(LightningModule):
                 )
             arguments = {**entry["architecture"], **arguments}
         former = codec_class(entry["name"]).former
-        module = super().load_from_checkpoint(
-            checkpoint_path,
-            map_location,
-            hparams_file,
-            strict,
-            weights_only=True,
-            **{name: own for name, own in arguments.items() if name not in former},
-        )
+        given_others = arguments or hparams_file
+        with nullcontext() if given_others else fitting(checkpoint_path, entry["name"]):
+            module = super().load_from_checkpoint(
+                checkpoint_path,
+                map_location,
+                hparams_file,
+                strict,
+                weights_only=True,
+                **{name: own for name, own in arguments.items() if name not in former},
+            )
         codec = module.codec
         if not hparams_file:
             given = entry["architecture"] | arguments

@@ -50,14 +50,14 @@ def fit(arguments: list[str]) -> int:
 
     import torch
 
-    from callbacks.guards import NonFiniteGradientError
+    from callbacks.guards import DivergedError
     from experiments.fit.run import train
 
     # Before the network draws its weights.
     torch.manual_seed(config.seed)
     try:
         return train(options, instantiate(parser, config), partial(complete, parser))
-    except NonFiniteGradientError as error:
+    except DivergedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -25,10 +25,12 @@ from callbacks.checkpoints import AtomicCheckpointIO, FinalValidation, StageChec
 from callbacks.ema import CodecEMA
 from callbacks.error_accumulation import ErrorAccumulation
 from callbacks.guards import (
+    DivergedError,
     RankDivergenceGuard,
     RateCollapseGuard,
     RealBitsGuard,
     StepGuard,
+    ValidationGuard,
 )
 from callbacks.interrupt import SaveOnSignal
 from callbacks.pictures import ClipLogger, MapLogger
@@ -97,6 +99,7 @@ def train(
         report = init_from(module.codec, config.init_from)
     with folder.lock() if _is_rank_zero() else nullcontext():
         if _is_rank_zero():
+            folder.remove_leftovers()
             former = module.codec.former
             folder.check(options, lambda old: complete(without_former(old, former)))
         # Again, for what another process has done before it gave up the lock.
@@ -300,6 +303,9 @@ class Run:
                 ckpt_path=None if done is None else str(last),
                 weights_only=True,
             )
+        except DivergedError as error:
+            kept = self.folder.kept([each.name for each in self.stages[: index + 1]])
+            raise DivergedError(f"stage {stage.name!r}: {error}; {kept}") from error
         except SIGTERMException:
             # It came before the first step, when Lightning was listening.
             return int(signal.SIGTERM)
@@ -331,6 +337,7 @@ class Run:
                 options.max_bad_steps,
                 options.skip_factor,
             ),
+            ValidationGuard(),
             RankDivergenceGuard(options.check_ranks_every_n_steps),
             RateCollapseGuard(),
             self.metrics,

@@ -13,16 +13,17 @@
 
 import errno
 import fcntl
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-import torch
 import yaml
 
 from datamodules.whole_files import whole_or_nothing
+from lightning_modules.saved_file import read_saved
 from lightning_modules.stages import Stage
 
 FREE = (
@@ -49,6 +50,9 @@ FREE = (
 
 MOVABLE = ("data.val_root", "data.val_list_file")
 """May change too, but not appear: without them, validation takes a part of training."""
+
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+"""Names that ``whole_or_nothing`` gives to files that are not whole yet."""
 
 
 class RunFolder:
@@ -80,19 +84,46 @@ class RunFolder:
         """Read one of the run's checkpoints.
 
         Raises:
-            ValueError: It is damaged, or none that ``fit`` wrote.
+            ValueError: It was cut or has changed since it was written, or is none that
+                ``fit`` wrote.
         """
         try:
-            checkpoint: dict[str, Any] = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=True
+            checkpoint: dict[str, Any] = read_saved(path)
+        except ValueError as error:
+            other = path.with_name("best.ckpt")
+            copy = (
+                f", copy {other} over it to go on from there" if other.exists() else ""
             )
+            raise ValueError(
+                f"{path} {error}: remove it to repeat that stage{copy}, or restore it"
+            ) from error
+        try:
             int(checkpoint["global_step"])
             dict(checkpoint["state_dict"])
-        except OSError:
-            raise
         except Exception as error:
             raise foreign(path, error) from error
         return checkpoint
+
+    def kept(self, stages: list[str]) -> str:
+        """Say which checkpoints there are, and how another run starts from one.
+
+        Args:
+            stages: The names of those that have begun. The newest that has checkpoints
+                is the one that is looked at.
+        """
+        for stage in reversed(stages):
+            paths = [self.path / stage / f"{name}.ckpt" for name in ("best", "last")]
+            if found := [path for path in paths if path.exists()]:
+                steps = [int(self.load(path)["global_step"]) for path in found]
+                texts = [
+                    f"{path} (step {step})"
+                    for path, step in zip(found, steps, strict=True)
+                ]
+                return (
+                    f"kept from before: {' and '.join(texts)}; start another --run "
+                    "from one with --init_from and --from_stage"
+                )
+        return "no checkpoint was saved before"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -115,6 +146,12 @@ class RunFolder:
                         f"locks {file.name}): wait for its end, or choose another --run"
                     ) from error
             yield
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process had begun to write; under the lock."""
+        for path in self.path.glob("**/.*.tmp"):
+            if path.is_file() and LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
     def check(
         self,

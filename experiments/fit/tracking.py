@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from callbacks.metrics.table import validation_metrics
-from datamodules.whole_files import whole_or_nothing
+from datamodules.whole_files import naming_full, whole_or_nothing
 from experiments.fit.offline_parts import unsent_parts
 from experiments.fit.options import LoggerChoice
 
@@ -101,7 +101,7 @@ class TidyCSVLogger(StageAxis, Logger):
     ) -> None:
         """Append one row per scalar, all in one write."""
         step = self.run_step(step)
-        with self.path.open("a", newline="") as file:
+        with naming_full(self.path), self.path.open("a", newline="") as file:
             csv.writer(file).writerows(
                 (step, self.stage, name, repr(float(value)))
                 for name, value in metrics.items()

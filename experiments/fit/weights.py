@@ -1,18 +1,16 @@
 """Starting a run from another run's weights, with a report of what matched."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from datamodules.sources.pyav_reader import first_line
 from lightning_modules import codec_weights
 from lightning_modules.codec import VideoCodec
+from lightning_modules.saved_file import UntrustedFileError, read_saved
 
 
 def init_from(codec: VideoCodec, path: str | Path) -> str:
@@ -118,29 +116,18 @@ def _read(path: Path) -> dict[str, Any]:
             raise ValueError(
                 f"--init_from {path}: not a whole .safetensors file ({error})"
             ) from error
-    with path.open("rb") as file:
-        start = file.read(8)
-    # What torch.save writes is a ZIP archive, or was a pickle once.
-    if not start.startswith((b"PK", b"\x80")):
-        found = f"it begins with {start!r}" if start else "it is empty"
-        raise ValueError(
-            f"--init_from {path}: is not a checkpoint: {found}, so torch.save did not "
-            "write it (a file of safetensors must be called .safetensors)"
-        )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        unsafe = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        if unsafe is None:
-            raise ValueError(
-                f"--init_from {path}: is a damaged checkpoint, or none "
-                f"({type(error).__name__}: {first_line(error)})"
-            ) from error
+        checkpoint = read_saved(path, mmap=False)
+    except UntrustedFileError as error:
         raise ValueError(
-            f"--init_from {path}: holds Python objects ({unsafe[1]}) besides tensors, "
-            "and reading those can run any program. If you trust the file, convert it "
-            "once: python -c \"import torch; torch.save(torch.load('IN', "
+            f"--init_from {path}: {error}. If you trust the file, convert it once: "
+            "python -c \"import torch; torch.save(torch.load('IN', "
             "weights_only=False)['state_dict'], 'OUT')\""
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"--init_from {path}: {error}: restore it, or name another (a file of "
+            "safetensors must be called .safetensors)"
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(

@@ -254,7 +254,7 @@ class DualDomainCodec(VideoCodec):
         coders: dict[Numeric, FrameCoder] = {}
         state: State = ()
         lost = False
-        last = torch.full((3, height, width), 0.5)
+        last = torch.full((), 0.5).expand(3, height, width)
         for packet in packets:
             head = None if packet is None else read_head(packet)[0]
             if packet is None or head is None or (lost and head.mode != Mode.INTRA):

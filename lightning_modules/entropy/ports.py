@@ -156,6 +156,18 @@ class DecodePort:
         whole = self.decoder.pull(rows, self.tables[of.table]) + shifts
         return of.put(torch.from_numpy(whole).to(of.like).reshape(taken.like.shape))
 
+    def check_first(self, of: Distributions) -> None:
+        """Make sure that there are the symbols of the latent that comes first.
+
+        For networks that run before it is read: what they take follows from the size
+        that a file claims, whose bytes may be too few for it.
+
+        Raises:
+            ValueError: There are not.
+        """
+        rows, _ = self.choose(of.taken())
+        self.decoder.check_first(rows, self.tables[of.table])
+
     def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:
         """Return what tables code elements; a codec may know better."""
         return of.choose()

@@ -159,8 +159,13 @@ def _decode_block(
     cursor: int,
     values: Any,
 ) -> Any:
-    """Fill ``values``; return where the next word is, or -1 for an impossible value."""
+    """Fill ``values``; return where the next word is.
+
+    Or -1 for a value that cannot be coded, and -2 - i if the stream ends before value
+    i: a state below the one that an encoder starts at.
+    """
     lanes = len(states) - 1
+    lowest = uint64(LOWEST) if lanes else uint64(FIRST)
     for i in range(len(indices)):
         row = indices[i]
         lane = (first + i) & lanes
@@ -176,6 +181,8 @@ def _decode_block(
         if x < uint64(LOWEST) and cursor < len(words):
             x = (x << uint64(32)) | uint64(words[cursor])
             cursor += 1
+        if x < lowest:
+            return -2 - i
         escape = int64(length[row]) - 2
         if number == escape:
             distance = int64(0)
@@ -191,6 +198,8 @@ def _decode_block(
                 if x < uint64(LOWEST) and cursor < len(words):
                     x = (x << uint64(32)) | uint64(words[cursor])
                     cursor += 1
+                if x < lowest:
+                    return -2 - i
                 if not prefix:
                     distance |= part << at
                     at += take
@@ -287,8 +296,14 @@ class Reader:
         """Return the next values, (n,), for table indices (n,) within the tables.
 
         Raises:
-            ValueError: A value is not among those that can be coded.
+            ValueError: The stream ends before them, or a value is not among those that
+                can be coded.
         """
+        if len(self._states) == 1 and self._count + len(indices) >= MANY:
+            raise ValueError(
+                f"{self._count + len(indices)} values were asked for, and the stream "
+                f"has fewer than {MANY}"
+            )
         values = np.empty(len(indices), dtype=np.int32)
         cursor = _decode_block(
             indices,
@@ -302,6 +317,11 @@ class Reader:
             self._cursor,
             values,
         )
+        if cursor < -1:
+            raise ValueError(
+                f"the stream ends before value {self._count - 2 - cursor}: it is "
+                "damaged, or was read with other tables"
+            )
         if cursor < 0:
             raise ValueError(
                 f"the stream is damaged: between values {self._count} and "

@@ -96,6 +96,7 @@ class SymbolDecoder(_Checked):
         from lightning_modules.entropy import rans
 
         super().__init__()
+        self._data = data
         self._reader = rans.Reader(data)
 
     @entropy_coding
@@ -114,6 +115,24 @@ class SymbolDecoder(_Checked):
         values = self._reader.read(rows, tables)
         self._note(values, rows)
         return values
+
+    @entropy_coding
+    def check_first(
+        self, indices: npt.NDArray[np.integer[Any]], tables: CdfTables
+    ) -> None:
+        """Read the stream's first values, and stay where it stands.
+
+        Args:
+            indices: As :meth:`pull` takes them.
+            tables: As there.
+
+        Raises:
+            ValueError: As there; the stream is too short for them, say.
+        """
+        from lightning_modules.entropy import rans
+
+        rows = _int32(indices, "table indices", 0, len(tables) - 1)
+        rans.Reader(self._data).read(rows, tables)
 
     @entropy_coding
     def finish(self) -> None:

@@ -217,7 +217,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
         depend on it.
         """
         size = padded_size(height, width, self.pad_multiple)
-        reference = self.like.new_full((1, 3, *size), 0.5)
+        reference = self.like.new_full((), 0.5).expand(1, 3, *size)
         for packet in packets:
             if packet is not None:
                 starts = bool(packet.payload[0])

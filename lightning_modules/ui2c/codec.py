@@ -388,16 +388,19 @@ class UI2CCodec(VideoCodec):
         base = torch.tensor([qp], device=self.like.device)
         if self.intra is not None and side & (START | BLANK) == START:
             return State(1, None, self._intra(frames, base, port, size))
-        blank = self.like.new_zeros(1, self.frames_per_unit, 3, size[0], size[1])
+        qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
         position = 0 if state is None else state.position
         if state is None:
+            sides = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE)
+            if isinstance(port, DecodePort):
+                port.check_first(self.network.hyper_latent(qps, *sides))
+            blank = self.like.new_zeros(1, self.frames_per_unit, 3, *size)
             reference = self.network.refer_to_pixels(blank)
         elif side & REFRESHED:
             reference = self._refreshed(state)
         else:
             assert state.feature is not None
             reference = self.network.refer_to_feature(state.feature)
-        qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
         refreshes = bool(self.coding.refresh)
         wanted = reconstruct or refreshes
         # Without refreshes an encoder needs its frames for a viewer alone.
@@ -420,7 +423,7 @@ class UI2CCodec(VideoCodec):
         """
         state: State | None = None
         lost = False
-        last = torch.full((3, height, width), 0.5)
+        last = torch.full((), 0.5).expand(3, height, width)
         for packet in packets:
             if packet is None or (lost and not read_side(packet)[1] & START):
                 lost = True
@@ -440,6 +443,8 @@ class UI2CCodec(VideoCodec):
             state = None
         elif state is None:
             raise DesyncError("the first unit refers to frames that are not there")
+        elif state.feature is None and not side & REFRESHED:
+            raise DesyncError("a unit refers to a feature that an intra frame lacks")
         padded = padded_size(height, width, LATENT_STRIDE)
         with read_symbols(packet, 2, covers_head=False) as decoder:
             port = DecodePort(decoder, self.tables)

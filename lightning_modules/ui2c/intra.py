@@ -95,13 +95,17 @@ class IntraNetwork(nn.Module):
             embedded = self.embed(F.pixel_unshuffle(frame, PATCH))
             y = self.encoder(embedded * self.q_encoder[0, qp][..., None, None])
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
-        z_shape = self.z_prior.shape(len(qp), *latent_size)
-        z_hat = port.code(z, Factorised(self.z_prior, z_shape, "z_intra", qp))
+        z_hat = port.code(z, self.hyper_latent(qp, *latent_size))
         hyper = self.hyper_decoder(z_hat)[..., : latent_size[0], : latent_size[1]]
         y_hat = self.code_latent(y, self.fusion(hyper), port)
         decoded = self.decoder(y_hat) * self.q_decoder[0, qp][..., None, None]
         reconstruction: Tensor = self.recon(decoded)
         return reconstruction
+
+    def hyper_latent(self, qp: Tensor, height: int, width: int) -> Factorised:
+        """Return the distributions of z, for y of a height and a width."""
+        z_shape = self.z_prior.shape(len(qp), height, width)
+        return Factorised(self.z_prior, z_shape, "z_intra", qp)
 
     def code_latent(self, y: Tensor | None, prior: Tensor, port: Port) -> Tensor:
         """Walk through the four steps and return y_hat."""

@@ -218,9 +218,7 @@ class UI2CNetwork(nn.Module):
         z = None
         if y is not None:
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
-        # The last slot's row: with the offsets of the group it reaches every row.
-        z_shape = self.z_prior.shape(len(qps), height, width)
-        z_hat = port.code(z, Factorised(self.z_prior, z_shape, row=qps[:, -1]))
+        z_hat = port.code(z, self.hyper_latent(qps, height, width))
         hyper = self.hyper_decoder(z_hat)[..., :height, :width]
         prior = self.fusion(torch.cat([hyper, temporal], dim=1))
         # Rounding needs more digits than bfloat16 has, whatever the layers run in.
@@ -241,6 +239,12 @@ class UI2CNetwork(nn.Module):
             of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS)
             y_hat = y_hat + (port.code(residual, of) + mean) * mask
         return (y_hat * quant_step).to(prior.dtype)
+
+    def hyper_latent(self, qps: Tensor, height: int, width: int) -> Factorised:
+        """Return the distributions of z, for y of a height and a width."""
+        # The last slot's row: with the offsets of the group it reaches every row.
+        z_shape = self.z_prior.shape(len(qps), height, width)
+        return Factorised(self.z_prior, z_shape, row=qps[:, -1])
 
     def generate(self, feature: Tensor, qps: Tensor) -> Tensor:
         """Turn a feature into its n frames (B, n, 3, H, W)."""

@@ -290,7 +290,7 @@ class VideoVAECodec(VideoCodec):
         A last group may be one frame longer: if it is lost, one more frame is shown.
         """
         usual = self.frames_per_unit - self.coding.gop_overlap
-        last = torch.full((3, height, width), 0.5)
+        last = torch.full((), 0.5).expand(3, height, width)
         held: Tensor | None = None
         lost = False
         decodable = self._decodable(packets, height, width)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,7 +23,6 @@ from callbacks.checkpoints import (
 from callbacks.guards import RankDivergenceGuard, StepGuard
 from callbacks.interrupt import SaveOnSignal
 from callbacks.quality_metrics import QualityMetrics
-from datamodules.whole_files import whole_or_nothing
 from lightning_modules.base import ValidationResult
 
 
@@ -107,14 +107,18 @@ def test_a_crash_while_saving_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_what_a_killed_process_left_is_removed_at_the_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
-    with pytest.raises(SystemExit), whole_or_nothing(tmp_path / "last.ckpt") as part:
-        part.write_bytes(b"half")
-        sys.exit()
-    monkeypatch.undo()
-    assert len(list(tmp_path.iterdir())) == 1
-    fit(Module(), StageCheckpoints(tmp_path, 100), steps=1)
+def test_a_full_disk_is_named_with_the_checkpoint(tmp_path):
+    path, io = tmp_path / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint({"weights": torch.ones(3)}, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As a disk that fills up in the middle of a tensor.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"File too large: '{path}'"):
+            io.save_checkpoint({"weights": torch.ones(1 << 20)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(io.load_checkpoint(path)["weights"], torch.ones(3))
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 

@@ -46,3 +46,14 @@ def test_a_place_where_no_file_can_be_is_named(tmp_path, name, message):
     (tmp_path / "full").mkdir()
     with pytest.raises(OSError, match=message), whole_or_nothing(tmp_path / name):
         pytest.fail("the block must not run")
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    path = tmp_path / "result"
+    path.write_text("old")
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
+        with whole_or_nothing(path) as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["result"]

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from datamodules.whole_files import whole_or_nothing
 from experiments.fit.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
@@ -91,6 +93,45 @@ def test_where_there_are_no_locks_the_run_goes_on_without(tmp_path, monkeypatch)
     assert entered
 
 
+# Files that were begun
+
+
+def test_what_killed_processes_left_is_removed_when_the_run_goes_on(
+    two_stages, begun, monkeypatch
+):
+    """Also of a stage that is finished, whose end a kill hit while it was written."""
+    run = begun / "run"
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    for name in ("first/last.ckpt", "first/best.ckpt", "config.yaml"):
+        with pytest.raises(SystemExit), whole_or_nothing(run / name) as part:
+            part.write_bytes(b"half")
+            sys.exit()
+    monkeypatch.undo()
+    (run / ".own.tmp").touch()
+    assert len(list(run.glob("**/.*.tmp"))) == 4
+    assert two_stages(begun, "--run=run", "--to_stage=first") == 0
+    assert [path.name for path in run.glob("**/.*.tmp")] == [".own.tmp"]
+
+
+# A full disk
+
+
+def test_a_disk_that_fills_up_is_one_error_and_the_run_goes_on(
+    two_stages, tmp_path, capsys
+):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    path = tmp_path / "run" / "first" / "best.ckpt"
+    line = one_line_beside_warnings(capsys)
+    assert line == f"error: [Errno 27] File too large: '{path}'"
+    assert not list(path.parent.iterdir())
+    assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
+
+
 # Damaged files
 
 
@@ -125,12 +166,40 @@ def unfinish_another_codec(path):
     torch.save({**torch.load(path, weights_only=True), "global_step": 1}, path)
 
 
+def change_a_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (truncate, "was cut, or has changed since it was written"),
+        (change_a_byte, "was cut, or has changed since it was written"),
+        (empty, "is not a checkpoint: it is empty"),
+        (write_text, "is not a checkpoint: it begins with b'no check'"),
+    ],
+)
+def test_a_cut_or_changed_checkpoint_is_named_with_the_ways_on(
+    two_stages, begun, file_of, capsys, damage, reason
+):
+    path = file_of("first/last.ckpt")
+    damage(path)
+    assert two_stages(begun, "--run=run") == 2
+    line = one_line_beside_warnings(capsys)
+    assert line.startswith(f"error: {path} {reason}")
+    best = path.with_name("best.ckpt")
+    assert f"remove it to repeat that stage, copy {best} over it to go on" in line
+    assert not (begun / "run" / "second").exists()
+    # Said way on works.
+    path.write_bytes(best.read_bytes())
+    assert two_stages(begun, "--run=run", "--to_stage=first") == 0
+
+
 @pytest.mark.parametrize(
     "damage",
     [
-        truncate,
-        empty,
-        write_text,
         take_another_codec,
         take_weights_only,
         take_a_tensor,

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -220,11 +221,12 @@ def test_a_flipped_index_desynchronises_and_is_noticed():
 def test_reading_too_little_or_too_much_is_noticed():
     values, indices = draw(500)
     data, _ = encode((values, indices, TABLES))
-    for rows in (indices[:-40], np.append(indices, indices)):
-        decoder = SymbolDecoder(data)
-        decoder.pull(rows, TABLES)
-        with pytest.raises(ValueError, match="does not end"):
-            decoder.finish()
+    decoder = SymbolDecoder(data)
+    decoder.pull(indices[:-40], TABLES)
+    with pytest.raises(ValueError, match="does not end"):
+        decoder.finish()
+    with pytest.raises(ValueError, match="ends before value 500:"):
+        SymbolDecoder(data).pull(np.append(indices, indices), TABLES)
 
 
 def test_a_stream_costs_what_its_symbols_are_worth_and_three_bytes():
@@ -435,3 +437,32 @@ def test_estimated_bits_are_the_bytes_of_the_stream():
     )
     data, _ = encode((values, indices, WIDE))
     assert 8 * len(data) == pytest.approx(estimate.sum().item(), rel=0.002, abs=64)
+
+
+@pytest.mark.parametrize("count", [1000, 2 * rans.MANY])
+def test_a_stream_that_is_exhausted_is_noticed_then_and_not_at_its_end(count):
+    generator = np.random.default_rng(0)
+    rows = generator.integers(60, 128, count).astype(np.int32)
+    values = np.round(generator.normal(size=count) * SCALES[rows]).astype(np.int32)
+    data, _ = encode((values, rows, WIDE))
+    # The first values are there, and looking for them takes none.
+    decoder = SymbolDecoder(data)
+    decoder.check_first(rows[:100], WIDE)
+    assert np.array_equal(decoder.pull(rows, WIDE), values)
+    decoder.finish()
+    # Half of the words: half of the values, give or take what a state holds.
+    cut = data[: len(data) // 2 - (len(data) // 2 - len(data)) % 4]
+    decoder = SymbolDecoder(cut)
+    with pytest.raises(ValueError, match="the stream ends before value") as caught:
+        decoder.pull(np.tile(rows, 9)[: min(9 * count, 9 * rans.MANY)], WIDE)
+    ended = int(re.search(r"before value (\d+)", str(caught.value))[1])
+    assert 0.4 * count < ended < 0.6 * count
+    with pytest.raises(ValueError, match="the stream ends before value"):
+        SymbolDecoder(cut).check_first(rows, WIDE)
+
+
+def test_a_stream_of_one_state_cannot_hold_as_many_values_as_have_four():
+    data, _ = encode((np.zeros(9, np.int32), np.zeros(9, np.int32), WIDE))
+    many = np.zeros(rans.MANY, np.int32)
+    with pytest.raises(ValueError, match=f"has fewer than {rans.MANY}"):
+        SymbolDecoder(data).pull(many, WIDE)

@@ -1,12 +1,14 @@
 """What UI2C can be told when it codes: refreshes, and who codes a start."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from lightning_modules import UI2C, load_codec
+from lightning_modules.packets import DesyncError
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.units import BLANK, REFRESHED, START
 
@@ -109,6 +111,16 @@ def test_a_divided_model_can_start_from_a_blank_reference(build):
         unified = codec(source[None], torch.tensor([21]))
     torch.testing.assert_close(out.x_hat[0], torch.cat([p.x_hat for p in packets]))
     assert torch.equal(out.x_hat, unified.x_hat)
+
+
+def test_a_unit_after_an_intra_frame_must_refer_to_pixels(build):
+    codec = build(**DIVIDED)
+    first, second, third = codec.compress(clip(3), 21)
+    qp, side, *rest = second.payload
+    unset = replace(second, payload=bytes([qp, side & ~REFRESHED, *rest]))
+    for packets in ([first, unset, third], [first, third, second]):
+        with pytest.raises(DesyncError, match="a feature that an intra frame lacks"):
+            list(codec.decompress(packets, 48, 64))
 
 
 @pytest.mark.parametrize(
