@@ -211,5 +211,7 @@ def test_a_stream_with_losses_is_as_before(before, run):
     for part in found["runs"]:
         for values in (part["mean"], *part["frames"]):
             assert values.pop("parity_bits") == 0
+    # Nor was the depth of raw video read from a file's name.
+    assert written["options"].pop("depth") == 8 and not found["options"].pop("depth")
     for name in ("codec", "video", "notes", "options", "runs"):
         assert found[name] == nearly(written[name]), name
