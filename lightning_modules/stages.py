@@ -62,7 +62,8 @@ class Stage:
         options: Arguments of the codec's training draws that this stage changes,
             for example ``{"references": {"blank": 1.0}}``.
         data: Arguments of the data module that this stage changes, for example
-            another ``source`` and ``root`` for long clips.
+            another ``source`` and ``root`` for long clips; but ``--data.X`` on the
+            command line holds for every stage without ``--stages.NAME.data.X``.
         checkpoint_activations: Recompute each unit's activations in the backward
             pass: memory for one unit instead of all, about a third more time.
         precision: Lightning's precision, for example ``bf16-mixed``.

@@ -34,6 +34,8 @@ class RunOptions:
         run: Name of the run; the same again goes on. Default: from the file names.
         runs_dir: Folder that holds the runs.
         init_from: Checkpoint whose weights a new run starts from.
+        init_from_min_share: Least share of the codec's weights that it must hold, 0 to
+            1; files that a codec knows to be published for it may hold less.
         from_stage: Stage to begin with; the ones before it are left out.
         to_stage: Stage to end with; without it the same command goes on to the others.
         logger: auto: W&B online when logged in and the server answers, else offline;
@@ -43,6 +45,7 @@ class RunOptions:
     run: str | None = None
     runs_dir: str = "runs"
     init_from: str | None = None
+    init_from_min_share: float = 0.5
     from_stage: str | None = None
     to_stage: str | None = None
     logger: LoggerChoice = "auto"
@@ -152,19 +155,21 @@ def build_parser(
     """Return the parser of everything that defines a run.
 
     ``experiments/configs/base.yaml`` is always read first, then every ``--config`` in
-    its order, then single options. One that is to ``describe_only`` shows ``--help``
-    and loads no codec.
+    its order, then single options; rows of ``stages`` can be changed by name in files
+    and options (:mod:`experiments.fit.layers`). One that is to
+    ``describe_only`` shows ``--help`` and loads no codec.
     """
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from experiments.fit.layers import Layer, LayeredParser
 
-    parser = ArgumentParser(
+    parser = LayeredParser(
         prog=prog,
         usage="%(prog)s [--config FILE ...] [--run NAME] [--SECTION.OPTION VALUE ...]",
         description=description,
         default_config_files=[str(CONFIGS / "base.yaml")],
     )
+    parser.describe_only = describe_only
     parser.add_argument(
-        "--config", action=ActionConfigFile, help="YAML file; later ones override."
+        "--config", action=Layer, help="YAML file; later ones override."
     )
     parser.add_argument("--seed", type=uint32, default=0, help=SEED)
     parser.add_class_arguments(RunOptions)
@@ -185,13 +190,17 @@ def build_parser(
         parser.add_subclass_arguments(CodecModule, "model", required=True)
     parser.add_class_arguments(DataOptions, "data")
     parser.add_argument(
-        "--stages", type=list[Stage], help="The schedule: one row, one Trainer.fit."
+        "--stages",
+        type=list[Stage],
+        help="The schedule: one row, one Trainer.fit. --stages.NAME.FIELD VALUE "
+        "changes one, --stages.all.FIELD VALUE every row; --stages.help lists fields.",
     )
     parser.add_argument(
         "--shrink",
         type=Shrink | None,
         default=None,
-        help="Caps on every row, for a rehearsal.",
+        help="Caps on every row, for a rehearsal; --shrink.total_steps N alone is a "
+        "short run of any schedule.",
     )
     parser.link_arguments("seed", "data.seed")
     parser.add_class_arguments(TrainerOptions, "trainer")

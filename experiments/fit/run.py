@@ -73,11 +73,12 @@ def train(
     Raises:
         ValueError: The options do not fit together, or not with the run's folder.
     """
+    _check_launcher(config.trainer.num_nodes)
+    folder = RunFolder.named(options["runs_dir"], options["run"])
     quieten_lightning()
     if _is_rank_zero():
         show_notes_on_data()
     stages, first = schedule(config)
-    folder = RunFolder(Path(options["runs_dir"]) / options["run"])
     module: CodecModule = config.model
     data = VideoDataModule(config.data)
     done = folder.steps_done(stages)
@@ -96,7 +97,7 @@ def train(
         raise ValueError("; ".join(module.lacking.values()))
     report = ""
     if config.init_from and not any(steps is not None for steps in done):
-        report = init_from(module.codec, config.init_from)
+        report = init_from(module.codec, config.init_from, config.init_from_min_share)
     with folder.lock() if _is_rank_zero() else nullcontext():
         if _is_rank_zero():
             folder.remove_leftovers()
@@ -143,6 +144,21 @@ def _is_one_of_several() -> bool:
         or TorchElasticEnvironment.detect()
         or LightningEnvironment().creates_processes_externally
     )
+
+
+def _check_launcher(nodes: int) -> None:
+    """Raise ``ValueError`` where nothing starts the other nodes' processes.
+
+    A job's script has SLURM's variables too, but only ``srun`` numbers its steps.
+    """
+    script = SLURMEnvironment.detect() and "SLURM_STEP_ID" not in os.environ
+    alone = script and not TorchElasticEnvironment.detect()
+    if nodes > 1 and (alone or not _is_one_of_several()):
+        raise ValueError(
+            f"--trainer.num_nodes {nodes} would wait for ever, as nothing starts the "
+            f"processes of the other nodes: start it with srun, or with torchrun "
+            f"--nnodes {nodes} on each node"
+        )
 
 
 def schedule(config: Namespace) -> tuple[list[Stage], int]:

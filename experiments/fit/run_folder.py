@@ -30,6 +30,7 @@ FREE = (
     "config",
     "runs_dir",
     "run",
+    "init_from_min_share",
     "data.root",
     "data.list_file",
     "data.workers",
@@ -60,6 +61,21 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @classmethod
+    def named(cls, runs_dir: str | Path, name: str) -> "RunFolder":
+        """Return the folder of a run.
+
+        Raises:
+            ValueError: A run of that name would not lie in ``runs_dir``.
+        """
+        parts = name.split("/")
+        if not set(parts).isdisjoint({"", ".", ".."}):
+            raise ValueError(
+                f"--run {name!r} would not be a folder of its own in {runs_dir}: give "
+                "a name, and the place as --runs_dir"
+            )
+        return cls(Path(runs_dir, name))
 
     def last(self, stage: str) -> Path:
         """Return where a stage's newest checkpoint lies."""
@@ -238,6 +254,10 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _is_free(key: str, before: Any, now: Any) -> bool:
+    if re.fullmatch(r"stages\[\d+\]\.data", key) and not (before or now):
+        return True
+    # A row's own data may move as the others' may.
+    key = re.sub(r"^stages\[\d+\]\.data\.", "data.", key)
     if key in MOVABLE:
         return before is not None and now is not None
     return any(key == free or key.startswith(f"{free}.") for free in FREE)

@@ -13,7 +13,7 @@ from lightning_modules.codec import VideoCodec
 from lightning_modules.saved_file import UntrustedFileError, read_saved
 
 
-def init_from(codec: VideoCodec, path: str | Path) -> str:
+def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> str:
     """Copy what fits of a checkpoint's weights into ``codec``.
 
     Args:
@@ -21,16 +21,20 @@ def init_from(codec: VideoCodec, path: str | Path) -> str:
         path: A checkpoint of this suite (its averaged weights, if it has them), a
             plain state dict (also a ``.safetensors`` file), or weights that the codec
             knows to be published for it.
+        min_share: Least share of the codec's weights, 0 to 1, that must be loaded;
+            published weights, which are checked as such, may be fewer.
 
     Returns:
         A report: how many were loaded, which are missing, unexpected or of another
         shape, and what of published weights was left out.
 
     Raises:
-        ValueError: The file cannot be read, nothing in it matches, it holds something
-            else than tensors or numbers that are not finite, or published weights that
-            do not fit.
+        ValueError: The file cannot be read, too little in it matches, it holds
+            something else than tensors or numbers that are not finite, or published
+            weights that do not fit.
     """
+    if not 0 <= min_share <= 1:
+        raise ValueError(f"--init_from_min_share is {min_share}, it must be 0 to 1")
     path = Path(path)
     if path.is_dir():
         raise ValueError(
@@ -80,6 +84,12 @@ def init_from(codec: VideoCodec, path: str | Path) -> str:
         report.append(f"  left out of the file: {', '.join(parts)}")
     if not fits:
         raise ValueError("\n".join([*report, "nothing matches: is it another codec?"]))
+    if released is None and len(fits) < min_share * len(wanted):
+        raise ValueError(
+            "\n".join(report) + f"\nthat is {len(fits) / len(wanted):.1%}, less than "
+            f"{min_share:.0%} of the weights: is it of another size or codec? "
+            "--init_from_min_share 0 trains on from any share"
+        )
     for key in sorted(fits):
         if not given[key].isfinite().all():
             raise ValueError(

@@ -173,11 +173,16 @@ def test_a_run_forks_from_anothers_stage_as_that_one_went_on(
 
 
 def test_weights_of_another_shape_are_reported_and_left_out(
-    two_stages, finished, tmp_path, capsys
+    only_error, two_stages, finished, tmp_path, capsys
 ):
     last = finished / "second" / "last.ckpt"
     single = ["--run=single", "--model.init_args.frames_per_unit=1"]
-    assert two_stages(tmp_path, *single, f"--init_from={last}") == 0
+    single.append(f"--init_from={last}")
+    assert two_stages(tmp_path, *single) == 2
+    message = r"error: init_from .* that is \d+\.\d%, less than 50% of the weights: .*"
+    assert re.match(f"{message} --init_from_min_share 0 trains", only_error())
+    assert not (tmp_path / "single").exists()
+    assert two_stages(tmp_path, *single, "--init_from_min_share=0.01") == 0
     said = capsys.readouterr().out
     assert re.search(r"init_from .*: \d+ of \d+ weights loaded", said)
     assert re.search(r"\d+ shape differs: network\.\S+ \(.*\) instead of \(", said)

@@ -189,6 +189,29 @@ def test_what_this_machine_lacks_is_one_line(
     assert re.search("^error: trainer: .*gpu", only_error())
 
 
+@pytest.mark.parametrize("script", [False, True])
+def test_several_nodes_without_a_launcher_are_refused(
+    only_error, two_stages, tmp_path, monkeypatch, script
+):
+    # A job's script that does not call srun has these.
+    told = {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "fit", "SLURM_PROCID": "0"}
+    for name, value in told.items() if script else ():
+        monkeypatch.setenv(name, value)
+    assert two_stages(tmp_path, "--run=run", "--trainer.num_nodes=2") == 2
+    line = only_error()
+    assert line.startswith("error: --trainer.num_nodes 2 would wait for ever")
+    assert "start it with srun, or with torchrun --nnodes 2" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", ".", "..", "a/../b", "a//b"])
+def test_a_run_outside_its_folder_is_refused(only_error, two_stages, tmp_path, name):
+    assert two_stages(tmp_path / "runs", f"--run={name}") == 2
+    message = f"error: --run {name!r} would not be a folder of its own in "
+    assert only_error().startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
 def test_an_accelerator_that_is_none_is_refused(two_stages, tmp_path, capsys):
     with pytest.raises(SystemExit):
         two_stages(tmp_path, "--trainer.accelerator=abacus")

@@ -270,3 +270,14 @@ def test_the_distance_of_validation_frames_belongs_to_the_run(begun):
     config["data"]["val_stride"] = 1
     with pytest.raises(ValueError, match=r"data\.val_stride: None -> 1"):
         folder.check(config)
+
+
+def test_a_rows_own_data_may_move_but_not_become_other_data(tmp_path):
+    folder = RunFolder.named(tmp_path, "run")
+    folder.write_config({"stages": [{"data": {"root": "/a"}}]})
+    folder.last("first").parent.mkdir()
+    folder.last("first").touch()
+    for data in ({"root": "/b"}, {}):
+        folder.check({"stages": [{"data": data}]})
+    with pytest.raises(ValueError, match=r"stages\[0\].data.source: None -> 'folder'"):
+        folder.check({"stages": [{"data": {"root": "/b", "source": "folder"}}]})
