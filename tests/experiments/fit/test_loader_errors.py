@@ -18,13 +18,16 @@ from experiments.fit.quiet import end_loaders
 ROOT = Path(__file__).parents[3]
 
 
-def test_videos_smaller_than_the_crop_end_the_command(schedule, fit_options, tmp_path):
+def test_videos_that_no_loader_reads_end_the_command(schedule, fit_options, tmp_path):
     rng = np.random.default_rng(0)
     for video in ("a", "b"):
         (tmp_path / "videos" / video).mkdir(parents=True)
         for number in range(5):
             path = tmp_path / "videos" / video / f"{number}.png"
-            cv2.imwrite(str(path), rng.integers(0, 255, (24, 24, 3), np.uint8))
+            cv2.imwrite(str(path), rng.integers(0, 255, (64, 64, 3), np.uint8))
+            if number:
+                # The index looks at the first frame alone.
+                path.write_bytes(path.read_bytes()[:100])
     config = tmp_path / "schedule.yaml"
     config.write_text(yaml.safe_dump(schedule))
     options = [*fit_options, "--data.workers=2", "--data.source=folder", "--run=run"]
