@@ -17,6 +17,16 @@ def several() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def part() -> None:
+    """End what the ranks have in common, after the last thing that they do together.
+
+    A process that ends while gloo's threads still run is aborted now and then, and its
+    launcher takes that for a failed run.
+    """
+    if several():
+        dist.destroy_process_group()
+
+
 def gather(own: T) -> list[T]:
     """Return every rank's object, by rank; all ranks must call it."""
     if not several():

@@ -52,6 +52,7 @@ from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
+from lightning_modules.ranks import part
 from lightning_modules.stages import Stage, check_stages
 
 
@@ -120,6 +121,7 @@ def train(
             close_loggers(run.loggers)
     # All ranks take part in it, one of them prints it.
     skipped = data.failure_report()
+    part()
     if _is_rank_zero():
         points = module.codec.rate_knob.points
         rate = points[(len(points) - 1) // 2]
