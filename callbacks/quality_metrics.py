@@ -96,7 +96,7 @@ class QualityMetrics(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Add the clips of one batch."""
-        # What is found of a source serves all points of a clip, of either all metrics.
+        # What is found of a source serves all points and all metrics of one kind.
         changes: dict[tuple[int, str], Any] = {}
         results = [result for result in outputs if result.decoded]
         for result in results:

@@ -139,7 +139,6 @@ class VideoCodec(nn.Module, ABC):
         coding: How the codec codes, one of those.
         former: Arguments that an earlier version had and :meth:`configure` sets now,
             each with the value at which that version trained as this one does.
-        can_unroll: Whether there is :meth:`forward_units`.
         checkpoint_activations: Recompute each unit in the backward pass.
         architecture: The constructor's arguments; of a network from a checkpoint, as
             that names them, see :meth:`name_as`.
@@ -156,7 +155,6 @@ class VideoCodec(nn.Module, ABC):
     coding_options: type[Any] = NoCodingOptions
     coding: Any
     former: Mapping[str, Any] = MappingProxyType({})
-    can_unroll: bool = False
     loss_terms: tuple[str, ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
 
@@ -189,6 +187,11 @@ class VideoCodec(nn.Module, ABC):
         data-parallel training waits for all of them.
         """
         raise NotImplementedError(f"{type(self).__name__} codes clips as a whole")
+
+    @property
+    def can_unroll(self) -> bool:
+        """Whether there is :meth:`forward_units`."""
+        return type(self).forward_units is not VideoCodec.forward_units
 
     @torch.inference_mode()
     def compress(
@@ -321,12 +324,15 @@ class VideoCodec(nn.Module, ABC):
         """
 
     def networks_of_groups(
-        self, height: int, width: int, groups: int
+        self, clips: Tensor
     ) -> dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]]:
         """Return networks on several units, one by one and as one batch; here none.
 
         Of a codec whose units refer to no other, by the names of :meth:`passes`.
         ``profile`` measures both, and how far apart their values are.
+
+        Args:
+            clips: A unit each, (N, T, 3, H, W), RGB in [0, 1].
         """
         return {}
 

@@ -1,4 +1,4 @@
-"""The parts of CompressAI that networks here consist of.
+"""The parts of CompressAI that networks here consist of, and what loads its models.
 
 Importing them takes 3 s of a CPU in every process, mostly for torch_geometric. So
 only who builds such a network imports this file, and not before.
@@ -16,12 +16,19 @@ with torch.device("cpu"), warnings.catch_warnings():
     from compressai.layers import subpel_conv3x3
     from compressai.models.utils import conv, deconv
     from compressai.models.video import ScaleSpaceFlow
+    from compressai.registry import MODELS
+    from compressai.zoo import image, video
+    from compressai.zoo.pretrained import load_pretrained
 
 __all__ = [
+    "MODELS",
     "EntropyBottleneck",
     "GaussianConditional",
     "ScaleSpaceFlow",
     "conv",
     "deconv",
+    "image",
+    "load_pretrained",
     "subpel_conv3x3",
+    "video",
 ]

@@ -1,19 +1,15 @@
 """Weights of CompressAI's models: which file they are in, and how they are loaded."""
 
 import hashlib
-import pickle
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from experiments.anchor.settings import Preset
 from lightning_modules.perceptual import hub_file
+from lightning_modules.saved_file import read_saved
 
 HASH_DIGITS = 8
 """Of the SHA-256 of a file, in the names of published files."""
@@ -75,8 +71,7 @@ def find_weights(
 
 def _zoo_name(preset: Preset, quality: int) -> str:
     """Return the name of the file that CompressAI's zoo has for a quality."""
-    with _quiet():
-        from compressai.zoo import image, video
+    from lightning_modules.compressai import image, video
 
     files = {**image.model_urls, **video.model_urls}
     url: str = files[preset.run["model"]][preset.run["metric"]][quality]
@@ -106,21 +101,14 @@ def load_model(model: str, weights: Weights, device: str) -> Any:
     Raises:
         ValueError: The file is damaged, or of another model.
     """
-    with _quiet():
-        from compressai.registry import MODELS
-        from compressai.zoo.pretrained import load_pretrained
+    from lightning_modules.compressai import MODELS, load_pretrained
 
     path = weights.file
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Torch's own text advises to run whatever the file holds.
+        state = read_saved(path, mmap=False)
+    except (ValueError, OSError) as error:
         raise ValueError(
-            f"{path} cannot be read as weights: it holds something else than tensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} cannot be read as weights: {_first_line(error)}"
+            f"{path} cannot be read as weights: it {_first_line(error)}"
         ) from error
     # As CompressAI's own scripts and trainer save them.
     for key in ("network", "state_dict", "model_state_dict"):
@@ -134,14 +122,6 @@ def load_model(model: str, weights: Weights, device: str) -> Any:
         ) from error
     network.update(force=weights.published is None)
     return network.eval().to(device)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Import CompressAI without torch's warning about a decorator that it uses."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        yield
 
 
 def _first_line(error: Exception) -> str:

@@ -6,13 +6,19 @@ beside the seconds.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from experiments.bitstreams.coding_mode import coding_mode
 from experiments.drawing.tables import Table, numbers, words
-from experiments.profile.timing import clock_of
+from experiments.profile.timing import (
+    are_equal,
+    clock_of,
+    configured,
+    moving_frames,
+)
 from lightning_modules.codec import VideoCodec
 
 
@@ -49,61 +55,51 @@ def measure_groups(
         ValueError: Side by side not the same bits or frames come out.
     """
     device = codec.devices[0]
-    ramp = torch.linspace(0, 1, width, device=device).expand(3, height, width)
-    # As many as so many groups complete, and the frame that ends the last one.
-    count = groups * codec.cycle + 1
-    frames = [ramp.roll(4 * number, -1) for number in range(count)]
+    unit = codec.frames_per_unit
+    # As many as so many groups complete: those that overlap share frames.
+    count = groups * codec.cycle + unit - codec.cycle
+    frames = moving_frames(count, height, width, device)
+    clips = torch.stack(moving_frames(groups * unit, height, width, device))
+    networks = codec.networks_of_groups(clips.unflatten(0, (groups, unit)))
     rate = codec.rate_knob.points[0]
     with coding_mode(device):
         packets = list(codec.compress(frames, rate))
 
-        def encode() -> list[Any]:
-            return [packet.payload for packet in codec.compress(frames, rate)]
+        def encode(at_once: int) -> list[Any]:
+            with configured(codec, gop_batch=at_once):
+                return list(codec.compress(frames, rate))
 
-        def decode() -> list[Any]:
-            return list(codec.decompress(packets, height, width))
+        def decode(at_once: int) -> list[Any]:
+            with configured(codec, gop_batch=at_once):
+                return list(codec.decompress(packets, height, width))
 
-        networks = codec.networks_of_groups(height, width, groups)
         report: dict[str, Any] = {"groups": groups, "frames": count}
         for name, run in (("encode", encode), ("decode", decode)):
             alone, batched = networks[name]
-            batch = groups * codec.frames_per_unit
             seconds, values = _in_turns(
                 {
-                    "one": (_with(codec, 1, run), count),
-                    "side_by_side": (_with(codec, groups, run), count),
-                    "networks_one": (alone, batch),
-                    "networks_batch": (batched, batch),
+                    "one": (partial(run, 1), count),
+                    "side_by_side": (partial(run, groups), count),
+                    "networks_one": (alone, groups * unit),
+                    "networks_batch": (batched, groups * unit),
                 },
                 clock_of(device),
                 repeats,
             )
-            if not _equal(values["one"], values["side_by_side"]):
+            if not are_equal(values["one"], values["side_by_side"]):
                 raise ValueError(
                     f"{groups} groups side by side do not give what one at a time "
                     f"gives: {name} is not exact on this device"
                 )
             difference = values["networks_one"] - values["networks_batch"]
+            one, batch = seconds["networks_one"], seconds["networks_batch"]
             report[name] = {
                 "seconds_per_frame": seconds,
                 "gain_side_by_side": seconds["one"] / seconds["side_by_side"] - 1,
-                "gain_of_networks_in_a_batch": seconds["networks_one"]
-                / seconds["networks_batch"]
-                - 1,
+                "gain_of_networks_in_a_batch": one / batch - 1,
                 "largest_difference_of_the_batch": float(difference.abs().max()),
             }
     return report
-
-
-def _with(codec: VideoCodec, groups: int, run: Callable[[], Any]) -> Callable[[], Any]:
-    def configured() -> Any:
-        codec.configure(gop_batch=groups)
-        try:
-            return run()
-        finally:
-            codec.configure(gop_batch=1)
-
-    return configured
 
 
 def _in_turns(
@@ -123,13 +119,6 @@ def _in_turns(
                 if turn:
                     seconds[name].append((now() - begun) / frames)
     return {name: min(taken) for name, taken in seconds.items()}, values
-
-
-def _equal(a: list[Any], b: list[Any]) -> bool:
-    return len(a) == len(b) and all(
-        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
-        for x, y in zip(a, b, strict=True)
-    )
 
 
 def groups_table(figures: dict[str, Any]) -> Table:

@@ -5,8 +5,7 @@ Source: arXiv 2410.02598, section 6.2.2; Fig. 15 compares four devices with one.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +13,12 @@ import torch
 from experiments.bitstreams.coding_mode import coding_mode
 from experiments.drawing.tables import Table, numbers, words
 from experiments.profile.complexity import parts_of, spent_in
-from experiments.profile.timing import clock_of
+from experiments.profile.timing import (
+    are_equal,
+    clock_of,
+    configured,
+    moving_frames,
+)
 from lightning_modules.codec import VideoCodec
 
 FRAMES_PER_WORKER = 8
@@ -30,18 +34,8 @@ def check_pipeline(codec: VideoCodec, workers: int) -> None:
     if not hasattr(codec.coding, "pipeline"):
         name = codec.shown_name
         raise ValueError(f"{name} has no parallel pipeline: leave out --pipeline")
-    with _workers(codec, workers):
+    with configured(codec, pipeline=workers):
         pass
-
-
-@contextmanager
-def _workers(codec: VideoCodec, count: int) -> Iterator[None]:
-    """Let so many workers code with the codec."""
-    codec.configure(pipeline=count)
-    try:
-        yield
-    finally:
-        codec.configure(pipeline=1)
 
 
 def measure_pipeline(
@@ -63,10 +57,10 @@ def measure_pipeline(
     Raises:
         ValueError: The packets or frames of several workers are not those of one.
     """
-    ramp = torch.linspace(0, 1, width).expand(3, height, width)
-    frames = [ramp.roll(4 * i, -1) for i in range(FRAMES_PER_WORKER * workers)]
+    count = FRAMES_PER_WORKER * workers
+    frames = moving_frames(count, height, width, torch.device("cpu"))
     rate = codec.rate_knob.points[len(codec.rate_knob.points) // 2]
-    with _workers(codec, workers):
+    with configured(codec, pipeline=workers):
         devices = [str(device) for device in codec.devices]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -109,12 +103,10 @@ def _measure(
         begun = time.perf_counter()
         result = run()
         taken = (time.perf_counter() - begun) / frames
-        for a, b in zip(expected, result, strict=True):
-            if not (torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b):
-                raise ValueError(
-                    f"{workers} workers do not compute what one does: their devices "
-                    "differ"
-                )
+        if not are_equal(expected, result):
+            raise ValueError(
+                f"{workers} workers do not compute what one does: their devices differ"
+            )
         return taken
 
     parts = {
@@ -127,7 +119,7 @@ def _measure(
     alone, together, apart = [], [], []
     for _ in range(repeats):
         alone.append(seconds())
-        with _workers(codec, workers):
+        with configured(codec, pipeline=workers):
             together.append(seconds())
         # The entropy decoding is in the parts.
         with spent_in(parts, clock_of(codec.devices[0])) as spent:

@@ -1,10 +1,12 @@
 """Seconds and memory of a codec with random weights."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from experiments.bitstreams.coding_mode import peak_memory
 from lightning_modules.codec import VideoCodec
@@ -19,6 +21,33 @@ def clock_of(device: torch.device) -> Callable[[], float]:
         return time.perf_counter()
 
     return now
+
+
+@contextmanager
+def configured(codec: VideoCodec, **coding: Any) -> Iterator[None]:
+    """Let a codec code otherwise for a while; see :meth:`VideoCodec.configure`."""
+    usual = codec.coding
+    codec.configure(**coding)
+    try:
+        yield
+    finally:
+        codec.coding = usual
+
+
+def moving_frames(
+    count: int, height: int, width: int, device: torch.device
+) -> list[Tensor]:
+    """Return a gradient that moves by 4 pixels a frame, each (3, H, W)."""
+    ramp = torch.linspace(0, 1, width, device=device).expand(3, height, width)
+    return [ramp.roll(4 * number, -1) for number in range(count)]
+
+
+def are_equal(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    """Whether two codings gave the same packets, or the same frames."""
+    return len(a) == len(b) and all(
+        torch.equal(x, y) if isinstance(x, Tensor) else x == y
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def timings(codec: VideoCodec, height: int, width: int, repeats: int) -> dict[str, Any]:

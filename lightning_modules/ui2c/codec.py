@@ -91,7 +91,6 @@ class UI2CCodec(VideoCodec):
     coding_options = CodingOptions
     coding: CodingOptions
     former = MappingProxyType({"refresh": 0})
-    can_unroll = True
     qp_bias: Tensor
 
     def __init__(

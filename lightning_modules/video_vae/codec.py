@@ -387,19 +387,13 @@ class VideoVAECodec(VideoCodec):
         }
 
     def networks_of_groups(
-        self, height: int, width: int, groups: int
+        self, clips: Tensor
     ) -> dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]]:
         """Return the networks on several groups; see the base class.
 
         ``encode`` is the encoders of VAE and latent, ``decode`` their decoders. Coding
         never takes the batch.
         """
-        n = self.frames_per_unit
-        ramp = (
-            torch.linspace(0, 1, width).to(self.like).expand(groups, n, 3, height, -1)
-        )
-        shifts = torch.arange(groups * n).to(self.like).view(groups, n, 1, 1, 1)
-        clips = (ramp + shifts / (groups * n)).frac()
 
         def analyse(clips: Tensor) -> Tensor:
             y: Tensor = self.latent_codec.encoder(self._latent(clips))
@@ -412,10 +406,7 @@ class VideoVAECodec(VideoCodec):
             y_hats = analyse(clips).round()
         works = {"encode": (analyse, clips), "decode": (synthesise, y_hats)}
         return {
-            name: (
-                partial(_one_by_one, network, given),
-                partial(network, given),
-            )
+            name: (partial(_one_by_one, network, given), partial(network, given))
             for name, (network, given) in works.items()
         }
 

@@ -2,9 +2,8 @@
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison
+from experiments.compare.report.bd_tables import NO_NUMBER
 from experiments.drawing.tables import Table, metric_name, numbers, words
-
-NO_NUMBER = "none"
 
 
 def temporal_table(comparison: Comparison) -> Table:

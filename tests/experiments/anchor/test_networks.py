@@ -182,8 +182,13 @@ def test_a_missing_file_is_named_with_its_folder(anchor, zoo, name):
 def test_files_of_other_models_or_none_are_refused(anchor, coder, weights, tmp_path):
     noise = tmp_path / "noise.pth"
     noise.write_bytes(b"noise")
+    changed = tmp_path / "changed.pth"
+    data = bytearray(weights("mbt2018-mean").read_bytes())
+    data[len(data) // 2] ^= 1
+    changed.write_bytes(data)
     for path, message in (
-        (noise, r"noise.pth cannot be read as weights: it holds something else"),
+        (noise, r"noise.pth cannot be read as weights: it is not a checkpoint"),
+        (changed, r"changed.pth cannot be read as weights: it .*has changed since"),
         (weights("cheng2020-anchor"), r"anchor-0.pth.tar has no weights of mbt2018-me"),
     ):
         own = coder("mbt2018-mean", rates={1.0: str(path)})
