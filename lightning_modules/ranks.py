@@ -20,8 +20,8 @@ def several() -> bool:
 def part() -> None:
     """End what the ranks have in common, after the last thing that they do together.
 
-    A process that ends while gloo's threads still run is aborted now and then, and its
-    launcher takes that for a failed run.
+    A process that ends with the group still open is aborted now and then ("terminate
+    called without an active exception"), and its launcher calls the run failed.
     """
     if several():
         dist.destroy_process_group()
