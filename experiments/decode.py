@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from experiments.bitstreams.options import DecodeOptions
-from experiments.cli import parse, run_command
+from experiments.cli.command import run_command
+from experiments.cli.options import parse
 
 EPILOG = """\
 examples:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.whole_files import whole_or_nothing
-from experiments.cli import check_paths, option, parse, run_command, track
+from experiments.cli.command import check_paths, run_command
+from experiments.cli.options import option, parse
+from experiments.cli.progress import track
 from experiments.results.dcvc import to_dcvc
 from experiments.results.load import load_any
 

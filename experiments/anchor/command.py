@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from experiments.anchor.settings import Preset, codec_names, load_preset, load_presets
-from experiments.cli import option, parse, run_command
+from experiments.cli.command import run_command
+from experiments.cli.options import option, parse
 from experiments.evaluate.options import JobOptions
 
 EPILOG = """\

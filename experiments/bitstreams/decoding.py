@@ -15,7 +15,8 @@ from experiments.bitstreams.coding_mode import (
 )
 from experiments.bitstreams.files import StreamDecoder, load_decoder, open_stream
 from experiments.bitstreams.options import DecodeOptions
-from experiments.cli import check_paths, track
+from experiments.cli.command import check_paths
+from experiments.cli.progress import track
 from lightning_modules.bitstream import StreamHeader
 
 

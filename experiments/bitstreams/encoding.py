@@ -25,7 +25,8 @@ from experiments.bitstreams.coding_mode import (
 from experiments.bitstreams.files import StreamEncoder, header_of
 from experiments.bitstreams.options import EncodeOptions
 from experiments.bitstreams.rate_search import deviation, search_rate
-from experiments.cli import check_paths, track
+from experiments.cli.command import check_paths
+from experiments.cli.progress import track
 from lightning_modules.codec import RateKnob, VideoCodec
 from lightning_modules.psnr import psnr_8_bit
 

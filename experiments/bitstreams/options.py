@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.cli import option, parse_fps, parse_size
+from experiments.cli.options import option, parse_fps, parse_size
 from lightning_modules import coding_options, decoding_options
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from callbacks.metrics.table import METRICS
 from datamodules.whole_files import whole_or_nothing
-from experiments.cli import check_folder, option, parse, run_command
+from experiments.cli.command import check_folder, run_command
+from experiments.cli.options import option, parse
 from experiments.compare.assemble import compare_results
 from experiments.compare.comparison import BD_NUMBERS, Comparison, Method, Row
 from experiments.compare.report.write import write_report

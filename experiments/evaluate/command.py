@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.bitstreams.options import CodecOptions, DeviceOptions
-from experiments.cli import option, parse, run_command
+from experiments.cli.command import run_command
+from experiments.cli.options import option, parse
 from experiments.evaluate.options import JobOptions
 
 if TYPE_CHECKING:

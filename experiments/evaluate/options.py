@@ -7,7 +7,8 @@ from typing import Literal
 
 from callbacks.metrics.table import LPIPS_NETS, METRICS, describe_metrics
 from experiments.bitstreams.options import SequencesOption
-from experiments.cli import check_folder, option
+from experiments.cli.command import check_folder
+from experiments.cli.options import option
 from experiments.results.result import Protocol
 
 

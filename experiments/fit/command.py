@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.cli import run_command
+from experiments.cli.command import run_command
 from experiments.fit.options import CONFIGS, build_parser, complete, instantiate, plain
 from experiments.fit.wandb_identity import with_names
 

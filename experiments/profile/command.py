@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from datamodules.whole_files import whole_or_nothing
-from experiments.cli import option, parse, run_command
+from experiments.cli.command import run_command
+from experiments.cli.options import option, parse
 from experiments.drawing.tables import Table, print_table, words
 
 if TYPE_CHECKING:

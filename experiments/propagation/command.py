@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from datamodules.whole_files import whole_or_nothing
-from experiments.cli import check_folder, parse, run_command
+from experiments.cli.command import check_folder, run_command
+from experiments.cli.options import parse
 from experiments.propagation import plots
 from experiments.propagation.findings import Report
 from experiments.propagation.options import PropagationOptions

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.bitstreams.options import CodecOptions, DeviceOptions, SequencesOption
-from experiments.cli import option
+from experiments.cli.options import option
 from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
 
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 
-from experiments.cli import check_paths, parse, run_command
+from experiments.cli.command import check_paths, run_command
+from experiments.cli.options import parse
 from experiments.drawing.tables import print_table
 from experiments.results.typed_json import FileKind
 from experiments.stream import plots

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
-from experiments.cli import track
+from experiments.cli.progress import track
 from experiments.results.origin import describe, versions
 from experiments.stream.channel import Echoes, Log, Losses, SentUnit
 from experiments.stream.link import Player, UdpLink, load_once

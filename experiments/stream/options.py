@@ -9,7 +9,7 @@ from experiments.bitstreams.options import (
     DeviceOptions,
     RawVideoOptions,
 )
-from experiments.cli import option
+from experiments.cli.options import option
 from experiments.stream.channel import LossMode
 from experiments.stream.datagrams import HEADER, LARGEST
 

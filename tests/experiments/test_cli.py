@@ -10,7 +10,7 @@ import pytest
 
 import experiments
 import lightning_modules
-from experiments.cli import option, parse
+from experiments.cli.options import option, parse
 
 
 @dataclass(frozen=True, kw_only=True)

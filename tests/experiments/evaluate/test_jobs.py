@@ -11,7 +11,7 @@ import torch
 
 from datamodules.sequences.content import examine
 from datamodules.sequences.files import VideoSequence, source_kind
-from experiments.cli import parse
+from experiments.cli.options import parse
 from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs
 from experiments.evaluate.coder import Coder, Cost

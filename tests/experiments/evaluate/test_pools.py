@@ -11,7 +11,7 @@ import torch
 
 from callbacks.metrics.distribution import Samples, frechet_distance, patches
 from callbacks.metrics.table import METRICS, describe_metrics
-from experiments.cli import parse
+from experiments.cli.options import parse
 from experiments.compare.command import main as compare
 from experiments.evaluate import jobs
 from experiments.evaluate.coder import Coder, Cost, Task

@@ -1,13 +1,10 @@
-"""A command line: options as a dataclass, exit codes, and progress.
+"""A command line: a dataclass describes the options of a command.
 
-A command describes its options as a dataclass. Each field is one option of that name;
-its type says how many values it takes and of which kind; the class's docstring holds
-its help. Nothing heavy is imported before it is used, so that ``--help`` is instant.
+Each field is one option of that name; its type says how many values it takes and of
+which kind; the class's docstring holds its help. Nothing heavy is imported before it is
+used, so that ``--help`` is instant.
 """
 
-import signal
-import sys
-import threading
 from argparse import (
     SUPPRESS,
     Action,
@@ -16,11 +13,9 @@ from argparse import (
     Namespace,
     RawDescriptionHelpFormatter,
 )
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, field, fields
 from fractions import Fraction
-from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -28,46 +23,6 @@ from docstring_parser import Docstring, DocstringStyle
 from docstring_parser import parse as parse_docstring
 
 T = TypeVar("T")
-
-
-def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True) -> int:
-    """Run a command and return its exit code.
-
-    Args:
-        command: What to do.
-        sigterm_ends: Whether SIGTERM, which a cluster sends, ends it as Ctrl-C does,
-            so that it clears away what is half written.
-
-    Returns:
-        What the command returns, or 0; or 2 after one line ``error: ...`` on stderr
-        for what the user can mend (:class:`ValueError`, :class:`OSError`,
-        :class:`MemoryError`); or 130 after Ctrl-C or SIGTERM. Any other exception is a
-        bug and keeps its traceback.
-    """
-    try:
-        with _sigterm_as_ctrl_c() if sigterm_ends else nullcontext():
-            return command() or 0
-    except (ValueError, OSError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, unless somebody handles it already."""
-    own = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if not own or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def option(
@@ -271,36 +226,3 @@ def parse_fps(text: str) -> Fraction:
         raise ArgumentTypeError(
             f"{text!r} is no frame rate such as 25, 29.97 or 30000/1001"
         ) from None
-
-
-def check_paths(
-    source: Path, target: Path | None, checkpoint: Path | None = None
-) -> None:
-    """Raise ``ValueError`` if there is no source, or writing would replace an input."""
-    if not source.exists():
-        raise ValueError(f"there is no file or directory {source}")
-    if target and target.exists() and target.samefile(source):
-        raise ValueError(f"IN and OUT are the same file, {source}")
-    if checkpoint and checkpoint.exists() and target and target.exists():
-        if target.samefile(checkpoint):
-            raise ValueError(f"OUT is the checkpoint, {checkpoint}")
-
-
-def check_folder(folder: Path) -> None:
-    """Raise ``ValueError`` if a folder of --output is a file, or lies in one."""
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise ValueError(
-                f"--output: {place} is a file, it must be a folder: choose another"
-            )
-
-
-def track(items: Iterable[T], verb: str, total: int | None) -> Iterable[T]:
-    """Pass items through and show how many there were, on a terminal only."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return items
-    from rich.console import Console
-    from rich.progress import track as show
-
-    console = Console(stderr=True)
-    return show(items, verb, total=total, console=console, transient=True)
