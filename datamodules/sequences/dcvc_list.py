@@ -21,7 +21,7 @@ def find_listed(path: Path, root: Path | None) -> list[VideoSequence]:
         ValueError: It is none, or a sequence is not as it says.
     """
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     found: list[VideoSequence] = []
