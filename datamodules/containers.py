@@ -27,7 +27,6 @@ EBML = b"\x1a\x45\xdf\xa3"
 # Enough for the header of a Matroska file and that of its segment.
 HEAD_BYTES = 256
 
-
 PIPED = (
     "; of a pipe raw video needs --size and --fps, and an MP4 whose index is at its "
     "end must be saved to a file first"
@@ -106,10 +105,10 @@ def _check_end(path: Path, nbytes: int, end: int) -> None:
 def _matroska_end(head: bytes) -> int:
     """Return where a Matroska file says it ends; 0 if it is none or does not say.
 
+    FFmpeg takes the end of a truncated one for the end of the video.
+
     Args:
         head: Its first bytes.
-
-    FFmpeg takes the end of a truncated one for the end of the video.
 
     Source: RFC 8794, sections 4 to 6 (EBML variable-size integers and elements).
     """

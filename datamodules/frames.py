@@ -138,7 +138,9 @@ def _open_raw(
     yuv_as: YuvAs,
 ) -> VideoReader:
     raw = _describe_raw(path, size, fps, depth)
-    file_bytes = path.stat().st_size
+    # Whether it may be read is known now, and not at its first frame.
+    with path.open("rb"):
+        file_bytes = path.stat().st_size
     frames, rest = divmod(file_bytes, raw.frame_bytes)
     if rest:
         raise VideoError(

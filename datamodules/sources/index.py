@@ -152,8 +152,8 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
         raise ClipError("the file is empty")
     if path.suffix.lower() == ".y4m":
         raw = read_y4m(path)
-        rate = float(raw.fps or 0)
-        return raw.width, raw.height, rate, _count_y4m(raw, size), False
+        known = float(raw.fps or 0)
+        return raw.width, raw.height, known, _count_y4m(raw, size), False
     frames, told = count_frames(path)
     try:
         with open_stream(path) as (container, stream):
