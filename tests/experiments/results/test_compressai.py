@@ -159,8 +159,10 @@ def test_our_set_is_averaged_where_another_file_has_its_mean_only(files):
         add_set_means([uneven, theirs])
 
 
-def test_a_sequence_that_is_called_mean_is_no_mean():
+@pytest.mark.parametrize("kind", ["learned", "imported"])
+def test_a_sequence_that_is_called_mean_is_no_mean(kind):
     both = make_ours(STANDARD_SETS["uvg"][:2])
     both.sequences[0].name = MEAN
+    both.codec["kind"] = kind
     one = make_ours(STANDARD_SETS["uvg"][1:2])
     assert add_set_means([both, one])[1].sequences == one.sequences
