@@ -126,7 +126,7 @@ class DecodeOptions:
     """Decode a bitstream file that experiments.encode wrote.
 
     Attributes:
-        input: Bitstream file.
+        input: Bitstream file, or a pipe.
         output: Video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images; a
             pipe, - for the standard output, gets y4m, or yuv if it is called .yuv.
         checkpoint: The codec that the file was encoded with.
