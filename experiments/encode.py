@@ -12,7 +12,7 @@ examples:
   python -m experiments.encode in.yuv out.lvc --checkpoint last.ckpt --rate 32 \\
       --size 416x240 --fps 50 --max_frames 96 --verify
   python -m experiments.encode in.mp4 out.lvc --checkpoint last.ckpt --target_bpp 0.1
-  ffmpeg -i in.mp4 -f matroska - | \
+  ffmpeg -i in.mp4 -f matroska - | \\
       python -m experiments.encode - out.lvc --checkpoint last.ckpt --rate 32
 
 A pipe (-, a FIFO, <(...)) is read once, as it comes: y4m, Matroska, MPEG-TS and what
