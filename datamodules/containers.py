@@ -13,41 +13,65 @@ import torch
 from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
-from datamodules.video_reader import VideoError, VideoReader, name_frames
-from datamodules.video_stream import open_stream, turn_upright
+from datamodules.pipes import PipedInput
+from datamodules.video_reader import (
+    VideoError,
+    VideoReader,
+    name_frames,
+    settle_rate,
+)
+from datamodules.video_stream import frame_rate, open_stream, turn_upright
+
+EBML = b"\x1a\x45\xdf\xa3"
+
+# Enough for the header of a Matroska file and that of its segment.
+HEAD_BYTES = 256
+
+PIPED = (
+    "; of a pipe raw video needs --size and --fps, and an MP4 whose index is at its "
+    "end must be saved to a file first"
+)
 
 
-def open_container(path: Path, fps: Fraction | None) -> VideoReader:
+def is_container(head: bytes) -> bool:
+    """Tell by a file's first bytes whether it is Matroska, AVI, MP4 or MPEG-TS."""
+    return head.startswith((EBML, b"RIFF", b"\x47\x40")) or head[4:8] == b"ftyp"
+
+
+def open_container(
+    path: Path, fps: Fraction | None, piped: PipedInput | None = None
+) -> VideoReader:
     """Open whatever FFmpeg decodes and look at the first frame.
 
     Args:
         path: A container with a video stream.
-        fps: Frames per second if the file does not say them.
+        fps: Frames per second, instead of those that the file says.
+        piped: What comes out of the path, if it is a pipe.
 
     Raises:
         VideoError: It is no such file, is truncated, holds no frame or says no rate.
     """
     with ExitStack() as stack:
+        if piped:
+            stack.callback(piped.close)
+            end = _matroska_end(piped.peek())
         try:
-            container, stream = stack.enter_context(open_stream(path))
+            container, stream = stack.enter_context(open_stream(path, piped))
         except (av.FFmpegError, OSError) as error:
-            raise VideoError(
-                f"{path} cannot be opened as a video: {error.strerror}"
-            ) from error
+            reason = f"{error.strerror}{'' if piped is None else PIPED}"
+            raise VideoError(f"{path} cannot be opened as a video: {reason}") from error
         except VideoError as error:
             raise VideoError(f"{path}: {error}") from error
         stream.thread_type = "AUTO"
-        ends = [entry.pos + entry.size for entry in stream.index_entries]
-        end = max([*ends, _matroska_end(path)])
-        if end > path.stat().st_size:
-            raise VideoError(
-                f"{path} is truncated: it has {path.stat().st_size} bytes, but says "
-                f"itself that it has {end}"
-            )
-        fps = fps or stream.average_rate or stream.guessed_rate
-        if not fps:
-            raise VideoError(f"{path} does not say its frame rate: give fps")
-        pictures = name_frames(path, _decode(container, stream))
+        if not piped:
+            with path.open("rb") as file:
+                end = _matroska_end(file.read(HEAD_BYTES))
+            ends = [entry.pos + entry.size for entry in stream.index_entries]
+            _check_end(path, path.stat().st_size, max([end, *ends]))
+        fps = settle_rate(path, fps or frame_rate(container, stream))
+        pictures: Iterator[Tensor] = name_frames(path, _decode(container, stream))
+        if piped:
+            pictures = chain(pictures, _check_piped(path, piped, end))
         first = next(pictures, None)
         if first is None:
             raise VideoError(f"{path} holds no frame")
@@ -57,22 +81,37 @@ def open_container(path: Path, fps: Fraction | None) -> VideoReader:
         path,
         width,
         height,
-        Fraction(fps),
+        fps,
         stream.frames or None,
         chain([first], pictures),
         close,
     )
 
 
-def _matroska_end(path: Path) -> int:
+def _check_piped(path: Path, piped: PipedInput, end: int) -> Iterator[Tensor]:
+    """Give no frame, but check that a pipe gave all that it said."""
+    _check_end(path, piped.count_rest(), end)
+    yield from ()
+
+
+def _check_end(path: Path, nbytes: int, end: int) -> None:
+    if end > nbytes:
+        raise VideoError(
+            f"{path} is truncated: it has {nbytes} bytes, but says itself that it has "
+            f"{end}"
+        )
+
+
+def _matroska_end(head: bytes) -> int:
     """Return where a Matroska file says it ends; 0 if it is none or does not say.
 
     FFmpeg takes the end of a truncated one for the end of the video.
 
+    Args:
+        head: Its first bytes.
+
     Source: RFC 8794, sections 4 to 6 (EBML variable-size integers and elements).
     """
-    with path.open("rb") as file:
-        head = file.read(256)
 
     def size_at(position: int) -> tuple[int, int]:
         """Return an element's size and where its data begins."""
@@ -81,7 +120,7 @@ def _matroska_end(path: Path) -> int:
         size = int.from_bytes(head[position : position + length], "big") & mask
         return (0 if size == mask else size), position + length
 
-    if not head.startswith(b"\x1a\x45\xdf\xa3"):
+    if not head.startswith(EBML):
         return 0
     header_size, start = size_at(4)
     segment = start + header_size

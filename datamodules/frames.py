@@ -10,10 +10,12 @@ error that names the frame, never a silent end. How a file's colour is read:
 * Container video (mp4, mkv, webm, avi, ...) is converted by FFmpeg as the file's own
   matrix and range tags ask (BT.601 studio range where there are none), rounded to
   8-bit RGB, and turned upright if the file says so. Nothing is tone-mapped.
+* Of a pipe the first bytes say which of these it is; with a size it is a ``.yuv``.
 * PNG and JPEG images hold RGB; alpha is dropped. In a directory with both, the PNG
   images are the frames.
 """
 
+from collections.abc import Generator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -23,12 +25,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.containers import open_container
+from datamodules.containers import is_container, open_container
 from datamodules.ffmpeg_rgb import convert_as_ffmpeg
 from datamodules.images import decode_image
 from datamodules.paths import IMAGE_SUFFIXES, find_frames
-from datamodules.raw_video import RawVideo, read_y4m
-from datamodules.video_reader import VideoError, VideoReader, name_frames
+from datamodules.pipes import SAVE_FIRST, is_pipe, open_piped_input
+from datamodules.raw_video import RawVideo, read_y4m, read_y4m_line
+from datamodules.video_reader import (
+    VideoError,
+    VideoReader,
+    name_frames,
+    settle_rate,
+)
 from datamodules.yuv import Codes, YuvAs, dequantise, planes_to_rgb
 
 # Images carry no frame rate; FFmpeg assumes the same.
@@ -43,6 +51,7 @@ def open_video(
     depth: int = 8,
     max_frames: int | None = None,
     yuv_as: YuvAs = "full709",
+    once: bool = False,
 ) -> VideoReader:
     """Open any video, raw file, image or directory of images for one pass.
 
@@ -54,6 +63,7 @@ def open_video(
         depth: Bits per sample of a raw ``.yuv``.
         max_frames: Stop after so many frames.
         yuv_as: How a raw ``.yuv`` or ``.y4m`` becomes RGB.
+        once: Whether this is the only pass, so that it may be a pipe.
 
     Raises:
         VideoError: It is missing, empty, undecodable, or does not fit ``size``.
@@ -65,18 +75,23 @@ def open_video(
         raise VideoError(f"fps is {fps}, it must be above 0")
     if not path.exists():
         raise VideoError(f"there is no file or directory {path}")
+    piped = is_pipe(path)
+    if piped and not once:
+        raise VideoError(f"{path} is {SAVE_FIRST}")
     suffix = path.suffix.lower()
-    if depth != 8 and suffix != ".yuv":
+    if depth != 8 and suffix != ".yuv" and not (piped and size):
         raise VideoError(
             f"depth is {depth}, but only a raw .yuv has to be told: {path} says itself "
             "how many bits its samples have"
         )
-    if path.is_dir() or suffix in IMAGE_SUFFIXES:
-        reader = _open_images(path)
+    if piped:
+        reader = _open_piped(path, size, fps, depth)
+    elif path.is_dir() or suffix in IMAGE_SUFFIXES:
+        reader = _open_images(path, fps)
     elif suffix == ".yuv":
         reader = _open_raw(path, size, fps, depth, yuv_as)
     elif suffix == ".y4m":
-        reader = _open_y4m(path, yuv_as)
+        reader = _open_y4m(path, fps, yuv_as)
     else:
         reader = open_container(path, fps)
     if size not in (None, (reader.height, reader.width)):
@@ -85,20 +100,19 @@ def open_video(
             f"{path} is {reader.width}x{reader.height}, not the {size[1]}x{size[0]} "
             "asked for; a size is needed for raw .yuv only"
         )
-    reader.fps = fps or reader.fps
     if max_frames is not None:
         reader._pictures = islice(reader._pictures, max_frames)
         reader.frames = reader.frames and min(reader.frames, max_frames)
     return reader
 
 
-def _open_images(path: Path) -> VideoReader:
+def _open_images(path: Path, fps: Fraction | None) -> VideoReader:
     paths = find_frames(path) if path.is_dir() else [path]
     if not paths:
         raise VideoError(f"directory {path} holds no {'/'.join(IMAGE_SUFFIXES)} image")
     height, width = _read_image(paths[0]).shape[-2:]
     pictures = name_frames(path, map(_read_image, paths))
-    return VideoReader(path, width, height, IMAGE_FPS, len(paths), pictures)
+    return VideoReader(path, width, height, fps or IMAGE_FPS, len(paths), pictures)
 
 
 def _read_image(path: Path) -> Tensor:
@@ -123,27 +137,36 @@ def _open_raw(
     depth: int,
     yuv_as: YuvAs,
 ) -> VideoReader:
-    if size is None or fps is None:
-        raise VideoError(
-            f"raw file {path} does not say its size and fps: give both, or name it "
-            "like name_416x240_50.yuv"
-        )
-    height, width = size
-    if min(size) < 1:
-        raise VideoError(f"size {width}x{height} is not possible")
-    raw = RawVideo(path, width, height, fps, depth)
-    file_bytes = path.stat().st_size
+    raw = _describe_raw(path, size, fps, depth)
+    # Whether it may be read is known now, and not at its first frame.
+    with path.open("rb"):
+        file_bytes = path.stat().st_size
     frames, rest = divmod(file_bytes, raw.frame_bytes)
     if rest:
         raise VideoError(
             f"{path} has {file_bytes} bytes, which is not a whole number of "
-            f"{width}x{height} {depth}-bit yuv420p frames of {raw.frame_bytes} bytes "
-            f"({frames} frames would be {frames * raw.frame_bytes} bytes)"
+            f"{raw.width}x{raw.height} {depth}-bit yuv420p frames of "
+            f"{raw.frame_bytes} bytes ({frames} frames would be "
+            f"{frames * raw.frame_bytes} bytes)"
         )
-    return _read_raw(raw, frames, frames, yuv_as)
+    return _read_raw(raw, raw.codes(), frames, fps, yuv_as)
 
 
-def _open_y4m(path: Path, yuv_as: YuvAs) -> VideoReader:
+def _describe_raw(
+    path: Path, size: tuple[int, int] | None, fps: Fraction | None, depth: int
+) -> RawVideo:
+    if size is None or fps is None:
+        name = ", or name it like name_416x240_50.yuv" * (path.suffix != "")
+        raise VideoError(
+            f"raw file {path} does not say its size and fps: give both{name}"
+        )
+    height, width = size
+    if min(size) < 1:
+        raise VideoError(f"size {width}x{height} is not possible")
+    return RawVideo(path, width, height, fps, depth)
+
+
+def _open_y4m(path: Path, fps: Fraction | None, yuv_as: YuvAs) -> VideoReader:
     raw = read_y4m(path)
     frames, rest = divmod(path.stat().st_size - raw.header_bytes, raw.frame_bytes)
     if frames < 1:
@@ -151,11 +174,38 @@ def _open_y4m(path: Path, yuv_as: YuvAs) -> VideoReader:
             f"{path} is no y4m that can be read: it is shorter than one frame of the "
             "size in its header"
         )
-    return _read_raw(raw, None if rest else frames, None, yuv_as)
+    return _read_raw(raw, raw.codes(), None if rest else frames, fps, yuv_as)
+
+
+def _open_piped(
+    path: Path, size: tuple[int, int] | None, fps: Fraction | None, depth: int
+) -> VideoReader:
+    file = open_piped_input(path)
+    try:
+        head = file.peek()
+        if not head:
+            raise VideoError(f"{path} ended at once: nothing was written into it")
+        if head.startswith(b"YUV4MPEG2"):
+            raw = read_y4m_line(path, file)
+            reader = _read_raw(raw, raw.codes_from(file), None, fps, "full709")
+        elif path.suffix.lower() == ".yuv" or (size and not is_container(head)):
+            raw = _describe_raw(path, size, fps, depth)
+            reader = _read_raw(raw, raw.codes_from(file), None, fps, "full709")
+        else:
+            return open_container(path, fps, file)
+    except BaseException:
+        file.close()
+        raise
+    reader.close = file.close
+    return reader
 
 
 def _read_raw(
-    raw: RawVideo, frames: int | None, last: int | None, yuv_as: YuvAs
+    raw: RawVideo,
+    codes: Generator[Codes],
+    frames: int | None,
+    fps: Fraction | None,
+    yuv_as: YuvAs,
 ) -> VideoReader:
     if yuv_as == "ffmpeg" and raw.depth != 8:
         raise VideoError(
@@ -168,10 +218,9 @@ def _read_raw(
             return convert_as_ffmpeg(frame, full_range=raw.full_range is True)
         return raw_to_rgb(raw, frame)
 
-    codes = raw.codes()
-    pictures = map(convert, islice(codes, last))
+    fps = settle_rate(raw.path, fps or raw.fps)
     size = (raw.width, raw.height)
-    return VideoReader(raw.path, *size, raw.fps, frames, pictures, codes.close)
+    return VideoReader(raw.path, *size, fps, frames, map(convert, codes), codes.close)
 
 
 def raw_to_rgb(raw: RawVideo, frame: Codes) -> Tensor:

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.paths import open_at_once
+
 
 def decode_image(path: Path, flags: int) -> npt.NDArray[Any]:
     """Decode a PNG or JPEG file, turned upright if its EXIF data says so.
@@ -24,7 +26,8 @@ def decode_image(path: Path, flags: int) -> npt.NDArray[Any]:
     """
     # Not ``imread``: that fills the rest of a cut JPEG with grey and says nothing, and
     # takes no name that is not UTF-8.
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    with open_at_once(path) as file:
+        data = np.frombuffer(file.read(), np.uint8)
     try:
         pixels = cv2.imdecode(data, flags) if data.size else None
     except cv2.error as error:

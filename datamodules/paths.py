@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 PNG = (".png",)
 JPEG = (".jpg", ".jpeg")
@@ -12,6 +13,8 @@ IMAGE_SUFFIXES = (*PNG, *JPEG)
 def expand(what: str, text: str, remedy: str = "") -> str:
     """Expand ``${VARIABLES}`` of the environment, then a ``~`` in front.
 
+    What exists under the very name that was given is that, whatever signs it has.
+
     Args:
         what: What the text names, for the message.
         text: What the user gave.
@@ -20,6 +23,8 @@ def expand(what: str, text: str, remedy: str = "") -> str:
     Raises:
         ValueError: A variable is not set.
     """
+    if os.path.exists(text):
+        return text
     expanded = os.path.expandvars(text)
     if unset := re.search(r"\$(?:\{(\w+)\}|(\w+))", expanded):
         raise ValueError(
@@ -71,7 +76,9 @@ def check_list(source: str, root: Path, list_file: str | Path) -> Path:
     Raises:
         ValueError: There is no such file.
     """
-    path = root / Path(list_file).expanduser()
+    path = root / list_file
+    if not path.is_file():
+        path = root / os.path.expanduser(list_file)
     if not path.is_file():
         raise ValueError(
             f"source {source!r}: list_file {str(path)!r} does not exist; "
@@ -101,6 +108,15 @@ def find_frames(directory: Path) -> list[Path]:
     Where there are PNG images, JPEG ones beside them are previews.
     """
     return find_images(directory, PNG) or find_images(directory, JPEG)
+
+
+def open_at_once(path: Path) -> BinaryIO:
+    """Open a file to read; a pipe that nobody writes into is empty, and no wait.
+
+    Raises:
+        OSError: There is none, or it cannot be read.
+    """
+    return open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))
 
 
 def printable(name: str | Path) -> str:

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from datamodules.sequences.standard_sets import parse_name
+
 T = TypeVar("T")
 
 
@@ -27,6 +29,22 @@ def name_frames(path: Path, frames: Iterator[T]) -> Generator[T]:
         except (ValueError, OSError) as error:
             raise VideoError(f"{path}: frame {number} (from 0): {error}") from error
         yield frame
+
+
+def settle_rate(path: Path, fps: Fraction | None) -> Fraction:
+    """Return a video's frames per second, of its name if the video knows none.
+
+    Raises:
+        VideoError: Neither says it.
+    """
+    fps = fps or parse_name(path.stem).fps
+    if fps is None:
+        name = f"name it like name_50fps{path.suffix}, or " * (path.suffix != "")
+        raise VideoError(
+            f"{path} does not say its frame rate: {name}give --fps where a command "
+            "has it"
+        )
+    return fps
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -13,13 +14,28 @@ from av.stream import Disposition
 
 from datamodules.video_reader import VideoError
 
+
+# FFmpeg gives frames more kinds of data than PyAV can name (EXIF, the views of stereo
+# video), and asking such a frame for any would fail. None of them is looked at.
+def _unnamed(kinds: Any, value: int) -> Any:
+    member = object.__new__(kinds)
+    member._name_, member._value_ = f"UNNAMED_{value}", value
+    return member
+
+
+SideData._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
+
 # The tangent of a degree: FFmpeg takes what is closer to a quarter turn for one.
 OBLIQUE = 0.0175
 
 
 @contextmanager
-def open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
+def open_stream(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[Any, Any]]:
     """Open a container; gives it and the video stream that FFmpeg would choose.
+
+    Args:
+        path: Where it is.
+        file: It, if it is open already.
 
     Raises:
         VideoError: It has no video stream (cover art is none), or one that this FFmpeg
@@ -29,13 +45,26 @@ def open_stream(path: Path) -> Iterator[tuple[Any, Any]]:
     """
     # Absolute, or FFmpeg takes what comes before a colon for a protocol. Tags in other
     # encodings than UTF-8 are common, and none of them is looked at.
-    with av.open(str(path.absolute()), metadata_errors="replace") as container:
+    source = file or str(path.absolute())
+    with av.open(source, metadata_errors="replace") as container:
         stream = container.streams.best("video")
         if stream is None or stream.disposition & Disposition.attached_pic:
             raise VideoError("no video stream")
         if stream.codec_context is None:
             raise VideoError("FFmpeg has no decoder for the codec of its video")
         yield container, stream
+
+
+def frame_rate(container: Any, stream: Any) -> Fraction | None:
+    """Return frames per second, the average if they vary; ``None`` if unknown.
+
+    An AVI file has no times but a rate, which of H.264 is often that of its fields or
+    of another file's clock. FFmpeg looks at what is in it then, and so does this.
+    """
+    rates = [stream.average_rate, stream.guessed_rate]
+    if container.format.name == "avi":
+        rates.reverse()
+    return rates[0] or rates[1]
 
 
 def turn_upright(frame: Any, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -47,6 +47,9 @@ def whole_or_nothing(path: Path, *, directory: bool = False) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise NotADirectoryError(f"cannot write {path}: {path.parent} is no directory")
+    place = path.parent.resolve()
+    if place == Path("/dev") or place.is_relative_to("/proc"):
+        raise FileExistsError(f"cannot write {path}: {place} holds no files")
     if path.is_dir() and not directory:
         raise IsADirectoryError(f"cannot write {path}: it is a directory")
     if path.is_dir() and any(path.iterdir()):

@@ -5,7 +5,7 @@ suite's BT.709 full-range matrix, chroma averaged 2 x 2, luma and chroma rounded
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -25,6 +25,7 @@ from av.video.reformatter import (
 )
 from torch import Tensor
 
+from datamodules.pipes import STDOUT, is_pipe, piped_output
 from datamodules.video_reader import VideoError
 from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import Codes, quantise, rgb_to_planes
@@ -51,7 +52,8 @@ def create_video(
         path: What to write, by its suffix: ``.y4m`` and ``.yuv`` (4:2:0), ``.mp4`` and
             ``.mkv`` (x264, visually lossless, BT.709 studio range; 4:4:4 if a side
             is odd), or no suffix for a directory of 8-bit PNG images, which must not
-            exist or be empty.
+            exist or be empty. A pipe gets frames as they come: y4m, or yuv if it is
+            called so.
         width: Columns of every frame.
         height: Rows of every frame.
         fps: Frames per second.
@@ -64,23 +66,28 @@ def create_video(
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    is_directory = not suffix or path.is_dir()
+    piped = path == STDOUT or is_pipe(path)
+    is_directory = (not suffix or path.is_dir()) and not piped
     is_raw = suffix in (".y4m", ".yuv") and not is_directory
-    if not (is_directory or is_raw or suffix in CONTAINER_FORMATS):
+    if not (is_directory or is_raw or piped or suffix in CONTAINER_FORMATS):
         raise VideoError(
             f"cannot write {path}: the suffix must be .y4m, .yuv, "
             f"{', '.join(CONTAINER_FORMATS)}, or none for a directory of PNG images"
         )
-    if depth != 8 and not is_raw:
+    if depth != 8 and not (is_raw or piped):
         raise VideoError(f"cannot write {path} with {depth} bits: only .y4m and .yuv")
-    with whole_or_nothing(path, directory=is_directory) as temporary:
+    if piped and suffix not in ("", ".y4m", ".yuv"):
+        raise VideoError(f"cannot write {path}: a pipe takes only .y4m and .yuv")
+    place = whole_or_nothing(path, directory=is_directory)
+    with nullcontext(path) if piped else place as temporary:
         if is_directory:
             video = _png_directory(temporary)
-        elif is_raw:
+        elif is_raw or piped:
             header = b""
-            if suffix == ".y4m":
+            if suffix != ".yuv":
                 header = _y4m_header(width, height, fps, depth)
-            video = _raw_file(temporary, header, depth)
+            file = piped_output(path) if piped else temporary.open("wb")
+            video = _raw_file(file, header, depth)
         else:
             video = _x264_file(temporary, CONTAINER_FORMATS[suffix], width, height, fps)
         with video as put:
@@ -146,8 +153,10 @@ def _y4m_header(width: int, height: int, fps: Fraction, depth: int) -> bytes:
 
 
 @contextmanager
-def _raw_file(path: Path, y4m_header: bytes, depth: int) -> Iterator[PutFrame]:
-    with path.open("wb") as file:
+def _raw_file(
+    opened: AbstractContextManager[IO[bytes]], y4m_header: bytes, depth: int
+) -> Iterator[PutFrame]:
+    with opened as file:
         file.write(y4m_header)
 
         def put(number: int, frame: Tensor) -> None:

@@ -11,10 +11,11 @@ examples:
   python -m experiments.decode in.lvc out.y4m --checkpoint last.ckpt
   python -m experiments.decode cut.lvc frames --checkpoint last.ckpt --partial
   python -m experiments.decode in.lvc preview.mp4 --checkpoint dhvc.ckpt --scales 1
+  python -m experiments.decode in.lvc - --checkpoint last.ckpt | ffplay -
 
-OUT appears only when it is complete. PNG images hold exactly the decoded frames,
-rounded to 8 bits; .y4m and .yuv round chroma to 4:2:0 too; .mp4 and .mkv are for
-watching, not for measuring.
+OUT appears only when it is complete; a pipe gets frames as they come. PNG images hold
+exactly the decoded frames, rounded to 8 bits; .y4m and .yuv round chroma to 4:2:0 too;
+.mp4 and .mkv are for watching, not for measuring.
 """
 
 

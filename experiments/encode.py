@@ -12,7 +12,11 @@ examples:
   python -m experiments.encode in.yuv out.lvc --checkpoint last.ckpt --rate 32 \\
       --size 416x240 --fps 50 --max_frames 96 --verify
   python -m experiments.encode in.mp4 out.lvc --checkpoint last.ckpt --target_bpp 0.1
+  ffmpeg -i in.mp4 -f matroska - | \\
+      python -m experiments.encode - out.lvc --checkpoint last.ckpt --rate 32
 
+A pipe (-, a FIFO, <(...)) is read once, as it comes: y4m, Matroska, MPEG-TS and what
+else FFmpeg reads in order; with --size and --fps it is raw .yuv.
 OUT appears only when it is complete. bpp counts all of its bytes over the original
 pixels. A target takes up to 8 encodes, and the closest is kept. Decode on the same kind
 of device: the decoder needs the encoder's choices of probabilities, all of them, and

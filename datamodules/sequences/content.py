@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from datamodules.frames import open_video
 from datamodules.paths import IMAGE_SUFFIXES, find_frames
+from datamodules.pipes import SAVE_FIRST, is_pipe
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sequences.standard_sets import STANDARD_SETS, parse_name
 from datamodules.sources.pyav_reader import count_frames
@@ -42,6 +43,8 @@ def examine(path: Path) -> Content:
         with open_video(path) as video:
             fps = parse_name(path.name).fps or video.fps
             return Content(video.width, video.height, fps, video.frames)
+    if is_pipe(path):
+        raise VideoError(f"{path} is {SAVE_FIRST}")
     suffix = path.suffix.lower()
     if suffix == ".yuv":
         return _examine_raw(path)

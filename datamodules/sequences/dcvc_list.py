@@ -1,13 +1,21 @@
 """DCVC's configuration of test sets: a JSON file that lists sequences."""
 
 import json
+import logging
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from datamodules.sequences.content import check_content
 from datamodules.sequences.files import VideoSequence
-from datamodules.sequences.standard_sets import find_standard, parse_name
+from datamodules.sequences.standard_sets import (
+    contradiction,
+    find_standard,
+    parse_name,
+)
+
+logger = logging.getLogger(__name__)
 
 
 def find_listed(path: Path, root: Path | None) -> list[VideoSequence]:
@@ -21,8 +29,8 @@ def find_listed(path: Path, root: Path | None) -> list[VideoSequence]:
         ValueError: It is none, or a sequence is not as it says.
     """
     try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     found: list[VideoSequence] = []
     problems: list[str] = []
@@ -35,15 +43,16 @@ def find_listed(path: Path, root: Path | None) -> list[VideoSequence]:
             kind = _get(values, "src_type", str, name)
             if kind not in ("yuv420", "png"):
                 raise ValueError(f"{name}: src_type {kind!r} is not 'yuv420' or 'png'")
-            base = root / _get(values, "base_path", str, name)
+            base = _get(values, "base_path", str, name)
             for file, entry in _get(values, "sequences", dict, name).items():
                 width, height, frames = (
                     _get(entry, number, int, f"{name}, {file}")
                     for number in ("width", "height", "frames")
                 )
                 try:
-                    _check_kind(base / file, kind)
-                    found.append(_listed(name, base / file, width, height, frames))
+                    place = _below(root, base, file)
+                    _check_kind(place, kind)
+                    found.append(_listed(name, place, width, height, frames))
                 except (ValueError, OSError) as error:
                     problems.append(str(error))
     except ValueError as error:
@@ -65,6 +74,26 @@ def _get(values: Any, key: str, kind: type, where: str = "") -> Any:
     return value
 
 
+def _below(root: Path, base: str, file: str) -> Path:
+    """Return the path of a sequence, which must lie below the root by its name.
+
+    Raises:
+        ValueError: It leads out of the root; a link may, and is said.
+    """
+    path = root / base / file
+    inside = Path(os.path.abspath(root))
+    if not Path(os.path.abspath(path)).is_relative_to(inside):
+        raise ValueError(
+            f"{os.path.join(base, file)} leads out of the root {inside}: name what "
+            "lies below it, or give another root, as FILE.json=ROOT"
+        )
+    if not path.resolve().is_relative_to(inside.resolve()):
+        logger.warning(
+            "%s is a link out of the root %s, to %s", path, inside, path.resolve()
+        )
+    return path
+
+
 def _check_kind(path: Path, kind: str) -> None:
     if not (path.is_dir() if kind == "png" else path.is_file()):
         what = "directory of images" if kind == "png" else "file"
@@ -77,6 +106,12 @@ def _listed(
     """Make a sequence; one of a standard set gets its name there, to be compared."""
     if min(width, height, frames) < 1:
         raise ValueError(f"{path} cannot have {frames} frames of {width}x{height}")
+    is_raw = path.is_file() and path.suffix.lower() == ".yuv"
+    if is_raw and (unlike := contradiction(path.stem, width, height)):
+        raise ValueError(
+            f"{path} is listed as 8-bit 4:2:0 of {width}x{height}, but {unlike}: "
+            "correct the list, or rename the file"
+        )
     check_content(path, width, height, frames, all_frames=False)
     name = path.name if path.is_dir() else path.stem
     fps = parse_name(name).fps

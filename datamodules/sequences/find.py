@@ -1,7 +1,7 @@
 """The sequences that codecs are measured on: how they are named and found.
 
 What to measure on is said by any number of texts, each of which is one of these
-(``${VARIABLES}`` of the environment and ``~`` are expanded):
+(``${VARIABLES}`` of the environment and ``~`` are expanded in what does not exist):
 
 * ``uvg=ROOT``: a standard set (``uvg``, ``mcl_jcv``, ``hevc_b`` to ``hevc_e``), whole.
   Below ROOT, each sequence is one 8-bit 4:2:0 ``.yuv`` or ``.y4m``, or one directory
@@ -31,6 +31,7 @@ from glob import iglob
 from pathlib import Path
 
 from datamodules.paths import expand, find_frames, found_in, printable
+from datamodules.pipes import SAVE_FIRST, as_input, is_pipe
 from datamodules.sequences.content import examine, image_number
 from datamodules.sequences.dcvc_list import find_listed
 from datamodules.sequences.files import VideoSequence
@@ -71,17 +72,18 @@ def names_patterns(spec: str) -> bool:
 
 
 def _find(spec: str) -> list[VideoSequence]:
-    expanded = expand("sequences", spec)
-    path = Path(expanded)
-    head, equals, tail = expanded.partition("=")
+    head, equals, tail = spec.partition("=")
+    if not os.path.exists(spec):
+        head, tail = expand("sequences", head), expand("sequences", tail)
+    expanded = f"{head}{equals}{tail}"
+    path = as_input(Path(expanded))
     key = set_key(head.partition(":")[0])
     if names_patterns(expanded):
-        folder = Path(tail).expanduser() if equals else None
-        return find_patterns(head.partition(":")[2], folder)
+        return find_patterns(head.partition(":")[2], Path(tail) if equals else None)
     if equals and key in STANDARD_SETS:
-        return find_standard_set(key, head.partition(":")[2], Path(tail).expanduser())
+        return find_standard_set(key, head.partition(":")[2], Path(tail))
     if equals and head.lower().endswith(".json"):
-        return find_listed(Path(head), Path(tail).expanduser())
+        return find_listed(Path(head), Path(tail))
     if os.path.isdir(path):
         return _find_in_directory(path)
     if os.path.isfile(path):
@@ -90,7 +92,9 @@ def _find(spec: str) -> list[VideoSequence]:
         set_name = _free_set(Path(os.path.abspath(path)).parent)
         name = printable(path.stem)
         return [VideoSequence(set_name, name, path, *examine(path))]
-    if equals:
+    if is_pipe(path):
+        reason = f"it is {SAVE_FIRST}"
+    elif equals:
         reason = (
             f"there is no standard set {head!r}, only {', '.join(STANDARD_SETS)}, "
             f"and {PATTERNS_KEY}"

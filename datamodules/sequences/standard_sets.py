@@ -49,15 +49,7 @@ class StandardSequence:
 
     def contradiction(self, stem: str) -> str:
         """Say what a file's name states that the sequence is not; empty if nothing."""
-        stated = parse_name(stem)
-        if stated.size not in (None, (self.height, self.width)):
-            height, width = stated.size
-            return f"its name says {width}x{height}"
-        if stated.depth not in (None, 8):
-            return f"its name says {stated.depth} bits"
-        if stated.chroma not in (None, "420"):
-            return f"its name says {stated.chroma} chroma"
-        return ""
+        return contradiction(stem, self.width, self.height)
 
 
 def _videos(*numbers: int) -> str:
@@ -108,6 +100,18 @@ STANDARD_SETS = _read_table()
 def set_key(name: str) -> str:
     """Return a set's name in the form of the table's keys (``HEVC-B``: ``hevc_b``)."""
     return name.lower().replace("-", "_")
+
+
+def contradiction(stem: str, width: int, height: int) -> str:
+    """Say what a name states that 8-bit 4:2:0 of a size is not; empty if nothing."""
+    stated = parse_name(stem)
+    if stated.size not in (None, (height, width)):
+        return f"its name says {stated.size[1]}x{stated.size[0]}"
+    if stated.depth not in (None, 8):
+        return f"its name says {stated.depth} bits"
+    if stated.chroma not in (None, "420"):
+        return f"its name says {stated.chroma} chroma"
+    return ""
 
 
 def find_standard(set_name: str, stem: str) -> StandardSequence | None:

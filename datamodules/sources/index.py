@@ -25,12 +25,18 @@ import cv2
 import numpy as np
 
 from datamodules.images import decode_image
-from datamodules.paths import PNG, find_frames
+from datamodules.paths import PNG, find_frames, open_at_once
+from datamodules.pipes import SAVE_FIRST, is_pipe
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sources.pyav_reader import count_frames, first_line
 from datamodules.sources.source import ClipError
 from datamodules.video_reader import VideoError
-from datamodules.video_stream import is_shown_as_stored, open_stream, turn_upright
+from datamodules.video_stream import (
+    frame_rate,
+    is_shown_as_stored,
+    open_stream,
+    turn_upright,
+)
 from datamodules.whole_files import whole_or_nothing
 
 logger = logging.getLogger(__name__)
@@ -141,15 +147,18 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
             raise ClipError(f"the link points nowhere: there is no {path.readlink()}")
         # Where the size could not be asked for, this says why.
         path.stat()
+        if is_pipe(path):
+            raise ClipError(f"it is {SAVE_FIRST}")
         raise ClipError("the file is empty")
     if path.suffix.lower() == ".y4m":
         raw = read_y4m(path)
-        return raw.width, raw.height, float(raw.fps), _count_y4m(raw, size), False
+        known = float(raw.fps or 0)
+        return raw.width, raw.height, known, _count_y4m(raw, size), False
     frames, told = count_frames(path)
     try:
         with open_stream(path) as (container, stream):
             stream.codec_context.thread_count = 1
-            rate = stream.average_rate or stream.guessed_rate
+            rate = frame_rate(container, stream)
             first = next(container.decode(stream), None)
     except av.FFmpegError as error:
         raise ClipError(f"FFmpeg: {first_line(error)}") from error
@@ -162,7 +171,7 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
 
 def _count_y4m(raw: RawVideo, size: int) -> int:
     frames, rest = divmod(size - raw.header_bytes, raw.frame_bytes)
-    if rest:
+    if frames and rest:
         # It is cut, or its FRAME lines say more than that word.
         frames = 0
         with suppress(VideoError):
@@ -199,9 +208,9 @@ def _image_size(path: Path) -> tuple[int, int]:
 
 def _png_size(path: Path) -> tuple[int, int]:
     """Return width and height from a PNG file's header."""
-    with path.open("rb") as file:
+    with open_at_once(path) as file:
         head = file.read(24)
-    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 24:
+    if head[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" or len(head) < 24:
         raise ClipError(f"frame {path.name} is not a PNG file")
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from datamodules.paths import check_list, check_root, found_in
 from datamodules.sources.folder import VIDEO_SUFFIXES, FileSource
+from datamodules.texts import encoding_of
 
 # Characters; the csv module refuses more than 131,072 unless told otherwise.
 LONGEST_FIELD = 2**31 - 1
@@ -116,7 +117,7 @@ def read_table(path: Path) -> list[str]:
     before = csv.field_size_limit(LONGEST_FIELD)
     try:
         with path.open(
-            newline="", encoding="utf-8-sig", errors="surrogateescape"
+            newline="", encoding=encoding_of(path), errors="surrogateescape"
         ) as file:
             first = [row[0].strip() for row in csv.reader(file) if row]
     except csv.Error as error:

@@ -18,6 +18,7 @@ from datamodules.sources.source import (
     read_clip,
     read_images,
 )
+from datamodules.texts import read_text
 
 Split: TypeAlias = Literal["train", "test"]
 
@@ -157,7 +158,7 @@ def find_list(
 def read_list(path: Path) -> list[str]:
     """Return the septuplets that a list file names, each once, in its order."""
     names: dict[str, None] = {}
-    for line in path.read_text().splitlines():
+    for line in read_text(path).splitlines():
         parts = [part for part in line.strip().replace("\\", "/").split("/") if part]
         if parts and parts[0] == "sequences":
             parts = parts[1:]

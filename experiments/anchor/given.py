@@ -10,6 +10,7 @@ from typing import Any
 from datamodules.paths import expand, find_images, found_in
 from datamodules.sequences.files import VideoSequence
 from datamodules.sources.folder import VIDEO_SUFFIXES
+from datamodules.texts import read_text
 
 PLACEHOLDER = "{sequence}"
 LIST_SUFFIXES = (".txt", ".json")
@@ -127,8 +128,8 @@ def read_bytes(given: int | Path, sequence: VideoSequence) -> int | list[int]:
     if suffix not in LIST_SUFFIXES:
         return _checked(given.stat().st_size, where)
     try:
-        text = given.read_text()
-        values = json.loads(text) if suffix == ".json" else _numbers(text)
+        is_json = suffix == ".json"
+        values = json.loads(given.read_bytes()) if is_json else _numbers(given)
     except ValueError as error:
         raise ValueError(f"{where} cannot be read: {error}") from error
     if isinstance(values, dict):
@@ -147,13 +148,13 @@ def is_shared(given: Path) -> bool:
     if given.suffix.lower() != ".json":
         return False
     try:
-        return isinstance(json.loads(given.read_text()), dict)
+        return isinstance(json.loads(given.read_bytes()), dict)
     except ValueError as error:
         raise ValueError(f"--bytes: {given} cannot be read: {error}") from error
 
 
 def _filled(option: str, text: str, sequence: VideoSequence) -> Path:
-    path = Path(expand(option, text).replace(PLACEHOLDER, sequence.name))
+    path = Path(expand(option, text.replace(PLACEHOLDER, sequence.name)))
     if not path.exists():
         raise ValueError(
             f"{option}: there is no {path} for {sequence.name}; {path.parent} holds "
@@ -175,11 +176,12 @@ def _called_like(sequence: VideoSequence, entries: list[Path]) -> list[Path]:
     return exactly or [entry for entry, stem in stems.items() if begins.match(stem)]
 
 
-def _numbers(text: str) -> list[int]:
-    words = [word for word in text.split() if not re.fullmatch("[0-9]+", word)]
-    if words:
-        raise ValueError(f"{words[0]!r} is no whole number of bytes")
-    return [int(word) for word in text.split()]
+def _numbers(path: Path) -> list[int]:
+    words = read_text(path).split()
+    for word in words:
+        if not re.fullmatch("[0-9]+", word):
+            raise ValueError(f"{word!r} is no whole number of bytes")
+    return [int(word) for word in words]
 
 
 def _checked(values: Any, where: str) -> int | list[int]:

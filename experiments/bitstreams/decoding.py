@@ -2,10 +2,12 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 
 import torch
 
 from datamodules.paths import printable
+from datamodules.pipes import STDOUT, as_input, as_output, is_pipe
 from datamodules.writing import create_video
 from experiments.bitstreams.coding_mode import (
     choose_device,
@@ -26,6 +28,11 @@ def decode(options: DecodeOptions) -> None:
     Raises:
         ValueError: An option is wrong, or the file is damaged or another codec's.
     """
+    options = replace(options, input=as_input(options.input))
+    # Where the video goes to the standard output, nothing else may.
+    told = sys.stdout
+    if options.output and as_output(options.output) == STDOUT:
+        options, told = replace(options, output=STDOUT), sys.stderr
     check_paths(options.input, options.output, options.checkpoint)
     with open_stream(options.input) as reader, ExitStack() as stack:
         header = reader.header
@@ -65,13 +72,14 @@ def decode(options: DecodeOptions) -> None:
     if options.output:
         size, nbytes = (header.height, header.width), options.input.stat().st_size
         cost = summary(options.output, count, size, header.fps, nbytes)
-        if stopped or options.scales:  # The file's bytes are not these frames'.
+        # The file's bytes are not these frames', or a pipe has none.
+        if stopped or options.scales or is_pipe(options.input):
             cost = f"{printable(options.output)}: {count} frames of {size[1]}x{size[0]}"
         if options.scales:
             cost += f", {options.scales} of {codec.scales} scales decoded"
-        print(f"{cost}, {speed(count, decoder.seconds['decode'])}")
+        print(f"{cost}, {speed(count, decoder.seconds['decode'])}", file=told)
     if options.hash:
-        print(decoder.digest)
+        print(decoder.digest, file=told)
 
 
 def _device(options: DecodeOptions, header: StreamHeader) -> torch.device:

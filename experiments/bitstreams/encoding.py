@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import lightning_modules
+from datamodules.pipes import SAVE_FIRST, STDOUT, as_input, as_output, is_pipe
 from datamodules.video_reader import VideoReader
 from datamodules.whole_files import whole_or_nothing
 from experiments.bitstreams.coding_mode import (
@@ -51,10 +52,21 @@ def encode(options: EncodeOptions) -> None:
         ValueError: An option, a file or the verification is wrong, or the target is
             out of reach.
     """
+    options = replace(options, input=as_input(options.input))
     check_paths(options.input, options.output, options.checkpoint)
+    if as_output(options.output) == STDOUT:
+        raise ValueError(
+            f"OUT is {options.output}: a bitstream appears only when it is complete, "
+            "so it must be a file"
+        )
+    if options.rate is None and is_pipe(options.input):
+        raise ValueError(
+            f"a target takes several encodes, and {options.input} is {SAVE_FIRST}, or "
+            "give --rate"
+        )
     device = choose_device(options.device)
     with (
-        options.open(options.input, options.max_frames) as video,
+        options.open(options.input, options.max_frames, once=True) as video,
         whole_or_nothing(options.output) as temporary,
         coding_mode(device),
     ):
@@ -107,11 +119,6 @@ def _encode_once(
 
 def _search(options: EncodeOptions, codec: VideoCodec, path: Path) -> Encoding:
     """Code at several rates and leave the file that is closest to the target."""
-    if not (options.input.is_file() or options.input.is_dir()):
-        raise ValueError(
-            f"{options.input} can be read only once, but a target takes several "
-            "encodes: save it to a file first, or give --rate"
-        )
     unit, target = "bpp", options.target_bpp
     if target is None:
         unit, target = "kbps", options.target_kbps

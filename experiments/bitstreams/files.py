@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import lightning_modules
+from datamodules.pipes import is_pipe, open_piped_input
 from datamodules.sequences.files import VideoSequence
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import frame_bytes
@@ -200,7 +201,7 @@ def open_stream(path: Path) -> Iterator[BitstreamReader]:
         ValueError: It is damaged, or cannot be decoded; also out of the block, always
             with the file's name.
     """
-    with path.open("rb") as file:
+    with open_piped_input(path) if is_pipe(path) else path.open("rb") as file:
         try:
             yield BitstreamReader(file)
         except (BitstreamError, DesyncError, OverflowingError) as error:

@@ -31,7 +31,8 @@ class RawVideoOptions:
     """How raw video is read.
 
     Attributes:
-        size: Frame size, for raw .yuv only (default: as in name_416x240_50_8bit.yuv).
+        size: Frame size, for raw .yuv only (default: as in name_416x240_50_8bit.yuv);
+            makes a pipe one.
         fps: Frames per second, for raw .yuv (default: as in its name); replaces the
             rate of other files.
         depth: Bits per sample, for raw .yuv only (default: as in its name, else 8).
@@ -41,12 +42,15 @@ class RawVideoOptions:
     fps: Fraction | None = option(None, metavar="F", read=parse_fps)
     depth: int | None = option(None, metavar="BITS")
 
-    def open(self, path: Path, max_frames: int | None) -> "VideoReader":
+    def open(
+        self, path: Path, max_frames: int | None, *, once: bool = False
+    ) -> "VideoReader":
         """Open a video, raw or not.
 
         Args:
             path: Where it is.
             max_frames: Frames after which it ends; all by default.
+            once: Whether this is the only pass, so that it may be a pipe.
 
         Raises:
             ValueError: It cannot be read, or its name contradicts an option.
@@ -55,9 +59,11 @@ class RawVideoOptions:
         from datamodules.sequences.content import settle_raw_format
 
         size, fps, depth = self.size, self.fps, 8 if self.depth is None else self.depth
-        if path.suffix.lower() == ".yuv" and path.is_file():
+        if path.suffix.lower() == ".yuv" and not path.is_dir():
             size, fps, depth = settle_raw_format(path, size, fps, self.depth)
-        return open_video(path, size=size, fps=fps, depth=depth, max_frames=max_frames)
+        return open_video(
+            path, size=size, fps=fps, depth=depth, max_frames=max_frames, once=once
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,7 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
 
     Attributes:
         input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
-            image.
+            image; or a pipe, - for the standard input.
         output: Bitstream file to write.
         checkpoint: Trained codec.
         rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.
@@ -120,8 +126,9 @@ class DecodeOptions:
     """Decode a bitstream file that experiments.encode wrote.
 
     Attributes:
-        input: Bitstream file.
-        output: Video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images.
+        input: Bitstream file, or a pipe.
+        output: Video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images; a
+            pipe, - for the standard output, gets y4m, or yuv if it is called .yuv.
         checkpoint: The codec that the file was encoded with.
         device: Where the networks run (default: the encoder's kind if there is one).
         depth: Bits per sample of .y4m and .yuv.

@@ -16,18 +16,23 @@ from experiments.compare.report.write import write_report
 from experiments.compare.terminal import print_comparison, print_tables
 from experiments.results.joining import join_results
 from experiments.results.load import load_any
+from experiments.results.set_means import add_set_means
+from experiments.results.stated import Statements
 
 EPILOG = """\
 examples:
   python -m experiments.compare results/*.json --anchor x265 --output report/
   python -m experiments.compare ui2c.json vtm_17.0.json --anchor vtm_17.0 \\
       --metric psnr_yuv_unrounded --allow unstated definitions --output report/
+  python -m experiments.compare ui2c.json ssf2020-mse-ans-vimeo.json --anchor UI2C \
+      --metric psnr_rgb --state set=uvg colour=rgb --allow unstated definitions
   python -m experiments.compare --papers
 
 FILES are results of evaluate and anchor, or DCVC's or CompressAI's. Those that were
 not measured alike are refused. Files of one name whose codecs differ in lambda only are
-one curve. Negative BD-rates are bits saved. Of codecs with scales the points with all
-of them are compared, unless --scales says otherwise.
+one curve. Of a file that has nothing but a set's mean, the mean of the others'
+sequences is compared, each counting alike. Negative BD-rates are bits saved. Of codecs
+with scales the points with all of them are compared, unless --scales says otherwise.
 """
 
 
@@ -43,6 +48,9 @@ class CompareOptions:
         metric: Compare only these, and show them all (default: whatever two files
             share; the table shows psnr_yuv, or psnr_rgb).
         sets: Only these test sets.
+        state: What files of DCVC's or CompressAI's leave out, as FIELD=VALUE for all of
+            them or NAME:FIELD=VALUE for one: set, size, fps, frames, colour,
+            intra_period, rate and the other fields of the protocol.
         allow: Go on though these fields differ; 'unstated': where a file does not say.
         explain: Say how large the differences between the files usually are.
         at_bpp: Also the quality of each set's mean curve at these rates.
@@ -58,6 +66,7 @@ class CompareOptions:
     method: Method = "pchip"
     metric: tuple[str, ...] | None = option(None, metavar="NAME", choices=METRICS)
     sets: tuple[str, ...] | None = option(None, metavar="SET")
+    state: tuple[str, ...] = option((), metavar="FIELD=VALUE")
     allow: tuple[str, ...] = option((), metavar="FIELD")
     explain: bool = False
     at_bpp: tuple[float, ...] = option((), metavar="BPP")
@@ -85,7 +94,10 @@ def compare(options: CompareOptions) -> None:
         raise ValueError("give result files and --anchor NAME, or --papers")
     if options.output:
         check_folder(options.output)
-    results = join_results([load_any(path) for path in options.files])
+    statements = Statements(options.state)
+    loaded = [load_any(path, statements) for path in options.files]
+    statements.check_names(loaded)
+    results = add_set_means(join_results(loaded))
     comparison = compare_results(
         results,
         options.anchor,

@@ -23,6 +23,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 import lightning_modules
+from datamodules.texts import encoding_of, read_text
 from lightning_modules.stages import Stage
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -63,8 +64,11 @@ class Layer(ActionConfigFile):
         try:
             if not parser.describe_only:
                 _check_codec(layer.get("model"), cfg.get("model"), values)
-            if isinstance(layer.get("stages"), dict):
+            named = isinstance(layer.get("stages"), dict)
+            if named:
                 layer["stages"] = change_rows(rows, layer["stages"], f"{values}: ")
+            # The parser's own reading knows no UTF-16.
+            if named or (layer and _has_mark(Path(values))):
                 super().__call__(parser, cfg, json.dumps(layer))
                 cfg[self.dest][-1] = values
                 return
@@ -312,10 +316,14 @@ def _read(text: str) -> dict[str, Any]:
     """Return a layer as plain values; nothing for what the parser will refuse."""
     try:
         path = Path(text)
-        layer = get_loader("yaml")(path.read_text() if path.is_file() else text)
+        layer = get_loader("yaml")(read_text(path) if path.is_file() else text)
     except (OSError, UnicodeError, yaml.YAMLError):
         return {}
     return layer if isinstance(layer, dict) else {}
+
+
+def _has_mark(path: Path) -> bool:
+    return path.is_file() and encoding_of(path) != "utf-8"
 
 
 def _unknown_row(source: str, key: str, names: list[str]) -> str:

@@ -231,7 +231,7 @@ def foreign(path: Path, error: Exception) -> ValueError:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_bytes())
         if not isinstance(config, dict):
             raise ValueError(f"it holds a {type(config).__name__}")
     except (yaml.YAMLError, ValueError) as error:

@@ -1,11 +1,24 @@
-"""CompressAI's result files, read as curves."""
+"""CompressAI's result files, read as curves.
+
+They are ``{name, description, results: {metric: [...]}}``; the oldest have the lists
+alone, under other names.
+
+Source: InterDigitalInc/CompressAI, ``results/video`` and ``compressai.utils.video``.
+"""
 
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from datamodules.sequences.standard_sets import parse_name
+from datamodules.sequences.standard_sets import (
+    STANDARD_SETS,
+    find_standard,
+    parse_name,
+    set_key,
+)
 from experiments.results.result import Point, Result, SequenceResult
+from experiments.results.set_means import MEAN
+from experiments.results.stated import Statements
 from experiments.results.typed_json import ResultError
 
 _METRICS = {
@@ -16,18 +29,35 @@ _METRICS = {
     "ms-ssim-rgb": "ms_ssim_rgb",
 }
 
+_OLD_NAMES = {f"{plane}_psnr": f"psnr-{plane}" for plane in ("y", "u", "v", "rgb")}
 
-def from_compressai(data: dict[str, Any], path: Path) -> Result:
+
+def is_compressai(data: Any) -> bool:
+    """Return whether parsed JSON looks like a result file of CompressAI's."""
+    return isinstance(data, dict) and (
+        isinstance(data.get("results"), dict) or _is_old(data)
+    )
+
+
+def _is_old(data: dict[str, Any]) -> bool:
+    return isinstance(data.get("bpp"), list) and bool(data.keys() & _OLD_NAMES.keys())
+
+
+def from_compressai(data: dict[str, Any], path: Path, statements: Statements) -> Result:
     """Turn CompressAI's JSON into a result with one curve.
 
     A file over several videos or images is their unweighted mean and becomes the
-    sequence ``compressai/mean``; one with a ``source`` is that video's. PSNR YUV is
-    computed from the planes with the weights 6:1:1; CompressAI's own ``psnr-yuv`` has
-    4:1:1 and is left out.
+    sequence ``mean`` of the set ``compressai``, or of the one that the user states; one
+    with a ``source`` is that video's. PSNR YUV is computed from the planes with the
+    weights 6:1:1; CompressAI's own ``psnr-yuv`` has 4:1:1 and is left out.
 
     Raises:
         ResultError: It has no bits per pixel and no way to get them, or no metric.
     """
+    name = str(data.get("name") or path.stem)
+    if _is_old(data):
+        old = {_OLD_NAMES.get(key, key): values for key, values in data.items()}
+        data = {"results": old}
     try:
         columns = {
             name: [float(v) for v in (values if isinstance(values, list) else [values])]
@@ -46,16 +76,16 @@ def from_compressai(data: dict[str, Any], path: Path) -> Result:
         )
     if len({len(values) for values in columns.values()}) > 1:
         raise ResultError(f"{path} has lists of different lengths")
-    sequence = _sequence(data.get("source"))
+    given = statements.content(path, name)
+    sequence, used = _sequence(data.get("source"), given)
     for index, bpp in enumerate(_bits_per_pixel(columns, sequence, path)):
         metrics = {_METRICS[name]: columns[name][index] for name in known}
         if {"psnr_y", "psnr_u", "psnr_v"} <= metrics.keys():
             y, u, v = (metrics[f"psnr_{plane}"] for plane in "yuv")
             metrics["psnr_yuv"] = (6 * y + u + v) / 8
         sequence.points.append(Point(rate=float(index), bpp=bpp, metrics=metrics))
-    name = str(data.get("name") or path.stem)
     description = str(data.get("description") or "")
-    return Result.imported(
+    result = Result.imported(
         path,
         name,
         {
@@ -67,6 +97,7 @@ def from_compressai(data: dict[str, Any], path: Path) -> Result:
         _definition,
         rate="estimate" if "entropy-estimation" in description else None,
     )
+    return statements.complete(result, used)
 
 
 def _definition(metric: str) -> str:
@@ -78,13 +109,26 @@ def _definition(metric: str) -> str:
     )
 
 
-def _sequence(source: Any) -> SequenceResult:
-    if not isinstance(source, str):
-        return SequenceResult("compressai", "mean", 0, 0, Fraction(0), 0)
-    stated = parse_name(source)
-    height, width = stated.size or (0, 0)
-    fps = stated.fps or Fraction(0)
-    return SequenceResult("compressai", source, width, height, fps, 0)
+def _sequence(source: Any, given: dict[str, Any]) -> tuple[SequenceResult, list[str]]:
+    """Return a sequence without points, and what of ``given`` is in it."""
+    key = set_key(given.get("set", "compressai"))
+    entries = STANDARD_SETS.get(key, ())
+    name, size, fps = MEAN, given.get("size"), given.get("fps")
+    if isinstance(source, str):
+        stated = parse_name(source)
+        standard = find_standard(key, source)
+        name = standard.name if standard else source
+        entries = (standard,) if standard else ()
+        known = {"size": stated.size, "fps": stated.fps}
+        given = {k: v for k, v in given.items() if not known.get(k)}
+        size, fps = stated.size or size, stated.fps or fps
+    shapes = {(entry.height, entry.width) for entry in entries}
+    rates = {entry.fps for entry in entries}
+    # A mean bitrate says no bits per pixel unless all of the set have one rate.
+    size = size or (shapes.pop() if len(shapes) == 1 else (0, 0))
+    fps = fps or Fraction(rates.pop() if len(rates) == 1 else 0)
+    frames = given.get("frames", 0)
+    return SequenceResult(key, name, size[1], size[0], fps, frames), list(given)
 
 
 def _bits_per_pixel(
@@ -96,6 +140,7 @@ def _bits_per_pixel(
     if "bitrate" not in columns or not pixels_per_second:
         raise ResultError(
             f"{path} has no bpp, and a bitrate in kbit/s is none without the size and "
-            "frame rate, which only a file of one video has, in its source's name"
+            f"frame rate: give --state {path.stem}:set=uvg, or another standard set, "
+            f"or {path.stem}:size=WxH and {path.stem}:fps=F"
         )
     return [1000 * kbps / pixels_per_second for kbps in columns["bitrate"]]

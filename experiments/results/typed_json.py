@@ -127,7 +127,7 @@ def read_json(path: Path) -> Any:
         ResultError: It cannot be read, or is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{path} cannot be read as JSON: {error}") from error
 

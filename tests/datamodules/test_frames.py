@@ -256,6 +256,9 @@ def broken(kind, path):
         return path / "v.y4m", "C444, only 4:2:0"
     if kind == "absurd y4m":
         (path / "v.y4m").write_bytes(y4m.replace(b"W4", b"W999999999999") + raw)
+        return path / "v.y4m", "W and H in .* must be 1 to 65535"
+    if kind == "short y4m":
+        (path / "v.y4m").write_bytes(y4m.replace(b"W4", b"W65535") + raw)
         return path / "v.y4m", "shorter than one frame"
     if kind == "y4m of no rate":
         (path / "v.y4m").write_bytes(y4m.replace(b"25:1", b"25:0") + raw)
@@ -295,6 +298,7 @@ def broken(kind, path):
         "y4m without FRAME",
         "y4m of 4:4:4",
         "absurd y4m",
+        "short y4m",
         "y4m of no rate",
         "other size",
         "truncated image",

@@ -108,14 +108,22 @@ def test_a_cropped_version_is_not_the_standard_sequence(samples, tmp_path):
         (lambda d: first(d).update(width="12"), "'width' is '12', it must be a number"),
         (lambda d: first(d).update(frames=0), "cannot have 0 frames of 12x10"),
         (lambda d: first(d).update(frames=3), "has 360 bytes, 3 frames of 12x10"),
-        (lambda d: first(d).update(width=13), "1 frames of 13x10 and a part of one"),
+        (lambda d: first(d).update(width=13), "12x10: correct the list, or rename"),
+        (lambda d: rename(d, "b_10x12_25.yuv"), "of 12x10, but its name says 10x12"),
+        (lambda d: rename(d, "b_12x10_25_10bit.yuv"), "but its name says 10 bits"),
+        (lambda d: rename(d, "b_12x10_25_444.yuv"), "but its name says 444 chroma"),
+        (lambda d: rename(d, "../x/a_12x10_25.yuv"), "../x/a_12x10_25.yuv leads out"),
+        (lambda d: rename(d, "/x/a_12x10_25.yuv"), "/x/a_12x10_25.yuv leads out of"),
+        (lambda d: d["test_classes"]["A"].update(base_path=".."), "leads out of the r"),
+        (lambda d: d["test_classes"]["A"].update(base_path="/x"), "as FILE.json=ROOT"),
         (lambda d: rename(d, "a.yuv"), "a.yuv must say its frames per second"),
         (lambda d: rename(d, "no_12x10_25.yuv"), "there is no file"),
         (lambda d: rename(d, "a_12x10_25.rgb"), "is no .yuv, .y4m or directory"),
     ],
 )
 def test_a_wrong_configuration_is_refused(samples, message, tmp_path, change, said):
-    for name in ("a.yuv", "a_12x10_25.yuv", "a_12x10_25.rgb"):
+    unlike = ("b_10x12_25.yuv", "b_12x10_25_10bit.yuv", "b_12x10_25_444.yuv")
+    for name in ("a.yuv", "a_12x10_25.yuv", "a_12x10_25.rgb", *unlike):
         samples.write_raw(tmp_path / name, 0, 10, 12, 2)
     config = tmp_path / "c.json"
     write_config(
@@ -143,3 +151,19 @@ def test_what_is_no_json_is_refused(message, tmp_path):
     (tmp_path / "c.json").write_text("{")
     assert "cannot be read as JSON" in message(tmp_path / "c.json")
     assert "cannot be read as JSON" in message(f"{tmp_path}/no.json={tmp_path}")
+
+
+def test_a_link_out_of_the_root_is_said(samples, tmp_path, caplog):
+    samples.write_raw(tmp_path / "store" / "a.yuv", 0, 10, 12, 2)
+    (tmp_path / "root" / "sub").mkdir(parents=True)
+    (tmp_path / "root" / "a_12x10_25.yuv").symlink_to(tmp_path / "store" / "a.yuv")
+    listed = {"a_12x10_25.yuv": (12, 10, 2)}
+    config = tmp_path / "c.json"
+    write_config(config, "root", A=dcvc_class("yuv420", "sub/..", listed))
+    assert len(find_sequences([str(config)])) == 1
+    assert "is a link out of the root" in caplog.text
+
+
+def test_a_nested_abyss_is_refused(message, tmp_path):
+    (tmp_path / "c.json").write_text("[" * 100000)
+    assert "cannot be read as JSON" in message(tmp_path / "c.json")
