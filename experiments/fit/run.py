@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,16 @@ from experiments.fit.quiet import (
     quieten_lightning,
     show_notes_on_data,
 )
+from experiments.fit.rate_distortion import RateDistortion, reference_for
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
-from experiments.fit.tracking import close_loggers, make_loggers, sync_hint
+from experiments.fit.tracking import (
+    close_loggers,
+    make_loggers,
+    read_metrics,
+    sync_hint,
+)
+from experiments.fit.validations import last_validations
 from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
 from lightning_modules import codec_weights
@@ -96,6 +104,8 @@ def train(
         data.check_stages()
     if module.lacking and not _is_one_of_several():
         raise ValueError("; ".join(module.lacking.values()))
+    clips = {s.name: asdict(config.data.changed(s.data)) for s in stages}
+    reference = reference_for(config.tracking, module, clips)
     report = ""
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from, config.init_from_min_share)
@@ -112,7 +122,14 @@ def train(
             folder.write_config(options)
             # Before this process adds a part, while nobody else writes to one.
             cut_torn_tails(folder.path)
-        run = Run(folder, module, data, config, options, stages, pixels)
+        curves = RateDistortion(
+            config.tracking,
+            folder.path,
+            reference,
+            clips,
+            last_validations(read_metrics(folder.path / "metrics.csv")),
+        )
+        run = Run(folder, module, data, config, options, stages, pixels, curves)
         try:
             with loader_errors():
                 received = run.go_on(first, done)
@@ -228,7 +245,7 @@ class Run:
     """One run: its module, its data and its loggers go through all stages.
 
     Its options are instantiated (``config``) and, for the loggers, as plain values.
-    ``pixels`` is the work of each stage.
+    ``pixels`` is the work of each stage, and ``curves`` watches all of them.
     """
 
     def __init__(
@@ -240,6 +257,7 @@ class Run:
         options: dict[str, Any],
         stages: list[Stage],
         pixels: list[float],
+        curves: RateDistortion,
     ) -> None:
         self.folder = folder
         self.module = module
@@ -250,6 +268,7 @@ class Run:
         self.seed: int = config.seed
         self.stages = stages
         self.pixels = pixels
+        self.curves = curves
         # One for all stages: it loads networks, and says once what is not measured.
         self.metrics = QualityMetrics(
             self.tracking.metrics,
@@ -360,6 +379,7 @@ class Run:
             RateCollapseGuard(),
             self.metrics,
             ErrorAccumulation(),
+            self.curves,
         ]
         if options.ema_decay is not None:
             # First, so that every other callback sees the averaged weights.

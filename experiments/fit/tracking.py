@@ -200,9 +200,10 @@ class StageWandbLogger(StageAxis, WandbLogger):
         """Tell W&B once which value of a figure its summary has besides the last."""
         self._defined.add(name)
         split, *_, metric = name.split("/")
-        if split == "val" and metric in BEST:
+        bd_rate = metric.startswith("bd_rate_") and metric.endswith(tuple(BEST))
+        if split == "val" and (metric in BEST or bd_rate):
             # By its full name: W&B has no pattern for rate points.
-            best = f"{BEST[metric]},last"
+            best = f"{BEST.get(metric, 'min')},last"
             self.experiment.define_metric(name, step_metric="step", summary=best)
 
     @rank_zero_only
