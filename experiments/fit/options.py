@@ -24,7 +24,9 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 SEED = "Seed of everything, 0 .. 2**32 - 1."
 
-LoggerChoice = Literal["auto", "online", "offline", "csv", "none"]
+LoggerChoice = Literal["auto", "online", "offline", "tensorboard", "csv", "none"]
+
+CheckpointChoice = Literal["none", "last", "best", "all"]
 
 
 @dataclass
@@ -40,7 +42,8 @@ class RunOptions:
         from_stage: Stage to begin with; the ones before it are left out.
         to_stage: Stage to end with; without it the same command goes on to the others.
         logger: auto: W&B online when logged in and the server answers, else offline;
-            online and offline insist; csv: only metrics.csv, which all but none write.
+            online and offline insist; tensorboard: below the run's folder; csv: only
+            metrics.csv, which all but none write.
     """
 
     run: str | None = None
@@ -127,6 +130,8 @@ class TrackingOptions:
         reference: What each validation has BD-rates against: a result file of
             evaluate or anchor (its mean points), the folder of a run (its last
             validation), or of a stage in it.
+        log_checkpoints: Checkpoints of each stage that has ended which W&B gets as
+            model artifacts: last, best, all (both) or none.
         real_bits_every_n_validations: Validations between checks that real bytes
             decode to the encoder's frames; 0 for none.
 
@@ -144,6 +149,7 @@ class TrackingOptions:
     strips_every_n_validations: int = 1
     at_bpp: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2])
     reference: str | None = None
+    log_checkpoints: CheckpointChoice = "none"
     real_bits_every_n_validations: int = 1
 
     def __post_init__(self) -> None:

@@ -63,7 +63,7 @@ class RateDistortion(Callback):
         known = validation_keys(options.lpips_net)
         self.metrics = [name for name in options.metrics if name in known]
         self._count = 0
-        self._said: set[str] = set()
+        self._said = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Count the validations of each stage anew."""
@@ -120,11 +120,16 @@ class RateDistortion(Callback):
         """Return BD-rates with their overlaps, and the caveats of each."""
         numbers: dict[str, float] = {}
         texts: dict[str, str] = {}
-        for name in curves.keys() & reference.curves.keys():
-            curve = curves[name]
+        missing: dict[str, str] = {}
+        for name, curve in curves.items():
+            if name not in reference.curves:
+                continue
             rate, _, flags = compare_curves(reference.curves[name], curve, METHOD)
             key = f"val/bd_rate_{name}"
-            if rate.value is not None:
+            if rate.value is None:
+                reasons = (flag.text for flag in flags if flag.kind == "not_computable")
+                missing[name] = next(reasons, "")
+            else:
                 numbers[key] = rate.value
             if rate.overlap is not None:
                 numbers[f"{key}_overlap"] = rate.overlap
@@ -132,9 +137,10 @@ class RateDistortion(Callback):
             if differs := self.caveats[curve.codec]:
                 caveats.append(differs)
             texts[f"{key}_flags"] = "; ".join(caveats) or "none"
-            if rate.value is None and name not in self._said:
-                self._said.add(name)
-                rank_zero_warn(f"{key}: {texts[f'{key}_flags']}")
+        if missing and not self._said:
+            self._said = True
+            listed = "; ".join(f"{name}: {why}" for name, why in missing.items())
+            rank_zero_info(f"no BD-rate against {reference.name} yet ({listed})")
         return numbers, texts
 
     def _show(self, trainer: Trainer, step: int) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Curve
 from experiments.drawing.figures import (
     add_legend,
@@ -61,16 +60,14 @@ def draw_stages(
             width = 2.0 if curve.codec in (current, reference) else 1.2
             style = {**line_style(looks[curve.codec]), "linewidth": width}
             axes.plot(x, y, markersize=4, **style)
-        metric = METRICS[curves[0].metric]
-        arrow = "" if metric.higher_is_better else ", lower is better"
-        axes.set_title(f"{metric_name(curves[0].metric)}{arrow}", fontsize="small")
+        axes.set_title(metric_name(curves[0].metric), fontsize="small")
         axes.tick_params(labelsize="small")
         if is_log:
             axes.set_xscale("log")
             set_log_ticks(axes.xaxis, crowded=columns > 1)
     for axes in grid[len(metrics) :]:
         axes.set_visible(False)
-    figure.supxlabel(f"rate (bits per pixel), {title}", fontsize="medium")
+    figure.supxlabel(f"bits per pixel; {title}", fontsize="medium")
     add_legend(figure, {name: shorten(name, NAME) for name in names}, looks)
     return figure
 

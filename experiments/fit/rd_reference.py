@@ -118,7 +118,7 @@ def _data_of(run: Path, validation: Validation) -> dict[str, Any]:
         rows = {row["name"]: row for row in options["stages"]}
         # A shrunk schedule has dropped the rows' own.
         own = {} if options.get("shrink") else rows[validation.stage].get("data")
-        return {**options["data"], **(own or {})}
+        return {**options["data"], "seed": options["seed"], **(own or {})}
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"--tracking.reference {run}: its config.yaml does not say which clips "

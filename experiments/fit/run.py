@@ -38,6 +38,7 @@ from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
+from experiments.fit.artifacts import CheckpointArtifacts, check_artifacts
 from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.quiet import (
@@ -58,6 +59,7 @@ from experiments.fit.tracking import (
 from experiments.fit.validations import last_validations
 from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
+from experiments.profile.complexity import kmacs_per_pixel
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
 from lightning_modules.ranks import part
@@ -104,6 +106,7 @@ def train(
         data.check_stages()
     if module.lacking and not _is_one_of_several():
         raise ValueError("; ".join(module.lacking.values()))
+    check_artifacts(config.tracking.log_checkpoints, config.logger)
     clips = {s.name: asdict(config.data.changed(s.data)) for s in stages}
     reference = reference_for(config.tracking, module, clips)
     report = ""
@@ -136,6 +139,7 @@ def train(
         finally:
             end_loaders()
             close_loggers(run.loggers)
+            run.artifacts.close()
     # All ranks take part in it, one of them prints it.
     skipped = data.failure_report()
     part()
@@ -278,12 +282,16 @@ class Run:
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
+        shown = _is_rank_zero() and config.logger in ("auto", "online", "offline")
+        kmacs = kmacs_per_pixel(module.codec) if shown else {}
         parameters = sum(p.numel() for p in module.codec.parameters())
         self.loggers = make_loggers(
             folder.path,
             config.logger,
-            **identity(options, parameters=parameters),
+            **identity(options, parameters=parameters, **kmacs),
         )
+        choice = self.tracking.log_checkpoints
+        self.artifacts = CheckpointArtifacts(folder, choice, self.loggers)
 
     def go_on(self, begin: int, done: Sequence[int | None]) -> int | None:
         """Run what is not finished; return the signal that stopped it, if any.
@@ -304,10 +312,14 @@ class Run:
             # Those of a stage that goes on come again with its optimizer's state.
             self._load_weights(newest)
         offset = sum(stage.steps for stage in self.stages[begin:first])
+        for stage in self.stages[begin:first]:
+            # W&B may lack them: a kill came between, or nobody had asked for them.
+            self.artifacts.give(stage)
         for index in range(first, len(self.stages)):
             received = self._fit(index, offset, done[index])
             if received:
                 return received
+            self.artifacts.give(self.stages[index])
             offset += self.stages[index].steps
         return None
 

@@ -1,4 +1,4 @@
-"""Where a run's figures go: a CSV in its folder, and W&B online or offline.
+"""Where a run's figures go: a CSV in its folder, and W&B or TensorBoard.
 
 All stages of a run share one W&B run and one axis named ``step``: the optimizer steps
 done since the run began. Nothing here ever asks a question or ends a run.
@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -19,8 +19,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import naming_full, whole_or_nothing
+from experiments.fit.axis import StageAxis
 from experiments.fit.offline_parts import unsent_parts
 from experiments.fit.options import LoggerChoice
+from experiments.fit.tensorboard import StageTensorBoardLogger, check_tensorboard
 
 SERVER_SECONDS = 3.0
 """How long the W&B server may take to answer before a run goes offline."""
@@ -35,33 +37,6 @@ BEST = {
 """Which value of a figure of validation is its best; of those that have one."""
 
 COLUMNS = ("step", "stage", "name", "value")
-
-
-class StageAxis:
-    """The one step axis of all stages.
-
-    Attributes:
-        stage: Name of the running stage.
-        offset: Steps of the finished stages.
-    """
-
-    stage: str = ""
-    offset: int = 0
-
-    def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis, after ``done`` ones of this stage."""
-        self.stage, self.offset = stage, offset
-
-    def run_step(self, step: int | None) -> int:
-        """Return the place on the axis of what Lightning calls ``step``.
-
-        Lightning numbers the step that was just done from 0; the axis counts steps
-        done, like ``CodecModule.run_step``.
-        """
-        return self.offset + (0 if step is None else step + 1)
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: ``config.yaml`` and the W&B run hold them from the beginning."""
 
 
 class TidyCSVLogger(StageAxis, Logger):
@@ -214,9 +189,12 @@ class StageWandbLogger(StageAxis, WandbLogger):
             self._experiment = None
 
 
+StageLogger: TypeAlias = TidyCSVLogger | StageWandbLogger | StageTensorBoardLogger
+
+
 def make_loggers(
     run_dir: str | Path, logger: LoggerChoice = "auto", **init: Any
-) -> list[TidyCSVLogger | StageWandbLogger]:
+) -> list[StageLogger]:
     """Return the loggers of a run, to be shared by the Trainers of all its stages.
 
     ``WANDB_MODE`` and ``WANDB_BASE_URL`` are honoured.
@@ -228,12 +206,16 @@ def make_loggers(
             the run is compared with), ``job_type``, ``tags``, ``config``.
 
     Raises:
-        ValueError: ``online`` is impossible.
+        ValueError: ``online`` or ``tensorboard`` is impossible.
     """
+    if logger == "tensorboard":
+        check_tensorboard()
     # Only rank 0 writes, and only it should knock at the server.
     if logger == "none" or getattr(rank_zero_only, "rank", None):
         return []
-    loggers: list[TidyCSVLogger | StageWandbLogger] = [TidyCSVLogger(run_dir)]
+    loggers: list[StageLogger] = [TidyCSVLogger(run_dir)]
+    if logger == "tensorboard":
+        return [*loggers, StageTensorBoardLogger(run_dir)]
     mode = os.environ.get("WANDB_MODE", "").lower()
     if logger == "csv" or mode == "disabled":
         return loggers
@@ -252,7 +234,7 @@ def make_loggers(
 def close_loggers(loggers: Sequence[Logger]) -> None:
     """Close what stays open over the stages of a run."""
     for logger in loggers:
-        if isinstance(logger, StageWandbLogger):
+        if isinstance(logger, StageWandbLogger | StageTensorBoardLogger):
             logger.finish()
 
 
