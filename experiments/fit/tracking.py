@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import naming_full, whole_or_nothing
 from experiments.fit.axis import StageAxis
-from experiments.fit.offline_parts import unsent_parts
+from experiments.fit.offline_parts import logged_after, unsent_parts
 from experiments.fit.options import LoggerChoice
 from experiments.fit.tensorboard import StageTensorBoardLogger, check_tensorboard
 
@@ -127,6 +127,7 @@ class StageWandbLogger(StageAxis, WandbLogger):
         super().__init__(save_dir=str(run_dir), **init)
         self.online = online
         self._defined: set[str] = set()
+        self._earlier: dict[int, set[str]] = {}
 
     @property
     @rank_zero_experiment
@@ -158,18 +159,31 @@ class StageWandbLogger(StageAxis, WandbLogger):
 
     @rank_zero_only
     def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis, and open the run."""
+        """Place the coming steps on the axis, and open the run.
+
+        Steps that come again after a kill are not logged twice.
+        """
         super().start_stage(stage, offset, done)
+        if self._experiment is None:
+            self._earlier = logged_after(self.save_dir or "", offset + done)
         self.experiment  # noqa: B018
+        if self.online:
+            # Beyond it, what was written here had not been sent.
+            sent = self.experiment.summary.get("step", 0)
+            self._earlier = {s: n for s, n in self._earlier.items() if s <= sent}
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log scalars or media at a step, and which stage it belongs to."""
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        place = self.run_step(step)
+        known = self._earlier.get(place, set()) | {"epoch"}
+        values = {name: value for name, value in metrics.items() if name not in known}
+        if not values:
+            return
         for name in values.keys() - self._defined:
             self._define(name)
         stage = {"stage": self.stage} if self.stage else {}
-        self.experiment.log({**values, **stage, "step": self.run_step(step)})
+        self.experiment.log({**values, **stage, "step": place})
 
     def _define(self, name: str) -> None:
         """Tell W&B once which value of a figure its summary has besides the last."""
