@@ -13,6 +13,7 @@ import json
 import mmap
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 BLOCK = 32768
@@ -102,19 +103,22 @@ def _records(data: bytes | mmap.mmap) -> Iterator[list[slice]]:
             fragments = []
 
 
-def logged_after(run_dir: str | Path, step: int) -> dict[int, set[str]]:
-    """Return what the run's parts have logged beyond a step, which comes again.
+def logged_from(run_dir: str | Path, step: int) -> dict[int, set[str]]:
+    """Return what the run's parts hold of steps beyond one, and of the last before it.
 
-    Parts of online runs count too: W&B keeps what it sends in such files.
+    The former come again, and what lies between the latter and ``step`` was lost with
+    the end of a torn part. Parts of online runs count too: W&B keeps what it sends in
+    such files.
 
     Args:
         run_dir: The run's folder.
         step: Where the run goes on, on its own axis.
 
     Returns:
-        The names by their step.
+        The logged names by their step; nothing if there are no parts.
     """
     found: dict[int, set[str]] = {}
+    last = None
     parts = Path(run_dir, "wandb").glob("*run-*/run-*.wandb")
     # Their names hold the times: from the newest back to where a part is older.
     for path in sorted(parts, key=lambda p: p.parent.name.split("run-")[1])[::-1]:
@@ -124,15 +128,18 @@ def logged_after(run_dir: str | Path, step: int) -> dict[int, set[str]]:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 for own, names in _history_backwards(data):
                     if own <= step:
-                        return found
+                        last = own if last is None else last
+                        if own < last:
+                            return found
                     found.setdefault(own, set()).update(names)
     return found
 
 
 def _history_backwards(data: mmap.mmap) -> Iterator[tuple[int, set[str]]]:
     """Give step and names of each row that was logged, the newest first."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    # By their names: protobuf has no types.
+    damaged = import_module("google.protobuf.message").DecodeError
+    kind = import_module("wandb.proto.wandb_internal_pb2").Record
     records = []
     try:
         for fragments in _records(data):
@@ -141,7 +148,11 @@ def _history_backwards(data: mmap.mmap) -> Iterator[tuple[int, set[str]]]:
         # What comes before the damage is whole.
         pass
     for fragments in reversed(records):
-        record = Record.FromString(b"".join(data[place] for place in fragments))
+        try:
+            record = kind.FromString(b"".join(data[place] for place in fragments))
+        except damaged:
+            # Damaged: it comes again.
+            continue
         items = {
             item.key or item.nested_key[0]: item.value_json
             for item in record.history.item

@@ -11,7 +11,7 @@ from experiments.fit.offline_parts import (
     BLOCK,
     HEADER,
     cut_torn_tails,
-    logged_after,
+    logged_from,
     unsent_parts,
     whole_records,
 )
@@ -123,15 +123,52 @@ def test_a_step_that_comes_again_is_not_logged_twice(tmp_path, wandb_records):
     assert losses == [*((s, 1.0) for s in range(11, 17)), (17, 3.0), (18, 3.0)]
     # What had not been logged of these steps is.
     assert [row["step"] for row in rows if "val/psnr" in row] == [14, 15, 16, 17, 18]
-    assert logged_after(tmp_path, 16) == {
-        step: {"train/loss", "val/psnr", "stage", "step", *W_AND_BS}
-        for step in (17, 18)
+    found = logged_from(tmp_path, 16)
+    assert found == {
+        16: {"val/psnr", "stage", "step", *W_AND_BS},
+        17: {"train/loss", "val/psnr", "stage", "step", *W_AND_BS},
+        18: {"train/loss", "val/psnr", "stage", "step", *W_AND_BS},
     }
+
+
+def test_what_a_torn_part_lost_is_taken_from_the_csv(
+    torn, tmp_path, monkeypatch, wandb_rows
+):
+    path = part(tmp_path, torn)
+    cut_torn_tails(tmp_path)
+    last = wandb_rows(tmp_path)[0][-1]["step"]
+    lines = ["step,stage,name,value"]
+    lines += [f"{s},one,train/{i},7.0" for s in range(last + 9) for i in (1, 99)]
+    (tmp_path / "metrics.csv").write_text("\n".join(lines) + "\n")
+    logged = []
+    run = SimpleNamespace(log=logged.append, define_metric=lambda *_, **__: None)
+    logger = StageWandbLogger(tmp_path, False, id="x", project="p", name="n")
+    monkeypatch.setattr(logger, "_open", lambda: run)
+    logger.start_stage("two", last, 4)
+    lost = {"train/1": 7.0, "train/99": 7.0, "stage": "one"}
+    assert logged == [
+        # It has the first of them.
+        {"train/99": 7.0, "stage": "one", "step": last},
+        *({**lost, "step": step} for step in range(last + 1, last + 5)),
+    ]
+    # Another logger, of a run without parts, tells W&B nothing old.
+    path.unlink()
+    other = StageWandbLogger(tmp_path, False, id="x", project="p", name="n")
+    monkeypatch.setattr(other, "_open", lambda: run)
+    logged.clear()
+    other.start_stage("two", last, 4)
+    assert logged == []
+
+
+def test_what_cannot_be_read_comes_again(tmp_path):
+    part(tmp_path, HEAD + record(1, b"no protobuf") + record(9, b"damaged"))
+    part(tmp_path, HEAD, "offline-run-2-x")
+    assert logged_from(tmp_path, 0) == {}
 
 
 def test_an_online_run_repeats_what_the_server_lacks(tmp_path, monkeypatch):
     earlier = {step: {"train/loss"} for step in (3, 4, 5)}
-    monkeypatch.setattr(tracking, "logged_after", lambda *_: dict(earlier))
+    monkeypatch.setattr(tracking, "logged_from", lambda *_: dict(earlier))
     logged = []
     run = SimpleNamespace(
         summary={"step": 4}, log=logged.append, define_metric=lambda *_, **__: None
