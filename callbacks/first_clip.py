@@ -1,6 +1,7 @@
-"""What looks at one clip of a validation: the first of rank 0, at the middle rate."""
+"""What looks at one clip of a validation: the first of rank 0, at some of its rates."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -32,9 +33,19 @@ class FirstClip(Callback, ABC):
         self.every_n_validations = every_n_validations
         self._validations = 0
 
+    def chosen(
+        self, results: Sequence[ValidationResult]
+    ) -> dict[str, ValidationResult]:
+        """Return which rates are looked at, by what tells their keys and files apart.
+
+        Args:
+            results: The clip at each rate point, from few bits to many.
+        """
+        return {"": results[len(results) // 2]}
+
     @abstractmethod
-    def look(self, module: CodecModule, result: ValidationResult) -> None:
-        """Look at the clip, on rank 0 only."""
+    def look(self, module: CodecModule, result: ValidationResult, suffix: str) -> None:
+        """Look at the clip, on rank 0 only, of a rate that ``chosen`` has named."""
 
     def on_validation_batch_end(
         self,
@@ -49,7 +60,8 @@ class FirstClip(Callback, ABC):
         due = self._validations % self.every_n_validations == 0
         first = batch_idx == dataloader_idx == 0
         if trainer.is_global_zero and due and first:
-            self.look(cast(CodecModule, pl_module), outputs[len(outputs) // 2])
+            for suffix, result in self.chosen(outputs).items():
+                self.look(cast(CodecModule, pl_module), result, suffix)
 
     def on_validation_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule

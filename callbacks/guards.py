@@ -16,6 +16,7 @@ from callbacks.first_clip import FirstClip, frames_to_look_at
 from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.codec import VideoCodec
 from lightning_modules.entropy.symbols import OverflowingError
+from lightning_modules.interval_means import IntervalMeans
 from lightning_modules.packets import check_finite
 
 NORMS = 100
@@ -41,8 +42,9 @@ class StepGuard(Callback):
 
     A skipped step changes neither weights nor the optimizer's state, but it counts
     as a step: what a sample is depends on the number of steps done. A stage of skipped
-    steps alone is an error before it is saved as finished. Logs
-    ``train/grad_norm`` (before clipping) and ``train/skipped_steps``.
+    steps alone is an error before it is saved as finished. Logs ``train/grad_norm``
+    (before clipping, mean of the steps since the last logged one) and
+    ``train/skipped_steps``.
 
     Args:
         clip_norm: Largest 2-norm of all gradients together.
@@ -71,6 +73,7 @@ class StepGuard(Callback):
         self.norms: list[float] = []
         self.skipped = 0
         self.bad_in_a_row = 0
+        self._interval = IntervalMeans()
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -98,8 +101,11 @@ class StepGuard(Callback):
             "train/skipped_steps": float(self.skipped),
         }
         pl_module.log_dict(figures, logger=False)
+        self._interval.add("train/grad_norm", norm)
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (trainer.global_step + 1) % every == 0:
+            # The ranks hold equal norms.
+            figures |= self._interval.take(lambda sums: sums)
             # Not by Lightning, which does it after the step's checkpoint.
             for logger in trainer.loggers:
                 logger.log_metrics(figures, trainer.global_step)
@@ -257,7 +263,7 @@ class RealBitsGuard(FirstClip):
     frames as it takes to see two units, if the clip has them.
     """
 
-    def look(self, module: CodecModule, result: ValidationResult) -> None:
+    def look(self, module: CodecModule, result: ValidationResult, suffix: str) -> None:
         """Code, decode, compare and log.
 
         Raises:

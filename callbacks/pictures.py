@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
@@ -39,8 +39,8 @@ FRAMES_PER_SECOND = Fraction(8)
 class PictureLogger(FirstClip):
     """Writes pictures of the first clip below ``<run>/media``.
 
-    Their names begin with ``<run_step>_<stage>``. W&B gets them too if one of the
-    trainer's loggers is a ``WandbLogger``.
+    Their names begin with ``<run_step>_<stage>``. Those of the trainer's loggers that
+    show pictures (W&B's images and videos, TensorBoard's images) get them too.
 
     Args:
         run_dir: The run's folder.
@@ -68,9 +68,9 @@ class PictureLogger(FirstClip):
             VideoError: The same.
         """
 
-    def look(self, module: CodecModule, result: ValidationResult) -> None:
-        """Draw the clip and show it to W&B."""
-        stem = f"{module.run_step:07d}_{module.stage.name}"
+    def look(self, module: CodecModule, result: ValidationResult, suffix: str) -> None:
+        """Draw the clip and show it in the loggers."""
+        stem = f"{module.run_step:07d}_{module.stage.name}{suffix}"
         try:
             pictures = self.draw(module, result, stem)
         except (OSError, VideoError) as error:
@@ -79,24 +79,41 @@ class PictureLogger(FirstClip):
             return
         # Lightning numbers steps from 0: this is the one just done.
         step = max(0, module.trainer.global_step - 1)
-        caption = [f"{result.name} at {result.point}{self.note}"]
-        for logger in module.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                for key, path in pictures.items():
-                    video = path.suffix == ".mp4"
-                    log = logger.log_video if video else logger.log_image
-                    log(key, [str(path)], step, caption=caption)
+        caption = f"{result.name} at {result.point}{self.note}"
+        for key, path in pictures.items():
+            show(module.trainer.loggers, f"{key}{suffix}", path, step, caption)
+
+
+def show(
+    loggers: Sequence[Logger], key: str, path: Path, step: int, caption: str
+) -> None:
+    """Show a PNG or MP4 file in those loggers that can."""
+    what = "log_video" if path.suffix == ".mp4" else "log_image"
+    for logger in loggers:
+        # WandbLogger's methods; others that have one take the same.
+        if log := getattr(logger, what, None):
+            log(key, [str(path)], step, caption=[caption])
 
 
 class ClipLogger(PictureLogger):
-    """Write a strip and a short side-by-side video at each validation.
+    """Write strips and short side-by-side videos, of a low and of a high rate.
 
-    ``<run_step>_<stage>.png`` has rows source | reconstruction | error of up to four
+    ``<run_step>_<stage>_low.png`` (``_high.png``; neither where a codec has one rate
+    only) has rows source | reconstruction | error of up to four
     frames, two of them at the boundary where units are coded apart;
-    ``<run_step>_<stage>.mp4`` shows source | reconstruction of all that was looked at.
+    the ``.mp4`` of the same name shows source | reconstruction of all that was looked
+    at. The loggers have them as ``val/strip_low``, ``val/clip_high``.
     """
 
     note = f", error x{ERROR_GAIN}"
+
+    def chosen(
+        self, results: Sequence[ValidationResult]
+    ) -> dict[str, ValidationResult]:
+        """Return the rates with the fewest and the most bits."""
+        if len(results) < 2:
+            return super().chosen(results)
+        return {"_low": results[0], "_high": results[-1]}
 
     def draw(
         self, module: CodecModule, result: ValidationResult, stem: str

@@ -23,6 +23,7 @@ from lightning_modules.losses import TERMS, Losses, find_term
 from lightning_modules.perceptual import LpipsNet, UnavailableMetricError
 from lightning_modules.psnr import psnr
 from lightning_modules.ranks import gather_reasons
+from lightning_modules.rate_parts import loss_of_frames, nearest_points
 from lightning_modules.saved_module import SavedModule
 from lightning_modules.stages import Stage
 
@@ -117,6 +118,8 @@ class CodecModule(SavedModule, ABC):
         self._frames_done = 0
         self._loss_sum = [0.0, 0.0]
         self._figures = IntervalMeans()
+        # Of the last batch, for its figures.
+        self._frame_terms: dict[str, Tensor] = {}
 
     @abstractmethod
     def draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
@@ -286,17 +289,25 @@ class CodecModule(SavedModule, ABC):
 
     # The step.
 
+    def frame_terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
+        """Return the terms that each frame has its own value of, (B, T)."""
+        terms = {"rate": bits_to_bpp(out.bits, draw.clip)}
+        for name, row in self._weighed_rows().items():
+            d = self.losses(row, draw.clip, out.x_hat) * draw.frame_weights
+            terms[name] = draw.lmbda[:, None] * d
+        return terms
+
     def terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
         """Return the named loss terms, each a scalar, before their weights.
 
         What has no weight is not computed, and 0.
         """
         terms = {name: out.bits.new_zeros(()) for name in self.term_weights}
-        terms["rate"] = bits_to_bpp(out.bits, draw.clip).mean()
-        for name, row in self._weighed_rows().items():
-            d = self.losses(row, draw.clip, out.x_hat) * draw.frame_weights
+        self._frame_terms = {}
+        for name, values in self.frame_terms(draw, out).items():
             factor = self.factors.get(name, 1.0)
-            terms[name] = factor * (draw.lmbda[:, None] * d).mean()
+            terms[name] = factor * values.mean()
+            self._frame_terms[name] = factor * values.detach()
         return {**terms, **out.terms}
 
     def loss(self, terms: dict[str, Tensor]) -> Tensor:
@@ -375,6 +386,11 @@ class CodecModule(SavedModule, ABC):
         """Add a batch's figures to those of the steps since the last logged one."""
         for name, term in terms.items():
             self._figures.add(name, term)
+        rates = self._rate_parts(draw)
+        own = {name: terms[name] for name in self.term_weights}
+        loss = loss_of_frames(self._frame_terms, own, self.term_weights)
+        for point, chosen in rates.items():
+            self._figures.add(f"{point}/loss", loss.expand_as(chosen), chosen)
         if self.decodes:
             frames = {
                 "bpp": bits_to_bpp(out.bits, draw.clip),
@@ -382,10 +398,17 @@ class CodecModule(SavedModule, ABC):
             }
             for name, values in frames.items():
                 self._figures.add(name, values)
-                for group, chosen in draw.groups.items():
+                for group, chosen in (draw.groups | rates).items():
                     self._figures.add(f"{group}/{name}", values, chosen)
         for name, part in out.parts.items():
             self._figures.add(f"{name}/bpp", bits_to_bpp(part, draw.clip))
+
+    def _rate_parts(self, draw: Draw) -> dict[str, Tensor]:
+        """Return which frames were drawn nearest to each rate point, bool (B, T)."""
+        points = self.rate_points()
+        rates = torch.tensor([*points.values()], device=draw.rate.device)
+        lmbdas = self.lmbda(rates), self.lmbda(draw.rate)
+        return nearest_points([*points], *lmbdas, draw.clip.shape[1])
 
     def _log_interval(self, batch_size: int) -> None:
         """Log the means of the steps since the last logged one, over all ranks."""

@@ -8,7 +8,10 @@ from typing import Any, Literal
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Lightning's precisions that keep the weights float32, as the suite's code expects."""
 
-TAKEN = ("config.yaml", "media", "metrics.csv", "results", "wandb", "wandb_id.txt")
+TAKEN = (
+    *("config.yaml", "media", "metrics.csv", "results", "tensorboard"),
+    *("wandb", "wandb_checkpoints.txt", "wandb_id.txt"),
+)
 """What a run's folder holds beside its stages' folders."""
 
 

@@ -113,7 +113,9 @@ def test_a_run_goes_on_where_it_stopped(before, run, name):
     found, whole = (scalars(folder / f"{n}.csv") for n in ("metrics", "whole"))
     assert {key: found[key] for key in stopped} == stopped
     # Other processors round otherwise, and Adam's first steps are of a gradient's sign.
-    assert found == pytest.approx(whole, rel=1e-3, abs=1e-3)
+    # Figures that there were not yet may come on top.
+    known = {key: value for key, value in found.items() if key in whole}
+    assert known == pytest.approx(whole, rel=1e-3, abs=1e-3)
     assert (folder / "second" / "last.ckpt").is_file()
 
 

@@ -308,17 +308,26 @@ def pooled_names(kind: str) -> list[str]:
     return [name for name, metric in METRICS.items() if metric.pooled == kind]
 
 
+def validation_keys(net: str = "alex") -> dict[str, str]:
+    """Return the names in the table of the metrics of clips, by those in validation.
+
+    Args:
+        net: Backbone of LPIPS.
+    """
+    return {
+        metric.validation or name: name
+        for name, metric in METRICS.items()
+        if metric.function and metric.net in ("", net)
+    }
+
+
 def validation_metrics(net: str = "alex") -> dict[str, Metric]:
     """Return the metrics of clips by their names in validation.
 
     Args:
         net: Backbone of LPIPS.
     """
-    return {
-        metric.validation or name: metric
-        for name, metric in METRICS.items()
-        if metric.function and metric.net in ("", net)
-    }
+    return {name: METRICS[key] for name, key in validation_keys(net).items()}
 
 
 def validation_names() -> list[str]:

@@ -61,16 +61,21 @@ def curves_of(result: Result, metric: str, sets: Sets) -> list[Curve]:
         for sequence in sequences:
             points = [(p.rate, p.bpp, p.metrics[metric]) for p in sequence.points]
             curves.append(make_curve(result.name, metric, name, sequence.name, points))
-        means = _mean_points(sequences, metric)
+        means = mean_points(sequences, metric)
         if means is not None:
             curves.append(make_curve(result.name, metric, name, None, means))
     return curves
 
 
-def _mean_points(
+def mean_points(
     sequences: Sequence[SequenceResult], metric: str
 ) -> list[tuple[float, float, float]] | None:
-    """Average point by point over sequences, weighted by frames."""
+    """Average point by point over sequences, weighted by frames.
+
+    Returns:
+        Rate knob, bpp and value of each point; ``None`` if the sequences were coded at
+        different ones.
+    """
     # Equal targets, where there are some; equal knobs.
     tables = [
         {(p.target_bpp, p.target_bpp or p.rate): p for p in sequence.points}

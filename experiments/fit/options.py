@@ -1,5 +1,6 @@
 """What a run is made of, as typed options: the command line and the YAML files."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -23,7 +24,9 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 SEED = "Seed of everything, 0 .. 2**32 - 1."
 
-LoggerChoice = Literal["auto", "online", "offline", "csv", "none"]
+LoggerChoice = Literal["auto", "online", "offline", "tensorboard", "csv", "none"]
+
+CheckpointChoice = Literal["none", "last", "best", "all"]
 
 
 @dataclass
@@ -39,7 +42,8 @@ class RunOptions:
         from_stage: Stage to begin with; the ones before it are left out.
         to_stage: Stage to end with; without it the same command goes on to the others.
         logger: auto: W&B online when logged in and the server answers, else offline;
-            online and offline insist; csv: only metrics.csv, which all but none write.
+            online and offline insist; tensorboard: below the run's folder; csv: only
+            metrics.csv, which all but none write.
     """
 
     run: str | None = None
@@ -120,6 +124,14 @@ class TrackingOptions:
         pooled_every_n_validations: Validations between those that measure FID and KID,
             which cost most; the last of a stage always does. 0 for no others.
         strips_every_n_validations: Validations between pictures; 0 for none.
+        at_bpp: Bits per pixel at which quality is read off the curve through the rate
+            points, where it reaches them: ``val/0.1bpp/psnr``, the same key of every
+            codec.
+        reference: What each validation has BD-rates against: a result file of
+            evaluate or anchor (its mean points), the folder of a run (its last
+            validation), or of a stage in it.
+        log_checkpoints: Checkpoints of each stage that has ended which W&B gets as
+            model artifacts: last, best, all (both) or none.
         real_bits_every_n_validations: Validations between checks that real bytes
             decode to the encoder's frames; 0 for none.
 
@@ -135,11 +147,19 @@ class TrackingOptions:
     lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
     pooled_every_n_validations: int = 1
     strips_every_n_validations: int = 1
+    at_bpp: list[float] = field(default_factory=lambda: [0.02, 0.05, 0.1, 0.2])
+    reference: str | None = None
+    log_checkpoints: CheckpointChoice = "none"
     real_bits_every_n_validations: int = 1
 
     def __post_init__(self) -> None:
         names = [name for name in vars(self) if name.endswith("_every_n_validations")]
         check_least("tracking", self, **dict.fromkeys(names, 0))
+        for bpp in self.at_bpp:
+            if not 0 < bpp < math.inf:
+                raise ValueError(
+                    f"tracking: at_bpp has {bpp}, each must be above 0 and finite"
+                )
 
 
 def uint32(value: int | str) -> int:

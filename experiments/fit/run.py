@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
+from experiments.fit.artifacts import CheckpointArtifacts, check_artifacts
 from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.quiet import (
@@ -45,11 +47,19 @@ from experiments.fit.quiet import (
     quieten_lightning,
     show_notes_on_data,
 )
+from experiments.fit.rate_distortion import RateDistortion, reference_for
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
-from experiments.fit.tracking import close_loggers, make_loggers, sync_hint
+from experiments.fit.tracking import (
+    close_loggers,
+    make_loggers,
+    read_metrics,
+    sync_hint,
+)
+from experiments.fit.validations import last_validations
 from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
+from experiments.profile.complexity import kmacs_per_pixel
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
 from lightning_modules.ranks import part
@@ -96,6 +106,9 @@ def train(
         data.check_stages()
     if module.lacking and not _is_one_of_several():
         raise ValueError("; ".join(module.lacking.values()))
+    check_artifacts(config.tracking.log_checkpoints, config.logger)
+    clips = {s.name: asdict(config.data.changed(s.data)) for s in stages}
+    reference = reference_for(config.tracking, module, clips)
     report = ""
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from, config.init_from_min_share)
@@ -112,13 +125,21 @@ def train(
             folder.write_config(options)
             # Before this process adds a part, while nobody else writes to one.
             cut_torn_tails(folder.path)
-        run = Run(folder, module, data, config, options, stages, pixels)
+        curves = RateDistortion(
+            config.tracking,
+            folder.path,
+            reference,
+            clips,
+            last_validations(read_metrics(folder.path / "metrics.csv")),
+        )
+        run = Run(folder, module, data, config, options, stages, pixels, curves)
         try:
             with loader_errors():
                 received = run.go_on(first, done)
         finally:
             end_loaders()
             close_loggers(run.loggers)
+            run.artifacts.close()
     # All ranks take part in it, one of them prints it.
     skipped = data.failure_report()
     part()
@@ -228,7 +249,7 @@ class Run:
     """One run: its module, its data and its loggers go through all stages.
 
     Its options are instantiated (``config``) and, for the loggers, as plain values.
-    ``pixels`` is the work of each stage.
+    ``pixels`` is the work of each stage, and ``curves`` watches all of them.
     """
 
     def __init__(
@@ -240,6 +261,7 @@ class Run:
         options: dict[str, Any],
         stages: list[Stage],
         pixels: list[float],
+        curves: RateDistortion,
     ) -> None:
         self.folder = folder
         self.module = module
@@ -250,6 +272,7 @@ class Run:
         self.seed: int = config.seed
         self.stages = stages
         self.pixels = pixels
+        self.curves = curves
         # One for all stages: it loads networks, and says once what is not measured.
         self.metrics = QualityMetrics(
             self.tracking.metrics,
@@ -259,12 +282,16 @@ class Run:
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
+        shown = _is_rank_zero() and config.logger in ("auto", "online", "offline")
+        kmacs = kmacs_per_pixel(module.codec) if shown else {}
         parameters = sum(p.numel() for p in module.codec.parameters())
         self.loggers = make_loggers(
             folder.path,
             config.logger,
-            **identity(options, parameters=parameters),
+            **identity(options, parameters=parameters, **kmacs),
         )
+        choice = self.tracking.log_checkpoints
+        self.artifacts = CheckpointArtifacts(folder, choice, self.loggers)
 
     def go_on(self, begin: int, done: Sequence[int | None]) -> int | None:
         """Run what is not finished; return the signal that stopped it, if any.
@@ -285,10 +312,14 @@ class Run:
             # Those of a stage that goes on come again with its optimizer's state.
             self._load_weights(newest)
         offset = sum(stage.steps for stage in self.stages[begin:first])
+        for stage in self.stages[begin:first]:
+            # W&B may lack them: a kill came between, or nobody had asked for them.
+            self.artifacts.give(stage)
         for index in range(first, len(self.stages)):
             received = self._fit(index, offset, done[index])
             if received:
                 return received
+            self.artifacts.give(self.stages[index])
             offset += self.stages[index].steps
         return None
 
@@ -360,6 +391,7 @@ class Run:
             RateCollapseGuard(),
             self.metrics,
             ErrorAccumulation(),
+            self.curves,
         ]
         if options.ema_decay is not None:
             # First, so that every other callback sees the averaged weights.

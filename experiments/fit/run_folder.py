@@ -8,6 +8,7 @@
     runs/NAME/STAGE/best.ckpt      lowest validation loss of the stage
     runs/NAME/media/               strips and clips of the validations
     runs/NAME/wandb/               W&B's own files
+    runs/NAME/tensorboard/         TensorBoard's
     runs/NAME/.lock                locked while a process works on the run
 """
 

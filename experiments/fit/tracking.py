@@ -1,4 +1,4 @@
-"""Where a run's figures go: a CSV in its folder, and W&B online or offline.
+"""Where a run's figures go: a CSV in its folder, and W&B or TensorBoard.
 
 All stages of a run share one W&B run and one axis named ``step``: the optimizer steps
 done since the run began. Nothing here ever asks a question or ends a run.
@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import Logger, WandbLogger
@@ -19,8 +19,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import naming_full, whole_or_nothing
-from experiments.fit.offline_parts import unsent_parts
+from experiments.fit.axis import StageAxis
+from experiments.fit.offline_parts import logged_from, unsent_parts
 from experiments.fit.options import LoggerChoice
+from experiments.fit.tensorboard import StageTensorBoardLogger, check_tensorboard
 
 SERVER_SECONDS = 3.0
 """How long the W&B server may take to answer before a run goes offline."""
@@ -35,33 +37,6 @@ BEST = {
 """Which value of a figure of validation is its best; of those that have one."""
 
 COLUMNS = ("step", "stage", "name", "value")
-
-
-class StageAxis:
-    """The one step axis of all stages.
-
-    Attributes:
-        stage: Name of the running stage.
-        offset: Steps of the finished stages.
-    """
-
-    stage: str = ""
-    offset: int = 0
-
-    def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis, after ``done`` ones of this stage."""
-        self.stage, self.offset = stage, offset
-
-    def run_step(self, step: int | None) -> int:
-        """Return the place on the axis of what Lightning calls ``step``.
-
-        Lightning numbers the step that was just done from 0; the axis counts steps
-        done, like ``CodecModule.run_step``.
-        """
-        return self.offset + (0 if step is None else step + 1)
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: ``config.yaml`` and the W&B run hold them from the beginning."""
 
 
 class TidyCSVLogger(StageAxis, Logger):
@@ -152,6 +127,7 @@ class StageWandbLogger(StageAxis, WandbLogger):
         super().__init__(save_dir=str(run_dir), **init)
         self.online = online
         self._defined: set[str] = set()
+        self._earlier: dict[int, set[str]] = {}
 
     @property
     @rank_zero_experiment
@@ -183,26 +159,61 @@ class StageWandbLogger(StageAxis, WandbLogger):
 
     @rank_zero_only
     def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis, and open the run."""
+        """Place the coming steps on the axis, and open the run.
+
+        After a kill, steps that come again are not logged twice, and scalars whose end
+        of a part was lost are taken from ``metrics.csv``.
+        """
         super().start_stage(stage, offset, done)
+        is_new = self._experiment is None
+        begin, sent = offset + done, 0
+        if is_new:
+            self._earlier = logged_from(self.save_dir or "", begin)
         self.experiment  # noqa: B018
+        if is_new and self._earlier:
+            if self.online:
+                # Beyond it, what was written here had not been sent.
+                sent = int(self.experiment.summary.get("step") or 0)
+                self._earlier = {s: n for s, n in self._earlier.items() if s <= sent}
+            last = max((s for s in self._earlier if s <= begin), default=sent)
+            self._log_lost(last, begin)
+
+    def _log_lost(self, last: int, begin: int) -> None:
+        """Log scalars from the last step that W&B has to where the run goes on."""
+        rows: dict[tuple[int, str], dict[str, float]] = {}
+        if last < begin:
+            for step, stage, name, value in read_metrics(
+                Path(self.save_dir or "", "metrics.csv")
+            ):
+                if last <= step <= begin:
+                    rows.setdefault((step, stage), {})[name] = value
+        for place, values in rows.items():
+            self._log(values, *place)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log scalars or media at a step, and which stage it belongs to."""
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        self._log(metrics, self.run_step(step), self.stage)
+
+    def _log(self, metrics: Mapping[str, Any], step: int, stage: str) -> None:
+        """Log what W&B does not have of a step on the run's axis."""
+        known = self._earlier.get(step, set()) | {"epoch"}
+        values = {name: value for name, value in metrics.items() if name not in known}
+        if not values:
+            return
         for name in values.keys() - self._defined:
             self._define(name)
-        stage = {"stage": self.stage} if self.stage else {}
-        self.experiment.log({**values, **stage, "step": self.run_step(step)})
+        stages = {"stage": stage} if stage else {}
+        self.experiment.log({**values, **stages, "step": step})
 
     def _define(self, name: str) -> None:
         """Tell W&B once which value of a figure its summary has besides the last."""
         self._defined.add(name)
         split, *_, metric = name.split("/")
-        if split == "val" and metric in BEST:
+        bd_rate = metric.startswith("bd_rate_") and metric.endswith(tuple(BEST))
+        if split == "val" and (metric in BEST or bd_rate):
             # By its full name: W&B has no pattern for rate points.
-            best = f"{BEST[metric]},last"
+            best = f"{BEST.get(metric, 'min')},last"
             self.experiment.define_metric(name, step_metric="step", summary=best)
 
     @rank_zero_only
@@ -213,9 +224,12 @@ class StageWandbLogger(StageAxis, WandbLogger):
             self._experiment = None
 
 
+StageLogger: TypeAlias = TidyCSVLogger | StageWandbLogger | StageTensorBoardLogger
+
+
 def make_loggers(
     run_dir: str | Path, logger: LoggerChoice = "auto", **init: Any
-) -> list[TidyCSVLogger | StageWandbLogger]:
+) -> list[StageLogger]:
     """Return the loggers of a run, to be shared by the Trainers of all its stages.
 
     ``WANDB_MODE`` and ``WANDB_BASE_URL`` are honoured.
@@ -227,12 +241,16 @@ def make_loggers(
             the run is compared with), ``job_type``, ``tags``, ``config``.
 
     Raises:
-        ValueError: ``online`` is impossible.
+        ValueError: ``online`` or ``tensorboard`` is impossible.
     """
+    if logger == "tensorboard":
+        check_tensorboard()
     # Only rank 0 writes, and only it should knock at the server.
     if logger == "none" or getattr(rank_zero_only, "rank", None):
         return []
-    loggers: list[TidyCSVLogger | StageWandbLogger] = [TidyCSVLogger(run_dir)]
+    loggers: list[StageLogger] = [TidyCSVLogger(run_dir)]
+    if logger == "tensorboard":
+        return [*loggers, StageTensorBoardLogger(run_dir)]
     mode = os.environ.get("WANDB_MODE", "").lower()
     if logger == "csv" or mode == "disabled":
         return loggers
@@ -251,7 +269,7 @@ def make_loggers(
 def close_loggers(loggers: Sequence[Logger]) -> None:
     """Close what stays open over the stages of a run."""
     for logger in loggers:
-        if isinstance(logger, StageWandbLogger):
+        if isinstance(logger, StageWandbLogger | StageTensorBoardLogger):
             logger.finish()
 
 

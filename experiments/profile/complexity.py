@@ -1,5 +1,6 @@
 """A codec's parameters and MACs, whole and by the parts of its network."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -11,6 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.drawing.tables import Table, numbers, words
 from lightning_modules.codec import VideoCodec
+
+PAPERS_SIZE = (1080, 1920)
+"""Height and width of the papers' complexity tables."""
 
 
 def parts_of(codec: VideoCodec) -> list[tuple[str, nn.Module]]:
@@ -82,6 +86,22 @@ def count(codec: VideoCodec, height: int, width: int) -> dict[str, Any]:
         "published": dict(codec.published),
         "modules": modules,
     }
+
+
+def kmacs_per_pixel(codec: VideoCodec) -> dict[str, float]:
+    """Return the figures of each pass at 1920x1080, as ``<pass>_kmacs_per_pixel``.
+
+    They are counted on the meta device, in about a second and without memory. A codec
+    that cannot be counted there has none, and a warning says why.
+    """
+    try:
+        with torch.device("meta"):
+            like = type(codec)(**codec.architecture)
+        kmacs = count(like, *PAPERS_SIZE)["kmacs_per_pixel"]
+    except (RuntimeError, NotImplementedError) as error:
+        warnings.warn(f"kMACs per pixel were not counted: {error}", stacklevel=2)
+        return {}
+    return {f"{name}_kmacs_per_pixel": value for name, value in kmacs.items()}
 
 
 def complexity_table(report: Mapping[str, Any]) -> Table:

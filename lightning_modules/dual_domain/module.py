@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from lightning_modules.base import CodecModule, Draw, bits_to_bpp
+from lightning_modules.base import CodecModule, Draw
 from lightning_modules.codec import CodecOutput
 from lightning_modules.dual_domain.codec import DualDomainCodec
 from lightning_modules.dual_domain.design import lagrangian
@@ -110,13 +110,13 @@ class DualDomain(CodecModule):
         conditions = {"seeds": seeds, "quality": quality}
         return Draw(clip, rate, self.lmbda(rate), weights, conditions, groups)
 
-    def terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
-        """Return the named loss terms; see the base class."""
-        terms = super().terms(draw, out)
+    def frame_terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
+        """Return the loss terms of each frame; see the base class."""
+        terms = super().frame_terms(draw, out)
         if self.codec.training and self.codec.objective == "prior":
             weights = torch.ones_like(out.bits)
             weights[:, 0] = INTRA_WEIGHT
-            terms["rate"] = (weights * bits_to_bpp(out.bits, draw.clip)).mean()
+            terms["rate"] = weights * terms["rate"]
         return terms
 
 

@@ -2,6 +2,7 @@
 
 import types
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -66,6 +67,24 @@ def test_the_gradient_is_clipped_to_the_norm(tiny_module, fit):
     assert norms == [pytest.approx(1.0, rel=1e-4)]
     fit(tiny_module(), Norms(10.0), steps=1, batch=3.0)
     assert norms[1] == pytest.approx(45**0.5)
+
+
+def test_the_logged_norm_is_the_mean_of_the_interval():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], 0.1)
+    logged = []
+    logger = SimpleNamespace(
+        log_metrics=lambda figures, step: logged.append(figures["train/grad_norm"])
+    )
+    module = SimpleNamespace(log_dict=lambda *_, **__: None)
+    guard = StepGuard(100.0)
+    for step, norm in enumerate((1.0, 5.0, float("nan"), 7.0)):
+        trainer = SimpleNamespace(
+            global_step=step, log_every_n_steps=2, loggers=[logger]
+        )
+        parameter.grad = torch.tensor([norm])
+        guard.on_before_optimizer_step(trainer, module, optimizer)
+    assert logged == [3.0, 7.0]
 
 
 def test_too_many_bad_steps_in_a_row_abort(tiny_module, fit):

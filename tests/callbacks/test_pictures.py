@@ -1,5 +1,7 @@
 """Pictures of a validation: strips, videos and maps."""
 
+from types import SimpleNamespace
+
 import av
 import pytest
 import torch
@@ -10,8 +12,10 @@ from callbacks.pictures import (
     draw_maps,
     draw_strip,
     frames_of_strip,
+    show,
     side_by_side,
 )
+from lightning_modules.base import ValidationResult
 
 
 def test_a_strip_has_a_row_per_frame_and_three_columns():
@@ -45,10 +49,33 @@ def test_each_validation_leaves_a_strip_and_a_video(tiny_module, fit, tmp_path):
     fit(tiny_module(), ClipLogger(tmp_path), clip=torch.rand(1, 9, 3, 33, 47))
     names = {path.name for path in (tmp_path / "media").iterdir()}
     stems = ("0000102_intra", "0000104_intra")
-    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "mp4")}
-    with av.open(str(tmp_path / "media" / "0000104_intra.mp4")) as video:
+    kinds = ("low.png", "low.mp4", "high.png", "high.mp4")
+    assert names == {f"{stem}_{kind}" for stem in stems for kind in kinds}
+    with av.open(str(tmp_path / "media" / "0000104_intra_high.mp4")) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert [frame.shape for frame in frames] == [(32, 92, 3)] * 8
+
+
+def test_strips_are_of_the_fewest_and_of_the_most_bits():
+    results = [ValidationResult("river", f"qp{q}", q, *[None] * 3) for q in (0, 9, 63)]
+    chosen = ClipLogger("run").chosen(results)
+    assert {name: each.rate for name, each in chosen.items()} == {
+        "_low": 0,
+        "_high": 63,
+    }
+    assert MapLogger("run").chosen(results) == {"": results[1]}
+    # Nothing to tell apart.
+    assert ClipLogger("run").chosen(results[:1]) == {"": results[0]}
+
+
+def test_loggers_that_show_pictures_get_those_that_they_can(tmp_path):
+    shown = []
+    images = SimpleNamespace(log_image=lambda *args, **more: shown.append((args, more)))
+    for kind in ("png", "mp4"):
+        path = tmp_path / f"x.{kind}"
+        show([SimpleNamespace(), images], "val/strip_low", path, 3, "river at qp0")
+    place = ("val/strip_low", [str(tmp_path / "x.png")], 3)
+    assert shown == [(place, {"caption": ["river at qp0"]})]
 
 
 def test_pictures_of_units_coded_apart_reach_into_the_second(
@@ -64,8 +91,8 @@ def test_pictures_of_units_coded_apart_reach_into_the_second(
 
     monkeypatch.setattr("callbacks.pictures.draw_strip", record)
     fit(module, ClipLogger(tmp_path), steps=2, clip=torch.rand(1, 17, 3, 32, 32))
-    assert drawn == [(11, [8, 9])]
-    with av.open(str(tmp_path / "media" / "0000102_intra.mp4")) as video:
+    assert drawn == [(11, [8, 9])] * 2
+    with av.open(str(tmp_path / "media" / "0000102_intra_low.mp4")) as video:
         assert len(list(video.decode(video=0))) == 11
 
 
@@ -79,7 +106,9 @@ def test_a_video_shows_the_source_at_the_left():
 
 def test_a_picture_that_cannot_be_written_is_a_warning(tiny_module, fit, tmp_path):
     (tmp_path / "media").write_text("in the way")
-    with pytest.warns(UserWarning, match="no picture 0000102_intra.*FileExistsError"):
+    with pytest.warns(
+        UserWarning, match="no picture 0000102_intra_low.*FileExistsError"
+    ):
         trainer = fit(tiny_module(), ClipLogger(tmp_path))
     assert trainer.global_step == 4
 

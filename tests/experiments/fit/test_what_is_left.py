@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 
 import pytest
 
@@ -57,16 +58,19 @@ def test_all_scalars_lie_on_one_axis(tracked):
     every_step += ["skipped_steps", "frames_per_second", "slot1/bpp", "slot2/psnr"]
     for name in every_step:
         assert [row[0] for row in found if row[2] == f"train/{name}"] == [1, 2, 3, 4, 5]
-    kinds = ("blank", "truth", "noisy")
-    assert {f"train/{kind}/bpp" for kind in kinds} & names
+    kinds = ("blank", "truth", "noisy", "qp0", "qp21", "qp42", "qp63")
+    for chosen in (kinds[:3], kinds[3:]):
+        assert {f"train/{kind}/bpp" for kind in chosen} & names
     assert names <= {
         *(f"train/{name}" for name in (*every_step, "slot1/psnr", "slot2/bpp")),
         *(f"train/{kind}/{name}" for kind in kinds for name in ("bpp", "psnr")),
+        *(f"train/{kind}/loss" for kind in kinds if kind.startswith("qp")),
         *(name for name in names if name.startswith("val/")),
     }
     points = ("qp0/", "qp21/", "qp42/", "qp63/", "")
     metrics = ("psnr", "psnr_yuv", "ms_ssim", "bpp")
-    assert {name for name in names if name.startswith("val/")} == {
+    equal_bits = {name for name in names if re.fullmatch(r"val/[\d.]+bpp/\w+", name)}
+    assert {name for name in names if name.startswith("val/")} - equal_bits == {
         *(f"val/{p}{metric}" for p, metric in itertools.product(points, metrics)),
         *("val/loss", "val/real_bpp", "val/real_to_estimated"),
     }
@@ -102,4 +106,5 @@ def test_all_stages_and_parts_are_one_wandb_run(two_stages, tracked, capsys):
 def test_each_validation_leaves_a_strip_and_a_clip(tracked):
     names = sorted(path.name for path in (tracked / "media").iterdir())
     stems = ("0000002_first", "0000005_second")
-    assert names == [f"{stem}.{kind}" for stem in stems for kind in ("mp4", "png")]
+    kinds = ("high.mp4", "high.png", "low.mp4", "low.png", "rd.png")
+    assert names == [f"{stem}_{kind}" for stem in stems for kind in kinds]
