@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
@@ -17,6 +15,7 @@ from experiments.evaluate.features import SampleFeatures
 from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job
 from experiments.evaluate.options import JobOptions
+from experiments.evaluate.parts import job_folder
 from experiments.results.origin import versions
 from experiments.results.result import Histogram, Point, Result, SequenceResult
 
@@ -32,11 +31,8 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
     def codes() -> Iterator[Codes]:
         return read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
 
-    # Beside the parts: --overwrite removes it should this process be killed.
-    scratch = options.output.with_suffix(".parts")
-    scratch.mkdir(parents=True, exist_ok=True)
     with (
-        TemporaryDirectory(prefix="coding-", dir=scratch) as name,
+        job_folder(options.output) as folder,
         coding_mode(torch.device(coder.metric_device)),
     ):
         task = Task(
@@ -44,7 +40,7 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
             codes,
             options.colour,
             job.rate.value,
-            Path(name),
+            folder,
             yuv_as=options.yuv_as,
         )
         target = job.rate.target_bpp(sequence)

@@ -64,6 +64,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
         _discard(options, world)
     empty = Result(coder.name, coder.describe(), options.protocol())
     parts = Parts(options.output, empty)
+    parts.clear()
     done = parts.load()
     check_sources(done, sequences, options.max_frames)
     coder.check(sequences, options.max_frames, done)
@@ -83,7 +84,9 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
             file=sys.stderr,
         )
         return 130
-    result = _finish(parts, jobs, alone=world == 1)
+    # Between reading the points and writing the whole, nobody may add another.
+    with parts.lock():
+        result = _finish(parts, jobs, alone=world == 1)
     if result is None:
         print("other processes still work; the last one writes the result")
         return 0

@@ -1,6 +1,9 @@
 """Jobs of a command: which there are, who does them, and what is kept of them."""
 
+import os
 import shutil
+import signal
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -358,3 +361,61 @@ def test_a_run_that_ends_first_leaves_another_what_it_has(
     (sequence,) = Result.load(output).sequences
     assert sorted(point.rate for point in sequence.points) == [1.0, 2.0, 3.0]
     assert not output.with_suffix(".parts").exists()
+
+
+def in_another_process(function):
+    """Run it in a fork, which holds no lock of this process; return its number."""
+    child = os.fork()
+    if child == 0:
+        # Nothing of pytest's may go on there.
+        try:
+            function()
+        finally:
+            os._exit(0)
+    return child
+
+
+def test_two_that_finish_together_lose_no_point(tmp_path, monkeypatch):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    write_clip(clips, "calm")
+    real, children = jobs.make_pools, []
+
+    def late(*arguments):
+        monkeypatch.setattr(jobs, "make_pools", real)
+        children.append(
+            in_another_process(lambda: measure(clips, output, rates=(2.0,)))
+        )
+        # Without the lock it is through long before.
+        time.sleep(0.4)
+        return real(*arguments)
+
+    monkeypatch.setattr(jobs, "make_pools", late)
+    assert measure(clips, output, rates=(1.0,)) == 0
+    os.waitpid(children[0], 0)
+    (sequence,) = Result.load(output).sequences
+    assert sorted(point.rate for point in sequence.points) == [1.0, 2.0]
+    assert not output.with_suffix(".parts").exists()
+
+
+def test_what_a_killed_job_left_is_removed_and_a_living_one_is_not(
+    tmp_path, monkeypatch
+):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    write_clip(clips, "calm")
+    begun, said = os.pipe()
+
+    def encode(self, task):
+        os.write(said, b"x")
+        time.sleep(60)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyCoder, "encode", encode)
+        child = in_another_process(lambda: measure(clips, output, rates=(2.0,)))
+    os.read(begun, 1)
+    parts = output.with_suffix(".parts")
+    assert measure(clips, output, rates=(1.0,)) == 0
+    assert len(list(parts.glob("coding-*"))) == 1
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert measure(clips, output, rates=(1.0,)) == 0
+    assert not parts.exists()
