@@ -7,9 +7,17 @@ import torch
 
 from callbacks.metrics.meter import Meter, at_boundaries, means
 from callbacks.metrics.table import METRICS
-from datamodules.sequences.files import read_codes, source_kind
+from datamodules.sequences.files import frames_to_read, read_codes, source_kind
 from datamodules.yuv import Codes, Planes, quantise
 from experiments.bitstreams.coding_mode import coding_mode
+from experiments.cli.activity import (
+    DECODE,
+    ENCODE,
+    ESTIMATE,
+    MEASURE,
+    SEARCH,
+    activity,
+)
 from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.evaluate.features import SampleFeatures
 from experiments.evaluate.gallery import Gallery
@@ -27,9 +35,12 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
         ValueError: The codec fails, or gives another number of frames.
     """
     sequence = job.sequence
+    doing = activity()
+    frames = frames_to_read(sequence, options.max_frames)
 
     def codes() -> Iterator[Codes]:
-        return read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
+        taken = read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
+        return doing.count(taken, SEARCH, ENCODE)
 
     with (
         job_folder(options.output) as folder,
@@ -45,7 +56,9 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
         )
         target = job.rate.target_bpp(sequence)
         if target is not None:
+            doing.start(SEARCH)
             task = replace(task, rate=coder.find_rate(task, target))
+        doing.start(ENCODE, frames)
         cost = coder.encode(task)
         whole = Assessment(job, coder, options)
         points = [whole.point(task, cost)]
@@ -118,9 +131,15 @@ class Assessment:
             ValueError: The decoder fails or gives another number of frames than the
                 source has, or the codec estimates no bits.
         """
+        doing = activity()
+        is_estimate = self._options.bits_from == "estimate"
+        frames = frames_to_read(task.sequence, self._options.max_frames)
+        doing.start(ESTIMATE if is_estimate else DECODE, frames)
         source = task.codes()
         for planes in self._coder.decode(task, cost, self._scales):
             self._add(next(source, None), planes)
+            doing.step()
+        doing.start(MEASURE)
         count = self.count
         if next(source, None) is not None or count != len(cost.frame_bits):
             raise ValueError(
@@ -128,7 +147,6 @@ class Assessment:
                 "is not the number of the source"
             )
         qualities = self._meter.close()
-        is_estimate = self._options.bits_from == "estimate"
         sequence = task.sequence
         pixels = sequence.width * sequence.height * count
         bits: float = 8 * cost.nbytes

@@ -137,6 +137,19 @@ class Parts:
         with self.lock():
             result.save(self.folder / job.file)
 
+    def count(self, jobs: Sequence[Job], missing: Sequence[Job]) -> int:
+        """Return how many jobs are done, by whichever process.
+
+        Args:
+            jobs: All of the command.
+            missing: Those that were not done when it began.
+        """
+        if not self.folder.exists():
+            # The last process has put all of them together.
+            return len(jobs)
+        done = sum((self.folder / job.file).exists() for job in missing)
+        return len(jobs) - len(missing) + done
+
     def finish(
         self, result: Result, merged: Mapping[Path, Result], jobs: Sequence[Job]
     ) -> None:

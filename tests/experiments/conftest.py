@@ -60,10 +60,11 @@ def make_video(scene, tmp_path_factory):
 
 @pytest.fixture
 def only_error(capsys):
-    """Return the one line on stderr, which is an error."""
+    """Return the one line on stderr, an error, after the one that a command begins."""
 
     def read():
-        (line,) = capsys.readouterr().err.splitlines()
+        lines = capsys.readouterr().err.splitlines()
+        (line,) = [x for x in lines if not x.startswith("loading ")]
         assert line.startswith("error: ")
         return line
 
