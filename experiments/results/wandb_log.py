@@ -84,23 +84,37 @@ def log_figures(
         rows: Of all points; with the figures they tell what it has already.
         media: Makes what is logged: tables and plots, by key.
     """
-    with locked(folder / ".logging.lock", wait=True), _rank_zero():
+    with _rank_zero():
         loggers = make_loggers(folder, **names)
         logger = next((x for x in loggers if isinstance(x, StageWandbLogger)), None)
         if logger is None:
             print("W&B is switched off by WANDB_MODE: nothing was logged")
             return
-        text = json.dumps([figures, rows], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        logged = folder / LOGGED
-        known = logged.is_file() and logged.read_text() == digest
-        if not known:
-            _log(folder, logger, figures, media())
-            logged.write_text(digest)
-        hint = sync_hint(folder)
-        said = "was logged before" if known else "logged"
-        send = f"; send it: {hint}" if hint else ""
-        print(f"{said} to the W&B run of {folder}{send}")
+        # Of two processes that finish together one logs.
+        with locked(folder / ".logging.lock", wait=True):
+            known = _log_if_new(folder, logger, figures, rows, media)
+    hint = sync_hint(folder)
+    said = "was logged before" if known else "logged"
+    send = f"; send it: {hint}" if hint else ""
+    print(f"{said} to the W&B run of {folder}{send}")
+
+
+def _log_if_new(
+    folder: Path,
+    logger: StageWandbLogger,
+    figures: Mapping[str, Any],
+    rows: Rows,
+    media: Callable[[], Mapping[str, Any]],
+) -> bool:
+    """Log what was not logged last; return whether it was."""
+    text = json.dumps([figures, rows], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    logged = folder / LOGGED
+    if logged.is_file() and logged.read_text() == digest:
+        return True
+    _log(folder, logger, figures, media())
+    logged.write_text(digest)
+    return False
 
 
 def _log(
@@ -109,6 +123,8 @@ def _log(
     figures: Mapping[str, Any],
     media: Mapping[str, Any],
 ) -> None:
+    import wandb
+
     try:
         with RunFolder(folder).lock():
             cut_torn_tails(folder)
@@ -123,6 +139,8 @@ def _log(
         logger.experiment.summary.update(figures)
     finally:
         logger.finish()
+        # Its process writes the last records only now.
+        wandb.teardown()
 
 
 @contextmanager

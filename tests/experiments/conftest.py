@@ -1,5 +1,6 @@
 """What tests of several commands share: checkpoints, videos, and errors."""
 
+import json
 from fractions import Fraction
 from functools import cache
 from types import SimpleNamespace
@@ -160,3 +161,56 @@ def result_of():
         return Result(name, codec, Protocol("rgb", 4, -1, "bitstream"), {}, [sequence])
 
     return make
+
+
+# W&B, offline
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()
+    yield tmp_path
+    wandb.teardown()
+
+
+def wandb_records(folder):
+    """Read the newest part of a run: LevelDB log blocks of protobuf records."""
+    import wandb
+    from wandb.proto import wandb_internal_pb2
+
+    # Its process writes the last records after the run is finished.
+    wandb.teardown()
+    path = sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
+    data, position, record = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        length = int.from_bytes(data[position + 4 : position + 6], "little")
+        record += data[position + 7 : position + 7 + length]
+        if data[position + 6] in (1, 4):
+            yield wandb_internal_pb2.Record.FromString(record)
+            record = b""
+        position += 7 + length
+
+
+@pytest.fixture
+def wandb_content():
+    """Return the figures and the run of the newest part in a folder."""
+
+    def read(folder):
+        values, run = {}, None
+        for record in wandb_records(folder):
+            items = [*record.history.item, *record.summary.update]
+            for item in items:
+                name = item.key or ".".join(item.nested_key)
+                values[name] = json.loads(item.value_json)
+            if record.HasField("run"):
+                run = record.run
+        return values, run
+
+    return read
