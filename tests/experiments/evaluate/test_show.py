@@ -11,10 +11,8 @@ from experiments.results.result import Point
 def test_all_that_was_measured_is_shown_and_fits(result_of, capsys):
     names = [name for name, metric in METRICS.items() if not metric.pooled]
     metrics = {name: 0.001 * n for n, name in enumerate(names)}
-    seconds = {"encode": 1.25, "decode": 2.5}
-    points = [
-        Point(float(n), 0.1 + n, metrics=metrics, seconds=seconds) for n in (3, 4)
-    ]
+    more = {"metrics": metrics, "seconds": {"encode": 1.25, "decode": 2.5}}
+    points = [Point(float(n), 0.1 + n, **more) for n in (3, 4)]
     print_result(result_of("mine", points), Path("mine.json"))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= WIDTH
