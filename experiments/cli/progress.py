@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -65,14 +65,14 @@ class Progress:
     """
 
     what: str
-    sizes: dict[Hashable, float]
+    sizes: Mapping[Any, float]
     kept: int = 0
     workers: int = 1
     rank: int = 0
     world: int = 1
     count: Callable[[], int] | None = None
-    _running: dict[Hashable, Activity] = field(default_factory=dict)
-    _waiting: dict[Hashable, float] = field(init=False)
+    _running: dict[Any, Activity] = field(default_factory=dict)
+    _waiting: dict[Any, float] = field(init=False)
     _pace: Pace = field(default_factory=Pace)
     _ended: threading.Event = field(default_factory=threading.Event)
     _said: threading.Event = field(default_factory=threading.Event)
@@ -113,7 +113,7 @@ class Progress:
             self._live = None
 
     @contextmanager
-    def working(self, name: Hashable, activity: Activity) -> Iterator[None]:
+    def working(self, name: object, activity: Activity) -> Iterator[None]:
         """Do one of the things; ``activity`` is of the process that does it."""
         with self._lock:
             activity.clear()

@@ -15,7 +15,7 @@ from datamodules.sequences.files import frames_to_read
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
 from experiments.cli.activity import Activity, activity
-from experiments.cli.progress import Progress
+from experiments.cli.progress import Progress, say
 from experiments.evaluate.assessment import assess
 from experiments.evaluate.coder import Coder
 from experiments.evaluate.job import Job, Rate
@@ -79,7 +79,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
     missing = [job for job in jobs if not job.done_in(done)]
     if len(missing) < len(jobs):
         kept = len(jobs) - len(missing)
-        print(f"{kept} of {len(jobs)} points are there already", file=sys.stderr)
+        say(f"{kept} of {len(jobs)} points are there already")
     # The longest first, so that no process is left alone with one at the end. Shares
     # are of all jobs: others may have finished some of theirs already.
     size = partial(_size, max_frames=options.max_frames)
@@ -98,10 +98,7 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
         with progress:
             _work(share, coder, options, parts, progress)
     except KeyboardInterrupt:
-        print(
-            "interrupted: finished points are kept, the same command goes on",
-            file=sys.stderr,
-        )
+        say("interrupted: finished points are kept, the same command goes on")
         return 130
     # Between reading the points and writing the whole, nobody may add another.
     with parts.lock():
@@ -119,10 +116,9 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
     if options.wandb is not None:
         log_result(result, options)
     if parts.folder.exists():
-        print(
+        say(
             f"note: {parts.folder} holds what other commands left: if none is running "
-            "or to go on, remove it",
-            file=sys.stderr,
+            "or to go on, remove it"
         )
     return 0
 

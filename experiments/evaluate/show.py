@@ -104,7 +104,7 @@ def in_width(table: Table, width: int = WIDTH) -> list[Table]:
         if blocks[-1] and taken + widths[n] > width:
             blocks.append([])
         blocks[-1].append(n)
-    parts = []
+    parts: list[Table] = []
     for block in blocks:
         chosen = sorted([*keys, *block])
         rows = [[row[n] for n in chosen] for row in table.rows]
