@@ -43,6 +43,16 @@ def test_a_command_ends_without_a_word_when_nobody_reads_it(tmp_path):
     assert not (tmp_path / "kept").exists()
 
 
+def test_a_table_ends_as_other_output_does(tmp_path):
+    body = (
+        "from experiments.drawing.tables import Table, print_table, words\n"
+        "    print('line 0', flush=True)\n"
+        "    table = Table('', words('a'), [['b']] * 2000)\n"
+        "    while True: print_table(table)"
+    )
+    assert run(tmp_path, body) == (141, b"")
+
+
 def test_what_a_buffer_still_holds_is_not_complained_of(tmp_path):
     body = "print('line 0', flush=True); sys.stdin.read(); print('more')"
     script = (

@@ -376,11 +376,11 @@ def test_progress_foretells_the_frames_that_each_test_codes(run, monkeypatch, ca
 
     monkeypatch.setattr(Experiment, "_try", watched)
     tests = ["slope", "fluctuation"]
-    run("dhvc", "--tests", *tests, "--sweep=2")
+    run("dhvc", "--tests", *tests, "--sweep=2", "--max_frames=5")
     # Nothing is coded twice.
-    assert told["slope"] == (24, 24)
-    assert told["fluctuation"] == (12, 12)
-    assert told["sweep"] == (24, 24)
+    assert told["slope"] == (10, 10)
+    assert told["fluctuation"] == (5, 5)
+    assert told["sweep"] == (10, 10)
     assert CODED.keys() == MEASURE.keys()
     lines = capsys.readouterr().err.splitlines()
     assert "3 tests to do" in lines and lines[-1].endswith("; 3/3 tests")
