@@ -182,9 +182,10 @@ class Progress:
         pause = FIRST_SIGN
         while True:
             self._said.clear()
+            # Set before the other, so that neither is missed.
+            if self._ended.is_set():
+                return
             if self._said.wait(pause * self.world):
-                if self._ended.is_set():
-                    return
                 continue
             now = "; ".join(self._now()) or "nothing runs"
             say(f"{self._state()}; {now}")

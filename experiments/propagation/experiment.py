@@ -154,9 +154,8 @@ class Experiment:
         }
         with coding_mode(self._device), Progress("tests", pixels) as progress:
             for item, frames in coded.items():
-                with progress.working(item, activity()):
-                    activity().start(TEST, frames)
-                    found = self._try(benches[item.sequence], item.test, item.rate)
+                bench = benches[item.sequence]
+                found = self._try(bench, item, frames, progress)
                 if found is not None:
                     findings.append(found)
                     name = f"{item.sequence.set}/{item.sequence.name}"
@@ -202,10 +201,15 @@ class Experiment:
             sweep=options.sweep or SWEEP,
         )
 
-    def _try(self, bench: Bench, test: str, rate: float | None) -> Finding | None:
+    def _try(
+        self, bench: Bench, item: Item, frames: int, progress: Progress
+    ) -> Finding | None:
         plan, sequence = self.plan, bench.sequence
+        test, rate = item.test, item.rate
         try:
-            measured = MEASURE[test](bench, plan, rate)
+            with progress.working(item, activity()):
+                activity().start(TEST, frames)
+                measured = MEASURE[test](bench, plan, rate)
             return Finding(test, rate, *measured, sequence.set, sequence.name)
         except LeftOut as reason:
             what = test

@@ -369,9 +369,9 @@ def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path
 def test_progress_foretells_the_frames_that_each_test_codes(run, monkeypatch, capsys):
     told, real = {}, Experiment._try
 
-    def watched(self, bench, test, rate):
-        found = real(self, bench, test, rate)
-        told[test] = activity().frames, activity().total
+    def watched(self, bench, item, *arguments):
+        found = real(self, bench, item, *arguments)
+        told[item.test] = activity().frames, activity().total
         return found
 
     monkeypatch.setattr(Experiment, "_try", watched)
