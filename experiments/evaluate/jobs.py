@@ -100,6 +100,9 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
     except KeyboardInterrupt:
         say("interrupted: finished points are kept, the same command goes on")
         return 130
+    finally:
+        # Without a point there is nothing to keep.
+        parts.clear()
     # Between reading the points and writing the whole, nobody may add another.
     with parts.lock():
         result = _finish(parts, jobs, alone=world == 1)

@@ -79,8 +79,8 @@ class Parts:
                         self.folder.rmdir()
 
     def clear(self) -> None:
-        """Remove the folders of jobs whose processes were killed."""
-        if not any(self.folder.glob(f"{CODING}*/{LOCK}")):
+        """Remove the folders of jobs whose processes were killed, and an empty one."""
+        if not self.folder.exists():
             return
         with self.lock():
             for path in self.folder.glob(f"{CODING}*/{LOCK}"):

@@ -457,3 +457,16 @@ def test_ranks_count_what_all_of_them_have_done(tmp_path, monkeypatch, capsys):
         assert measure(clips, tmp_path / "a.json", rates=(1.0, 2.0, 3.0)) == 0
         said = capsys.readouterr().err
         assert re.findall(r"; (\d/\d) points", said) == counts
+
+
+def test_nothing_stays_of_a_command_that_ended_before_its_first_point(
+    tmp_path, monkeypatch
+):
+    write_clip(tmp_path / "clips", "calm")
+
+    def encode(self, task):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyCoder, "encode", encode)
+    assert measure(tmp_path / "clips", tmp_path / "a.json") == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]

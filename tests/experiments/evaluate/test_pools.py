@@ -255,7 +255,8 @@ def test_features_that_were_lost_are_made_again(toy, clips, tmp_path, monkeypatc
 def test_features_of_another_source_are_refused(toy, clips, tmp_path, capsys):
     output = tmp_path / "a.json"
     parts = output.with_suffix(".parts")
-    parts.mkdir()
+    # Of a command that is still at work; alone they would be made anew.
+    (parts / "coding-of-another").mkdir(parents=True)
     sequence = f"clips.calm_{WIDTH}x{HEIGHT}_25"
     stale = parts / f"{sequence}.yuv420.all.source.frames.npy"
     np.save(stale, np.zeros((7, 12), np.float32))
