@@ -144,7 +144,7 @@ class Parts:
             jobs: All of the command.
             missing: Those that were not done when it began.
         """
-        if not self.folder.exists():
+        if self.output.exists() and not self.folder.exists():
             # The last process has put all of them together.
             return len(jobs)
         done = sum((self.folder / job.file).exists() for job in missing)

@@ -49,7 +49,7 @@ def log_result(result: Result, options: JobOptions) -> None:
     names = identity_in(
         folder,
         **trained,
-        tags=list(dict.fromkeys(tags)),
+        tags=tags,
         name=folder.name if options.wandb else result.name,
         job_type="evaluate" if learned else "anchor",
         config={

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from datamodules.whole_files import whole_or_nothing
 from experiments.cli.lock import locked
 from experiments.drawing.names import safe_name
 from experiments.fit.offline_parts import cut_torn_tails
@@ -54,14 +55,16 @@ def identity_in(folder: Path, **own: Any) -> dict[str, Any]:
 
     Args:
         folder: If it is a run of ``fit``, its W&B run is as ``fit`` opened it.
-        **own: Else ``job_type``, ``name``, ``config``, and ``tags``, ``group``,
-            ``project`` and ``entity``, for which the environment counts first.
+        **own: Else ``job_type``, ``name``, ``config``, ``tags``, to which those of the
+            environment are added, and ``group``, ``project`` and ``entity``, for which
+            it counts first.
     """
     path = folder / "config.yaml"
     if path.is_file():
         return identity(yaml.safe_load(path.read_text()))
     given = from_environment({})
     names = {name: value or own.get(name) for name, value in given.items()}
+    names["tags"] = list(dict.fromkeys([*own.get("tags", ()), *given["tags"]]))
     return {**own, **names, "project": names["project"] or PROJECT}
 
 
@@ -113,7 +116,8 @@ def _log_if_new(
     if logged.is_file() and logged.read_text() == digest:
         return True
     _log(folder, logger, figures, media())
-    logged.write_text(digest)
+    with whole_or_nothing(logged) as temporary:
+        temporary.write_text(digest)
     return False
 
 

@@ -94,6 +94,7 @@ def test_the_environment_counts_and_a_run_can_be_named(
 ):
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     monkeypatch.setenv("WANDB_RUN_GROUP", "together")
+    monkeypatch.setenv("WANDB_TAGS", "night")
     # Also of the rank that finished last.
     monkeypatch.setattr(
         "lightning.pytorch.utilities.rank_zero_only.rank", 3, raising=False
@@ -103,6 +104,7 @@ def test_the_environment_counts_and_a_run_can_be_named(
     _, run = wandb_content(offline / "runs" / "final")
     assert (run.project, run.run_group) == ("theirs", "together")
     assert (run.job_type, run.display_name) == ("anchor", "final")
+    assert set(run.tags) == {"mine", "night"}
 
 
 def test_what_is_no_run_is_refused(tmp_path):
