@@ -268,7 +268,7 @@ METRICS: dict[str, Metric] = {
             f"the next, absolute, not x100, LPIPS as lpips_{net}",
             f"{_ROOM}.temporal:Tlp",
             net,
-        )._replace(pairs=True, column=False)
+        )._replace(pairs=True)
         for net in LPIPS_NETS
     },
     "tof_boundary": _boundary("tOF at boundaries", "tof", "--tof dis"),

@@ -9,6 +9,7 @@ from typing import Literal
 from experiments.anchor.settings import Preset, codec_names, load_preset, load_presets
 from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
+from experiments.cli.progress import say
 from experiments.evaluate.options import JobOptions
 
 EPILOG = """\
@@ -130,6 +131,8 @@ def anchor(options: AnchorOptions) -> int:
     Raises:
         ValueError: An option, a file or the encoder is wrong.
     """
+    # Before the imports, which take seconds.
+    say(f"loading {options.codec}, looking at the sequences")
     from experiments.anchor.coders import make_coder
     from experiments.anchor.given import by_rate
     from experiments.evaluate.job import Rate

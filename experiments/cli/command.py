@@ -7,25 +7,47 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from experiments.cli.closed_pipe import (
+    outliving_readers,
+    reader_has_gone,
+    with_reader,
+)
 
-def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True) -> int:
+
+def run_command(
+    command: Callable[[], int | None],
+    *,
+    sigterm_ends: bool = True,
+    outlives_reader: bool = False,
+) -> int:
     """Run a command and return its exit code.
 
     Args:
         command: What to do.
         sigterm_ends: Whether SIGTERM, which a cluster sends, ends it as Ctrl-C does,
             so that it clears away what is half written.
+        outlives_reader: Whether it goes on when nobody reads its output any more. What
+            it says on stderr, which is progress, never ends it.
 
     Returns:
         What the command returns, or 0; or 2 after one line ``error: ...`` on stderr
         for what the user can mend (:class:`ValueError`, :class:`OSError`,
-        :class:`MemoryError`); or 130 after Ctrl-C or SIGTERM. Any other exception is a
-        bug and keeps its traceback.
+        :class:`MemoryError`); or 130 after Ctrl-C or SIGTERM; or 141, without a word,
+        if nobody reads its output, as of ``| head -1``. Any other exception is a bug
+        and keeps its traceback.
     """
+    outliving = ("stdout", "stderr") if outlives_reader else ("stderr",)
+    with outliving_readers(*outliving):
+        return with_reader(lambda: _run(command, sigterm_ends=sigterm_ends))
+
+
+def _run(command: Callable[[], int | None], *, sigterm_ends: bool) -> int:
     try:
         with _sigterm_as_ctrl_c() if sigterm_ends else nullcontext():
             return command() or 0
     except (ValueError, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and reader_has_gone():
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {reason}", file=sys.stderr)
         return 2

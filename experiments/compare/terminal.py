@@ -29,21 +29,31 @@ def print_comparison(comparison: Comparison, metrics: Sequence[str]) -> None:
     for text in describe(comparison.differences):
         console.print(f"not measured alike: {text}", style="bold")
     marks: Marks = {}
+    explained = False
     at_once = max(1, (console.width - LABELS) // BLOCK)
     for metric in metrics:
         codecs = [
             c for c in comparison.codecs if comparison.headline_row(c, metric, None)
         ]
+        rows = [row for row in comparison.rows if row.metric == metric]
+        values = [v for row in rows for v in (row.rate.value, row.quality.value)]
+        if codecs and all(value is None for value in values):
+            # One rate of each, say: a table of nothing would only stand before this.
+            console.print(f"no BD-rate of {metric}: {'; '.join(_reasons(rows))}")
+            print_table(_measured(comparison, metric), console)
+            continue
         for start in range(0, len(codecs), at_once):
             some = codecs[start : start + at_once]
             print_table(_table(comparison, metric, some, marks), console)
         for line in _intervals(comparison, metric):
             console.print(line)
-    console.print(
-        "range: when any one point is left out (of means: mean of the ends); overlap: "
-        "of the quality axis (of means: the least); of the curve: BD-rate of the "
-        "set's mean curve"
-    )
+        explained = True
+    if explained:
+        console.print(
+            "range: when any one point is left out (of means: mean of the ends); "
+            "overlap: of the quality axis (of means: the least); of the curve: BD-rate "
+            "of the set's mean curve"
+        )
     for kind in FLAGS:
         if kind in marks:
             console.print(f" {MARKS[kind]}  {FLAGS[kind]}")
@@ -100,6 +110,30 @@ def _table(
             own = [comparison.row(c, metric, "sequence", name, member) for c in codecs]
             add(f"  {member}", own)
     return table
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
+    """Return why there are no numbers, of curves rather than of their means."""
+    own = [row for row in rows if row.kind in ("sequence", "set_pool")] or rows
+    texts = [f.text for row in own for f in row.flags if f.kind == "not_computable"]
+    return list(dict.fromkeys(texts))
+
+
+def _measured(comparison: Comparison, metric: str) -> Table:
+    """Return the points that were measured, as no number says how curves differ."""
+    columns = [*words("set", "sequence", "codec"), *numbers("rate", spec=".4g")]
+    columns += numbers("bpp", spec=".5f")
+    columns += numbers(METRICS[metric].label, spec=".4f")
+    own = [curve for curve in comparison.curves if curve.metric == metric]
+    places = dict.fromkeys((curve.set, curve.sequence) for curve in own)
+    rows = [
+        [curve.set, curve.sequence or "mean", curve.codec, *point]
+        for place in places
+        for curve in own
+        if (curve.set, curve.sequence) == place
+        for point in zip(curve.rates, curve.bpp, curve.quality, strict=True)
+    ]
+    return Table(f"measured: {METRICS[metric].label} ({metric})", columns, rows)
 
 
 def _intervals(comparison: Comparison, metric: str) -> list[str]:

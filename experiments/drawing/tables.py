@@ -11,10 +11,12 @@ it is text in all three, never markup.
 """
 
 import html
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from errno import EPIPE
 from typing import TYPE_CHECKING, Any
 
 from callbacks.metrics.table import METRICS
@@ -120,7 +122,13 @@ def make_console() -> "Console":
     """Return where tables and lines are printed: stdout, wide if no terminal."""
     from rich.console import Console
 
-    return Console(
+    class Printing(Console):
+        """Leaves it to the command what happens once nobody reads its output."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(EPIPE, os.strerror(EPIPE))
+
+    return Printing(
         width=None if sys.stdout.isatty() else WIDE,
         highlight=False,
         markup=False,

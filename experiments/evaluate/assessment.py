@@ -2,21 +2,28 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
 from callbacks.metrics.meter import Meter, at_boundaries, means
 from callbacks.metrics.table import METRICS
-from datamodules.sequences.files import read_codes, source_kind
+from datamodules.sequences.files import frames_to_read, read_codes, source_kind
 from datamodules.yuv import Codes, Planes, quantise
 from experiments.bitstreams.coding_mode import coding_mode
+from experiments.cli.activity import (
+    DECODE,
+    ENCODE,
+    ESTIMATE,
+    MEASURE,
+    SEARCH,
+    activity,
+)
 from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.evaluate.features import SampleFeatures
 from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job
 from experiments.evaluate.options import JobOptions
+from experiments.evaluate.parts import job_folder
 from experiments.results.origin import versions
 from experiments.results.result import Histogram, Point, Result, SequenceResult
 
@@ -28,15 +35,15 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
         ValueError: The codec fails, or gives another number of frames.
     """
     sequence = job.sequence
+    doing = activity()
+    frames = frames_to_read(sequence, options.max_frames)
 
     def codes() -> Iterator[Codes]:
-        return read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
+        taken = read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
+        return doing.count(taken, SEARCH, ENCODE)
 
-    # Beside the parts: --overwrite removes it should this process be killed.
-    scratch = options.output.with_suffix(".parts")
-    scratch.mkdir(parents=True, exist_ok=True)
     with (
-        TemporaryDirectory(prefix="coding-", dir=scratch) as name,
+        job_folder(options.output) as folder,
         coding_mode(torch.device(coder.metric_device)),
     ):
         task = Task(
@@ -44,12 +51,14 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
             codes,
             options.colour,
             job.rate.value,
-            Path(name),
+            folder,
             yuv_as=options.yuv_as,
         )
         target = job.rate.target_bpp(sequence)
         if target is not None:
+            doing.start(SEARCH)
             task = replace(task, rate=coder.find_rate(task, target))
+        doing.start(ENCODE, frames)
         cost = coder.encode(task)
         whole = Assessment(job, coder, options)
         points = [whole.point(task, cost)]
@@ -122,9 +131,15 @@ class Assessment:
             ValueError: The decoder fails or gives another number of frames than the
                 source has, or the codec estimates no bits.
         """
+        doing = activity()
+        is_estimate = self._options.bits_from == "estimate"
+        frames = frames_to_read(task.sequence, self._options.max_frames)
+        doing.start(ESTIMATE if is_estimate else DECODE, frames)
         source = task.codes()
         for planes in self._coder.decode(task, cost, self._scales):
             self._add(next(source, None), planes)
+            doing.step()
+        doing.start(MEASURE)
         count = self.count
         if next(source, None) is not None or count != len(cost.frame_bits):
             raise ValueError(
@@ -132,7 +147,6 @@ class Assessment:
                 "is not the number of the source"
             )
         qualities = self._meter.close()
-        is_estimate = self._options.bits_from == "estimate"
         sequence = task.sequence
         pixels = sequence.width * sequence.height * count
         bits: float = 8 * cost.nbytes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from experiments.bitstreams.options import CodecOptions, DeviceOptions
 from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
+from experiments.cli.progress import say
 from experiments.evaluate.options import JobOptions
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(options: EvaluateOptions) -> int:
     """Do as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
+    # Before the imports, which take seconds.
+    say(f"loading {options.checkpoint}, looking at the sequences")
     from experiments.bitstreams.coding_mode import choose_device
     from experiments.bitstreams.rate_search import check_target
     from experiments.evaluate.job import Rate

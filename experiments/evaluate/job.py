@@ -69,8 +69,7 @@ class Job:
     pool: tuple[str, ...] = ()
     latents: bool = False
 
-    @property
-    def label(self) -> str:
+    def __str__(self) -> str:
         """Say which it is."""
         return f"{self.sequence.set}/{self.sequence.name} at {self.rate}"
 

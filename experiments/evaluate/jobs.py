@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 from callbacks.metrics.table import METRICS, pooled_names
 from datamodules.ffmpeg import find_ffmpeg
 from datamodules.sequences.files import frames_to_read
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
+from experiments.cli.activity import Activity, activity
+from experiments.cli.progress import Progress, say
 from experiments.evaluate.assessment import assess
 from experiments.evaluate.coder import Coder
 from experiments.evaluate.job import Job, Rate
@@ -45,6 +48,11 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
     """
     if options.vmaf:
         find_ffmpeg()
+    if options.wandb is not None:
+        # Imported here: Lightning takes seconds. A wrong name is refused before work.
+        from experiments.evaluate.wandb_log import folder_of, log_result
+
+        folder_of(options)
     rank, world = rank_and_world()
     sequences = find_sequences(options.sequences)
     for sequence in sequences:
@@ -64,26 +72,40 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
         _discard(options, world)
     empty = Result(coder.name, coder.describe(), options.protocol())
     parts = Parts(options.output, empty)
+    parts.clear()
     done = parts.load()
     check_sources(done, sequences, options.max_frames)
     coder.check(sequences, options.max_frames, done)
     missing = [job for job in jobs if not job.done_in(done)]
     if len(missing) < len(jobs):
         kept = len(jobs) - len(missing)
-        print(f"{kept} of {len(jobs)} points are there already", file=sys.stderr)
+        say(f"{kept} of {len(jobs)} points are there already")
     # The longest first, so that no process is left alone with one at the end. Shares
     # are of all jobs: others may have finished some of theirs already.
-    share = sorted(jobs, key=_size, reverse=True)[rank::world]
+    size = partial(_size, max_frames=options.max_frames)
+    share = sorted(jobs, key=size, reverse=True)[rank::world]
     share = [job for job in share if job in missing]
+    progress = Progress(
+        "points",
+        {job: size(job) for job in share},
+        kept=len(jobs) - len(share),
+        workers=min(options.workers, len(share)),
+        rank=rank,
+        world=world,
+        count=None if world == 1 else partial(parts.count, jobs, missing),
+    )
     try:
-        _work(share, coder, options, parts)
+        with progress:
+            _work(share, coder, options, parts, progress)
     except KeyboardInterrupt:
-        print(
-            "interrupted: finished points are kept, the same command goes on",
-            file=sys.stderr,
-        )
+        say("interrupted: finished points are kept, the same command goes on")
         return 130
-    result = _finish(parts, jobs, alone=world == 1)
+    finally:
+        # Without a point there is nothing to keep.
+        parts.clear()
+    # Between reading the points and writing the whole, nobody may add another.
+    with parts.lock():
+        result = _finish(parts, jobs, alone=world == 1)
     if result is None:
         print("other processes still work; the last one writes the result")
         return 0
@@ -94,11 +116,12 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
 
         for path in draw_latents(result, options.output.with_suffix(".latents")):
             print(f"latents: {path}")
+    if options.wandb is not None:
+        log_result(result, options)
     if parts.folder.exists():
-        print(
+        say(
             f"note: {parts.folder} holds what other commands left: if none is running "
-            "or to go on, remove it",
-            file=sys.stderr,
+            "or to go on, remove it"
         )
     return 0
 
@@ -117,21 +140,27 @@ def _needed_metrics(options: JobOptions) -> tuple[str, ...]:
     )
 
 
-def _work(jobs: Sequence[Job], coder: Coder, options: JobOptions, parts: Parts) -> None:
+def _work(
+    jobs: Sequence[Job],
+    coder: Coder,
+    options: JobOptions,
+    parts: Parts,
+    progress: Progress,
+) -> None:
     """Do jobs, keep each as soon as it is done, and tell at the end which failed."""
     failures: list[str] = []
     advice = ""
-    for job, outcome in _outcomes(jobs, coder, options):
+    for job, outcome in _outcomes(jobs, coder, options, progress):
         try:
             result = outcome()
         except (ValueError, OSError) as error:
-            failures.append(f"{job.label}: {error}")
+            failures.append(f"{job}: {error}")
             if isinstance(error, ValueError):
                 advice = "; if one fails again, leave that sequence or rate out"
-            print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
+            progress.say(f"failed: {failures[-1]}")
         else:
             parts.add(job, result)
-            print(f"{job.label}: {_headline(result)}", file=sys.stderr, flush=True)
+            progress.say(f"{job}: {_headline(result)}")
     if failures:
         raise ValueError(
             f"{len(failures)} of {len(jobs)} points could not be measured (first: "
@@ -141,30 +170,37 @@ def _work(jobs: Sequence[Job], coder: Coder, options: JobOptions, parts: Parts) 
 
 
 def _outcomes(
-    jobs: Sequence[Job], coder: Coder, options: JobOptions
+    jobs: Sequence[Job], coder: Coder, options: JobOptions, progress: Progress
 ) -> Iterator[tuple[Job, Callable[[], Result]]]:
     """Give jobs, and what returns the result of each or raises why there is none."""
     workers, threads = min(options.workers, len(jobs)), options.threads_each
     gpu = first_gpu(max(1, workers))
     if workers <= 1:
         prepare_process(threads, gpu)
+
+        def alone(job: Job) -> Result:
+            with progress.working(job, activity()):
+                return assess(job, coder, options)
+
         for job in jobs:
-            yield job, partial(assess, job, coder, options)
+            yield job, partial(alone, job)
         return
+    doing = [Activity() for _ in range(workers)]
     processes = [
-        WorkerProcess(_prepare_worker, threads, gpu + n, daemon=False)
-        for n in range(workers)
+        WorkerProcess(_prepare_worker, threads, gpu + n, own.shared, daemon=False)
+        for n, own in enumerate(doing)
     ]
-    idle: SimpleQueue[WorkerProcess] = SimpleQueue()
-    for process in processes:
-        idle.put(process)
+    idle: SimpleQueue[tuple[WorkerProcess, Activity]] = SimpleQueue()
+    for pair in zip(processes, doing, strict=True):
+        idle.put(pair)
 
     def do(job: Job) -> Result:
-        process = idle.get()
+        process, own = idle.get()
         try:
-            return process.call(assess, job, coder, options)
+            with progress.working(job, own):
+                return process.call(assess, job, coder, options)
         finally:
-            idle.put(process)
+            idle.put((process, own))
 
     callers = ThreadPoolExecutor(workers)
     try:
@@ -177,8 +213,9 @@ def _outcomes(
             process.close()
 
 
-def _prepare_worker(threads: int, gpu: int) -> None:
+def _prepare_worker(threads: int, gpu: int, shared: Any) -> None:
     """Set up a process that is told to end: it leaves no half-done job behind."""
+    activity().share(shared)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     prepare_process(threads, gpu)
 
@@ -193,7 +230,7 @@ def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:
     undone = [job for job in jobs if not job.done_in(result)]
     if undone and alone:
         raise ValueError(
-            f"{undone[0].label} was measured, but what {parts.folder} holds lacks it "
+            f"{undone[0]} was measured, but what {parts.folder} holds lacks it "
             f"({len(undone)} of {len(jobs)} points): another command has removed it; "
             "the same command again measures what is missing"
         )
@@ -221,9 +258,11 @@ def _discard(options: JobOptions, world: int) -> None:
     output.unlink(missing_ok=True)
 
 
-def _size(job: Job) -> int:
+def _size(job: Job, max_frames: int | None) -> int:
+    """Return how many pixels are coded; of a file that says no length, of a frame."""
     sequence = job.sequence
-    return sequence.width * sequence.height * (sequence.frames or 1)
+    frames = frames_to_read(sequence, max_frames) or 1
+    return sequence.width * sequence.height * frames
 
 
 def _headline(result: Result) -> str:

@@ -61,6 +61,8 @@ class JobOptions(SequencesOption, MetricOptions):
         workers: Processes.
         threads: Of each process (default: the cores, divided by the workers).
         overwrite: Discard what OUTPUT holds first.
+        wandb: Log points, RD curves and means to W&B: to a run of its own, or to that
+            of RUN, a folder of fit's or a name.
     """
 
     output: Path = option(metavar="JSON")
@@ -73,6 +75,7 @@ class JobOptions(SequencesOption, MetricOptions):
     workers: int = option(1, metavar="N")
     threads: int | None = option(None, metavar="N")
     overwrite: bool = False
+    wandb: tuple[str, ...] | None = option(None, metavar="RUN", nargs="*")
 
     def __post_init__(self) -> None:
         for name in ("max_frames", "workers", "threads"):
@@ -83,6 +86,8 @@ class JobOptions(SequencesOption, MetricOptions):
             raise ValueError(
                 f"--intra_period is {self.intra_period}: it must be at least 1, or -1"
             )
+        if self.wandb and len(self.wandb) > 1:
+            raise ValueError(f"--wandb {' '.join(self.wandb)}: give one RUN, or none")
         if self.output.suffix != ".json":
             raise ValueError(f"--output {self.output} must end in .json")
         check_folder(self.output.parent)

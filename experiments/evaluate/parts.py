@@ -4,23 +4,48 @@ Each finished job is a result file of its own in
 ``NAME.parts/``; when the last one is there, whichever process finished it puts them
 together to ``NAME.json``, and compares what was left for FID and KID. So jobs run in
 any order, in several processes or on several machines that share a disk, and an
-interrupted command goes on with what is missing.
+interrupted command goes on with what is missing. A lock keeps two that finish together
+from writing the whole without each other's points.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from callbacks.metrics.table import METRICS
 from datamodules.sequences.files import VideoSequence, frames_to_read, source_kind
+from experiments.cli.lock import LockedError, locked
 from experiments.evaluate.job import Job
 from experiments.results.joining import merge
 from experiments.results.result import Result, ResultError
 
 SOURCE_FEATURES = re.compile(r"\.source\.[^.]+\.npy$")
+
+LOCK = ".lock"
+"""Name of the files that are locked: in the folder, and in that of each job."""
+
+CODING = "coding-"
+"""What the names of jobs' own folders begin with."""
+
+
+@contextmanager
+def job_folder(output: Path) -> Iterator[Path]:
+    """Give a folder for one job, which is removed at its end.
+
+    It is locked, so that the next command of the output can tell that its process was
+    killed; see :meth:`Parts.clear`.
+    """
+    folder = output.with_suffix(".parts")
+    with ExitStack() as stack:
+        with locked(folder / LOCK, wait=True):
+            own = stack.enter_context(TemporaryDirectory(prefix=CODING, dir=folder))
+            stack.enter_context(locked(Path(own, LOCK)))
+        yield Path(own)
 
 
 class Parts:
@@ -35,6 +60,37 @@ class Parts:
         self.output = output
         self.folder = output.with_suffix(".parts")
         self.empty = empty
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from writing, and remove the folder if it is empty."""
+        path = self.folder / LOCK
+        with locked(path, wait=True):
+            try:
+                yield
+            finally:
+                # What cannot be removed is only looked at again.
+                with suppress(OSError):
+                    rest = [each for each in self.folder.iterdir() if each != path]
+                    # A job that goes on may use the source's features, which all share.
+                    if all(SOURCE_FEATURES.search(each.name) for each in rest):
+                        for each in (*rest, path):
+                            each.unlink(missing_ok=True)
+                        self.folder.rmdir()
+
+    def clear(self) -> None:
+        """Remove the folders of jobs whose processes were killed, and an empty one."""
+        if not self.folder.exists():
+            return
+        with self.lock():
+            for path in self.folder.glob(f"{CODING}*/{LOCK}"):
+                try:
+                    with locked(path) as held:
+                        # Without locks nobody knows whether its process lives.
+                        if held:
+                            shutil.rmtree(path.parent)
+                except LockedError:
+                    continue
 
     def load(self) -> Result:
         """Return all points that exist, as one result.
@@ -78,13 +134,26 @@ class Parts:
 
     def add(self, job: Job, result: Result) -> None:
         """Keep a finished job."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        result.save(self.folder / job.file)
+        with self.lock():
+            result.save(self.folder / job.file)
+
+    def count(self, jobs: Sequence[Job], missing: Sequence[Job]) -> int:
+        """Return how many jobs are done, by whichever process.
+
+        Args:
+            jobs: All of the command.
+            missing: Those that were not done when it began.
+        """
+        if self.output.exists() and not self.folder.exists():
+            # The last process has put all of them together.
+            return len(jobs)
+        done = sum((self.folder / job.file).exists() for job in missing)
+        return len(jobs) - len(missing) + done
 
     def finish(
         self, result: Result, merged: Mapping[Path, Result], jobs: Sequence[Job]
     ) -> None:
-        """Write the whole file, and remove the parts that it holds.
+        """Write the whole file, and remove the parts that it holds; under the lock.
 
         Args:
             result: Has the points and the pools of all jobs.
@@ -122,12 +191,6 @@ class Parts:
             for decoded, _ in pairs:
                 (self.folder / decoded).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-        # A job that goes on may use the source's features, which all jobs share.
-        rest = list(self.folder.iterdir())
-        if all(SOURCE_FEATURES.search(path.name) for path in rest):
-            for path in rest:
-                path.unlink(missing_ok=True)
-            self.folder.rmdir()
 
 
 def check_sources(

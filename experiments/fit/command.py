@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     line on stderr.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Training saves on SIGTERM, in a handler of its own.
-    return run_command(lambda: fit(arguments), sigterm_ends=False)
+    # Training saves on SIGTERM, in a handler of its own, and needs nobody who looks on.
+    return run_command(lambda: fit(arguments), sigterm_ends=False, outlives_reader=True)
 
 
 def fit(arguments: list[str]) -> int:

@@ -12,11 +12,9 @@
     runs/NAME/.lock                locked while a process works on the run
 """
 
-import errno
-import fcntl
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 import yaml
 
 from datamodules.whole_files import whole_or_nothing
+from experiments.cli.lock import LockedError, locked
 from lightning_modules.saved_file import read_saved
 from lightning_modules.stages import Stage
 
@@ -149,19 +148,15 @@ class RunFolder:
         Raises:
             ValueError: Another process is at it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
+        path = self.path / ".lock"
+        with ExitStack() as stack:
             try:
-                # Not flock: loader processes would inherit it, and hold it for seconds
-                # after this process was killed, when the scheduler starts it again.
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                # Any other error: this file system has no locks, so go on without.
-                if error.errno in (errno.EACCES, errno.EAGAIN):
-                    raise ValueError(
-                        f"run {self.path.name!r} is in use by another process (it "
-                        f"locks {file.name}): wait for its end, or choose another --run"
-                    ) from error
+                stack.enter_context(locked(path))
+            except LockedError as error:
+                raise ValueError(
+                    f"run {self.path.name!r} is in use by another process (it locks "
+                    f"{path}): wait for its end, or choose another --run"
+                ) from error
             yield
 
     def remove_leftovers(self) -> None:

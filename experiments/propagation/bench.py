@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datamodules.sequences.files import VideoSequence, read_codes
 from datamodules.yuv import dequantise, planes_to_rgb
+from experiments.cli.activity import TEST, activity
 from lightning_modules.codec import RateKnob, VideoCodec
 from lightning_modules.packets import Packet
 from lightning_modules.psnr import psnr_8_bit
@@ -106,7 +107,7 @@ class Bench:
         def packets() -> Iterator[Packet]:
             spent = 0
             for packet in self.codec.compress(
-                self._read(first, end),
+                activity().count(self._read(first, end), TEST),
                 rate,
                 intra_period=intra_period,
                 rate_at=rate_at,
@@ -132,7 +133,8 @@ class Bench:
 
     def bits(self, rate: float) -> int:
         """Return what all frames cost at a rate; nothing is decoded."""
-        packets = self.codec.compress(self._read(0, self.frames), rate)
+        frames = activity().count(self._read(0, self.frames), TEST)
+        packets = self.codec.compress(frames, rate)
         return sum(8 * len(packet.payload) for packet in packets)
 
     def bpp(self, bits: float) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli.command import check_folder, run_command
 from experiments.cli.options import parse
+from experiments.cli.progress import say
 from experiments.propagation import plots
 from experiments.propagation.findings import Report
 from experiments.propagation.options import PropagationOptions
@@ -56,6 +57,8 @@ def propagation(options: PropagationOptions) -> None:
     names = [report.name for report in reports]
     experiment = None
     if options.checkpoint:
+        # Before the imports, which take seconds.
+        say(f"loading {options.checkpoint}, looking at the sequences")
         from experiments.propagation.experiment import Experiment
 
         experiment = Experiment(options)

@@ -1,7 +1,6 @@
 """Carries out what one ``propagation`` command asks, on one codec."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,10 +10,12 @@ import torch
 from datamodules.sequences.files import VideoSequence, read_codes, source_kind
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
+from experiments.cli.activity import TEST, activity
+from experiments.cli.progress import Progress, say
 from experiments.propagation import control, drift
 from experiments.propagation.bench import Bench, Grid, LeftOut
 from experiments.propagation.findings import Finding, Measured, Report, mean_of
-from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS, TRIALS
 from experiments.propagation.options import PropagationOptions
 from experiments.results.origin import describe, versions
 from lightning_modules import load_codec
@@ -68,6 +69,37 @@ MEASURE: dict[str, Callable[[Bench, Plan, Any], Measured]] = {
 """What does each test, at one rate; at ``None`` if it needs the whole range."""
 
 
+CODED: dict[str, Callable[[Plan, Grid, int], int]] = {
+    "position": lambda plan, grid, _: (
+        plan.targets * sum(place + grid.unit for place in plan.positions)
+    ),
+    "slope": lambda _, __, frames: 2 * frames,
+    "low_reference": lambda _, grid, frames: (
+        2 * min(frames, drift.LEAD + 2 * grid.unit + drift.HORIZON)
+    ),
+    # It shares two encodes with the slope.
+    "fluctuation": lambda plan, _, frames: (1 if "slope" in plan.tests else 3) * frames,
+    "sweep": lambda plan, _, frames: plan.sweep * frames,
+    "target_rate": lambda _, __, frames: (2 + 3 * TRIALS) * frames,
+    "sawtooth": lambda _, __, frames: (1 + control.LEVELS) * frames,
+}
+"""About how many frames each test codes of a sequence that has so many."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One test of one sequence, at one rate if it has one."""
+
+    sequence: VideoSequence
+    test: str
+    rate: float | None
+
+    def __str__(self) -> str:
+        """Say which it is."""
+        at = "" if self.rate is None else f" at {self.rate:g}"
+        return f"{self.sequence.set}/{self.sequence.name}, {self.test}{at}"
+
+
 class Experiment:
     """One codec, some sequences and a plan.
 
@@ -96,7 +128,8 @@ class Experiment:
             for each in find_sequences(options.sequences)
         ]
         self._left_out: dict[str, str] = {}
-        self.plan = self._make_plan(Grid.of(self._codec))
+        self._grid = Grid.of(self._codec)
+        self.plan = self._make_plan(self._grid)
 
     def run(self) -> Report:
         """Do everything that can be done.
@@ -105,18 +138,28 @@ class Experiment:
             ValueError: That is nothing, or coding fails.
         """
         findings: list[Finding] = []
-        with coding_mode(self._device):
-            for sequence, frames in self._sequences:
-                bench = Bench(self._codec, sequence, frames)
-                for test in self.plan.tests:
-                    at_one = test in AT_ONE_RATE
-                    for rate in self.plan.rates if at_one else (None,):
-                        found = self._try(bench, test, rate)
-                        if found is None:
-                            continue
-                        findings.append(found)
-                        said = f"{sequence.set}/{sequence.name}, {_say(found)}"
-                        print(said, file=sys.stderr, flush=True)
+        coded = {
+            Item(sequence, test, rate): CODED[test](self.plan, self._grid, frames)
+            for sequence, frames in self._sequences
+            for test in self.plan.tests
+            for rate in (self.plan.rates if test in AT_ONE_RATE else (None,))
+        }
+        pixels = {
+            item: item.sequence.width * item.sequence.height * frames
+            for item, frames in coded.items()
+        }
+        benches = {
+            sequence: Bench(self._codec, sequence, frames)
+            for sequence, frames in self._sequences
+        }
+        with coding_mode(self._device), Progress("tests", pixels) as progress:
+            for item, frames in coded.items():
+                bench = benches[item.sequence]
+                found = self._try(bench, item, frames, progress)
+                if found is not None:
+                    findings.append(found)
+                    name = f"{item.sequence.set}/{item.sequence.name}"
+                    progress.say(f"{name}, {_say(found)}")
         if not findings:
             reasons = "; ".join(f"{k}: {v}" for k, v in self._left_out.items())
             raise ValueError(f"no test could be done: {reasons}")
@@ -158,10 +201,15 @@ class Experiment:
             sweep=options.sweep or SWEEP,
         )
 
-    def _try(self, bench: Bench, test: str, rate: float | None) -> Finding | None:
+    def _try(
+        self, bench: Bench, item: Item, frames: int, progress: Progress
+    ) -> Finding | None:
         plan, sequence = self.plan, bench.sequence
+        test, rate = item.test, item.rate
         try:
-            measured = MEASURE[test](bench, plan, rate)
+            with progress.working(item, activity()):
+                activity().start(TEST, frames)
+                measured = MEASURE[test](bench, plan, rate)
             return Finding(test, rate, *measured, sequence.set, sequence.name)
         except LeftOut as reason:
             what = test
@@ -174,7 +222,7 @@ class Experiment:
 
     def _leave_out(self, what: str, reason: LeftOut) -> None:
         self._left_out[what] = str(reason)
-        print(f"left out: {what}: {reason}", file=sys.stderr, flush=True)
+        say(f"left out: {what}: {reason}")
 
     def _report(self, findings: list[Finding]) -> Report:
         groups: dict[tuple[str, float | None], list[Finding]] = {}
@@ -185,7 +233,7 @@ class Experiment:
             if mean.test == "sweep":
                 whole = control.of_sweep(mean.series["rate"], mean.series["bpp"])
                 mean.values["violations_of_mean"] = whole["violations"]
-        knob, grid = self._codec.rate_knob, Grid.of(self._codec)
+        knob, grid = self._codec.rate_knob, self._grid
         return Report(
             name=self.name,
             codec={

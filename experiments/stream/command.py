@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.cli.command import check_paths, run_command
 from experiments.cli.options import parse
+from experiments.cli.progress import say
 from experiments.drawing.tables import print_table
 from experiments.results.typed_json import FileKind
 from experiments.stream import plots
@@ -59,6 +60,8 @@ def stream(options: StreamOptions) -> None:
         ValueError: An option is wrong, the codec does not survive losses, or sockets
             stay silent.
     """
+    # Before the imports, which take seconds.
+    say(f"loading {options.checkpoint}")
     from experiments.stream.experiment import Experiment
 
     check_paths(options.input, options.output)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import choose_device, coding_mode
-from experiments.cli.progress import track
+from experiments.cli.activity import ENCODE, SEND, activity
+from experiments.cli.progress import Progress
 from experiments.results.origin import describe, versions
 from experiments.stream.channel import Echoes, Log, Losses, SentUnit
 from experiments.stream.link import Player, UdpLink, load_once
@@ -23,6 +24,9 @@ from experiments.stream.options import StreamOptions
 from experiments.stream.plan import make_plan
 from experiments.stream.runs import Run
 from experiments.stream.session import Shown, assess, deliver, send_units, show
+
+ENCODING = "encoding"
+"""What comes before all runs."""
 
 
 class Experiment:
@@ -56,6 +60,7 @@ class Experiment:
         self.notes = self.plan.notes
         with self._open() as video:
             self.size, self._fps = (video.height, video.width), video.fps
+            self._frames = video.frames
 
     def run_all(self) -> list[Run]:
         """Run everything: without loss, progressive, then losses with each echo.
@@ -64,15 +69,18 @@ class Experiment:
             ValueError: A given loss is beyond the video's end, no unit lies where
                 losses are drawn, or a run fails.
         """
-        with coding_mode(self._device), ExitStack() as stack:
-            # Nothing that is lost changes what an encoder without echo sends.
-            sent = list(self._encode("encoding", Echoes(None)))
+        planned = list(self._planned())
+        # Frames may not be known, and every run has as many.
+        sizes = {_describe(run): 1.0 for run, _ in planned}
+        with (
+            coding_mode(self._device),
+            Progress("runs", {ENCODING: 1.0, **sizes}) as progress,
+            ExitStack() as stack,
+        ):
+            with progress.working(ENCODING, activity()):
+                # Nothing that is lost changes what an encoder without echo sends.
+                sent = list(self._encode(Echoes(None), phase=ENCODE))
             self._check_losses(sent)
-            runs = [self._simulate(Run("no_loss", "no loss", []), sent)]
-            for scales in self.plan.progressive:
-                label = f"first {scales} scales only" if scales > 1 else "scale 1 only"
-                run = Run("progressive", label, [], scales)
-                runs.append(self._simulate(run, sent))
             link = None
             if self._options.udp:
                 folder = TemporaryDirectory(prefix=".", dir=self._options.output)
@@ -81,20 +89,33 @@ class Experiment:
                     self._options, self._device.type, self.size, self._codec.scales
                 )
                 link = stack.enter_context(UdpLink(player, path))
-            for losses, delay in product(self.plan.losses, self.plan.delays):
-                run = Run(
-                    "loss",
-                    "no echo" if delay is None else f"echo, {delay} frames later",
-                    [],
-                    echo_delay=delay,
-                    loss_rate=None if losses.given else losses.rate,
-                    seed=None if losses.given else losses.seed,
-                )
-                if link:
-                    runs.append(self._transmit(run, losses, link))
-                else:
-                    runs.append(self._simulate(run, sent, losses))
+            runs = []
+            for run, losses in planned:
+                with progress.working(_describe(run), activity()):
+                    activity().start(SEND, self._frames)
+                    if link and losses:
+                        runs.append(self._transmit(run, losses, link))
+                    else:
+                        runs.append(self._simulate(run, sent, losses))
+                progress.say(_describe(run))
         return runs
+
+    def _planned(self) -> Iterator[tuple[Run, Losses | None]]:
+        """Give all runs, without their frames, and what is lost in each."""
+        yield Run("no_loss", "no loss", []), None
+        for scales in self.plan.progressive:
+            label = f"first {scales} scales only" if scales > 1 else "scale 1 only"
+            yield Run("progressive", label, [], scales), None
+        for losses, delay in product(self.plan.losses, self.plan.delays):
+            run = Run(
+                "loss",
+                "no echo" if delay is None else f"echo, {delay} frames later",
+                [],
+                echo_delay=delay,
+                loss_rate=None if losses.given else losses.rate,
+                seed=None if losses.given else losses.seed,
+            )
+            yield run, losses
 
     def to_json(self, runs: list[Run]) -> dict[str, Any]:
         """Return what ``stream.json`` holds below its head."""
@@ -131,7 +152,7 @@ class Experiment:
         echoes = Echoes(run.echo_delay)
         units: Iterable[SentUnit] = sent
         if run.echo_delay is not None:
-            units = self._encode(_describe(run), echoes)
+            units = self._encode(echoes)
         log: Log = deque()
         arrivals = deliver(units, losses or Losses(), echoes, log)
         shown = show(self._codec, arrivals, self.size, run.scales)
@@ -139,7 +160,7 @@ class Experiment:
 
     def _transmit(self, run: Run, losses: Losses, link: UdpLink) -> Run:
         echoes = Echoes(run.echo_delay)
-        units = self._encode(_describe(run), echoes)
+        units = self._encode(echoes)
         shown, log, carried = link.transmit(units, losses, echoes)
         if carried["lost_otherwise"]:
             self.notes.append(
@@ -151,12 +172,15 @@ class Experiment:
     def _assessed(self, run: Run, shown: Iterator[Shown], log: Log) -> Run:
         with self._open() as video:
             frames = assess(video, shown, log, self.plan.parity, run.scales)
-            return replace(run, frames=list(frames))
+            return replace(run, frames=list(activity().count(frames, SEND)))
 
-    def _encode(self, what: str, echoes: Echoes) -> Iterator[SentUnit]:
+    def _encode(self, echoes: Echoes, phase: str = SEND) -> Iterator[SentUnit]:
         options = self._options
         with self._open() as video:
-            frames: Iterable[Tensor] = track(video, what, video.frames)
+            frames: Iterable[Tensor] = video
+            if phase == ENCODE:
+                activity().start(ENCODE, self._frames)
+                frames = activity().count(video, ENCODE)
             yield from send_units(
                 self._codec, frames, options.rate, options.intra_period, echoes
             )

@@ -1,5 +1,6 @@
 """What tests of several commands share: checkpoints, videos, and errors."""
 
+import json
 from fractions import Fraction
 from functools import cache
 from types import SimpleNamespace
@@ -60,10 +61,11 @@ def make_video(scene, tmp_path_factory):
 
 @pytest.fixture
 def only_error(capsys):
-    """Return the one line on stderr, which is an error."""
+    """Return the one line on stderr, an error, after the one that a command begins."""
 
     def read():
-        (line,) = capsys.readouterr().err.splitlines()
+        lines = capsys.readouterr().err.splitlines()
+        (line,) = [x for x in lines if not x.startswith("loading ")]
         assert line.startswith("error: ")
         return line
 
@@ -159,3 +161,56 @@ def result_of():
         return Result(name, codec, Protocol("rgb", 4, -1, "bitstream"), {}, [sequence])
 
     return make
+
+
+# W&B, offline
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
+    wandb.teardown()
+    yield tmp_path
+    wandb.teardown()
+
+
+def wandb_records(folder):
+    """Read the newest part of a run: LevelDB log blocks of protobuf records."""
+    import wandb
+    from wandb.proto import wandb_internal_pb2
+
+    # Its process writes the last records after the run is finished.
+    wandb.teardown()
+    path = sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
+    data, position, record = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        length = int.from_bytes(data[position + 4 : position + 6], "little")
+        record += data[position + 7 : position + 7 + length]
+        if data[position + 6] in (1, 4):
+            yield wandb_internal_pb2.Record.FromString(record)
+            record = b""
+        position += 7 + length
+
+
+@pytest.fixture
+def wandb_content():
+    """Return the figures and the run of the newest part in a folder."""
+
+    def read(folder):
+        values, run = {}, None
+        for record in wandb_records(folder):
+            items = [*record.history.item, *record.summary.update]
+            for item in items:
+                name = item.key or ".".join(item.nested_key)
+                values[name] = json.loads(item.value_json)
+            if record.HasField("run"):
+                run = record.run
+        return values, run
+
+    return read

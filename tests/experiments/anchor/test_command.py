@@ -126,12 +126,11 @@ def test_rgb_is_made_as_asked_recorded_and_not_compared_with_the_other(
         (["--codec=vvc", "--qp=27", "--device=cpu"], "vvc needs no --device"),
     ],
 )
-def test_the_command_refuses_in_one_line(tmp_path, clip, capsys, options, message):
+def test_the_command_refuses_in_one_line(tmp_path, clip, only_error, options, message):
     output = tmp_path / "results" / "x.json"
     command = ["--sequences", str(clip), "--output", str(output), *options]
     assert main(command) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
+    assert message in only_error()
     assert not output.parent.exists()
 
 

@@ -115,7 +115,8 @@ def test_a_narrow_terminal_gets_more_tables_and_loses_no_number(
 def test_a_number_that_cannot_be_computed_is_none_and_never_0(
     make_result, tmp_path, capsys
 ):
-    files = save(tmp_path, make_result("a"), make_result("b", rates=(0.0, 21.0)))
+    others = [make_result("b", rates=(0.0, 21.0)), make_result("c", 0.85)]
+    files = save(tmp_path, make_result("a"), *others)
     code, said = run(capsys, *files, "--anchor", "a")
     assert code == 0
     line = next(text for text in said.out.splitlines() if "BQSquare" in text)
@@ -165,3 +166,24 @@ def test_bd_json_holds_no_nan(make_result, tmp_path, capsys, report):
     data = json.loads((output / "bd.json").read_text(), parse_constant=refuse)
     assert data["rows"][0]["rate"]["value"] is None
     assert all(math.isfinite(bpp) for c in data["curves"] for bpp in c["bpp"])
+
+
+def test_files_of_one_rate_say_so_in_a_line_and_show_what_was_measured(
+    make_result, tmp_path, capsys
+):
+    results = [make_result(n, cost, rates=(21.0,)) for n, cost in (("a", 1), ("b", 2))]
+    files = save(tmp_path, *results)
+    code, said = run(capsys, *files, "--anchor", "a")
+    lines = said.out.splitlines()
+    assert code == 0
+    assert lines[0] == (
+        "no BD-rate of psnr_yuv: pchip needs 3 points of each curve, a has 1 and b "
+        "has 1"
+    )
+    assert "none" not in said.out and "range:" not in said.out
+    rows = [line.split() for line in lines]
+    beauty = [row[2:] for row in rows if row[:2] == ["uvg", "Beauty"]]
+    assert beauty == [
+        ["a", "21", "0.01600", "30.0000"],
+        ["b", "21", "0.03200", "30.0000"],
+    ]

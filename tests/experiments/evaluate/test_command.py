@@ -143,7 +143,7 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
     def stops_at_the_third(job, *arguments):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(job.label)
+        done.append(str(job))
         return real(job, *arguments)
 
     monkeypatch.setattr(jobs, "assess", stops_at_the_third)
@@ -153,7 +153,7 @@ def test_an_interrupted_command_goes_on_with_what_is_missing(
     kept = sorted(p.name for p in output.with_suffix(".parts").glob("*.json"))
     assert len(kept) == 2
     monkeypatch.setattr(
-        jobs, "assess", lambda job, *a: done.append(job.label) or real(job, *a)
+        jobs, "assess", lambda job, *a: done.append(str(job)) or real(job, *a)
     )
     assert measure(output, "--rate", "0", "63") == 0
     assert len(done) == len(set(done)) == 4

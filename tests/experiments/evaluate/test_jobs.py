@@ -1,6 +1,10 @@
 """Jobs of a command: which there are, who does them, and what is kept of them."""
 
+import os
+import re
 import shutil
+import signal
+import time
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +15,7 @@ import torch
 
 from datamodules.sequences.content import examine
 from datamodules.sequences.files import VideoSequence, source_kind
+from experiments.cli.activity import activity
 from experiments.cli.options import parse
 from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs
@@ -277,7 +282,7 @@ def test_a_launcher_that_says_no_number_is_named(tmp_path, monkeypatch, values, 
     ],
 )
 def test_what_no_point_can_do_is_refused_before_any_is_tried(
-    checkpoint, tmp_path, monkeypatch, capsys, codec, options, named
+    checkpoint, tmp_path, monkeypatch, only_error, codec, options, named
 ):
     tried = []
     monkeypatch.setattr(jobs, "assess", lambda *a: tried.append(a))
@@ -286,8 +291,7 @@ def test_what_no_point_can_do_is_refused_before_any_is_tried(
     given += ["--sequences", str(tmp_path / "clips")]
     given += ["--output", str(tmp_path / "a.json"), "--lpips=none", "--threads=1"]
     assert evaluate.main([*given, *options]) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ") and named in error
+    assert named in only_error()
     assert not tried
     assert not (tmp_path / "a.parts").exists()
 
@@ -358,3 +362,111 @@ def test_a_run_that_ends_first_leaves_another_what_it_has(
     (sequence,) = Result.load(output).sequences
     assert sorted(point.rate for point in sequence.points) == [1.0, 2.0, 3.0]
     assert not output.with_suffix(".parts").exists()
+
+
+def in_another_process(function):
+    """Run it in a fork, which holds no lock of this process; return its number."""
+    child = os.fork()
+    if child == 0:
+        # Nothing of pytest's may go on there.
+        try:
+            function()
+        finally:
+            os._exit(0)
+    return child
+
+
+def test_two_that_finish_together_lose_no_point(tmp_path, monkeypatch):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    write_clip(clips, "calm")
+    real, children = jobs.make_pools, []
+
+    def late(*arguments):
+        monkeypatch.setattr(jobs, "make_pools", real)
+        children.append(
+            in_another_process(lambda: measure(clips, output, rates=(2.0,)))
+        )
+        # Without the lock it is through long before.
+        time.sleep(0.4)
+        return real(*arguments)
+
+    monkeypatch.setattr(jobs, "make_pools", late)
+    assert measure(clips, output, rates=(1.0,)) == 0
+    os.waitpid(children[0], 0)
+    (sequence,) = Result.load(output).sequences
+    assert sorted(point.rate for point in sequence.points) == [1.0, 2.0]
+    assert not output.with_suffix(".parts").exists()
+
+
+def test_what_a_killed_job_left_is_removed_and_a_living_one_is_not(
+    tmp_path, monkeypatch
+):
+    clips, output = tmp_path / "clips", tmp_path / "a.json"
+    write_clip(clips, "calm")
+    begun, said = os.pipe()
+
+    def encode(self, task):
+        os.write(said, b"x")
+        time.sleep(60)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyCoder, "encode", encode)
+        child = in_another_process(lambda: measure(clips, output, rates=(2.0,)))
+    os.read(begun, 1)
+    parts = output.with_suffix(".parts")
+    assert measure(clips, output, rates=(1.0,)) == 0
+    assert len(list(parts.glob("coding-*"))) == 1
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert measure(clips, output, rates=(1.0,)) == 0
+    assert not parts.exists()
+
+
+def test_what_a_job_does_can_be_looked_at_frame_by_frame(tmp_path, capsys):
+    seen = []
+
+    class Looked(ToyCoder):
+        def encode(self, task):
+            for _ in task.codes():
+                seen.append(str(activity()))
+            return super().encode(task)
+
+        def decode(self, task, cost, scales=None):
+            for planes in super().decode(task, cost):
+                seen.append(str(activity()))
+                yield planes
+
+    write_clip(tmp_path / "clips", "calm")
+    given = ["--sequences", str(tmp_path / "clips"), "--lpips=none", "--threads=1"]
+    options = parse(JobOptions, "toy", [*given, f"--output={tmp_path / 'a.json'}"])
+    assert run_jobs(Looked(), [Rate(1.0)], options) == 0
+    assert seen == [
+        *("encode, 0/2 frames", "encode, 1/2 frames"),
+        *("decode and measure, 0/2 frames", "decode and measure, 1/2 frames"),
+    ]
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "1 points to do" and last.endswith("; 1/1 points")
+
+
+def test_ranks_count_what_all_of_them_have_done(tmp_path, monkeypatch, capsys):
+    clips = tmp_path / "clips"
+    write_clip(clips, "calm")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, counts in (("1", ["1/3"]), ("0", ["2/3", "3/3"])):
+        monkeypatch.setenv("RANK", rank)
+        assert measure(clips, tmp_path / "a.json", rates=(1.0, 2.0, 3.0)) == 0
+        said = capsys.readouterr().err
+        assert re.findall(r"; (\d/\d) points", said) == counts
+
+
+def test_nothing_stays_of_a_command_that_ended_before_its_first_point(
+    tmp_path, monkeypatch
+):
+    write_clip(tmp_path / "clips", "calm")
+
+    def encode(self, task):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyCoder, "encode", encode)
+    assert measure(tmp_path / "clips", tmp_path / "a.json") == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]

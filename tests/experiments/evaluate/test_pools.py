@@ -187,7 +187,7 @@ def test_workers_ranks_and_resuming_give_what_one_process_gives(
     def stops(job, *arguments):
         if len(done) == 3:
             raise KeyboardInterrupt
-        done.append(job.label)
+        done.append(str(job))
         return real(job, *arguments)
 
     with monkeypatch.context() as patch:
@@ -210,7 +210,7 @@ def test_what_is_there_is_not_measured_again_and_what_is_pooled_anew_is(
     done = []
     real = jobs.assess
     monkeypatch.setattr(
-        jobs, "assess", lambda job, *a: done.append(job.label) or real(job, *a)
+        jobs, "assess", lambda job, *a: done.append(str(job)) or real(job, *a)
     )
     one = tmp_path / "clips"
     one.mkdir()
@@ -255,7 +255,8 @@ def test_features_that_were_lost_are_made_again(toy, clips, tmp_path, monkeypatc
 def test_features_of_another_source_are_refused(toy, clips, tmp_path, capsys):
     output = tmp_path / "a.json"
     parts = output.with_suffix(".parts")
-    parts.mkdir()
+    # Of a command that is still at work; alone they would be made anew.
+    (parts / "coding-of-another").mkdir(parents=True)
     sequence = f"clips.calm_{WIDTH}x{HEIGHT}_25"
     stale = parts / f"{sequence}.yuv420.all.source.frames.npy"
     np.save(stale, np.zeros((7, 12), np.float32))

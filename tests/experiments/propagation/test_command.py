@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from datamodules.frames import open_video
+from experiments.cli.activity import activity
 from experiments.propagation import command as propagation
 from experiments.propagation import plots
 from experiments.propagation.bench import Grid, LeftOut
 from experiments.propagation.control import of_sweep, rates_of_sweep, target_rate
 from experiments.propagation.drift import choose_positions, least_squares_slope
+from experiments.propagation.experiment import CODED, MEASURE, Experiment
 from experiments.propagation.findings import Report
 from lightning_modules import load_codec
 from lightning_modules.codec import RateKnob
@@ -362,3 +364,23 @@ def test_files_that_are_damaged_or_named_alike_are_refused(run, capsys, tmp_path
         bad.write_text(json.dumps({**data, **changed}))
         assert message in refused(capsys, "--overlay", bad, "--output", tmp_path / "x")
     assert not (tmp_path / "two").exists() and not (tmp_path / "x").exists()
+
+
+def test_progress_foretells_the_frames_that_each_test_codes(run, monkeypatch, capsys):
+    told, real = {}, Experiment._try
+
+    def watched(self, bench, item, *arguments):
+        found = real(self, bench, item, *arguments)
+        told[item.test] = activity().frames, activity().total
+        return found
+
+    monkeypatch.setattr(Experiment, "_try", watched)
+    tests = ["slope", "fluctuation"]
+    run("dhvc", "--tests", *tests, "--sweep=2", "--max_frames=5")
+    # Nothing is coded twice.
+    assert told["slope"] == (10, 10)
+    assert told["fluctuation"] == (5, 5)
+    assert told["sweep"] == (10, 10)
+    assert CODED.keys() == MEASURE.keys()
+    lines = capsys.readouterr().err.splitlines()
+    assert "3 tests to do" in lines and lines[-1].endswith("; 3/3 tests")

@@ -20,51 +20,9 @@ def comparison(samples, results):
     return samples.compare(results)
 
 
-def wandb_records(folder):
-    """Read the newest part of a run: LevelDB log blocks of protobuf records."""
-    import wandb
-    from wandb.proto import wandb_internal_pb2
-
-    # Its process writes the last records after the run is finished.
-    wandb.teardown()
-    path = sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
-    data, position, record = path.read_bytes(), 7, b""
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        length = int.from_bytes(data[position + 4 : position + 6], "little")
-        record += data[position + 7 : position + 7 + length]
-        if data[position + 6] in (1, 4):
-            yield wandb_internal_pb2.Record.FromString(record)
-            record = b""
-        position += 7 + length
-
-
-def wandb_content(folder):
-    values, run = {}, None
-    for record in wandb_records(folder):
-        items = [*record.history.item, *record.summary.update]
-        for item in items:
-            name = item.key or ".".join(item.nested_key)
-            values[name] = json.loads(item.value_json)
-        if record.HasField("run"):
-            run = record.run
-    return values, run
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    import wandb
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.chdir(tmp_path)
-    wandb.teardown()
-    yield tmp_path
-    wandb.teardown()
-
-
-def test_wandb_gets_tables_plots_and_summary_offline(samples, results, offline, capsys):
+def test_wandb_gets_tables_plots_and_summary_offline(
+    samples, results, offline, wandb_content, capsys
+):
     few = [replace(r, sequences=r.sequences[2:]) for r in results[:2]]
     comparison = samples.compare(few)
     log_comparison(comparison, few, "a_run")
@@ -85,7 +43,7 @@ def test_wandb_gets_tables_plots_and_summary_offline(samples, results, offline, 
     assert "wandb sync runs/a_run/wandb/offline-run-" in capsys.readouterr().out
 
 
-def test_wandb_goes_on_with_a_run_of_fit(samples, results, offline):
+def test_wandb_goes_on_with_a_run_of_fit(samples, results, offline, wandb_content):
     folder = offline / "elsewhere" / "trained"
     (folder / "intra").mkdir(parents=True)
     (folder / "wandb_id.txt").write_text("abcd1234\n")
