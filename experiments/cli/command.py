@@ -1,11 +1,25 @@
-"""A command from its start to its exit code, and the paths that it is given."""
+"""A command from its start to its exit code; the names and paths it is given."""
 
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
+
+
+def called_as(command: str) -> str:
+    """Return how the user calls a command: ``lvc NAME``, or with ``python -m``."""
+    if Path(sys.argv[0]).stem == "lvc":
+        return f"lvc {command}"
+    return f"python -m experiments.{command}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question for the name that was meant, or nothing if none is near."""
+    close = get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True) -> int:

@@ -25,7 +25,7 @@ def own_arguments(function):
 
 @pytest.fixture(scope="module")
 def parser():
-    return build_parser("fit", "")
+    return build_parser()
 
 
 @pytest.mark.parametrize("name", CODECS)

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from callbacks.guards import StepGuard
+from experiments.cli.configs import CONFIGS
 from experiments.fit.command import main
-from experiments.fit.options import CONFIGS
 from experiments.fit.run_folder import RunFolder
 from experiments.fit.summary import summary
 from lightning_modules import load_codec
