@@ -80,8 +80,8 @@ def test_all_are_listed_but_the_one_that_is_always_read(command, capsys):
 
 
 def test_profile_takes_a_name(capsys):
-    codec = build_codec(["scale_space_flow", "rehearsal"])
-    assert codec.shown_name == "ScaleSpaceFlow"
+    codec = build_codec(["ui2c", "rehearsal"])
+    assert codec.shown_name == "UI2C"
     with pytest.raises(SystemExit) as end:
         profile(["--config", "scale_space_flwo"])
     assert end.value.code == 2
