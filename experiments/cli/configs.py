@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 
+from experiments.cli.command import is_first_process
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 ALWAYS_READ = "base"
@@ -39,7 +41,7 @@ def find_config(text: str) -> str:
         if name in shipped:
             return str(shipped[name])
         raise ValueError(_missing(text, shipped))
-    if name in shipped and not shipped[name].samefile(own) and _is_first():
+    if name in shipped and not shipped[name].samefile(own) and is_first_process():
         print(
             f"note: --config {text} is the file {Path(own).absolute()}; the suite's "
             f"own of that name is {shipped[name]}",
@@ -70,9 +72,3 @@ def _missing(text: str, shipped: dict[str, Path]) -> str:
         f"--config {text}: there is neither such a file nor a configuration of the "
         f"suite of that name{hint}; --list_configs shows those there are"
     )
-
-
-def _is_first() -> bool:
-    """Return whether this is the process that speaks, of those that train together."""
-    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
