@@ -11,6 +11,7 @@ import torch
 
 from datamodules.sequences.content import examine
 from datamodules.sequences.files import VideoSequence, source_kind
+from experiments.cli.launcher import rank_and_world
 from experiments.cli.options import parse
 from experiments.evaluate import command as evaluate
 from experiments.evaluate import jobs
@@ -19,7 +20,6 @@ from experiments.evaluate.features import SampleFeatures
 from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job, Rate
 from experiments.evaluate.jobs import run_jobs
-from experiments.evaluate.launcher import rank_and_world
 from experiments.evaluate.options import JobOptions
 from experiments.evaluate.parts import Parts, check_sources
 from experiments.results.result import Protocol, Result, SequenceResult

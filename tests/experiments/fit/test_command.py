@@ -298,7 +298,7 @@ def test_a_run_can_end_with_a_stage_and_go_on_later(
 ):
     assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
     said = capsys.readouterr()
-    assert "second" not in said.out
+    assert "run run: first 2/2 steps" in said.out
     assert said.err.count("data: synthetic") == 1
     assert not (tmp_path / "run" / "second").exists()
     assert two_stages(tmp_path, "--run=run") == 0
