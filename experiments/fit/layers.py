@@ -281,7 +281,7 @@ def parameters(kind: type) -> list[str]:
 
 def check_name(name: str, source: str) -> None:
     """Raise ``ValueError`` if a codec's name is none; a dotted one may be anything."""
-    names = lightning_modules.__all__
+    names = lightning_modules.CODECS
     if "." not in name and name not in names:
         raise ValueError(
             f"{source}: there is no codec {name!r}{nearest(name, names)}; choose from "
@@ -309,7 +309,7 @@ def _check_codec(model: Any, before: Any, source: str) -> None:
     elif isinstance(path, str):
         check_name(path, source)
     name = str(path).rpartition(".")[2]
-    if name not in lightning_modules.__all__ or not isinstance(arguments, dict):
+    if name not in lightning_modules.CODECS or not isinstance(arguments, dict):
         return
     names = parameters(_load(name))
     for argument in arguments:
@@ -320,8 +320,8 @@ def _check_codec(model: Any, before: Any, source: str) -> None:
 def _wrong_option(source: str, kind: str, option: str, names: list[str]) -> str:
     name = kind.rpartition(".")[2]
     hint = nearest(option, names)
-    if not hint and name in lightning_modules.__all__:
-        others = [n for n in lightning_modules.__all__ if n != name]
+    if not hint and name in lightning_modules.CODECS:
+        others = [n for n in lightning_modules.CODECS if n != name]
         having = [n for n in others if option in parameters(_load(n))]
         if having:
             hint = (

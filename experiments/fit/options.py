@@ -183,7 +183,7 @@ def build_parser(
     parser.add_class_arguments(RunOptions)
     if describe_only:
         # Without the seconds that loading codecs takes.
-        names = ", ".join(lightning_modules.__all__)
+        names = ", ".join(lightning_modules.CODECS)
         parser.add_argument(
             "--model",
             metavar="NAME | .OPTION VALUE",
@@ -193,7 +193,7 @@ def build_parser(
         from lightning_modules.base import CodecModule
 
         # Short names in YAML resolve to classes that have been imported.
-        for name in lightning_modules.__all__:
+        for name in lightning_modules.CODECS:
             getattr(lightning_modules, name)
         parser.add_subclass_arguments(CodecModule, "model", required=True)
     parser.add_class_arguments(DataOptions, "data")

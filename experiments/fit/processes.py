@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
@@ -99,8 +100,12 @@ def make_trainer(options: TrainerOptions, precision: str, **more: Any) -> Traine
             plugins=plugins,
             **more,
         )
-    except (MisconfigurationException, ImportError) as error:
-        raise ValueError(f"trainer: {error}") from error
+    except (MisconfigurationException, ImportError, ValueError) as error:
+        raise ValueError(
+            f"trainer: {error} (accelerator {options.accelerator}, devices "
+            f"{options.devices}, strategy {options.strategy}; this machine has "
+            f"{torch.cuda.device_count()} GPUs)"
+        ) from error
     _check_number(trainer)
     return trainer
 
