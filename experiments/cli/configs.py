@@ -16,8 +16,9 @@ ALWAYS_READ = "base"
 
 def shipped_configs() -> dict[str, Path]:
     """Return the suite's own files by name, as ``ablations/CODEC/CLAIM``."""
-    # Those of codecs before their ablations.
-    paths = sorted(CONFIGS.rglob("*.yaml"), key=lambda p: (len(p.parts), p))
+    # Those of codecs before their ablations; what lies elsewhere is none.
+    ablations = (CONFIGS / "ablations").rglob("*.yaml")
+    paths = [*sorted(CONFIGS.glob("*.yaml")), *sorted(ablations)]
     return {p.relative_to(CONFIGS).with_suffix("").as_posix(): p for p in paths}
 
 

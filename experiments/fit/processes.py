@@ -112,9 +112,12 @@ def make_trainer(options: TrainerOptions, precision: str, **more: Any) -> Traine
 
 def _environment() -> ClusterEnvironment | None:
     """Return what tells a process its rank; None where Lightning finds it itself."""
-    if "SLURM_NTASKS" not in os.environ or started_by() == "torchrun":
-        return None
-    return SrunEnvironment() if started_by() == "srun" else LightningEnvironment()
+    launcher = started_by()
+    if launcher == "srun":
+        return SrunEnvironment()
+    # Lightning would take a job's script for one of the tasks that it asks for.
+    plain = not launcher and "SLURM_NTASKS" in os.environ
+    return LightningEnvironment() if plain else None
 
 
 def _check_number(trainer: Trainer) -> None:
