@@ -25,7 +25,7 @@ CODECS = {
 NAMECodec and, if it can be told how to code, ``options.py`` with CodingOptions;
 what decoders can be told too is in a base class of it, DecodingOptions."""
 
-__all__ = list(CODECS)
+__all__ = ["CODECS", "load_codec", "read_checkpoint", *CODECS]
 
 
 def coding_options() -> list[type]:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.entropy.tables import CdfTables
-from lightning_modules.frames import of_one_size
-from lightning_modules.packets import Packet, Received
+from lightning_modules.frames import check_frames
+from lightning_modules.packets import Packet, Received, check_packets
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,8 @@ class VideoCodec(nn.Module, ABC):
         """Code frames into real bytes, one packet per unit or per scale of it.
 
         Args:
-            frames: Each (3, H, W), RGB in [0, 1], all of one size.
+            frames: Each (3, H, W), RGB in [0, 1], all of one size: a clip (T, 3, H, W),
+                or anything that gives one after the other.
             rate: In the unit of :attr:`rate_knob`.
             intra_period: Frames between starts without a reference; -1 for one
                 start only.
@@ -220,7 +221,8 @@ class VideoCodec(nn.Module, ABC):
 
         Raises:
             ValueError: A rate, the intra period or a scale to begin anew is not
-                possible, or a frame has another size than the first.
+                possible, a frame is none or has another size than the first, or there
+                is none. Like all that it gives, when the first packet is taken.
         """
         self.rate_knob.check(rate)
         self.check_intra_period(intra_period)
@@ -231,7 +233,7 @@ class VideoCodec(nn.Module, ABC):
             return self.rate_knob.check(rate_at(frame)) if rate_at else rate
 
         schedule = Schedule(own_rate, intra_period, resync)
-        yield from self._compress(of_one_size(frames), schedule, reconstruct)
+        yield from self._compress(check_frames(frames), schedule, reconstruct)
 
     @abstractmethod
     def _compress(
@@ -276,11 +278,19 @@ class VideoCodec(nn.Module, ABC):
                 all by default.
 
         Raises:
-            ValueError: So many scales cannot be decoded alone.
+            ValueError: So many scales cannot be decoded alone, a side is no number of
+                pixels, or something is no packet.
             DesyncError: The decoded symbols are not those that were coded.
         """
         if scales is not None:
             self.check_scales(scales)
+        for name, side in (("height", height), ("width", width)):
+            if not isinstance(side, int) or side < 1:
+                raise ValueError(
+                    f"{name} is {side!r}, it must be that of the frames that were "
+                    "coded, in pixels: packets do not say it"
+                )
+        packets = check_packets(packets)
         yield from self._receive(packets, height, width, scales or self.scales)
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """What encoders send and receivers show, and how a mismatch of the two is noticed."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -33,6 +33,17 @@ class Received:
 
 class DesyncError(ValueError):
     """The decoder's symbols are not the encoder's: frames would be noise."""
+
+
+def check_packets(packets: Iterable[Packet | None]) -> Iterator[Packet | None]:
+    """Give packets, and raise ``ValueError`` for what is none."""
+    for number, packet in enumerate(packets):
+        if packet is not None and not isinstance(packet, Packet):
+            raise ValueError(
+                f"packet {number} is of type {type(packet).__name__}: decompress takes "
+                "the packets that compress gave, or None for a lost one"
+            )
+        yield packet
 
 
 def check_finite(reconstruction: Tensor, frame: int, rate: float) -> None:

@@ -32,7 +32,7 @@ CODEC_FOLDERS = {
     path.parent.name for path in (ROOT / "lightning_modules").glob("*/module.py")
 }
 CODEC_NAME = re.compile(
-    "|".join([*CODEC_FOLDERS, *lightning_modules.__all__]), re.IGNORECASE
+    "|".join([*CODEC_FOLDERS, *lightning_modules.CODECS]), re.IGNORECASE
 )
 
 HELP_ARGUMENTS = {"help", "description", "epilog", "usage"}

@@ -47,7 +47,7 @@ def test_every_command_parses(command, monkeypatch):
     if module == "experiments.fit":
         from experiments.fit.options import build_parser
 
-        build_parser(module, "").parse_args(arguments)
+        build_parser().parse_args(arguments)
         return
     from importlib import import_module
 

@@ -90,6 +90,10 @@ def find_bytes(text: str, sequence: VideoSequence) -> int | Path:
     """
     if re.fullmatch("[0-9]+", text):
         return int(text)
+    if re.fullmatch(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?", text) and not Path(text).exists():
+        raise ValueError(
+            f"--bytes {text}: that is no number of bytes, which is whole and above 0"
+        )
     path = _filled("--bytes", text, sequence)
     if not path.is_dir() or PLACEHOLDER in text:
         return path

@@ -176,7 +176,8 @@ def _report(options: EncodeOptions, knob: RateKnob, encoding: Encoding) -> str:
 
 def _verify(path: Path, checkpoint: Path, device: str, expected: str) -> None:
     """Decode in another process and compare the frames' hash with the encoder's."""
-    command = [sys.executable, "-m", "experiments.decode", str(path), "--hash"]
+    # -P: not what lies in the working directory.
+    command = [sys.executable, "-P", "-m", "experiments.decode", str(path), "--hash"]
     command += ["--checkpoint", str(checkpoint), "--device", device]
     search = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(

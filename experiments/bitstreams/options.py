@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.cli.checkpoints import checkpoint_option
 from experiments.cli.options import option, parse_fps, parse_size
 from lightning_modules import coding_options, decoding_options
 
@@ -99,7 +100,8 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
         input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
             image; or a pipe, - for the standard input.
         output: Bitstream file to write.
-        checkpoint: Trained codec.
+        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
+            whose newest is taken.
         rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.
         target_bpp: Search the rate that takes so many bits per pixel, within 1 %.
         target_kbps: Search the rate that takes so many kilobits per second, within
@@ -112,7 +114,7 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
 
     input: Path = option(metavar="IN", positional=True)
     output: Path = option(metavar="OUT", positional=True)
-    checkpoint: Path = option(metavar="CKPT")
+    checkpoint: Path = option(metavar="CKPT", read=checkpoint_option)
     rate: float | None = option(None, metavar="QP", one_of="rate", needed=True)
     target_bpp: float | None = option(None, metavar="BPP", one_of="rate")
     target_kbps: float | None = option(None, metavar="KBPS", one_of="rate")
@@ -129,7 +131,8 @@ class DecodeOptions:
         input: Bitstream file, or a pipe.
         output: Video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images; a
             pipe, - for the standard output, gets y4m, or yuv if it is called .yuv.
-        checkpoint: The codec that the file was encoded with.
+        checkpoint: The codec that the file was encoded with: a .ckpt file, or the
+            folder of a stage or a run, whose newest is taken.
         device: Where the networks run (default: the encoder's kind if there is one).
         depth: Bits per sample of .y4m and .yuv.
         partial: Write the frames before the first missing or damaged unit.
@@ -142,7 +145,7 @@ class DecodeOptions:
 
     input: Path = option(metavar="IN", positional=True)
     output: Path | None = option(None, metavar="OUT", positional=True, nargs="?")
-    checkpoint: Path = option(metavar="CKPT")
+    checkpoint: Path = option(metavar="CKPT", read=checkpoint_option)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     depth: int = option(8, metavar="BITS")
     partial: bool = False

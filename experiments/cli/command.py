@@ -1,10 +1,12 @@
-"""A command from its start to its exit code, and the paths that it is given."""
+"""A command from its start to its exit code; the names and paths it is given."""
 
+import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 
 from experiments.cli.closed_pipe import (
@@ -12,6 +14,25 @@ from experiments.cli.closed_pipe import (
     reader_has_gone,
     with_reader,
 )
+
+
+def called_as(command: str) -> str:
+    """Return how the user calls a command: ``lvc NAME``, or with ``python -m``."""
+    if Path(sys.argv[0]).stem == "lvc":
+        return f"lvc {command}"
+    return f"python -m experiments.{command}"
+
+
+def is_first_process() -> bool:
+    """Return whether this is the one that speaks, of those that do a job together."""
+    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question for the name that was meant, or nothing if none is near."""
+    close = get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def run_command(

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, field, fields
 from fractions import Fraction
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from docstring_parser import Docstring, DocstringStyle
 from docstring_parser import parse as parse_docstring
+
+from experiments.cli.command import called_as, nearest
 
 T = TypeVar("T")
 
@@ -92,13 +94,13 @@ def parse(
 
 def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser:
     """Return the parser of an options dataclass; see :func:`parse`."""
-    parser = ArgumentParser(
-        prog=f"python -m experiments.{command}",
+    parser = _Parser(
+        prog=called_as(command),
         description=_docs(options).description,
         epilog=epilog.rstrip(),
         formatter_class=RawDescriptionHelpFormatter,
     )
-    texts = _texts(options)
+    texts = field_texts(options)
     hints = get_type_hints(options)
     groups: dict[str, Any] = {}
     # Those of the command itself before those that it shares with others.
@@ -118,6 +120,18 @@ def make_parser(options: type, command: str, epilog: str = "") -> ArgumentParser
     return parser
 
 
+class _Parser(ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        hint = ""
+        if message.startswith("unrecognized arguments: --"):
+            given = message.split()[2].partition("=")[0]
+            hint = f"{nearest(given, self._option_string_actions)}; --help lists all"
+        self.exit(2, f"error: {' '.join(message.split())}{hint}\n")
+
+
 def _take_given(given: dict[str, Any], kinds: Iterable[type]) -> dict[str, Any]:
     """Take what was given of the fields of dataclasses out of a parser's values."""
     names = {each.name for kind in kinds for each in fields(kind)}
@@ -128,7 +142,7 @@ def _add_given(parser: ArgumentParser, kinds: Iterable[type]) -> None:
     """Add the fields of dataclasses that leave no trace where they are not given."""
     added: set[str] = set()
     for kind in kinds:
-        texts = _texts(kind)
+        texts = field_texts(kind)
         hints = get_type_hints(kind)
         for each in fields(kind):
             if each.name not in added:
@@ -145,7 +159,7 @@ def _switch(text: str) -> bool:
     return text == "on"
 
 
-def _texts(options: type) -> dict[str, str]:
+def field_texts(options: type) -> dict[str, str]:
     """Return what docstrings say of each field, those of base classes too."""
     return {
         entry.arg_name: " ".join((entry.description or "").split())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.bitstreams.options import CodecOptions, DeviceOptions
+from experiments.cli.checkpoints import checkpoint_option
 from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
 from experiments.cli.progress import say
@@ -33,7 +34,8 @@ class EvaluateOptions(JobOptions, CodecOptions, DeviceOptions):
     """Code test sequences with a trained codec and compare them with the source.
 
     Attributes:
-        checkpoint: Trained codec.
+        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
+            whose newest is taken.
         rate: Values of the codec's knob (default: the ones its paper reports).
         target_bpp: Search the rate that gives these bits per pixel on each sequence.
         target_kbps: The same in kbit/s.
@@ -45,7 +47,7 @@ class EvaluateOptions(JobOptions, CodecOptions, DeviceOptions):
             file, and a figure for each sequence in a folder beside it, .latents.
     """
 
-    checkpoint: Path = option(metavar="CKPT")
+    checkpoint: Path = option(metavar="CKPT", read=checkpoint_option)
     rate: tuple[float, ...] = option((), metavar="R", one_of="rate")
     target_bpp: tuple[float, ...] = option((), metavar="X", one_of="rate")
     target_kbps: tuple[float, ...] = option((), metavar="X", one_of="rate")

@@ -15,11 +15,11 @@ from datamodules.sequences.files import frames_to_read
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
 from experiments.cli.activity import Activity, activity
+from experiments.cli.launcher import first_gpu, rank_and_world
 from experiments.cli.progress import Progress, say
 from experiments.evaluate.assessment import assess
 from experiments.evaluate.coder import Coder
 from experiments.evaluate.job import Job, Rate
-from experiments.evaluate.launcher import first_gpu, rank_and_world
 from experiments.evaluate.options import JobOptions
 from experiments.evaluate.parts import Parts, check_sources
 from experiments.evaluate.pools import make_pools

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from experiments.cli.command import run_command
-from experiments.fit.options import CONFIGS, build_parser, complete, instantiate, plain
+from experiments.cli.configs import CONFIGS
+from experiments.fit.options import build_parser, complete, instantiate, plain
 from experiments.fit.wandb_identity import trial, with_names
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
@@ -17,8 +18,8 @@ REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 DESCRIPTION = """Train a codec, or go on where the run of that name stopped.
 
 Without --config it rehearses UI2C on synthetic clips, in minutes on a CPU.
-On a cluster: python -m experiments.fit --config experiments/configs/ui2c.yaml
---run NAME --data.root DIR --trainer.devices 8. The same command again goes on."""
+On a cluster: lvc fit --config ui2c --run NAME --data.root DIR --trainer.devices 8.
+The same command again goes on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fit(arguments: list[str]) -> int:
     """Parse the options and train."""
-    asks_for_help = bool({"-h", "--help"} & set(arguments))
-    prog = "python -m experiments.fit"
-    parser = build_parser(prog, DESCRIPTION, describe_only=asks_for_help)
+    shows = {"-h", "--help", "--list_configs", "--stages.help"}
+    describe_only = not shows.isdisjoint(arguments)
+    parser = build_parser(DESCRIPTION, describe_only=describe_only)
     if not any(text.partition("=")[0] == "--config" for text in arguments):
         arguments = [f"--config={path}" for path in REHEARSAL] + arguments
     config = parser.parse_args(arguments)

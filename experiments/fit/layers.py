@@ -10,13 +10,14 @@ rows of the schedule before it, and so does ``--stages.NAME.FIELD VALUE``::
 
 import json
 import re
+from argparse import _HelpAction
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
-from difflib import get_close_matches
+from dataclasses import MISSING, fields
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NoReturn
 
 import yaml
@@ -24,9 +25,10 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 
 import lightning_modules
 from datamodules.texts import encoding_of, read_text
+from experiments.cli.command import called_as, nearest
+from experiments.cli.configs import describe_configs, find_config
+from experiments.cli.options import field_texts
 from lightning_modules.stages import Stage
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 ALL = "all"
 """Stands for every row."""
@@ -60,8 +62,9 @@ class Layer(ActionConfigFile):
                 super().__call__(parser, cfg, json.dumps({"stages": rows}))
                 cfg[self.dest].pop()
             return
-        layer = _read(values)
         try:
+            values = find_config(values)
+            layer = _read(values)
             if not parser.describe_only:
                 _check_codec(layer.get("model"), cfg.get("model"), values)
             named = isinstance(layer.get("stages"), dict)
@@ -77,17 +80,33 @@ class Layer(ActionConfigFile):
         super().__call__(parser, cfg, values, option_string)
 
 
+class ListConfigs(_HelpAction):
+    """``--list_configs``: show the suite's own configuration files, and end."""
+
+    def __call__(self, parser: Any, *_: Any) -> None:
+        """Show them."""
+        print(describe_configs())
+        parser.exit()
+
+
 class LayeredParser(ArgumentParser):
     """A parser whose errors are one line, and whose options reach single rows."""
 
     describe_only = False
     """Whether it is to load no codec."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Parsers that show a part of the help are made without it.
+        super().__init__(*args, **{"prog": called_as("fit"), **kwargs})
+
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any
     ) -> Namespace:
         """Parse arguments; those of rows and of data come last, wherever they stand."""
         try:
+            if "--stages.help" in (args or ()):
+                print(describe_rows())
+                self.exit()
             rest, rows, data = split_arguments(args or ())
             for option, value in pairwise([*rest, ""]):
                 name, equals, given = option.partition("=")
@@ -129,7 +148,7 @@ def split_arguments(
         text = waiting.pop(0)
         option, equals, value = text.partition("=")
         name = option.removeprefix("--stages.")
-        if name != option and name != "help":
+        if name != option:
             if not equals:
                 if not waiting or waiting[0].startswith("--"):
                     raise ValueError(f"{option}: expected a value")
@@ -207,18 +226,34 @@ def without_data(
     ]
 
 
+def describe_rows() -> str:
+    """Return how rows are changed, and what each field of one is."""
+    lines = [
+        "A row of the schedule is one Trainer.fit. By its name, on the command line:",
+        f"  --stages.NAME.FIELD VALUE, or --stages.{ALL}.FIELD VALUE for every row;",
+        "or in a later --config:",
+        "  stages: {NAME: {FIELD: VALUE}}",
+        "",
+        "fields:",
+    ]
+    texts = field_texts(Stage)
+    # Without the name.
+    for each in fields(Stage)[1:]:
+        default = "" if each.default is MISSING else f", default: {each.default}"
+        kind = str(each.type).removeprefix("typing.")
+        if type(each.type) is type:
+            kind = each.type.__name__
+        text = f"{texts[each.name]} (type: {kind}{default})"
+        lines.append(f"  --stages.NAME.{each.name}")
+        lines.append(fill(text, 79, initial_indent=" " * 8, subsequent_indent=" " * 8))
+    return "\n".join(lines)
+
+
 def one_line(message: str, parser: ArgumentParser) -> str:
     """Return a parser's message as one line, with the nearest name that there is."""
     known = [f"--{key}" for key in parser.get_defaults().keys()]
     if unknown := re.match(r"unrecognized arguments: (--[\w.]+)", message):
         return f"{message}{nearest(unknown[1], known)}; --help lists all"
-    if missing := re.search(r'"config": File does not exist: .*?([^/]+)\'$', message):
-        shipped = {p.stem: str(p) for p in sorted(CONFIGS.rglob("*.yaml"))}
-        close = get_close_matches(Path(missing[1]).stem, shipped, 1)
-        hint = f" (did you mean {shipped[close[0]]}?)" if close else ""
-        return (
-            " ".join(message.split()).replace('Parser key "config"', "--config") + hint
-        )
     row = r"^Parser key \"stages\":.*?'[\w.]+Stage':"
     message = re.sub(row, "stages:", message, flags=re.DOTALL)
     top = re.match(r'Parser key "([\w.]+)"', message)
@@ -241,12 +276,6 @@ def one_line(message: str, parser: ArgumentParser) -> str:
     return " ".join(message.split())
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a question for the name that was meant, or nothing if none is near."""
-    close = get_close_matches(name, list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 @cache
 def parameters(kind: type) -> list[str]:
     """Return the arguments of a class, also those that it hands on."""
@@ -256,7 +285,7 @@ def parameters(kind: type) -> list[str]:
 
 def check_name(name: str, source: str) -> None:
     """Raise ``ValueError`` if a codec's name is none; a dotted one may be anything."""
-    names = lightning_modules.__all__
+    names = lightning_modules.CODECS
     if "." not in name and name not in names:
         raise ValueError(
             f"{source}: there is no codec {name!r}{nearest(name, names)}; choose from "
@@ -284,7 +313,7 @@ def _check_codec(model: Any, before: Any, source: str) -> None:
     elif isinstance(path, str):
         check_name(path, source)
     name = str(path).rpartition(".")[2]
-    if name not in lightning_modules.__all__ or not isinstance(arguments, dict):
+    if name not in lightning_modules.CODECS or not isinstance(arguments, dict):
         return
     names = parameters(_load(name))
     for argument in arguments:
@@ -295,8 +324,8 @@ def _check_codec(model: Any, before: Any, source: str) -> None:
 def _wrong_option(source: str, kind: str, option: str, names: list[str]) -> str:
     name = kind.rpartition(".")[2]
     hint = nearest(option, names)
-    if not hint and name in lightning_modules.__all__:
-        others = [n for n in lightning_modules.__all__ if n != name]
+    if not hint and name in lightning_modules.CODECS:
+        others = [n for n in lightning_modules.CODECS if n != name]
         having = [n for n in others if option in parameters(_load(n))]
         if having:
             hint = (

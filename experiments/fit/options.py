@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import yaml
@@ -10,6 +9,7 @@ import yaml
 import lightning_modules
 from callbacks.metrics.table import DEFAULT_METRICS, validation_names
 from datamodules.options import DataOptions
+from experiments.cli.configs import CONFIGS
 from lightning_modules.stages import Shrink, Stage, check_least, check_precision
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 else:
     # Type checkers cannot read a table.
     MetricName = Literal[tuple(validation_names())]
-
-CONFIGS = Path(__file__).parents[1] / "configs"
 
 SEED = "Seed of everything, 0 .. 2**32 - 1."
 
@@ -36,7 +34,8 @@ class RunOptions:
     Attributes:
         run: Name of the run; the same again goes on. Default: from the file names.
         runs_dir: Folder that holds the runs.
-        init_from: Checkpoint whose weights a new run starts from.
+        init_from: Checkpoint whose weights a new run starts from; of the folder of a
+            stage or a run, its newest.
         init_from_min_share: Least share of the codec's weights that it must hold, 0 to
             1; files that a codec knows to be published for it may hold less.
         from_stage: Stage to begin with; the ones before it are left out.
@@ -170,7 +169,7 @@ def uint32(value: int | str) -> int:
 
 
 def build_parser(
-    prog: str, description: str, *, describe_only: bool = False
+    description: str = "", *, describe_only: bool = False
 ) -> "ArgumentParser":
     """Return the parser of everything that defines a run.
 
@@ -179,23 +178,32 @@ def build_parser(
     and options (:mod:`experiments.fit.layers`). One that is to
     ``describe_only`` shows ``--help`` and loads no codec.
     """
-    from experiments.fit.layers import Layer, LayeredParser
+    from experiments.fit.layers import Layer, LayeredParser, ListConfigs
 
     parser = LayeredParser(
-        prog=prog,
         usage="%(prog)s [--config FILE ...] [--run NAME] [--SECTION.OPTION VALUE ...]",
         description=description,
         default_config_files=[str(CONFIGS / "base.yaml")],
     )
     parser.describe_only = describe_only
     parser.add_argument(
-        "--config", action=Layer, help="YAML file; later ones override."
+        "--config",
+        action=Layer,
+        help="YAML file, or the name of one that --list_configs shows; later ones "
+        "override.",
     )
-    parser.add_argument("--seed", type=uint32, default=0, help=SEED)
+    parser.add_argument(
+        "--list_configs",
+        action=ListConfigs,
+        help="Show the configuration files that are part of the suite, and exit.",
+    )
+    # Help would show a function's address.
+    seed = int if describe_only else uint32
+    parser.add_argument("--seed", type=seed, default=0, help=SEED)
     parser.add_class_arguments(RunOptions)
     if describe_only:
         # Without the seconds that loading codecs takes.
-        names = ", ".join(lightning_modules.__all__)
+        names = ", ".join(lightning_modules.CODECS)
         parser.add_argument(
             "--model",
             metavar="NAME | .OPTION VALUE",
@@ -205,7 +213,7 @@ def build_parser(
         from lightning_modules.base import CodecModule
 
         # Short names in YAML resolve to classes that have been imported.
-        for name in lightning_modules.__all__:
+        for name in lightning_modules.CODECS:
             getattr(lightning_modules, name)
         parser.add_subclass_arguments(CodecModule, "model", required=True)
     parser.add_class_arguments(DataOptions, "data")

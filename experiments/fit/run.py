@@ -11,16 +11,8 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.plugins.environments import (
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import (
-    MisconfigurationException,
-    SIGTERMException,
-)
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoints import AtomicCheckpointIO, FinalValidation, StageCheckpoints
 from callbacks.ema import CodecEMA
@@ -41,6 +33,7 @@ from datamodules.video import VideoDataModule
 from experiments.fit.artifacts import CheckpointArtifacts, check_artifacts
 from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
+from experiments.fit.processes import check_nodes, is_one_of_several, make_trainer
 from experiments.fit.quiet import (
     end_loaders,
     loader_errors,
@@ -84,13 +77,14 @@ def train(
     Raises:
         ValueError: The options do not fit together, or not with the run's folder.
     """
-    _check_launcher(config.trainer.num_nodes)
+    check_nodes(config.trainer.num_nodes)
     folder = RunFolder.named(options["runs_dir"], options["run"])
     quieten_lightning()
     if _is_rank_zero():
         show_notes_on_data()
     stages, first = schedule(config)
     module: CodecModule = config.model
+    check_devices(config.trainer, stages)
     data = VideoDataModule(config.data)
     done = folder.steps_done(stages)
     pixels = []
@@ -102,9 +96,9 @@ def train(
         # Those that still run: the data of finished ones may have gone.
         if index >= first and (done[index] or 0) < stage.steps:
             start_data(data, module, index)
-    if not _is_one_of_several():
+    if not is_one_of_several():
         data.check_stages()
-    if module.lacking and not _is_one_of_several():
+    if module.lacking and not is_one_of_several():
         raise ValueError("; ".join(module.lacking.values()))
     check_artifacts(config.tracking.log_checkpoints, config.logger)
     clips = {s.name: asdict(config.data.changed(s.data)) for s in stages}
@@ -122,6 +116,9 @@ def train(
         if _is_rank_zero():
             if report:
                 print(report)
+            if goes_on := folder.resumption(stages[first:], done[first:]):
+                # At once, also into a file: the first step may take minutes.
+                print(goes_on, flush=True)
             folder.write_config(options)
             # Before this process adds a part, while nobody else writes to one.
             cut_torn_tails(folder.path)
@@ -146,7 +143,9 @@ def train(
     if _is_rank_zero():
         points = module.codec.rate_knob.points
         rate = points[(len(points) - 1) // 2]
-        print(summary(folder, stages[first:], received, sync_hint(folder.path), rate))
+        later = [stage.name for stage in config.stages[len(stages) :]]
+        sync = sync_hint(folder.path)
+        print(summary(folder, stages[first:], received, sync, rate, later))
         if skipped:
             print(skipped)
     return 128 + received if received else 0
@@ -155,33 +154,6 @@ def train(
 def _is_rank_zero() -> bool:
     # From the environment, so it holds before any Trainer exists.
     return rank_zero_only.rank == 0  # type: ignore[attr-defined,no-any-return]
-
-
-def _is_one_of_several() -> bool:
-    """Return whether others were started as this process was.
-
-    One of them must not end by itself: the others would wait for it.
-    """
-    return (
-        SLURMEnvironment.detect()
-        or TorchElasticEnvironment.detect()
-        or LightningEnvironment().creates_processes_externally
-    )
-
-
-def _check_launcher(nodes: int) -> None:
-    """Raise ``ValueError`` where nothing starts the other nodes' processes.
-
-    A job's script has SLURM's variables too, but only ``srun`` numbers its steps.
-    """
-    script = SLURMEnvironment.detect() and "SLURM_STEP_ID" not in os.environ
-    alone = script and not TorchElasticEnvironment.detect()
-    if nodes > 1 and (alone or not _is_one_of_several()):
-        raise ValueError(
-            f"--trainer.num_nodes {nodes} would wait for ever, as nothing starts the "
-            f"processes of the other nodes: start it with srun, or with torchrun "
-            f"--nnodes {nodes} on each node"
-        )
 
 
 def schedule(config: Namespace) -> tuple[list[Stage], int]:
@@ -229,6 +201,31 @@ def without_former(
         return options
     kept = {k: v for k, v in given.items() if k not in former or v != former[k]}
     return {**options, "model": {**options["model"], "init_args": kept}}
+
+
+def check_devices(options: TrainerOptions, stages: Sequence[Stage]) -> None:
+    """Raise ``ValueError`` if what the rows ask for cannot be trained on this machine.
+
+    Before anything of the run is written, and before other processes are started.
+    """
+    for precision in sorted({stage.precision or options.precision for stage in stages}):
+        trainer = make_trainer(
+            options,
+            precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    parts = options.accumulate_grad_batches
+    shares = trainer.world_size * parts
+    for stage in stages:
+        if stage.batch_size % shares:
+            raise ValueError(
+                f"stage {stage.name!r}: batch_size {stage.batch_size} (over all "
+                f"devices) cannot be shared out to {trainer.world_size} devices x "
+                f"{parts} accumulated micro-batches: make it a multiple of {shares}"
+            )
 
 
 def start_data(data: VideoDataModule, module: CodecModule, index: int) -> None:
@@ -340,11 +337,7 @@ class Run:
             logger.start_stage(stage.name, offset, done or 0)
         last = self.folder.last(stage.name)
         interrupt = SaveOnSignal(last)
-        try:
-            trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
-        except MisconfigurationException as error:
-            raise ValueError(f"trainer: {error}") from error
-        self._check_batches(trainer)
+        trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
         try:
             trainer.fit(
                 self.module,
@@ -364,19 +357,6 @@ class Run:
                 raise KeyboardInterrupt from end
             raise
         return interrupt.received
-
-    def _check_batches(self, trainer: Trainer) -> None:
-        """Raise before other processes are started, and before any stage has run."""
-        parts = self.trainer_options.accumulate_grad_batches
-        shares = trainer.world_size * parts
-        for stage in self.stages:
-            if stage.batch_size % shares:
-                raise ValueError(
-                    f"stage {stage.name!r}: batch_size {stage.batch_size} (over all "
-                    f"devices) cannot be shared out to {trainer.world_size} devices x "
-                    f"{parts} accumulated micro-batches: "
-                    f"make it a multiple of {shares}"
-                )
 
     def _callbacks(self, stage: Stage) -> list[Callback]:
         options, tracking = self.trainer_options, self.tracking
@@ -411,21 +391,14 @@ class Run:
 
     def _trainer(self, stage: Stage, callbacks: list[Callback]) -> Trainer:
         options = self.trainer_options
-        plugins: list[Any] = [AtomicCheckpointIO()]
-        if SLURMEnvironment.detect():
-            # Requeuing is the job script's; Lightning's own can die in mid-save.
-            plugins.append(SLURMEnvironment(auto_requeue=False))
         val_interval = min(options.val_every_n_steps, stage.steps)
         # Where units are steps, a batch is several, and the module cuts it itself.
         parts = options.accumulate_grad_batches if stage.unroll == "clip" else 1
         batches = -(-val_interval // self.module.steps_per_batch) * parts
-        return Trainer(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.num_nodes,
-            strategy=options.strategy,
-            precision=stage.precision or options.precision,  # type: ignore[arg-type]
-            deterministic=options.deterministic,
+        return make_trainer(
+            options,
+            stage.precision or options.precision,
+            plugins=[AtomicCheckpointIO()],
             max_steps=stage.steps,
             max_epochs=-1,
             accumulate_grad_batches=parts,
@@ -438,6 +411,5 @@ class Run:
             enable_model_summary=False,
             logger=self.loggers or False,
             callbacks=callbacks,
-            plugins=plugins,
             default_root_dir=os.fspath(self.folder.path),
         )

@@ -13,8 +13,9 @@
 """
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -23,6 +24,7 @@ import yaml
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli.lock import LockedError, locked
+from experiments.fit.tracking import read_metrics
 from lightning_modules.saved_file import read_saved
 from lightning_modules.stages import Stage
 
@@ -120,6 +122,27 @@ class RunFolder:
             raise foreign(path, error) from error
         return checkpoint
 
+    def resumption(self, stages: list[Stage], done: list[int | None]) -> str | None:
+        """Say where a run goes on; None for one that is new or has ended.
+
+        Args:
+            stages: Those that belong to it.
+            done: As :meth:`steps_done` gives it, of these stages.
+        """
+        begun = [number for number, steps in enumerate(done) if steps is not None]
+        if not begun:
+            return None
+        newest = stages[begun[-1]]
+        steps = done[begun[-1]] or 0
+        if steps < newest.steps:
+            where = f"in stage {newest.name}, after step {steps} of {newest.steps}"
+        elif newest is not stages[-1]:
+            following = stages[begun[-1] + 1]
+            where = f"with stage {following.name}, as {newest.name} is finished"
+        else:
+            return None
+        return f"run {self.path.name} goes on {where}"
+
     def kept(self, stages: list[str]) -> str:
         """Say which checkpoints there are, and how another run starts from one.
 
@@ -145,9 +168,12 @@ class RunFolder:
     def lock(self) -> Iterator[None]:
         """Keep other processes from working on the run, until this one ends.
 
+        What it makes for a run that is refused before it has trained, it takes back.
+
         Raises:
             ValueError: Another process is at it.
         """
+        made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         path = self.path / ".lock"
         with ExitStack() as stack:
             try:
@@ -157,7 +183,22 @@ class RunFolder:
                     f"run {self.path.name!r} is in use by another process (it locks "
                     f"{path}): wait for its end, or choose another --run"
                 ) from error
-            yield
+            try:
+                yield
+            except (ValueError, OSError):
+                if made and not self.has_begun():
+                    shutil.rmtree(self.path)
+                    for parent in made[1:]:
+                        # Another run lies there by now.
+                        with suppress(OSError):
+                            parent.rmdir()
+                raise
+
+    def has_begun(self) -> bool:
+        """Return whether there is a checkpoint, or a figure of training."""
+        return any(self.path.glob("*/last.ckpt")) or bool(
+            read_metrics(self.path / "metrics.csv")
+        )
 
     def remove_leftovers(self) -> None:
         """Remove what a killed process had begun to write; under the lock."""

@@ -1,5 +1,7 @@
 """What a run says at its end."""
 
+from collections.abc import Sequence
+
 from experiments.fit.run_folder import RunFolder
 from experiments.fit.tracking import read_metrics
 from lightning_modules.stages import Stage
@@ -23,11 +25,13 @@ def summary(
     received: int | None,
     sync: str | None,
     rate: float,
+    later: Sequence[str] = (),
 ) -> str:
     """Return the last lines of a run: stages, validation, folder, what to do next.
 
     A signal ``received`` stopped the run. ``sync`` is the command that sends an
     offline run to W&B, and ``rate`` one that the codec can code at, for the example.
+    ``later`` names the stages after ``--to_stage``.
     """
     done = folder.steps_done(stages)
     rows = [
@@ -52,8 +56,12 @@ def summary(
         lines.append("stopped by a signal after saving: the same command goes on")
     elif latest:
         checkpoint = folder.last(latest[-1].name)
+        lines.append("next:")
+        if later:
+            lines.append(
+                "  the same command without --to_stage goes on with stage " + later[0]
+            )
         lines += [
-            "next:",
             f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
             f"--rate {rate:g}",
             f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from experiments.cli.checkpoints import find_checkpoint
 from lightning_modules import codec_weights
 from lightning_modules.codec import VideoCodec
 from lightning_modules.saved_file import UntrustedFileError, read_saved
@@ -18,9 +19,10 @@ def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> st
 
     Args:
         codec: Gets the weights.
-        path: A checkpoint of this suite (its averaged weights, if it has them), a
-            plain state dict (also a ``.safetensors`` file), or weights that the codec
-            knows to be published for it.
+        path: A checkpoint of this suite (its averaged weights, if it has them; of a
+            folder the one that :func:`find_checkpoint` finds), a plain state dict (also
+            a ``.safetensors`` file), or weights that the codec knows to be published
+            for it.
         min_share: Least share of the codec's weights, 0 to 1, that must be loaded;
             published weights, which are checked as such, may be fewer.
 
@@ -35,12 +37,10 @@ def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> st
     """
     if not 0 <= min_share <= 1:
         raise ValueError(f"--init_from_min_share is {min_share}, it must be 0 to 1")
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(
-            f"--init_from {path}: is a directory; name a file in it, such as a stage's "
-            "last.ckpt"
-        )
+    try:
+        path = find_checkpoint(Path(path))
+    except ValueError as error:
+        raise ValueError(f"--init_from {error}") from error
     if not path.is_file():
         raise ValueError(f"--init_from {path}: there is no such file")
     checkpoint = _read(path)

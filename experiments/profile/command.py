@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli.command import run_command
+from experiments.cli.configs import describe_configs
 from experiments.cli.options import option, parse
 from experiments.drawing.tables import Table, print_table, words
 
@@ -29,7 +30,9 @@ class ProfileOptions:
     papers' complexity tables.
 
     Attributes:
-        config: As for fit; can be repeated.
+        config: As for fit: a path, or the name of one of the suite's own; can be
+            repeated.
+        list_configs: Print those, and end.
         height: Of the frames, in pixels.
         width: Of the frames, in pixels.
         output: Write the figures to this JSON file.
@@ -46,6 +49,7 @@ class ProfileOptions:
     """
 
     config: tuple[str, ...] = option(repeated=True)
+    list_configs: bool = option(False, shows=describe_configs)
     height: int = 1080
     width: int = 1920
     output: Path | None = None
@@ -124,7 +128,7 @@ def build_codec(configs: Sequence[str]) -> "VideoCodec":
     """Return the network that the configuration files describe, untrained."""
     from experiments.fit.options import build_parser, instantiate
 
-    parser = build_parser("python -m experiments.profile", "")
+    parser = build_parser()
     config = parser.parse_args([f"--config={path}" for path in configs])
     codec: VideoCodec = instantiate(parser, config).model.codec
     return codec

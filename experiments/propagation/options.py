@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.bitstreams.options import CodecOptions, DeviceOptions, SequencesOption
+from experiments.cli.checkpoints import checkpoint_option
 from experiments.cli.options import option
 from experiments.propagation.numbers import DEFAULT_TESTS, TESTS
 
@@ -25,7 +26,8 @@ class PropagationOptions(SequencesOption, CodecOptions, DeviceOptions):
     """Find how far one frame's errors reach, and how well a codec's rate obeys.
 
     Attributes:
-        checkpoint: Trained codec.
+        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
+            whose newest is taken.
         output: Folder to write.
         name: Label of the curves (default: the codec's).
         overlay: Show these files of earlier runs too; without --checkpoint only these.
@@ -47,7 +49,7 @@ class PropagationOptions(SequencesOption, CodecOptions, DeviceOptions):
         ValueError: A number is too small, or there is nothing to do.
     """
 
-    checkpoint: Path | None = option(None, metavar="CKPT")
+    checkpoint: Path | None = option(None, metavar="CKPT", read=checkpoint_option)
     sequences: tuple[str, ...] = option((), metavar="SPEC")
     output: Path = option(metavar="FOLDER")
     name: str | None = None

@@ -9,6 +9,7 @@ from experiments.bitstreams.options import (
     DeviceOptions,
     RawVideoOptions,
 )
+from experiments.cli.checkpoints import checkpoint_option
 from experiments.cli.options import option
 from experiments.stream.channel import LossMode
 from experiments.stream.datagrams import HEADER, LARGEST
@@ -46,7 +47,8 @@ class StreamOptions(DeviceOptions, RawVideoOptions, CodecOptions):
     Attributes:
         input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
             image.
-        checkpoint: Trained codec.
+        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
+            whose newest is taken.
         rate: Quality in the codec's own unit (DHVC: lambda 256 to 2048).
         output: New or empty directory.
         lose: Packets that are lost, for example 5:4.
@@ -78,7 +80,7 @@ class StreamOptions(DeviceOptions, RawVideoOptions, CodecOptions):
     """
 
     input: Path = option(metavar="VIDEO", positional=True)
-    checkpoint: Path = option(metavar="CKPT")
+    checkpoint: Path = option(metavar="CKPT", read=checkpoint_option)
     rate: float = option(metavar="R")
     output: Path = option(metavar="OUT")
     lose: tuple[tuple[int, int], ...] | None = option(

@@ -183,7 +183,7 @@ def test_real_bits_are_logged_and_the_codec_is_left_as_it_was(tiny_module, fit):
     assert module.codec.tables_built == 2  # Anew for each validation's weights.
 
 
-@pytest.mark.parametrize("name", lightning_modules.__all__)
+@pytest.mark.parametrize("name", lightning_modules.CODECS)
 def test_real_bits_are_of_two_units_whatever_the_codec(
     name, lively_module, scene, monkeypatch
 ):

@@ -9,7 +9,7 @@ import yaml
 import lightning_modules
 from experiments.fit.options import build_parser
 
-CODECS = lightning_modules.__all__
+CODECS = lightning_modules.CODECS
 
 
 def own_arguments(function):
@@ -25,7 +25,7 @@ def own_arguments(function):
 
 @pytest.fixture(scope="module")
 def parser():
-    return build_parser("fit", "")
+    return build_parser()
 
 
 @pytest.mark.parametrize("name", CODECS)

@@ -25,7 +25,7 @@ def configurations():
 
     Each as name of the codec, arguments, rows of the schedule and the test's id.
     """
-    for name in lightning_modules.__all__:
+    for name in lightning_modules.CODECS:
         stem = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
         base = yaml.safe_load((CONFIGS / f"{stem}.yaml").read_text())
         model, rows = base["model"], base["stages"]

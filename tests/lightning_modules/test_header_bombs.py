@@ -20,7 +20,7 @@ def memory(name):
 @pytest.mark.skipif(not RESET.exists(), reason="Linux tells the peak of memory")
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [(name, {}) for name in lightning_modules.__all__]
+    [(name, {}) for name in lightning_modules.CODECS]
     + [("UI2C", {"frames_per_unit": 1, "divided": True})],
 )
 def test_few_bytes_that_claim_large_frames_take_little_memory(

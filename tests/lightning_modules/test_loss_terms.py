@@ -9,7 +9,7 @@ from lightning_modules.losses import TERMS, Term
 from lightning_modules.perceptual import UnavailableMetricError
 from lightning_modules.stages import Stage
 
-CODECS = lightning_modules.__all__
+CODECS = lightning_modules.CODECS
 SMALL = {"VideoVAE": {"backbone": "lean_vae", "channels": 64, "frames_per_unit": 5}}
 
 

@@ -10,7 +10,7 @@ from callbacks.quality_metrics import QualityMetrics
 from datamodules.options import DataOptions
 from datamodules.video import VideoDataModule
 
-CODECS = lightning_modules.__all__
+CODECS = lightning_modules.CODECS
 
 GIVEN = {
     "DHVC": {"lmbda_range": (300, 900), "lmbda_sampling": "cube_root"},

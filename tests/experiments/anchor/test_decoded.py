@@ -196,6 +196,8 @@ def test_changed_bytes_do_not_pass_for_those_that_were_measured(
         (["1=none.y4m"], ["1=9"], "there is no none.y4m for clip"),
         (["1=F"], ["1=none.bin"], "there is no none.bin for clip"),
         (["1=F"], ["1=0"], "--bytes 0 says no bytes at all"),
+        (["1=F"], ["1=-5"], "--bytes -5: that is no number of bytes, which is whole"),
+        (["1=F"], ["1=1.5"], "--bytes 1.5: that is no number of bytes"),
         (["1=short.y4m"], ["1=9"], "it would be 3 frames"),
         (["1=small.y4m"], ["1=9"], "is 32x48, not 64x48"),
         (["1=noise.mp4"], ["1=9"], "noise.mp4"),

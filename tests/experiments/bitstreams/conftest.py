@@ -143,7 +143,7 @@ def in_process(monkeypatch, capsys):
 
     def run(command, **options):
         capsys.readouterr()
-        code = decode.main(command[3:])
+        code = decode.main(command[command.index("experiments.decode") + 1 :])
         return subprocess.CompletedProcess(command, code, *capsys.readouterr())
 
     monkeypatch.setattr(encoding.subprocess, "run", run)

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from experiments.fit.options import CONFIGS, build_parser, instantiate, plain
+from experiments.cli.configs import CONFIGS
+from experiments.fit.options import build_parser, instantiate, plain
 from experiments.fit.run import schedule as rows_of
 
 UI2C = f"--config={CONFIGS / 'ui2c.yaml'}"
@@ -14,7 +15,7 @@ DIVIDED = CONFIGS / "ablations" / "ui2c" / "divided.yaml"
 
 @pytest.fixture(scope="module")
 def parser():
-    return build_parser("python -m experiments.fit", "")
+    return build_parser()
 
 
 @pytest.fixture
@@ -178,7 +179,7 @@ def test_one_option_makes_a_short_run_of_any_schedule(parser):
             [UI2C, "--shrink.total_step=2"],
             "'total_step' (did you mean total_steps?)",
         ),
-        (["--config=ui2c.yml"], f"(did you mean {CONFIGS / 'ui2c.yaml'}?)"),
+        (["--config=ui2c.yml"], "(did you mean ui2c?); --list_configs shows"),
     ],
 )
 def test_what_fits_nothing_is_one_line_with_the_nearest_name(refusal, options, message):

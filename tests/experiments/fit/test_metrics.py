@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments.cli.configs import CONFIGS
 from experiments.fit.command import main
-from experiments.fit.options import CONFIGS
 from experiments.fit.tracking import read_metrics
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from experiments.fit.options import CONFIGS
+from experiments.cli.configs import CONFIGS
 from experiments.fit.wandb_identity import (
     PROJECT,
     VARIABLES,

@@ -91,8 +91,13 @@ def test_a_safetensors_header_of_another_kind_is_refused(tmp_path, header):
         init_from(codec(), path)
 
 
-def test_a_directory_is_not_a_missing_file(tmp_path):
-    with pytest.raises(ValueError, match=f"{tmp_path}: is a directory; name a file"):
+def test_a_folder_is_its_newest_checkpoint_or_has_none(tmp_path):
+    with pytest.raises(ValueError, match=f"--init_from {tmp_path} is a folder without"):
         init_from(codec(), tmp_path)
+    last = tmp_path / "run" / "stage" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    torch.save(codec().state_dict(), last)
+    for folder in (tmp_path / "run", last.parent):
+        assert init_from(codec(), folder).startswith(f"init_from {last}: ")
     with pytest.raises(ValueError, match="there is no such file"):
         init_from(codec(), tmp_path / "no.ckpt")

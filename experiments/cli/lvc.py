@@ -1,0 +1,96 @@
+"""``lvc COMMAND ...``: every command by its name, from any folder."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from experiments.cli.command import nearest
+
+COMMANDS = {
+    "fit": ("experiments.fit.command", "Train a codec, or go on with a run."),
+    "encode": ("experiments.encode", "Code a video into a bitstream file."),
+    "decode": ("experiments.decode", "Turn a bitstream file back into video."),
+    "evaluate": (
+        "experiments.evaluate.command",
+        "Measure a trained codec on test sequences, by real bitstreams.",
+    ),
+    "anchor": (
+        "experiments.anchor.command",
+        "Measure another codec (x265, VTM, ...) on the same sequences.",
+    ),
+    "compare": (
+        "experiments.compare.command",
+        "Compute BD-rates of result files and write a report.",
+    ),
+    "profile": (
+        "experiments.profile.command",
+        "Count a codec's parameters and MACs, and time it.",
+    ),
+    "stream": (
+        "experiments.stream.command",
+        "Send a video over a channel that loses packets.",
+    ),
+    "propagation": (
+        "experiments.propagation.command",
+        "Find how far one frame's errors reach.",
+    ),
+    "exchange": (
+        "experiments.exchange",
+        "Write results, or test sequences, for other suites' tools.",
+    ),
+}
+"""Module and purpose of each command."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that is named first, and return its exit code.
+
+    Without one it lists them all.
+    """
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(title())
+        return 0
+    if name not in COMMANDS:
+        print(
+            f"error: there is no command {name!r}{nearest(name, COMMANDS)}; choose "
+            f"from {', '.join(COMMANDS)}",
+            file=sys.stderr,
+        )
+        return 2
+    code: int = import_module(COMMANDS[name][0]).main(rest)
+    return code
+
+
+def overview() -> str:
+    """Return every command with its purpose."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"{title()}: train, evaluate and ablate learned video codecs",
+            "",
+            "usage: lvc COMMAND ...",
+            "",
+            *lines,
+            "",
+            "lvc COMMAND --help shows a command's options; python -m "
+            "experiments.COMMAND is the same.",
+        ]
+    )
+
+
+def title() -> str:
+    """Return the suite's name and version."""
+    try:
+        return f"lvc {version('learned-video-codecs')}"
+    except PackageNotFoundError:
+        return "lvc (not installed)"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
