@@ -10,6 +10,7 @@ from experiments.anchor.settings import Preset, codec_names, load_preset, load_p
 from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
 from experiments.evaluate.options import JobOptions
+from lightning_modules.numerics import PORTABLE, pin
 
 EPILOG = """\
 examples:
@@ -130,6 +131,8 @@ def anchor(options: AnchorOptions) -> int:
     Raises:
         ValueError: An option, a file or the encoder is wrong.
     """
+    # As evaluate does by default, so that both measure in the same way.
+    pin(PORTABLE)
     from experiments.anchor.coders import make_coder
     from experiments.anchor.given import by_rate
     from experiments.evaluate.job import Rate

@@ -213,9 +213,16 @@ def open_stream(path: Path) -> Iterator[BitstreamReader]:
             with the file's name.
     """
     with path.open("rb") as file:
+        header: StreamHeader | None = None
         try:
-            yield BitstreamReader(file)
-        except (BitstreamError, DesyncError, OverflowingError) as error:
+            reader = BitstreamReader(file)
+            header = reader.header
+            yield reader
+        except DesyncError as error:
+            said = header and header.numerics
+            ran = f" (it ran with {said})" if said else ""
+            raise ValueError(f"{path}: {error}{ran}") from error
+        except (BitstreamError, OverflowingError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 

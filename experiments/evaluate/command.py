@@ -9,6 +9,7 @@ from experiments.bitstreams.options import CodecOptions, DeviceOptions
 from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
 from experiments.evaluate.options import JobOptions
+from lightning_modules.numerics import pin
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -74,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(options: EvaluateOptions) -> int:
     """Do as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
+    pin(options.isa)
     from experiments.bitstreams.coding_mode import choose_device
     from experiments.bitstreams.rate_search import check_target
     from experiments.evaluate.job import Rate

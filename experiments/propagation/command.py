@@ -9,6 +9,7 @@ from experiments.propagation import plots
 from experiments.propagation.findings import Report
 from experiments.propagation.options import PropagationOptions
 from experiments.propagation.tables import make_markdown, print_reports
+from lightning_modules.numerics import pin
 
 EPILOG = """\
 tests, each with real bitstreams that are decoded:
@@ -56,6 +57,7 @@ def propagation(options: PropagationOptions) -> None:
     names = [report.name for report in reports]
     experiment = None
     if options.checkpoint:
+        pin(options.isa)
         from experiments.propagation.experiment import Experiment
 
         experiment = Experiment(options)

@@ -34,7 +34,8 @@ OTHERWISE = """
 import sys
 from experiments import decode
 from itertools import product
-for (stream, checkpoint), threads in product(zip(sys.argv[1::2], sys.argv[2::2]), (1, 8)):
+files = zip(sys.argv[1::2], sys.argv[2::2])
+for (stream, checkpoint), threads in product(files, (1, 8)):
     # One process has one instruction set; all else it is asked for anew.
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
