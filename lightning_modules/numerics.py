@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PORTABLE = "avx2"
 ISAS = (PORTABLE, "native-default", "native-avx2", "native-avx512", "native-other")
@@ -149,6 +150,7 @@ def current() -> NumericConfiguration:
     """Return what this process runs with, as of now."""
     import torch
 
+    onednn: Any = torch.backends.mkldnn
     found = torch.backends.cpu.get_cpu_capability().lower()
     isa = f"native-{found}" if f"native-{found}" in ISAS else "native-other"
     held = all(os.environ.get(name) == value for name, value in PINS.items())
@@ -156,7 +158,7 @@ def current() -> NumericConfiguration:
         isa = PORTABLE
     return NumericConfiguration(
         threads=torch.get_num_threads(),
-        onednn=torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+        onednn=onednn.is_available() and onednn.enabled,
         isa=isa,
         maker=_cpu().get("vendor_id", "other"),
         torch=torch.__version__.partition("+")[0],
@@ -175,7 +177,7 @@ def recreated(wanted: NumericConfiguration | None) -> Iterator[None]:
         return
     import torch
 
-    onednn = torch.backends.mkldnn
+    onednn: Any = torch.backends.mkldnn
     before = torch.get_num_threads(), onednn.enabled
     torch.set_num_threads(wanted.threads)
     onednn.enabled = wanted.onednn

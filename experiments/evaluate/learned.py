@@ -151,7 +151,7 @@ class LearnedCoder(Coder):
         sequence = task.sequence
 
         def encode(rate: float) -> float:
-            coded = self._encoder(replace(task, rate=rate)).run()
+            coded = self._encoder(replace(task, rate=rate), trial=True).run()
             pixels = sequence.width * sequence.height * len(coded.frame_bits)
             return 8 * coded.nbytes / pixels
 
@@ -165,7 +165,9 @@ class LearnedCoder(Coder):
             )
         return search.rate
 
-    def _encoder(self, task: Task, *, reconstruct: bool = False) -> StreamEncoder:
+    def _encoder(
+        self, task: Task, *, reconstruct: bool = False, trial: bool = False
+    ) -> StreamEncoder:
         return StreamEncoder(
             self.codec,
             header_of(self.codec, task.sequence, task.rate, self.dtype),
@@ -173,6 +175,7 @@ class LearnedCoder(Coder):
             task.folder / STREAM,
             intra_period=self.intra_period,
             reconstruct=reconstruct,
+            trial=trial,
         )
 
     def _decoding_process(self) -> WorkerProcess:

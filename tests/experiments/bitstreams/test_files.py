@@ -102,6 +102,25 @@ def test_frames_share_their_units_bytes_and_only_header_and_end_are_left(
     assert coded.nbytes == overhead + sum(coded.frame_bits) / 8
 
 
+def test_a_trial_has_the_size_of_the_file_without_its_reconstruction(
+    codec, coded, frames, tmp_path, monkeypatch
+):
+    asked = []
+    compress = codec.compress
+
+    def watched(*given, reconstruct, **more):
+        asked.append(reconstruct)
+        return compress(*given, reconstruct=reconstruct, **more)
+
+    monkeypatch.setattr(codec, "compress", watched)
+    trial = tmp_path / "trial.lvc"
+    sizes = {
+        StreamEncoder(codec, header(codec), frames, trial, trial=it).run().nbytes
+        for it in (True, False)
+    }
+    assert sizes == {coded.nbytes} and asked == [False, True]
+
+
 def test_estimated_bits_are_near_the_real_ones(coded):
     assert coded.estimated_bits == pytest.approx(sum(coded.frame_bits), rel=0.2)
 

@@ -139,6 +139,24 @@ def test_frames_that_differ_are_told_once_and_strictly_are_an_error(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("frames", "header"), [(1, {}), (None, {"width": SIZE[1] - 1})]
+)
+def test_what_no_symbol_tells_is_among_the_pixels(
+    streams, rewritten, tmp_path, capsys, frames, header
+):
+    stream, checkpoint, _ = streams["UI2C", "usual"]
+    forged = rewritten(
+        stream,
+        tmp_path / "forged.lvc",
+        lambda unit: replace(unit, frames=frames or unit.frames),
+        **header,
+    )
+    given = [str(forged), "--hash", f"--checkpoint={checkpoint}"]
+    assert decode.main(given) == 0
+    assert "frame 0 is not, bit by bit" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", CODECS)
 def test_parts_of_streams_of_one_codec_cannot_be_joined(
     streams, rewritten, tmp_path, name
