@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.bitstreams.options import DecodeOptions
+from experiments.bitstreams.pinning import pin_as_encoded
 from experiments.cli.command import run_command
 from experiments.cli.options import parse
 
@@ -15,7 +16,8 @@ examples:
 
 OUT appears only when it is complete; a pipe gets frames as they come. PNG images hold
 exactly the decoded frames, rounded to 8 bits; .y4m and .yuv round chroma to 4:2:0 too;
-.mp4 and .mkv are for watching, not for measuring.
+.mp4 and .mkv are for watching, not for measuring. It runs with the encoder's threads,
+kernels and instruction set, whatever the environment says.
 """
 
 
@@ -24,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         options = parse(DecodeOptions, "decode", argv, EPILOG)
+        pin_as_encoded(options.input)
         from experiments.bitstreams.decoding import decode
 
         decode(options)

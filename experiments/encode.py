@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from experiments.bitstreams.options import EncodeOptions
 from experiments.cli.command import run_command
 from experiments.cli.options import parse
+from lightning_modules.numerics import pin
 
 EPILOG = """\
 examples:
@@ -18,10 +19,10 @@ examples:
 A pipe (-, a FIFO, <(...)) is read once, as it comes: y4m, Matroska, MPEG-TS and what
 else FFmpeg reads in order; with --size and --fps it is raw .yuv.
 OUT appears only when it is complete. bpp counts all of its bytes over the original
-pixels. A target takes up to 8 encodes, and the closest is kept. Decode on the same kind
-of device: the decoder needs the encoder's choices of probabilities, all of them, and
-notices if it arrives at others. With --dtype float64 it arrives at the same with other
-threads and kernels.
+pixels. A target takes up to 8 encodes, and the closest is kept. The stream says with
+which threads, kernels and version of torch it was encoded, and a decoder runs with the
+same again; frames that come out otherwise all the same are said. With --dtype float64
+they come out alike whatever a decoder runs with.
 """
 
 
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         options = parse(EncodeOptions, "encode", argv, EPILOG)
+        pin(options.isa)
         from experiments.bitstreams.encoding import encode
 
         encode(options)

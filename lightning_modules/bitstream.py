@@ -7,7 +7,7 @@ top bit set on all bytes but the last. A file is
 bytes  header
 =====  ===========================================================================
 4      magic: ``LVC`` and 26
-1      version, 1
+1      version, 2
 1      n, number of header bytes between this one and the CRC
 8      fingerprint of the codec: architecture, weights and tables
 2 + 2  width and height of the frames, 1 to 16384 each, 2^27 pixels at most
@@ -16,20 +16,27 @@ bytes  header
 1      dtype of the networks, the position in ``DTYPES``
 1      colour, the position in ``COLOURS``
 1 + a  codec: length and ASCII name
-1 + b  device type of the networks: length and ASCII name; a and b fill up n
+1 + b  device type of the networks: length and ASCII name
+1      threads of the encoder, > 0
+1      instruction set, the position in ``ISAS``; plus 128 if oneDNN was off
+1      maker of the processor, the position in ``MAKERS``
+1 + c  version of torch: length and ASCII text; a, b and c fill up n
 4      CRC32 of all bytes above
 =====  ===========================================================================
 
 =====  ===========================================================================
 bytes  each unit, in coding order
 =====  ===========================================================================
-1      ``U``
+1      ``U``, or ``P`` if it has a checksum of pixels
 any    varint: length of the payload, at most 16 bytes per pixel and frame + 2^16
 any    varint: frames that the unit completes, 0 to 4096; 0 where a frame is more units
-4      checksum of the coded symbols, the decoder's to compare
+4      checksum of the coded symbols, the decoder's to compare, XOR the CRC32 of the
+       varint of frames, continued from the header's: a false size, say, is found too
+2      of ``P`` only: checksum of the pixels of these frames as the decoder shows them
 ...    payload
-4      CRC32 of the unit's bytes above, continued from the unit's number (counted
-       from 0) so that units cannot change places
+4      CRC32 of the unit's bytes above, continued from that of the unit before, of the
+       first unit from the header's: units cannot change places, nor come from
+       another stream
 =====  ===========================================================================
 
 =====  ===========================================================================
@@ -37,8 +44,12 @@ bytes  end: nothing follows it
 =====  ===========================================================================
 1      ``E``
 any    varint: frames of all units
-4      CRC32 of the end's bytes above, continued from the number of units
+4      CRC32 of the end's bytes above, continued from that of the last unit
 =====  ===========================================================================
+
+Version 1, which is read but not written, has no threads, instruction set, maker and
+version of torch in its header, and no ``P``. The checksum of symbols stands as it is,
+and a CRC32 is continued from the number of units before.
 """
 
 import math
@@ -49,17 +60,22 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, BinaryIO
 
+from lightning_modules.numerics import NumericConfiguration
+
 MAGIC = b"LVC\x1a"
-VERSION = 1
+VERSION = 2
+OLDEST_VERSION = 1
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 COLOURS = ("bt709_full",)
 MAX_SIDE = 16384
 MAX_PIXELS = 1 << 27
 MAX_FRAMES_PER_UNIT = 4096
 UNIT = b"U"
+UNIT_WITH_PIXELS = b"P"
 END = b"E"
 
 _FIXED = struct.Struct("<8sHHIIdBB")
+_U16 = struct.Struct("<H")
 _U32 = struct.Struct("<I")
 _READ_STEP = 1 << 20
 _MAX_VARINT = 9  # Bytes; 63 bits.
@@ -83,6 +99,8 @@ class StreamHeader:
         dtype: What the encoder's networks ran in, one of ``DTYPES``.
         device: Type of device they ran on, for example ``cpu``.
         colour: What the RGB values mean in YUV, one of ``COLOURS``.
+        numerics: What the encoder ran with; ``None`` in files of version 1, which do
+            not say it and are not written any more.
     """
 
     codec: str
@@ -94,6 +112,7 @@ class StreamHeader:
     dtype: str = "float32"
     device: str = "cpu"
     colour: str = "bt709_full"
+    numerics: NumericConfiguration | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be written or is absurd.
@@ -144,11 +163,14 @@ class StreamHeader:
         )
         for text in (self.codec, self.device):
             body += bytes([len(text)]) + text.encode("ascii")
+        if self.numerics is None:
+            raise BitstreamError("a header must say what the encoder ran with")
+        body += self.numerics.to_bytes()
         head = MAGIC + bytes([VERSION, len(body)]) + body
         return head + _U32.pack(zlib.crc32(head))
 
     @classmethod
-    def _from_body(cls, body: bytes) -> "StreamHeader":
+    def _from_body(cls, body: bytes, version: int) -> "StreamHeader":
         """Parse what lies between length and CRC."""
         try:
             fingerprint, width, height, numerator, denominator, rate, dtype, colour = (
@@ -160,7 +182,10 @@ class StreamHeader:
                 end = at + 1 + body[at]
                 texts.append(body[at + 1 : end].decode("ascii"))
                 at = end
-            if at != len(body):
+            numerics = None
+            if version > OLDEST_VERSION:
+                numerics = NumericConfiguration.from_bytes(body[at:])
+            elif at != len(body):
                 raise ValueError("its names do not fill it")
             codec, device = texts
             return cls(
@@ -173,6 +198,7 @@ class StreamHeader:
                 DTYPES[dtype],
                 device,
                 COLOURS[colour],
+                numerics,
             )
         except BitstreamError:
             raise
@@ -202,6 +228,8 @@ class Packet:
         estimated_bits: Entropy of the symbols under the model, if asked for.
         histograms: How often each whole number was coded, by part of the latent, as
             ``{part: {value: count}}``, if the estimate was asked for.
+        pixels: In a file, a 16-bit checksum of the frames that it completes, as the
+            encoder expects them to be shown; ``None`` if the file does not say.
     """
 
     payload: bytes
@@ -212,6 +240,7 @@ class Packet:
     histograms: Mapping[str, Mapping[int, int]] = field(
         default_factory=dict, compare=False
     )
+    pixels: int | None = None
 
 
 def varint(number: int) -> bytes:
@@ -241,7 +270,10 @@ class BitstreamWriter:
         self._file = file
         self._header = header
         self._closed = False
-        self._append(header.to_bytes())
+        head = header.to_bytes()
+        (self._header_crc,) = _U32.unpack(head[-4:])
+        self._crc = self._header_crc
+        self._append(head)
 
     def write(self, unit: Packet) -> None:
         """Append a unit.
@@ -264,19 +296,23 @@ class BitstreamWriter:
             raise BitstreamError(
                 f"unit {self.units} has checksum {unit.checksum}, it must fit 32 bits"
             )
-        head = UNIT + varint(len(unit.payload)) + varint(unit.frames)
-        head += _U32.pack(unit.checksum)
-        crc = zlib.crc32(unit.payload, zlib.crc32(head, self.units))
+        frames = varint(unit.frames)
+        head = UNIT if unit.pixels is None else UNIT_WITH_PIXELS
+        head += varint(len(unit.payload)) + frames
+        head += _U32.pack(unit.checksum ^ zlib.crc32(frames, self._header_crc))
+        if unit.pixels is not None:
+            head += _U16.pack(unit.pixels)
+        self._crc = zlib.crc32(unit.payload, zlib.crc32(head, self._crc))
         self._append(head)
         self._append(unit.payload)
-        self._append(_U32.pack(crc))
+        self._append(_U32.pack(self._crc))
         self.units += 1
         self.frames += unit.frames
 
     def close(self) -> None:
         """Write the end, without which a file counts as cut; the file stays open."""
         end = END + varint(self.frames)
-        self._append(end + _U32.pack(zlib.crc32(end, self.units)))
+        self._append(end + _U32.pack(zlib.crc32(end, self._crc)))
         self._closed = True
 
     def _append(self, data: bytes) -> None:
@@ -317,10 +353,10 @@ class BitstreamReader:
                 f"{magic!r} and not with {MAGIC!r}"
             )
         version, length = self._read(2, "the header")
-        if version != VERSION:
+        if not OLDEST_VERSION <= version <= VERSION:
             raise BitstreamError(
-                f"the bitstream has version {version}, this program reads version "
-                f"{VERSION}: use the program that wrote it"
+                f"the bitstream has version {version}, this program reads versions "
+                f"{OLDEST_VERSION} to {VERSION}: use the program that wrote it"
             )
         body = self._read(length, "the header")
         (crc,) = _U32.unpack(self._read(4, "the header"))
@@ -328,7 +364,9 @@ class BitstreamReader:
             raise BitstreamError(
                 "the header is damaged (its CRC32 does not match): get the file again"
             )
-        self.header = StreamHeader._from_body(body)
+        self.header = StreamHeader._from_body(body, version)
+        self._chained = version > OLDEST_VERSION
+        self._header_crc = self._crc = crc if self._chained else 0
 
     def __iter__(self) -> Iterator[Packet]:
         """Yield the units.
@@ -342,12 +380,12 @@ class BitstreamReader:
             kind = self._read(1, what)
             if kind == END:
                 break
-            if kind != UNIT:
+            if kind != UNIT and not (kind == UNIT_WITH_PIXELS and self._chained):
                 raise self._damaged(what, start, f"it begins with {kind!r}")
-            yield self._read_unit(what, start)
+            yield self._read_unit(kind, what, start)
         total, raw = self._read_varint("the end")
         (crc,) = _U32.unpack(self._read(4, "the end"))
-        if crc != zlib.crc32(END + raw, self.units):
+        if crc != zlib.crc32(END + raw, self._crc):
             raise self._damaged("the end", start, "its CRC32 does not match")
         if total != self.frames:
             raise self._damaged(
@@ -360,10 +398,11 @@ class BitstreamReader:
             )
         self.complete = True
 
-    def _read_unit(self, what: str, start: int) -> Packet:
+    def _read_unit(self, kind: bytes, what: str, start: int) -> Packet:
         length, raw_length = self._read_varint(what)
         frames, raw_frames = self._read_varint(what)
-        raw_checksum = self._read(4, what)
+        raw_checksum = self._read(_U32.size, what)
+        raw_pixels = self._read(_U16.size, what) if kind == UNIT_WITH_PIXELS else b""
         if frames > MAX_FRAMES_PER_UNIT:
             raise self._damaged(what, start, f"it claims {frames} frames")
         if length > self.header.max_payload(frames):
@@ -372,12 +411,17 @@ class BitstreamReader:
             )
         payload = self._read(length, what)
         (crc,) = _U32.unpack(self._read(4, what))
-        head = UNIT + raw_length + raw_frames + raw_checksum
-        if crc != zlib.crc32(payload, zlib.crc32(head, self.units)):
+        head = kind + raw_length + raw_frames + raw_checksum + raw_pixels
+        if crc != zlib.crc32(payload, zlib.crc32(head, self._crc)):
             raise self._damaged(what, start, "its CRC32 does not match")
         self.units += 1
         self.frames += frames
-        return Packet(payload, frames, _U32.unpack(raw_checksum)[0])
+        (checksum,) = _U32.unpack(raw_checksum)
+        if self._chained:
+            checksum ^= zlib.crc32(raw_frames, self._header_crc)
+        self._crc = crc if self._chained else self.units
+        pixels = _U16.unpack(raw_pixels)[0] if raw_pixels else None
+        return Packet(payload, frames, checksum, pixels=pixels)
 
     def _damaged(self, what: str, start: int, why: str) -> BitstreamError:
         return BitstreamError(

@@ -206,6 +206,10 @@ class VideoCodec(nn.Module, ABC):
     ) -> Iterator[Packet]:
         """Code frames into real bytes, one packet per unit or per scale of it.
 
+        Networks run with the threads and kernels that this process has, and a decoder
+        must have the same or be in float64: here nobody sees to that. ``encode`` writes
+        them into the file (``numerics.py``), and ``decode`` takes them from there.
+
         Args:
             frames: Each (3, H, W), RGB in [0, 1], all of one size: a clip (T, 3, H, W),
                 or anything that gives one after the other.

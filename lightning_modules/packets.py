@@ -13,7 +13,7 @@ from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
 
 OTHER_PROBABILITIES = (
     "this machine computes other probabilities than the encoder's did; decode with the "
-    "same device, dtype and threads, or encode in float64"
+    "same device, dtype, threads and version of torch, or encode in float64"
 )
 
 

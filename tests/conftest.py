@@ -8,6 +8,8 @@ import signal
 import threading
 from copy import deepcopy
 
+from lightning_modules.numerics import PINS
+
 # A shell's background job ignores Ctrl-C, and so would every process that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +18,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # thread that waits for another one must not keep a core busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Commands do this before they import torch, and here they run in this process.
+os.environ.update({name: value for name, value in PINS.items() if value})
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 

@@ -215,5 +215,7 @@ def test_a_stream_with_losses_is_as_before(before, run):
             assert values.pop("parity_bits") == 0
     # Nor was the depth of raw video read from a file's name.
     assert written["options"].pop("depth") == 8 and not found["options"].pop("depth")
+    # And the instruction set was the machine's.
+    assert found["options"].pop("isa") == "avx2"
     for name in ("codec", "video", "notes", "options", "runs"):
         assert found[name] == nearly(written[name]), name

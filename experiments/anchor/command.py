@@ -11,6 +11,7 @@ from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
 from experiments.cli.progress import say
 from experiments.evaluate.options import JobOptions
+from lightning_modules.numerics import PORTABLE, pin
 
 EPILOG = """\
 examples:
@@ -133,6 +134,8 @@ def anchor(options: AnchorOptions) -> int:
     """
     # Before the imports, which take seconds.
     say(f"loading {options.codec}, looking at the sequences")
+    # As evaluate does by default, so that both measure in the same way.
+    pin(PORTABLE)
     from experiments.anchor.coders import make_coder
     from experiments.anchor.given import by_rate
     from experiments.evaluate.job import Rate

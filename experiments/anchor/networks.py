@@ -39,6 +39,7 @@ from experiments.results.result import Result
 from lightning_modules.bitstream import varint
 from lightning_modules.clock import CodingClock, uncounted
 from lightning_modules.frames import pad_to_multiple, padded_size
+from lightning_modules.numerics import current
 from lightning_modules.packets import check_finite
 
 
@@ -163,6 +164,7 @@ class NetworkCoder(Anchor):
             "compressai": version("compressai"),
             "device": device,
             "threads": self.threads,
+            "isa": current().isa,
             "weights": {repr(r): own.describe() for r, own in self.weights.items()},
         }
 

@@ -3,6 +3,7 @@
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -17,9 +18,16 @@ from experiments.bitstreams.coding_mode import (
 )
 from experiments.bitstreams.files import StreamDecoder, load_decoder, open_stream
 from experiments.bitstreams.options import DecodeOptions
+from experiments.bitstreams.pixels import OtherPixelsError, PixelChecks
 from experiments.cli.command import check_paths
 from experiments.cli.progress import track
 from lightning_modules.bitstream import StreamHeader
+from lightning_modules.numerics import current, recreated
+
+REMEDY = (
+    "decode with that version and kind of machine, or encode with --dtype float64, "
+    "which decodes alike on any"
+)
 
 
 def decode(options: DecodeOptions) -> None:
@@ -48,14 +56,20 @@ def decode(options: DecodeOptions) -> None:
             write = stack.enter_context(video)
         device = _device(options, header)
         stack.enter_context(coding_mode(device))
+        stack.enter_context(recreated(header.numerics))
+        _warn_unlike(options, header, device)
         codec = load_decoder(header, options.checkpoint, device)
         codec.configure(**options.coding)
+        checks = PixelChecks(
+            partial(_tell_other_pixels, options, header), strict=options.strict
+        )
         decoder = StreamDecoder(
             codec,
             reader,
             partial=options.partial,
             hashing=options.hash,
             scales=options.scales,
+            pixels=checks,
         )
         for frame in track(decoder, "decoding", None):
             if write:
@@ -77,7 +91,9 @@ def decode(options: DecodeOptions) -> None:
             cost = f"{printable(options.output)}: {count} frames of {size[1]}x{size[0]}"
         if options.scales:
             cost += f", {options.scales} of {codec.scales} scales decoded"
-        print(f"{cost}, {speed(count, decoder.seconds['decode'])}", file=told)
+        # Every one was compared, and none was found to differ.
+        checked = ", checked" if checks.compared == count and not checks.differs else ""
+        print(f"{cost}, {speed(count, decoder.seconds['decode'])}{checked}", file=told)
     if options.hash:
         print(decoder.digest, file=told)
 
@@ -85,11 +101,43 @@ def decode(options: DecodeOptions) -> None:
 def _device(options: DecodeOptions, header: StreamHeader) -> torch.device:
     """Return where to decode: where it was encoded, unless the user says otherwise."""
     wants_same = options.device == "auto" and header.device == "cpu"
-    device = choose_device("cpu" if wants_same else options.device)
+    return choose_device("cpu" if wants_same else options.device)
+
+
+def _warn_unlike(
+    options: DecodeOptions, header: StreamHeader, device: torch.device
+) -> None:
+    """Warn of what the encoder ran with and cannot be had here."""
+    unlike = []
     if device.type != header.device:
+        unlike.append(f"on {header.device}, this is {device.type}")
+    # In float64 frames come out alike with other kernels.
+    elif header.numerics and header.dtype != "float64":
+        unlike += header.numerics.unlike(current())
+        if device.type != "cpu":
+            unlike = [each for each in unlike if "torch" in each]
+    if unlike:
+        checked = "" if header.numerics else ", which nothing will tell"
         print(
-            f"warning: {options.input} was encoded on {header.device}, and bit-exact "
-            f"decoding on {device.type} is not guaranteed; an error says if it fails",
+            f"warning: {printable(options.input)} was encoded {'; '.join(unlike)}: "
+            f"decoding may fail, or give other frames{checked}; {REMEDY}",
             file=sys.stderr,
         )
-    return device
+
+
+def _tell_other_pixels(
+    options: DecodeOptions, header: StreamHeader, frame: int
+) -> None:
+    """Say which frame is not the encoder's.
+
+    Raises:
+        OtherPixelsError: It has to be.
+    """
+    said = (
+        f"{printable(options.input)}: frame {frame} is not, bit by bit, what the "
+        f"encoder ({header.numerics}, {header.device}) made of it, and PSNR may differ "
+        f"from there on; {REMEDY}"
+    )
+    if options.strict:
+        raise OtherPixelsError(said)
+    print(f"warning: {said}", file=sys.stderr)

@@ -29,6 +29,12 @@ from experiments.bitstreams.rate_search import deviation, search_rate
 from experiments.cli.command import check_paths
 from experiments.cli.progress import track
 from lightning_modules.codec import RateKnob, VideoCodec
+from lightning_modules.numerics import (
+    NumericConfiguration,
+    current,
+    default_threads,
+    recreated,
+)
 from lightning_modules.psnr import psnr_8_bit
 
 
@@ -69,6 +75,7 @@ def encode(options: EncodeOptions) -> None:
         options.open(options.input, options.max_frames, once=True) as video,
         whole_or_nothing(options.output) as temporary,
         coding_mode(device),
+        recreated(_numerics(options, device)),
     ):
         codec = lightning_modules.load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
@@ -83,6 +90,20 @@ def encode(options: EncodeOptions) -> None:
             digest = encoding.coded.digest
             _verify(temporary, options.checkpoint, device.type, digest)
     print(_report(options, codec.rate_knob, encoding))
+
+
+def _numerics(options: EncodeOptions, device: torch.device) -> NumericConfiguration:
+    """Return what to encode with; warn if it is not the instruction set asked for."""
+    here = replace(current(), threads=options.threads or default_threads())
+    exact = device.type != "cpu" or options.dtype == "float64"
+    if options.isa not in (here.isa, "native") and not exact:
+        print(
+            f"warning: {options.isa} cannot be had (the processor lacks it, or torch "
+            f"was imported before): the stream is encoded with {here.isa}, and another "
+            "machine may decode other frames; --dtype float64 decodes alike on any",
+            file=sys.stderr,
+        )
+    return here
 
 
 def _encode_once(
@@ -110,6 +131,7 @@ def _encode_once(
         path,
         intra_period=options.intra_period,
         reconstruct=options.verify,
+        checked=not options.unchecked,
     )
     for frame in coded:
         psnr_sum += psnr_8_bit(frame, taken.popleft())

@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +19,7 @@ from datamodules.pipes import is_pipe, open_piped_input
 from datamodules.sequences.files import VideoSequence
 from datamodules.video_reader import VideoReader
 from experiments.bitstreams.coding_mode import frame_bytes
+from experiments.bitstreams.pixels import PixelChecks, checksum_of
 from lightning_modules.bitstream import (
     BitstreamError,
     BitstreamReader,
@@ -29,6 +31,7 @@ from lightning_modules.clock import CodingClock
 from lightning_modules.codec import VideoCodec
 from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
 from lightning_modules.entropy.symbols import OverflowingError
+from lightning_modules.numerics import current
 from lightning_modules.packets import DesyncError, check_finite
 
 
@@ -45,6 +48,10 @@ class StreamEncoder:
         path: File to write; it is left unfinished if anything raises.
         intra_period: Frames between starts without a reference; -1 for one only.
         reconstruct: Whether to estimate bits, and to give and hash what a decoder will.
+        checked: Whether units carry checksums of their pixels, for which the encoder
+            needs its reconstruction.
+        trial: Whether nobody will decode the file: checksums of pixels are 0, and cost
+            bytes alone.
 
     Attributes:
         nbytes: The whole file.
@@ -59,6 +66,8 @@ class StreamEncoder:
         *,
         intra_period: int = -1,
         reconstruct: bool = False,
+        checked: bool = True,
+        trial: bool = False,
     ) -> None:
         self.header = header
         self.nbytes = 0
@@ -67,6 +76,8 @@ class StreamEncoder:
         self._path = path
         self._intra_period = intra_period
         self._reconstruct = reconstruct
+        self._checked = checked
+        self._trial = trial
         self._shares: list[list[float]] = []
         self._estimates: list[float | None] = []
         self._histograms: dict[str, Counter[int]] = {}
@@ -91,13 +102,16 @@ class StreamEncoder:
             self._clock.pause(self._frames),
             rate,
             intra_period=self._intra_period,
-            reconstruct=self._reconstruct,
+            reconstruct=self._reconstruct or (self._checked and not self._trial),
         )
         unit_bits: list[int] = []
         with self._path.open("wb") as file:
             writer = BitstreamWriter(file, self.header)
             for packet in self._clock.watch(packets):
                 before = writer.nbytes
+                if self._checked and packet.frames:
+                    pixels = 0 if self._trial else checksum_of(packet.x_hat)
+                    packet = replace(packet, pixels=pixels)
                 writer.write(packet)
                 unit_bits.append(8 * (writer.nbytes - before))
                 self._count_latents(packet, scale=len(unit_bits))
@@ -107,10 +121,12 @@ class StreamEncoder:
                     unit_bits = []
                 if self._reconstruct:
                     self._estimates.append(packet.estimated_bits)
-                    assert packet.x_hat is not None, "reconstruct=True gives x_hat"
-                    first = len(self._shares) - packet.frames
-                    for number, frame in enumerate(packet.x_hat, first):
-                        check_finite(frame, number, rate)
+                if packet.x_hat is None:
+                    continue
+                first = len(self._shares) - packet.frames
+                for number, frame in enumerate(packet.x_hat, first):
+                    check_finite(frame, number, rate)
+                    if self._reconstruct:
                         self._digest.update(frame_bytes(frame))
                         yield frame
             writer.close()
@@ -173,7 +189,7 @@ class StreamEncoder:
 def header_of(
     codec: VideoCodec, video: VideoReader | VideoSequence, rate: float, dtype: str
 ) -> StreamHeader:
-    """Return the header of a video's bitstream.
+    """Return the header of a video's bitstream, coded by this process as it is now.
 
     Args:
         codec: Where it runs.
@@ -190,6 +206,7 @@ def header_of(
         rate=rate,
         dtype=dtype,
         device=codec.devices[0].type,
+        numerics=current(),
     )
 
 
@@ -202,9 +219,16 @@ def open_stream(path: Path) -> Iterator[BitstreamReader]:
             with the file's name.
     """
     with open_piped_input(path) if is_pipe(path) else path.open("rb") as file:
+        header: StreamHeader | None = None
         try:
-            yield BitstreamReader(file)
-        except (BitstreamError, DesyncError, OverflowingError) as error:
+            reader = BitstreamReader(file)
+            header = reader.header
+            yield reader
+        except DesyncError as error:
+            said = header and header.numerics
+            ran = f" (it ran with {said})" if said else ""
+            raise ValueError(f"{path}: {error}{ran}") from error
+        except (BitstreamError, OverflowingError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 
@@ -243,6 +267,8 @@ class StreamDecoder:
         partial: Whether damage ends the frames instead of raising.
         hashing: Whether to make :attr:`digest`.
         scales: Decode only so many scales, coarsest first; None for all that there is.
+        pixels: Compares frames with the encoder's, where all scales are decoded; not at
+            all by default.
 
     Attributes:
         frames: Number of frames so far.
@@ -260,6 +286,7 @@ class StreamDecoder:
         partial: bool = False,
         hashing: bool = True,
         scales: int | None = None,
+        pixels: PixelChecks | None = None,
     ) -> None:
         if scales is not None:
             codec.check_scales(scales)
@@ -270,6 +297,8 @@ class StreamDecoder:
         self._partial = partial
         self._hashing = hashing
         self._scales = scales
+        whole = scales in (None, codec.scales)
+        self._pixels = (pixels if whole else None) or PixelChecks(None)
         self._digest = hashlib.sha256()
         self._clock = CodingClock(codec.devices[0])
 
@@ -280,15 +309,17 @@ class StreamDecoder:
             BitstreamError: The stream is damaged.
             DesyncError: The decoded symbols are not those that were coded.
             OverflowingError: A frame is not finite.
+            OtherPixelsError: It is not the encoder's, and has to be.
         """
         header = self._reader.header
-        packets = self._clock.pause(self._reader)
+        packets = self._clock.pause(self._pixels.note(self._reader))
         size = (header.height, header.width)
         decoded = self._codec.decompress(packets, *size, scales=self._scales)
         try:
             for frame in self._clock.watch(decoded):
                 check_finite(frame, self.frames, header.rate)
                 self.frames += 1
+                self._pixels.take(frame)
                 if self._hashing:
                     self._digest.update(frame_bytes(frame))
                 yield frame

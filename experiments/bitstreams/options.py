@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from experiments.cli.checkpoints import checkpoint_option
 from experiments.cli.options import option, parse_fps, parse_size
 from lightning_modules import coding_options, decoding_options
+from lightning_modules.numerics import MAX_THREADS
 
 if TYPE_CHECKING:
     from datamodules.video_reader import VideoReader
@@ -20,11 +21,14 @@ class DeviceOptions:
     Attributes:
         device: Where the networks run (default: cuda if there is one).
         dtype: Precision of the networks; decoders follow. float64 is slow, and
-            decodes with other threads and kernels too.
+            decodes to the same frames on any machine.
+        isa: Instruction set on a CPU; decoders follow. avx2 is what all x86-64 machines
+            have, native what this one has: faster on some, and only for its like.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32"
+    isa: Literal["avx2", "native"] = "avx2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,10 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
         max_frames: Stop after N frames.
         intra_period: Start without a reference every N frames (default: only at the
             first).
+        threads: Of torch on a CPU, up to 255; decoders follow (default: OMP_NUM_THREADS
+            or the cores, at most 8).
+        unchecked: Leave out the checksums of pixels: the encoder saves its own
+            reconstruction, and no decoder can tell whether its frames are the same.
         verify: Decode in a second process, require identical frames, report PSNR.
     """
 
@@ -120,7 +128,15 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
     target_kbps: float | None = option(None, metavar="KBPS", one_of="rate")
     max_frames: int | None = option(None, metavar="N")
     intra_period: int = option(-1, metavar="N")
+    threads: int | None = option(None, metavar="N")
+    unchecked: bool = False
     verify: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
+            raise ValueError(
+                f"--threads is {self.threads}: it must be 1 to {MAX_THREADS}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +154,7 @@ class DecodeOptions:
         partial: Write the frames before the first missing or damaged unit.
         scales: Progressive decoding: only the K coarsest scales of each frame, for
             codecs that have scales (default: all).
+        strict: Frames that are not the encoder's own are an error, and no warning.
         hash: Print the SHA-256 of all frames (float32 RGB) as the last line.
         coding: For ``codec.configure``; all else that encoders are told is in the
             stream.
@@ -150,9 +167,15 @@ class DecodeOptions:
     depth: int = option(8, metavar="BITS")
     partial: bool = False
     scales: int | None = option(None, metavar="K")
+    strict: bool = False
     hash: bool = False
     coding: dict[str, Any] = option(also=decoding_options)
 
     def __post_init__(self) -> None:
         if not (self.output or self.hash):
             raise ValueError("give OUT, or --hash to write nothing")
+        if self.strict and self.scales is not None:
+            raise ValueError(
+                "--strict compares frames of all scales with the encoder's: leave out "
+                "--scales"
+            )

@@ -11,6 +11,7 @@ from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
 from experiments.cli.progress import say
 from experiments.evaluate.options import JobOptions
+from lightning_modules.numerics import pin
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -79,6 +80,7 @@ def evaluate(options: EvaluateOptions) -> int:
     """Do as the options say; see :func:`experiments.evaluate.jobs.run_jobs`."""
     # Before the imports, which take seconds.
     say(f"loading {options.checkpoint}, looking at the sequences")
+    pin(options.isa)
     from experiments.bitstreams.coding_mode import choose_device
     from experiments.bitstreams.rate_search import check_target
     from experiments.evaluate.job import Rate

@@ -25,6 +25,7 @@ from experiments.bitstreams.rate_search import search_rate
 from experiments.evaluate.coder import Coder, Cost, Task
 from experiments.results.origin import describe, free_options
 from lightning_modules.codec import VideoCodec
+from lightning_modules.numerics import current, recreated
 
 STREAM = "stream.lvc"
 """Name of the bitstream in the folder of a task."""
@@ -75,7 +76,10 @@ class LearnedCoder(Coder):
         }
 
     def environment(self) -> dict[str, Any]:
-        """Return checkpoint, device, threads, and options that change no bit."""
+        """Return checkpoint, device, what it ran with, and options that change no bit.
+
+        Every bitstream says the same, and is decoded with it.
+        """
         device = "cpu"
         if self.metric_device == "cuda":
             device = torch.cuda.get_device_name()
@@ -83,6 +87,7 @@ class LearnedCoder(Coder):
             "checkpoint": str(self.checkpoint),
             "device": device,
             "threads": self.threads,
+            "isa": current().isa,
             **{k: v for k, v in self.coding.items() if k in free_options()},
         }
 
@@ -146,7 +151,7 @@ class LearnedCoder(Coder):
         sequence = task.sequence
 
         def encode(rate: float) -> float:
-            coded = self._encoder(replace(task, rate=rate)).run()
+            coded = self._encoder(replace(task, rate=rate), trial=True).run()
             pixels = sequence.width * sequence.height * len(coded.frame_bits)
             return 8 * coded.nbytes / pixels
 
@@ -160,7 +165,9 @@ class LearnedCoder(Coder):
             )
         return search.rate
 
-    def _encoder(self, task: Task, *, reconstruct: bool = False) -> StreamEncoder:
+    def _encoder(
+        self, task: Task, *, reconstruct: bool = False, trial: bool = False
+    ) -> StreamEncoder:
         return StreamEncoder(
             self.codec,
             header_of(self.codec, task.sequence, task.rate, self.dtype),
@@ -168,6 +175,7 @@ class LearnedCoder(Coder):
             task.folder / STREAM,
             intra_period=self.intra_period,
             reconstruct=reconstruct,
+            trial=trial,
         )
 
     def _decoding_process(self) -> WorkerProcess:
@@ -239,7 +247,11 @@ def decode_stream(
         Their digest, seconds, and peak memory.
     """
     target = choose_device(device)
-    with open_stream(path) as reader, coding_mode(target):
+    with (
+        open_stream(path) as reader,
+        coding_mode(target),
+        recreated(reader.header.numerics),
+    ):
         codec = load_decoder(reader.header, checkpoint, target)
         codec.configure(**coding)
         decoder = StreamDecoder(codec, reader, scales=scales)

@@ -10,6 +10,7 @@ from experiments.bitstreams.options import SequencesOption
 from experiments.cli.command import check_folder
 from experiments.cli.options import option
 from experiments.results.result import Protocol
+from lightning_modules.numerics import MAX_THREADS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,10 @@ class JobOptions(SequencesOption, MetricOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} is {value}, it must be at least 1")
+        if self.threads is not None and self.threads > MAX_THREADS:
+            raise ValueError(
+                f"--threads is {self.threads}, it must be at most {MAX_THREADS}"
+            )
         if self.intra_period != -1 and self.intra_period < 1:
             raise ValueError(
                 f"--intra_period is {self.intra_period}: it must be at least 1, or -1"
@@ -112,7 +117,8 @@ class JobOptions(SequencesOption, MetricOptions):
     @property
     def threads_each(self) -> int:
         """Threads of each process: as asked, or a fair share of the cores."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.workers)
+        share = len(os.sched_getaffinity(0)) // self.workers
+        return self.threads or min(max(1, share), MAX_THREADS)
 
     def protocol(self) -> Protocol:
         """Return the result's protocol, without the metrics' definitions."""

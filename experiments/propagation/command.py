@@ -10,6 +10,7 @@ from experiments.propagation import plots
 from experiments.propagation.findings import Report
 from experiments.propagation.options import PropagationOptions
 from experiments.propagation.tables import make_markdown, print_reports
+from lightning_modules.numerics import pin
 
 EPILOG = """\
 tests, each with real bitstreams that are decoded:
@@ -59,6 +60,7 @@ def propagation(options: PropagationOptions) -> None:
     if options.checkpoint:
         # Before the imports, which take seconds.
         say(f"loading {options.checkpoint}, looking at the sequences")
+        pin(options.isa)
         from experiments.propagation.experiment import Experiment
 
         experiment = Experiment(options)

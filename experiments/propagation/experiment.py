@@ -19,6 +19,7 @@ from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS, TRIALS
 from experiments.propagation.options import PropagationOptions
 from experiments.results.origin import describe, versions
 from lightning_modules import load_codec
+from lightning_modules.numerics import current
 
 POSITIONS = (1, 2, 4, 8, 16, 32, 64, 96)
 
@@ -249,6 +250,7 @@ class Experiment:
                 "device": self._device.type,
                 "dtype": self._options.dtype,
                 "threads": torch.get_num_threads(),
+                "isa": current().isa,
             },
             sequences=[
                 {

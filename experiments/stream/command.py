@@ -14,6 +14,7 @@ from experiments.results.typed_json import FileKind
 from experiments.stream import plots
 from experiments.stream.options import StreamOptions
 from experiments.stream.runs import curves_of, means_table
+from lightning_modules.numerics import pin
 
 EPILOG = """\
 Frames and scales count from 1; scale 1 is the coarsest. The experiments of the DHVC
@@ -62,6 +63,7 @@ def stream(options: StreamOptions) -> None:
     """
     # Before the imports, which take seconds.
     say(f"loading {options.checkpoint}")
+    pin(options.isa)
     from experiments.stream.experiment import Experiment
 
     check_paths(options.input, options.output)

@@ -24,6 +24,7 @@ from experiments.stream.options import StreamOptions
 from experiments.stream.plan import make_plan
 from experiments.stream.runs import Run
 from experiments.stream.session import Shown, assess, deliver, send_units, show
+from lightning_modules.numerics import current
 
 ENCODING = "encoding"
 """What comes before all runs."""
@@ -140,6 +141,7 @@ class Experiment:
                 **versions(),
                 "device": self._device.type,
                 "threads": torch.get_num_threads(),
+                "isa": current().isa,
             },
             "parity": asdict(self.plan.parity),
             "notes": self.notes,

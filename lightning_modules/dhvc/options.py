@@ -9,8 +9,8 @@ class DecodingOptions:
 
     Attributes:
         pipeline: DHVC without its auxiliary path: work on so many frames at once, on
-            as many GPUs as there are (default: 1); not one bit changes. On a CPU set
-            OMP_NUM_THREADS to its cores over this, for encoder and decoder alike.
+            as many GPUs as there are (default: 1); not one bit changes. On a CPU
+            encode with the threads of its cores over this; decoders follow.
 
     Raises:
         ValueError: The number is below 1.

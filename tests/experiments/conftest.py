@@ -15,6 +15,7 @@ from experiments.evaluate import command
 from experiments.results.result import Protocol, Result, SequenceResult
 from lightning_modules import load_codec
 from lightning_modules.bitstream import StreamHeader
+from lightning_modules.numerics import current
 
 CODECS = {
     "ui2c": ("UI2C", {}),
@@ -107,6 +108,7 @@ def scaled(checkpoint, evaluate, tmp_path_factory):
         height=64,
         fps=Fraction(25),
         rate=1024.0,
+        numerics=current(),
     )
     stream = folder / "waves.lvc"
     coded = StreamEncoder(codec, header, frames, stream, reconstruct=True).run()
@@ -136,7 +138,9 @@ def units_of(path):
 
 def framed(unit):
     """Return a unit's bytes as the container's description has them."""
-    return 1 + (1 if len(unit.payload) < 128 else 2) + 1 + 4 + len(unit.payload) + 4
+    length = 1 if len(unit.payload) < 128 else 2
+    pixels = 0 if unit.pixels is None else 2
+    return 1 + length + 1 + 4 + pixels + len(unit.payload) + 4
 
 
 def bits_of(coded, scales=None):

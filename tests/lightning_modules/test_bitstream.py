@@ -4,6 +4,7 @@ import tracemalloc
 import zlib
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 
@@ -14,7 +15,9 @@ from lightning_modules.bitstream import (
     BitstreamWriter,
     Packet,
     StreamHeader,
+    varint,
 )
+from lightning_modules.numerics import ISAS, MAKERS, NumericConfiguration
 
 HEADER = StreamHeader(
     codec="UI2C",
@@ -25,11 +28,12 @@ HEADER = StreamHeader(
     rate=21.5,
     dtype="bfloat16",
     device="cuda",
+    numerics=NumericConfiguration(3, True, "avx2", "GenuineIntel", "2.15.0"),
 )
 UNITS = [
-    Packet(b"the first payload", 2, 0xDEADBEEF),
+    Packet(b"the first payload", 2, 0xDEADBEEF, pixels=0xBEEF),
     Packet(b"", 1, 0),
-    Packet(bytes(range(200)), 130, 2**32 - 1),
+    Packet(bytes(range(200)), 130, 2**32 - 1, pixels=0),
 ]
 
 
@@ -93,13 +97,14 @@ def test_a_video_without_units_is_whole():
 
 
 def test_the_header_is_small():
-    assert len(HEADER.to_bytes()) - len(HEADER.codec) < 48
+    assert len(HEADER.to_bytes()) - len(HEADER.codec) < 60
 
 
 def test_the_end_and_a_units_frame_cost_few_bytes():
-    data, ends = write([Packet(bytes(300), 2, 1)])
-    assert ends[1] - ends[0] - 300 == 12
-    assert len(data) - ends[1] == 6
+    for pixels, nbytes in ((None, 12), (7, 14)):
+        data, ends = write([Packet(bytes(300), 2, 1, pixels=pixels)])
+        assert ends[1] - ends[0] - 300 == nbytes
+        assert len(data) - ends[1] == 6
 
 
 def test_every_flipped_byte_is_refused():
@@ -140,6 +145,115 @@ def test_units_cannot_change_places_be_repeated_or_vanish():
     for order in (second + first, first + first, first, first + second + second):
         assert read_until_error(head + order + tail)[2] is not None
     assert read_until_error(head + first + second + tail)[2] is None
+
+
+def test_a_units_bytes_do_not_fit_another_stream_nor_another_header():
+    """Each file is whole, and so is each part of a splice of them."""
+    units = [Packet(bytes([n]), 1, n) for n in range(3)]
+    first, ends = write(units)
+    others = [
+        (write([Packet(bytes([n + 9]), 1, n) for n in range(3)]), 1),
+        # Of the same frames, with a header that differs in what no codec looks at.
+        (write(units, replace(HEADER, rate=22.0)), 0),
+    ]
+    for (other, places), least in others:
+        for count in range(least, 4):
+            spliced = first[: ends[count]] + other[places[count] :]
+            units, complete, error = read_until_error(spliced)
+            assert len(units) == count and not complete and error is not None
+
+
+def rechained(data, ends, change):
+    """Change a unit's head and make all CRCs right again, but not what they cover."""
+    crc = struct.unpack("<I", data[ends[0] - 4 : ends[0]])[0]
+    parts = [data[: ends[0]]]
+    for number, (start, end) in enumerate(pairwise(ends)):
+        raw = change(data[start : end - 4]) if number == 1 else data[start : end - 4]
+        crc = zlib.crc32(raw, crc)
+        parts.append(raw + struct.pack("<I", crc))
+    return b"".join(parts), crc
+
+
+def test_a_false_number_of_frames_spoils_the_checksum_of_symbols():
+    units = [Packet(b"payload", 2, n) for n in range(3)]
+    data, ends = write(units)
+    body, crc = rechained(data, ends, lambda raw: raw[:2] + b"\1" + raw[3:])
+    end = b"E" + varint(5)
+    found, complete, error = read_until_error(
+        body + end + struct.pack("<I", zlib.crc32(end, crc))
+    )
+    assert complete and error is None
+    assert [unit.frames for unit in found] == [2, 1, 2]
+    assert [unit.checksum == n for n, unit in enumerate(found)] == [True, False, True]
+
+
+def test_a_false_size_spoils_the_checksum_of_symbols():
+    data, ends = write([Packet(b"payload", 2, 7)])
+    head = rewrite_header(data, width=415)[: ends[0]]
+    crc = struct.unpack("<I", head[-4:])[0]
+    parts = [head]
+    for raw in (data[ends[0] : ends[1] - 4], data[ends[1] : -4]):
+        crc = zlib.crc32(raw, crc)
+        parts.append(raw + struct.pack("<I", crc))
+    ((unit,), complete, _) = read_until_error(b"".join(parts))
+    assert complete and unit.checksum != 7
+
+
+def version_1(units, header=HEADER):
+    """Return a file as version 1 described it."""
+    numerics = header.numerics.to_bytes()
+    head = bytearray(header.to_bytes()[: -4 - len(numerics)])
+    head[4], head[5] = 1, head[5] - len(numerics)
+    parts = [bytes(head), struct.pack("<I", zlib.crc32(head))]
+    for number, unit in enumerate(units):
+        raw = b"U" + varint(len(unit.payload)) + varint(unit.frames)
+        raw += struct.pack("<I", unit.checksum) + unit.payload
+        parts.append(raw + struct.pack("<I", zlib.crc32(raw, number)))
+    end = b"E" + varint(sum(unit.frames for unit in units))
+    parts.append(end + struct.pack("<I", zlib.crc32(end, len(units))))
+    return b"".join(parts)
+
+
+def test_a_file_of_version_1_is_read_by_its_own_rules():
+    plain = [replace(unit, pixels=None) for unit in UNITS]
+    data = version_1(plain)
+    reader = BitstreamReader(io.BytesIO(data))
+    assert reader.header == replace(HEADER, numerics=None)
+    assert list(reader) == plain and reader.complete
+    start = 6 + data[5] + 4
+    assert read_until_error(data[:start] + b"P" + data[start + 1 :])[0] == []
+    with pytest.raises(BitstreamError, match="must say what the encoder ran with"):
+        BitstreamWriter(io.BytesIO(), reader.header)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("onednn", [False, True])
+def test_what_the_encoder_ran_with_is_read_as_it_was_written(isa, onednn):
+    for maker, threads in zip(MAKERS, (1, 8, 255), strict=True):
+        numerics = NumericConfiguration(threads, onednn, isa, maker, "2.15.0")
+        data, _ = write(header=replace(HEADER, numerics=numerics))
+        assert BitstreamReader(io.BytesIO(data)).header.numerics == numerics
+
+
+@pytest.mark.parametrize(
+    "numerics",
+    [
+        b"\0\0\0\1" + b"2",
+        b"\1\5\0\1" + b"2",
+        b"\1\0\3\1" + b"2",
+        b"\1\0\0\0",
+        b"\1\0\0\2" + b"2",
+        b"\1\0\0\1" + b"22",
+        b"\1\0",
+        b"",
+    ],
+)
+def test_an_absurd_configuration_is_refused_though_its_crc_is_right(numerics):
+    own = HEADER.numerics.to_bytes()
+    head = HEADER.to_bytes()[: -4 - len(own)] + numerics
+    head = head[:5] + bytes([len(head) - 6]) + head[6:]
+    with pytest.raises(BitstreamError, match="makes no sense"):
+        BitstreamReader(io.BytesIO(head + struct.pack("<I", zlib.crc32(head))))
 
 
 def test_errors_say_what_is_wrong_and_what_to_do():
@@ -185,9 +299,11 @@ def test_an_absurd_header_is_refused_though_its_crc_is_right(numbers):
 def test_a_header_of_any_length_with_a_right_crc_raises_nothing_else():
     for length in range(256):
         for filler in (b"\0", b"\1", b"\xff"):
-            head = MAGIC + bytes([1, length]) + filler * length
-            with pytest.raises(BitstreamError):
-                BitstreamReader(io.BytesIO(head + struct.pack("<I", zlib.crc32(head))))
+            for version in (1, 2):
+                head = MAGIC + bytes([version, length]) + filler * length
+                data = head + struct.pack("<I", zlib.crc32(head))
+                with pytest.raises(BitstreamError):
+                    BitstreamReader(io.BytesIO(data))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +346,8 @@ def test_an_end_that_counts_other_frames_is_refused_though_its_crc_is_right():
     data, ends = write()
     for frames in (0, 1, 100):
         end = b"E" + bytes([frames])
-        crc = struct.pack("<I", zlib.crc32(end, len(UNITS)))
+        (last,) = struct.unpack("<I", data[ends[-1] - 4 : ends[-1]])
+        crc = struct.pack("<I", zlib.crc32(end, last))
         units, complete, error = read_until_error(data[: ends[-1]] + end + crc)
         assert units == UNITS
         assert not complete

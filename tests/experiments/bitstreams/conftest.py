@@ -2,6 +2,7 @@
 
 import subprocess
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from itertools import count, islice
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from datamodules.frames import open_video
 from datamodules.writing import create_video
 from experiments import decode, encode
 from experiments.bitstreams import encoding
+from experiments.bitstreams.files import open_stream
+from lightning_modules.bitstream import BitstreamWriter
 from lightning_modules.codec import RateKnob, VideoCodec
 from lightning_modules.packets import DesyncError, Packet, Received
 
@@ -104,6 +107,21 @@ def read(path):
 def commands():
     """Encode and decode in this process, with a checkpoint that is none."""
     return SimpleNamespace(encode=run_encode, decode=run_decode, read=read)
+
+
+@pytest.fixture(scope="session")
+def rewritten():
+    """Write a stream again, with another header or units that are changed."""
+
+    def write(path, target, change=lambda unit: unit, **header):
+        with open_stream(path) as reader, target.open("wb") as file:
+            writer = BitstreamWriter(file, replace(reader.header, **header))
+            for unit in reader:
+                writer.write(change(unit))
+            writer.close()
+        return target
+
+    return write
 
 
 @pytest.fixture

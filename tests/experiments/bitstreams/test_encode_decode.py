@@ -28,7 +28,7 @@ def test_what_is_encoded_decodes_to_the_same_frames(
     nbytes = stream.stat().st_size
     assert f"5 frames of 7x5, {nbytes} bytes, {8 * nbytes / 175:.4f} bpp" in line
     assert f"{8 * nbytes * 25 / 5 / 1000:.1f} kbps" in line
-    assert re.search(r"\d frames/s, \d+\.\d s$", line)
+    assert re.search(r"\d frames/s, \d+\.\d s, checked$", line)
     assert [p.name for p in out.iterdir()] == ["frames"]
 
 

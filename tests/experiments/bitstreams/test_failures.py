@@ -140,18 +140,6 @@ def test_another_version_is_refused(only_error, commands, stream, out):
     assert "version 99" in only_error()
 
 
-def test_a_stream_of_another_device_is_decoded_with_a_warning(
-    commands, stream, out, capsys
-):
-    whole = stream.read_bytes()
-    with_header(stream, whole.index(b"cpu"), b"xpu")
-    capsys.readouterr()
-    assert commands.decode(stream, out / "v.y4m", "--device=cpu") == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "encoded on xpu" in line
-    assert "cpu is not guaranteed" in line
-
-
 @pytest.mark.parametrize("name", ["no/such/v.y4m", "v.gif", "full", "full/v.mp4/x.yuv"])
 def test_an_output_that_cannot_be_written_is_an_error(
     only_error, commands, stream, out, name

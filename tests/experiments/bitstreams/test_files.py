@@ -15,6 +15,7 @@ from experiments.bitstreams.files import (
 from lightning_modules import clock
 from lightning_modules.bitstream import StreamHeader
 from lightning_modules.entropy import rans, symbols
+from lightning_modules.numerics import current
 from lightning_modules.ui2c.codec import UI2CCodec
 
 SIZE = (32, 48)
@@ -42,6 +43,7 @@ def header(codec, rate=42.0):
         height=SIZE[0],
         fps=Fraction(25),
         rate=rate,
+        numerics=current(),
     )
 
 
@@ -94,10 +96,29 @@ def test_frames_share_their_units_bytes_and_only_header_and_end_are_left(
     with open_stream(tmp_path / "v.lvc") as reader:
         for unit in reader:
             lengths = 1 + (len(unit.payload) > 127) + 1  # Two varints.
-            units.append(8 * (1 + lengths + 4 + len(unit.payload) + 4))
+            units.append(8 * (1 + lengths + 4 + 2 + len(unit.payload) + 4))
     assert [2 * a, 2 * c, e] == units
     overhead = len(header(codec).to_bytes()) + 1 + 1 + 4
     assert coded.nbytes == overhead + sum(coded.frame_bits) / 8
+
+
+def test_a_trial_has_the_size_of_the_file_without_its_reconstruction(
+    codec, coded, frames, tmp_path, monkeypatch
+):
+    asked = []
+    compress = codec.compress
+
+    def watched(*given, reconstruct, **more):
+        asked.append(reconstruct)
+        return compress(*given, reconstruct=reconstruct, **more)
+
+    monkeypatch.setattr(codec, "compress", watched)
+    trial = tmp_path / "trial.lvc"
+    sizes = {
+        StreamEncoder(codec, header(codec), frames, trial, trial=it).run().nbytes
+        for it in (True, False)
+    }
+    assert sizes == {coded.nbytes} and asked == [False, True]
 
 
 def test_estimated_bits_are_near_the_real_ones(coded):

@@ -12,6 +12,7 @@ from experiments import decode
 from experiments.bitstreams.files import StreamEncoder
 from lightning_modules import load_codec
 from lightning_modules.bitstream import BitstreamWriter, StreamHeader
+from lightning_modules.numerics import current
 from lightning_modules.packets import Packet
 
 
@@ -91,6 +92,7 @@ def encode(codec, path):
         height=64,
         fps=Fraction(25),
         rate=codec.rate_knob.points[0],
+        numerics=current(),
     )
     StreamEncoder(codec, header, torch.rand(1, 3, 64, 64), path).run()
 

@@ -1,0 +1,216 @@
+"""What the last digits of a network's results depend on, and how it is held.
+
+Sums are rounded otherwise with other threads, other kernels and other instruction sets.
+A bitstream therefore says what its encoder ran with, and a decoder does the same again:
+threads and oneDNN at any time (:func:`recreated`), the instruction set before torch is
+imported (:func:`pin`), which commands do and libraries cannot.
+
+``avx2`` is what all x86-64 processors since about 2015 can do: torch's own kernels,
+oneDNN and MKL are all held to it. MKL obeys on Intel's processors; on those of other
+makers it has kernels of its own, so the maker counts too. ``native-...`` is whatever
+the machine chose, named by what torch calls it.
+
+No torch is imported here before it is asked about.
+"""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PORTABLE = "avx2"
+ISAS = (PORTABLE, "native-default", "native-avx2", "native-avx512", "native-other")
+"""Instruction sets by their position in a header."""
+
+MAKERS = ("other", "GenuineIntel", "AuthenticAMD")
+"""Makers of processors by their position in a header."""
+
+MAX_THREADS = 255
+DEFAULT_THREADS = 8
+"""At most, where nobody asks for more: every decoder runs as many."""
+
+PINS = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT",
+    "MKL_CBWR": "AVX2",
+    # Or a team of threads may be smaller than asked for.
+    "OMP_DYNAMIC": "FALSE",
+    "OMP_THREAD_LIMIT": None,
+}
+"""Environment of ``avx2``; ``None`` stands for a variable that is not set."""
+
+NO_ONEDNN = 128
+
+
+@dataclass(frozen=True)
+class NumericConfiguration:
+    """What an encoder ran with.
+
+    Attributes:
+        threads: Of torch, 1 to 255.
+        onednn: Whether torch could use oneDNN.
+        isa: Instruction set, one of ``ISAS``.
+        maker: Of the processor, one of ``MAKERS``.
+        torch: Its version, without what follows a plus sign.
+
+    Raises:
+        ValueError: A value is not one that a header can hold.
+    """
+
+    threads: int
+    onednn: bool
+    isa: str
+    maker: str
+    torch: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise ValueError(
+                f"{self.threads} threads are not possible: give 1 to {MAX_THREADS} "
+                "(--threads, or OMP_NUM_THREADS)"
+            )
+        if self.isa not in ISAS or self.maker not in MAKERS:
+            raise ValueError(f"{self.isa!r} of {self.maker!r} is unknown")
+        if not (self.torch.isascii() and 1 <= len(self.torch) <= 32):
+            raise ValueError(f"{self.torch!r} is no version of torch")
+
+    def to_bytes(self) -> bytes:
+        """Return it as it stands in a header."""
+        isa = ISAS.index(self.isa) | (0 if self.onednn else NO_ONEDNN)
+        numbers = [self.threads, isa, MAKERS.index(self.maker), len(self.torch)]
+        return bytes(numbers) + self.torch.encode("ascii")
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "NumericConfiguration":
+        """Return what a header holds, all of it.
+
+        Raises:
+            ValueError: It is none.
+            IndexError: It names something that this version does not know, or is cut.
+        """
+        threads, isa, maker, length = data[0], data[1], data[2], data[3]
+        if len(data) != 4 + length:
+            raise ValueError("the version of torch does not fill it")
+        return cls(
+            threads,
+            not isa & NO_ONEDNN,
+            ISAS[isa & ~NO_ONEDNN],
+            MAKERS[maker],
+            data[4:].decode("ascii"),
+        )
+
+    def unlike(self, here: "NumericConfiguration") -> list[str]:
+        """Say what of this cannot be had here; threads and oneDNN always can.
+
+        Args:
+            here: What this process runs with.
+        """
+        found = []
+        if self.torch != here.torch:
+            found.append(f"with torch {self.torch}, this is {here.torch}")
+        if self.isa != here.isa:
+            found.append(f"with the instruction set {self.isa}, this is {here.isa}")
+        if self.maker != here.maker:
+            found.append(
+                f"on a processor of {self.maker}, this is one of {here.maker}, for "
+                "which MKL has other kernels"
+            )
+        return found
+
+    def __str__(self) -> str:
+        onednn = "" if self.onednn else ", oneDNN off"
+        return f"torch {self.torch}, {self.isa}, {self.threads} threads{onednn}"
+
+
+def pin(isa: str) -> None:
+    """Hold this process, and those that it starts, to an instruction set.
+
+    It works until torch is imported; after that, and on a processor that lacks it,
+    nothing changes, and :func:`current` tells so.
+
+    Args:
+        isa: ``avx2``; anything else leaves the environment as it is.
+    """
+    if isa != PORTABLE or "torch" in sys.modules or not _has_avx2():
+        return
+    for name, value in PINS.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def current() -> NumericConfiguration:
+    """Return what this process runs with, as of now."""
+    import torch
+
+    onednn: Any = torch.backends.mkldnn
+    found = torch.backends.cpu.get_cpu_capability().lower()
+    isa = f"native-{found}" if f"native-{found}" in ISAS else "native-other"
+    held = all(os.environ.get(name) == value for name, value in PINS.items())
+    if held and found == PORTABLE:
+        isa = PORTABLE
+    return NumericConfiguration(
+        threads=torch.get_num_threads(),
+        onednn=onednn.is_available() and onednn.enabled,
+        isa=isa,
+        maker=_cpu().get("vendor_id", "other"),
+        torch=torch.__version__.partition("+")[0],
+    )
+
+
+@contextmanager
+def recreated(wanted: NumericConfiguration | None) -> Iterator[None]:
+    """Compute with an encoder's threads, and oneDNN as it had it; then restore.
+
+    Args:
+        wanted: The encoder's; ``None``, which it did not say, changes nothing.
+    """
+    if wanted is None:
+        yield
+        return
+    import torch
+
+    onednn: Any = torch.backends.mkldnn
+    before = torch.get_num_threads(), onednn.enabled
+    torch.set_num_threads(wanted.threads)
+    onednn.enabled = wanted.onednn
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        onednn.enabled = before[1]
+
+
+def default_threads() -> int:
+    """Return torch's number of threads: OMP_NUM_THREADS or the cores, at most 8."""
+    import torch
+
+    return min(torch.get_num_threads(), DEFAULT_THREADS)
+
+
+def _has_avx2() -> bool:
+    """Whether the processor has AVX2 and FMA; torch would not ask before it uses them.
+
+    Only Linux says so; elsewhere the environment stays as it is.
+    """
+    flags = _cpu().get("flags", "").split()
+    return platform.machine() == "x86_64" and {"avx2", "fma"} <= set(flags)
+
+
+@cache
+def _cpu() -> dict[str, str]:
+    """Return what Linux says of the first processor."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
+    fields = (line.partition(":") for line in lines)
+    found = {name.strip(): value.strip() for name, _, value in fields}
+    if found.get("vendor_id") not in MAKERS:
+        found["vendor_id"] = "other"
+    return found
