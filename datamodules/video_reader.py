@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 from datamodules.sequences.standard_sets import parse_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -66,10 +67,10 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     height: int
     fps: Fraction
     frames: int | None
-    _pictures: Iterator[Tensor]
+    _pictures: Iterator["Tensor"]
     close: Callable[[], None] = lambda: None
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator["Tensor"]:
         """Give frames (3, H, W), float32 RGB in [0, 1].
 
         Raises:

@@ -44,6 +44,11 @@ def decode(options: DecodeOptions) -> None:
     check_paths(options.input, options.output, options.checkpoint)
     with open_stream(options.input) as reader, ExitStack() as stack:
         header = reader.header
+        if header.numerics is None and is_pipe(options.input):
+            raise ValueError(
+                f"{printable(options.input)} is of an earlier version, whose kernels "
+                "cannot be chosen after a pipe was opened: decode it from a file"
+            )
         write = None
         if options.output:
             video = create_video(

@@ -3,8 +3,9 @@
 from contextlib import suppress
 from pathlib import Path
 
+from datamodules.pipes import as_input, is_pipe
 from lightning_modules.bitstream import BitstreamError, BitstreamReader
-from lightning_modules.numerics import pin
+from lightning_modules.numerics import PORTABLE, pin
 
 
 def pin_as_encoded(path: Path) -> None:
@@ -12,8 +13,10 @@ def pin_as_encoded(path: Path) -> None:
 
     Whoever opens the stream again will say what is wrong with it.
     """
-    # A pipe can be read once only.
-    if not path.is_file():
+    path = as_input(path)
+    if is_pipe(path):
+        # It can be read once only, and most streams were encoded so.
+        pin(PORTABLE)
         return
     with suppress(BitstreamError, OSError), path.open("rb") as file:
         numerics = BitstreamReader(file).header.numerics
