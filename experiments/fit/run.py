@@ -37,6 +37,7 @@ from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
+from experiments.fit.lost import ending_with_rank_zero, naming_lost, tell_of_children
 from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.quiet import (
@@ -79,6 +80,7 @@ def train(
     quieten_lightning()
     if _is_rank_zero():
         show_notes_on_data()
+        tell_of_children()
     stages, first = schedule(config)
     module: CodecModule = config.model
     data = VideoDataModule(config.data)
@@ -114,7 +116,7 @@ def train(
             cut_torn_tails(folder.path)
         run = Run(folder, module, data, config, options, stages, pixels)
         try:
-            with loader_errors():
+            with loader_errors(), ending_with_rank_zero():
                 received = run.go_on(first, done)
         finally:
             end_loaders()
@@ -315,12 +317,13 @@ class Run:
             raise ValueError(f"trainer: {error}") from error
         self._check_batches(trainer)
         try:
-            trainer.fit(
-                self.module,
-                datamodule=self.data,
-                ckpt_path=None if done is None else str(last),
-                weights_only=True,
-            )
+            with naming_lost(trainer):
+                trainer.fit(
+                    self.module,
+                    datamodule=self.data,
+                    ckpt_path=None if done is None else str(last),
+                    weights_only=True,
+                )
         except DivergedError as error:
             kept = self.folder.kept([each.name for each in self.stages[: index + 1]])
             raise DivergedError(f"stage {stage.name!r}: {error}; {kept}") from error
