@@ -83,6 +83,8 @@ def run_jobs(coder: Coder, rates: Sequence[Rate], options: JobOptions) -> int:
             file=sys.stderr,
         )
         return 130
+    finally:
+        parts.tidy()
     result = _finish(parts, jobs, alone=world == 1)
     if result is None:
         print("other processes still work; the last one writes the result")

@@ -122,12 +122,18 @@ class Parts:
             for decoded, _ in pairs:
                 (self.folder / decoded).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-        # A job that goes on may use the source's features, which all jobs share.
-        rest = list(self.folder.iterdir())
-        if all(SOURCE_FEATURES.search(path.name) for path in rest):
-            for path in rest:
-                path.unlink(missing_ok=True)
-            self.folder.rmdir()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the folder if no job has left anything there, nor works there now."""
+        # What cannot be removed is only looked at again.
+        with suppress(OSError):
+            rest = list(self.folder.iterdir())
+            # A job that goes on may use the source's features, which all jobs share.
+            if all(SOURCE_FEATURES.search(path.name) for path in rest):
+                for path in rest:
+                    path.unlink(missing_ok=True)
+                self.folder.rmdir()
 
 
 def check_sources(
