@@ -26,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     0 after the whole schedule, 128 + signal number when a signal stopped it after
-    saving, 2 for an error of the user's, 1 when training diverged; each error is one
-    line on stderr.
+    saving, 2 for an error of the user's, 1 when training diverged or a process of the
+    run was killed; each error is one line on stderr.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Training saves on SIGTERM, in a handler of its own, and needs nobody who looks on.
@@ -52,13 +52,14 @@ def fit(arguments: list[str]) -> int:
     import torch
 
     from callbacks.guards import DivergedError
+    from experiments.fit.lost import LostProcessError
     from experiments.fit.run import train
 
     # Before the network draws its weights.
     torch.manual_seed(config.seed)
     try:
         return train(options, instantiate(parser, config), partial(complete, parser))
-    except DivergedError as error:
+    except (DivergedError, LostProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -31,6 +31,7 @@ from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
 from experiments.fit.artifacts import CheckpointArtifacts, check_artifacts
+from experiments.fit.lost import ending_with_rank_zero, naming_lost, tell_of_children
 from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.processes import check_nodes, is_one_of_several, make_trainer
@@ -83,6 +84,7 @@ def train(
     quieten_lightning()
     if _is_rank_zero():
         show_notes_on_data()
+        tell_of_children()
     stages, first = schedule(config)
     module: CodecModule = config.model
     check_devices(config.trainer, stages)
@@ -134,7 +136,7 @@ def train(
         )
         run = Run(folder, module, data, config, options, stages, pixels, curves)
         try:
-            with loader_errors():
+            with loader_errors(), ending_with_rank_zero():
                 received = run.go_on(first, done)
         finally:
             end_loaders()
@@ -342,12 +344,13 @@ class Run:
         interrupt = SaveOnSignal(last)
         trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
         try:
-            trainer.fit(
-                self.module,
-                datamodule=self.data,
-                ckpt_path=None if done is None else str(last),
-                weights_only=True,
-            )
+            with naming_lost(trainer):
+                trainer.fit(
+                    self.module,
+                    datamodule=self.data,
+                    ckpt_path=None if done is None else str(last),
+                    weights_only=True,
+                )
         except DivergedError as error:
             kept = self.folder.kept([each.name for each in self.stages[: index + 1]])
             raise DivergedError(f"stage {stage.name!r}: {error}; {kept}") from error

@@ -279,12 +279,14 @@ class FrameCoder:
             lmbda: The frame's; if its first packet was lost, that of the last frame.
             size: Height and width in pixels.
         """
-        walk = FrameWalk(self.network, state, self.embed(lmbda), self.padded(*size))
+        shape = self.padded(*size)
+        walk = FrameWalk(self.network, state, self.embed(lmbda), shape)
         for packet, head in packets:
             yield walk
             try:
                 with read_symbols(packet, len(head.to_bytes())) as decoder:
                     port = DecodePort(decoder, self.tables)
+                    port.expect(self.network.symbols(head.scale, shape))
                     walk.step(None, port, fresh=head.spatial)
             except DesyncError as error:
                 raise DesyncError(f"scale {head.scale}: {error}") from error

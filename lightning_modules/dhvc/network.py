@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -367,6 +368,12 @@ class DHVCNetwork(nn.Module):
             self.spatial_constant.repeat(times),
             self.decoded_constant.repeat(times) if decode else None,
         )
+
+    def symbols(self, number: int, shape: tuple[int, int, int]) -> dict[str, int]:
+        """Return how many symbols a scale of a padded frame takes, by table."""
+        stride, options = self.options.strides[number - 1], self.options
+        channels = sum(LATENTS[options.structure][number - 1])
+        return {"z": channels * prod(shape) // stride**2}
 
     def scale(self, number: int) -> Scale:
         """Return scale ``number``, from 1, the coarsest."""

@@ -121,6 +121,7 @@ class FrameCoder:
         seen = state if head.mode else ()
         with read_symbols(packet, size) as decoder:
             port = DecodePort(decoder, self.tables, head.doubts)
+            port.expect(self.exact.symbols(head.mode, shape))
             flow = self.exact.code_motion(head.mode, None, quality, shape, port)
             coded = self.exact.code(None, seen, flow, quality, shape, port)
         pixels, left = self.exact.finish(coded, seen, flow, quality)

@@ -4,6 +4,7 @@ It is coded against one reference only; flows to older ones follow by compositio
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +94,8 @@ class MotionDecoder(nn.Module):
 
     def __init__(self, widths: Widths, z_prior: PriorForm) -> None:
         super().__init__()
-        n, latent = widths.motion, widths.motion_latent
+        n = widths.motion
+        self.latent = latent = widths.motion_latent
         layers: list[nn.Module] = []
         before = latent
         for _ in range(3):
@@ -103,6 +105,11 @@ class MotionDecoder(nn.Module):
         self.hyper_decoder = HyperDecoder(widths.motion_z, n, 2 * latent)
         self.z_prior = build_prior(z_prior, widths.motion_z)
         self.gain = _Gain(latent)
+
+    def symbols(self, shape: tuple[int, int, int]) -> dict[str, int]:
+        """Return how many symbols a flow takes, by the names of tables."""
+        values = self.latent * prod(shape)
+        return {"motion": prod(self.z_prior.shape(*shape)), "symbols": values}
 
     def forward(
         self,

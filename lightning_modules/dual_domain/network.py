@@ -5,8 +5,10 @@ The invariants of the codec can be read off the arguments: :meth:`analyse` and
 :meth:`code` alone, where it decides what symbols cost.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -226,6 +228,14 @@ class DualDomainNetwork(nn.Module):
             target, quality, shape, port, centred=self.centred
         )
         return flow
+
+    def symbols(self, mode: Mode, shape: tuple[int, int, int]) -> Counter[str]:
+        """Return how many symbols a frame of a mode takes, by the names of tables."""
+        found = Counter(hyper=prod(self.z_prior.shape(*shape)))
+        found["symbols"] = self.context.start.numel() * prod(shape)
+        if mode == Mode.INTER and self.options.pixel_alignment:
+            found.update(self.motion_decoder.symbols(shape))
+        return found
 
     def code(
         self,

@@ -143,30 +143,63 @@ class DecodePort:
     Args:
         decoder: Gives them.
         tables: As the encoder's.
+
+    Attributes:
+        expected: How many symbols are to come, by table, as far as is known.
     """
 
     def __init__(self, decoder: SymbolDecoder, tables: Mapping[str, CdfTables]) -> None:
         self.decoder = decoder
         self.tables = tables
+        self.expected: Counter[str] = Counter()
+        self._ahead: Tensor | None = None
+
+    def expect(self, counts: Mapping[str, int]) -> None:
+        """Say how many symbols are to come, for which the bytes may be too few.
+
+        They are counted at once, and again after each latent, before networks run on
+        it. What those take follows from the size that a file claims, so a file must
+        have the bytes that its symbols take if each is the most probable one.
+
+        Args:
+            counts: By the name of their tables, no more than there will be.
+
+        Raises:
+            ValueError: The bytes are too few.
+        """
+        self.expected.update(counts)
+        self._check_expected()
+
+    def read_ahead(self, of: Distributions) -> None:
+        """Read the next latent now, before networks run that do not need it.
+
+        :meth:`code` returns it when the walk comes to it.
+
+        Raises:
+            ValueError: As there.
+        """
+        self._ahead = self.code(None, of)
+
+    def _check_expected(self) -> None:
+        rest = {name: count for name, count in self.expected.items() if count > 0}
+        bits = sum(n * self.tables[name].least_bits for name, n in rest.items())
+        self.decoder.check_left(sum(rest.values()), bits)
 
     def code(self, x: Tensor | None, of: Distributions) -> Tensor:
-        """Read a latent."""
+        """Read a latent.
+
+        Raises:
+            ValueError: It is not there, or the bytes after it are too few.
+        """
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
         taken = of.taken()
         rows, shifts = self.choose(taken)
         whole = self.decoder.pull(rows, self.tables[of.table]) + shifts
+        self.expected[of.table] -= len(rows)
+        self._check_expected()
         return of.put(torch.from_numpy(whole).to(of.like).reshape(taken.like.shape))
-
-    def check_first(self, of: Distributions) -> None:
-        """Make sure that there are the symbols of the latent that comes first.
-
-        For networks that run before it is read: what they take follows from the size
-        that a file claims, whose bytes may be too few for it.
-
-        Raises:
-            ValueError: There are not.
-        """
-        rows, _ = self.choose(of.taken())
-        self.decoder.check_first(rows, self.tables[of.table])
 
     def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:
         """Return what tables code elements; a codec may know better."""

@@ -23,6 +23,7 @@ Streams are little-endian:
 Source: J. Duda, arXiv 1311.2540, section 3; F. Giesen, arXiv 1402.3392, for lanes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -42,6 +43,7 @@ MANY = 1 << 18  # Symbols from which four states are worth their bytes.
 FIRST = 1 << 15
 LOWEST = 1 << 32  # A state with words behind it is never below.
 MAX_BITS = 32  # b of a distance: values and offsets differ by 2^31 at most.
+LOST = 2.0**-14  # Of a value's bits, at most, where a state of LOWEST or more rounds.
 MARGIN = 40  # Words that one value may need: one per step, 1 + 33 + 2, and some.
 
 _VECTOR = types.Array(types.int32, 1, "C", readonly=True)
@@ -268,7 +270,7 @@ class Reader:
         """Take a stream apart.
 
         Raises:
-            ValueError: No encoder writes a stream of this length.
+            ValueError: No encoder writes a stream of this length, or that begins so.
         """
         many = data[:1] == b"\0"
         if many:
@@ -286,6 +288,10 @@ class Reader:
             state = int.from_bytes(data[:head], "big")
             self._states = np.array([state], dtype=np.uint64)
         self._first_state = LOWEST if many else FIRST
+        if (self._states < self._first_state).any():
+            raise ValueError(
+                "the stream does not begin as this coder's do: it is damaged"
+            )
         self._words = np.frombuffer(data[head:], dtype="<u4").astype(np.uint32)
         self._cursor = 0
         self._count = 0
@@ -299,11 +305,7 @@ class Reader:
             ValueError: The stream ends before them, or a value is not among those that
                 can be coded.
         """
-        if len(self._states) == 1 and self._count + len(indices) >= MANY:
-            raise ValueError(
-                f"{self._count + len(indices)} values were asked for, and the stream "
-                f"has fewer than {MANY}"
-            )
+        self.check_left(len(indices), 0.0)
         values = np.empty(len(indices), dtype=np.int32)
         cursor = _decode_block(
             indices,
@@ -330,6 +332,32 @@ class Reader:
         self._cursor = cursor
         self._count += len(indices)
         return values
+
+    def check_left(self, count: int, bits: float) -> None:
+        """Check that the stream can hold values that are still to be read.
+
+        Args:
+            count: Their number, at least.
+            bits: What they take, at least, by the frequencies of their tables.
+
+        Raises:
+            ValueError: It is too short for them.
+        """
+        if len(self._states) == 1:
+            # They are few. And near its start a state takes some values for nothing.
+            if self._count + count >= MANY:
+                raise ValueError(
+                    f"{self._count + count} values were asked for, and the stream has "
+                    f"fewer than {MANY}"
+                )
+            return
+        words = len(self._words) - self._cursor
+        left = 32 * words + float(np.log2(self._states / LOWEST).sum())
+        if (1 - LOST) * bits > left + 1:
+            raise ValueError(
+                f"{count} more values take {math.ceil(bits / 8)} bytes at least, and "
+                f"the stream has {math.ceil(left / 8)}: it is cut or damaged"
+            )
 
     def finish(self) -> None:
         """Check that the stream ends here.

@@ -96,7 +96,6 @@ class SymbolDecoder(_Checked):
         from lightning_modules.entropy import rans
 
         super().__init__()
-        self._data = data
         self._reader = rans.Reader(data)
 
     @entropy_coding
@@ -116,23 +115,13 @@ class SymbolDecoder(_Checked):
         self._note(values, rows)
         return values
 
-    @entropy_coding
-    def check_first(
-        self, indices: npt.NDArray[np.integer[Any]], tables: CdfTables
-    ) -> None:
-        """Read the stream's first values, and stay where it stands.
-
-        Args:
-            indices: As :meth:`pull` takes them.
-            tables: As there.
+    def check_left(self, count: int, bits: float) -> None:
+        """Make sure that so many values, which take so many bits at least, may follow.
 
         Raises:
-            ValueError: As there; the stream is too short for them, say.
+            ValueError: The bytes that are left are too few for them.
         """
-        from lightning_modules.entropy import rans
-
-        rows = _int32(indices, "table indices", 0, len(tables) - 1)
-        rans.Reader(self._data).read(rows, tables)
+        self._reader.check_left(count, bits)
 
     @entropy_coding
     def finish(self) -> None:

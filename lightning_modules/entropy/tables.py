@@ -96,6 +96,14 @@ class CdfTables:
         np.add.at(starts, (rows, first_bucket), used.astype(np.int16))
         return np.cumsum(starts, axis=1, dtype=np.int16)[:, :-1].copy()
 
+    @cached_property
+    def least_bits(self) -> float:
+        """What a symbol costs at least: the most probable one of all tables, in bits.
+
+        Far below one, so that many symbols fit a byte, but above 0.
+        """
+        return PRECISION - math.log2(np.diff(self.cdf, axis=1).max())
+
     def to_bytes(self) -> bytes:
         """Return the tables as bytes: equal tables give equal bytes."""
         shape = np.array(self.cdf.shape, dtype="<i4")

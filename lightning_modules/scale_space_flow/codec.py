@@ -5,7 +5,9 @@ decoder has no latents of its own. The library walks three times for that, and w
 each latent as a string of its own.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -30,6 +32,7 @@ from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import as_shown, pad_to_multiple, padded_size
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
+    DesyncError,
     Packet,
     Received,
     check_finite,
@@ -40,6 +43,7 @@ from lightning_modules.scale_space_flow.entropy_model import (
     LEVELS,
     Bottleneck,
     code_latent,
+    hyper_shape,
 )
 from lightning_modules.scale_space_flow.network import (
     NARROWER,
@@ -122,11 +126,16 @@ class ScaleSpaceFlowCodec(VideoCodec):
         """Code the latent (N, C, h, w) of one part of a frame and return it."""
         encoder = getattr(self.network, f"{part}_encoder")
         hyperprior = getattr(self.network, f"{part}_hyperprior")
-        rows, columns = (side // LATENT_STRIDE for side in size)
         y = None if pictures is None else encoder(pictures)
-        samples = 1 if y is None else len(y)
-        shape = samples, encoder[-1].out_channels, rows, columns
+        shape = self._latent_shape(part, 1 if y is None else len(y), size)
         return code_latent(hyperprior, part, y, shape, port)
+
+    def _latent_shape(
+        self, part: str, samples: int, size: tuple[int, int]
+    ) -> tuple[int, int, int, int]:
+        encoder = getattr(self.network, f"{part}_encoder")
+        rows, columns = (side // LATENT_STRIDE for side in size)
+        return samples, encoder[-1].out_channels, rows, columns
 
     # Training and estimates.
 
@@ -220,12 +229,20 @@ class ScaleSpaceFlowCodec(VideoCodec):
         reference = self.like.new_full((), 0.5).expand(1, 3, *size)
         for packet in packets:
             if packet is not None:
-                starts = bool(packet.payload[0])
+                before = None if _starts(packet) else reference
                 with read_symbols(packet, 1) as decoder:
                     port = DecodePort(decoder, self.tables)
-                    before = None if starts else reference
+                    port.expect(self._symbols(size, alone=before is None))
                     reference = self._frame(None, before, size, port)
             yield Received(as_shown(reference[0, :, :height, :width]))
+
+    def _symbols(self, size: tuple[int, int], *, alone: bool) -> Counter[str]:
+        """Return how many symbols a frame takes, by the names of tables."""
+        found: Counter[str] = Counter()
+        for part in ("img",) if alone else ("motion", "res"):
+            shape = self._latent_shape(part, 1, size)
+            found.update({part: prod(hyper_shape(shape)), "y": prod(shape)})
+        return found
 
     # The rest of the contract.
 
@@ -247,6 +264,12 @@ class ScaleSpaceFlowCodec(VideoCodec):
             "encode": lambda: self._frame(frame, frame, size, port),
             "decode": lambda: self._frame(None, frame, size, port),
         }
+
+
+def _starts(packet: Packet) -> bool:
+    if not packet.payload:
+        raise DesyncError("a packet without bytes does not say what it refers to")
+    return bool(packet.payload[0])
 
 
 def _sides(frame: Tensor) -> tuple[int, int]:

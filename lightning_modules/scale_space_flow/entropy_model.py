@@ -61,6 +61,12 @@ def medians(prior: Any) -> Tensor:
     return at_least_float32(prior.quantiles.detach()[:, 0, 1, None, None])
 
 
+def hyper_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of the hyper-latent of a latent (N, C, h, w)."""
+    height, width = shape[-2:]
+    return *shape[:2], -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+
+
 def code_latent(
     hyperprior: Any, part: str, y: Tensor | None, shape: tuple[int, ...], port: Port
 ) -> Tensor:
@@ -76,7 +82,6 @@ def code_latent(
     prior = hyperprior.entropy_bottleneck
     like, middle = prior.quantiles, medians(prior)
     height, width = shape[-2:]
-    z_shape = *shape[:2], -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
     z = rest = None
     # On a CPU the gradient of a kernel that sees one position is wrong in bfloat16, now
     # and then NaN (oneDNN of torch 2.15).
@@ -84,7 +89,7 @@ def code_latent(
         if y is not None:
             y = y.to(like)
             z = at_least_float32(hyperprior.hyper_encoder(y)) - middle
-        of_z = Factorised(Bottleneck(prior), z_shape, part)
+        of_z = Factorised(Bottleneck(prior), hyper_shape(shape), part)
         z_hat = (port.code(z, of_z) + middle).to(like)
         mean, scale = (
             at_least_float32(decoder(z_hat)[..., :height, :width])

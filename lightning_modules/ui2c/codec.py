@@ -46,12 +46,14 @@ from lightning_modules.packets import (
 )
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
+    LATENT_STRIDE,
     QP_BIAS,
     QP_COUNT,
     SIZES,
     Y_LEVELS,
     UI2CNetwork,
     Unit,
+    latent_size,
 )
 from lightning_modules.ui2c.options import CodingOptions
 from lightning_modules.ui2c.units import (
@@ -63,7 +65,6 @@ from lightning_modules.ui2c.units import (
     unit_qp,
 )
 
-LATENT_STRIDE = 16
 STREAMS_PER_UNIT = 8
 """Noise streams kept for a unit: one for z and one per coding step."""
 
@@ -300,8 +301,7 @@ class UI2CCodec(VideoCodec):
     ) -> Tensor:
         assert self.intra is not None
         frame = None if frames is None else frames[:, 0]
-        latent_size = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE)
-        decoded: Tensor = self.intra(frame, base, port, latent_size)
+        decoded: Tensor = self.intra(frame, base, port, latent_size(size))
         return decoded[:, None]
 
     def _qps(self, base: Tensor, position: Tensor) -> Tensor:
@@ -385,14 +385,13 @@ class UI2CCodec(VideoCodec):
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
         base = torch.tensor([qp], device=self.like.device)
-        if self.intra is not None and side & (START | BLANK) == START:
+        if self._is_intra(side):
             return State(1, None, self._intra(frames, base, port, size))
         qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
         position = 0 if state is None else state.position
+        if isinstance(port, DecodePort):
+            port.read_ahead(self.network.hyper_latent(qps, *latent_size(size)))
         if state is None:
-            sides = (size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE)
-            if isinstance(port, DecodePort):
-                port.check_first(self.network.hyper_latent(qps, *sides))
             blank = self.like.new_zeros(1, self.frames_per_unit, 3, *size)
             reference = self.network.refer_to_pixels(blank)
         elif side & REFRESHED:
@@ -410,6 +409,9 @@ class UI2CCodec(VideoCodec):
             with uncounted():
                 decoded = self.network.generate(unit.feature, qps)
         return State(position + self.frames_per_unit, unit.feature, decoded)
+
+    def _is_intra(self, side: int) -> bool:
+        return self.intra is not None and side & (START | BLANK) == START
 
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int
@@ -447,6 +449,9 @@ class UI2CCodec(VideoCodec):
         padded = padded_size(height, width, LATENT_STRIDE)
         with read_symbols(packet, 2, covers_head=False) as decoder:
             port = DecodePort(decoder, self.tables)
+            network = self.intra if self._is_intra(side) else self.network
+            assert network is not None
+            port.expect(network.symbols(*latent_size(padded)))
             state = self._code(None, padded, qp, side, state, port, True)
         assert state.frames is not None
         if not 1 <= packet.frames <= state.frames.shape[1]:

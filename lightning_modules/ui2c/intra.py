@@ -1,5 +1,7 @@
 """DCVC-RT's separate intra model: only for the ablation rows with divided models."""
 
+from math import prod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,6 +108,11 @@ class IntraNetwork(nn.Module):
         """Return the distributions of z, for y of a height and a width."""
         z_shape = self.z_prior.shape(len(qp), height, width)
         return Factorised(self.z_prior, z_shape, "z_intra", qp)
+
+    def symbols(self, height: int, width: int) -> dict[str, int]:
+        """Return how many symbols a y of a height and a width takes, by table."""
+        z = prod(self.z_prior.shape(1, height, width))
+        return {"z_intra": z, "y": self.reduction.out_channels * height * width}
 
     def code_latent(self, y: Tensor | None, prior: Tensor, port: Port) -> Tensor:
         """Walk through the four steps and return y_hat."""

@@ -17,6 +17,7 @@ tried, that give the paper's three published complexity figures.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +40,7 @@ from lightning_modules.ui2c.blocks import (
 )
 
 PATCH = 8
+LATENT_STRIDE = 16
 QP_COUNT = 64
 QP_BIAS = (0, 8, 0, 4, 0, 4, 0, 4)
 """Added to the base qp by position in the group of 8 (section 4.1)."""
@@ -246,11 +248,24 @@ class UI2CNetwork(nn.Module):
         z_shape = self.z_prior.shape(len(qps), height, width)
         return Factorised(self.z_prior, z_shape, row=qps[:, -1])
 
+    def symbols(self, height: int, width: int) -> dict[str, int]:
+        """Return how many symbols a y of a height and a width takes, by table."""
+        z = prod(self.z_prior.shape(1, height, width))
+        if self.skip_threshold:
+            # What is not coded follows from symbols.
+            return {"z": z}
+        return {"z": z, "y": self.encoder_down.out_channels * height * width}
+
     def generate(self, feature: Tensor, qps: Tensor) -> Tensor:
         """Turn a feature into its n frames (B, n, 3, H, W)."""
         pixels = self.recon_out(self.recon(feature) * _scales(self.q_recon, qps))
         pixels = F.pixel_shuffle(pixels, PATCH)
         return pixels.unflatten(1, (self.frames_per_unit, 3))
+
+
+def latent_size(size: tuple[int, ...]) -> tuple[int, int]:
+    """Return the height and width of the y of padded frames."""
+    return size[0] // LATENT_STRIDE, size[1] // LATENT_STRIDE
 
 
 def _patches(frames: Tensor) -> Tensor:

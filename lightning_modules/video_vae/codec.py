@@ -331,6 +331,7 @@ class VideoVAECodec(VideoCodec):
             shape = self._y_shape(head.frames, height, width)
             with read_symbols(packet, len(head.to_bytes())) as decoder:
                 port = DecodePort(decoder, self.tables)
+                port.expect(self.latent_codec.symbols(shape))
                 y_hat = self.latent_codec.code(None, shape, port)
             yield head, y_hat, packet.frames
 

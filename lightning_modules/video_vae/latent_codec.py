@@ -5,6 +5,8 @@ and the spatial stride are choices, which its text allows: 3-D convolutions thro
 the latent's channels everywhere, and no stride in time.
 """
 
+from math import prod
+
 from torch import Tensor, nn
 
 from lightning_modules.entropy.distributions import Factorised
@@ -106,6 +108,14 @@ class LatentCodec(nn.Module):
         decoded: Tensor = self.decoder(self.code(y, y.shape, port))
         return decoded
 
+    def symbols(self, shape: tuple[int, ...]) -> dict[str, int]:
+        """Return how many symbols a y of a shape (1, C, t, h, w) takes, by table."""
+        return {"z": prod(self._z_shape(shape)), "y": prod(shape)}
+
+    def _z_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        batch, channels, steps, height, width = shape
+        return batch, channels, steps, *self.prior.shape(1, height, width)[2:]
+
     def code(self, y: Tensor | None, shape: tuple[int, ...], port: Port) -> Tensor:
         """Code y and return y_hat, both (B, C, t, h, w).
 
@@ -114,14 +124,12 @@ class LatentCodec(nn.Module):
             shape: Of y; its sides are multiples of 4.
             port: Takes or gives the symbols.
         """
-        batch, channels, steps, height, width = shape
-        z_shape = (batch, channels, steps, *self.prior.shape(1, height, width)[2:])
         z = None if y is None else self.hyper_encoder(y).float()
-        z_hat = port.code(z, Factorised(self.prior, z_shape))
+        z_hat = port.code(z, Factorised(self.prior, self._z_shape(shape)))
         hyper = self.hyper_decoder(z_hat.to(self.prior.like.dtype))
         folded = None if y is None else _fold(y)
         y_hat: Tensor = self.context(folded, _fold(hyper), port)
-        return y_hat.unflatten(0, (batch, steps)).transpose(1, 2)
+        return y_hat.unflatten(0, (shape[0], shape[2])).transpose(1, 2)
 
 
 def _fold(x: Tensor) -> Tensor:

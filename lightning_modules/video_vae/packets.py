@@ -17,7 +17,7 @@ head too.
 from dataclasses import dataclass
 
 from lightning_modules.packets import DesyncError, Packet
-from lightning_modules.video_vae.backbone import TIME_STRIDE
+from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 
 STEPS, MORE, BLENDS = 63, 64, 128
 WEIGHED = 1
@@ -69,6 +69,10 @@ class Head:
             raise DesyncError(f"a packet of {len(payload)} bytes has no whole head")
         frames = TIME_STRIDE * (payload[0] & STEPS) + 1
         tile = int.from_bytes(payload[1:3], "little") & ~WEIGHED if more else 0
+        if tile % SPACE_STRIDE:
+            raise DesyncError(
+                f"a tile of {tile} pixels: it is a multiple of {SPACE_STRIDE}"
+            )
         percent = payload[3] if weighed else HALF
         if percent > 100:
             raise DesyncError(f"a shared frame cannot be {percent} % of a copy")

@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from io import BytesIO
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -133,48 +136,69 @@ def test_two_runs_of_one_command_are_equal_and_another_seed_differs(whole, tmp_p
     assert rows(tmp_path / "other") != rows(whole)
 
 
-class KilledError(BaseException):
-    """Ends the process as far as the suite can tell: nothing handles it."""
-
-
 @pytest.fixture
-def kill_once_at_everything(monkeypatch):
-    """Raise at each validation, and before and after each save.
+def kill_once_at_everything(monkeypatch, tmp_path):
+    """Kill the process at chosen moments of saving, and in a validation.
 
-    Each moment is met again by the run that goes on, and then passed.
+    Each moment is met again by the process that goes on, and then passed.
     """
-    seen = []
+    seen = tmp_path / "moments"
+    seen.touch()
+    original, current = AtomicCheckpointIO.save_checkpoint, []
+    validate, replace, counts = CodecModule.validation_step, os.replace, Counter()
 
     def at(*moment):
-        if moment not in seen:
-            seen.append(moment)
-            raise KilledError(moment)
+        line = " ".join(map(str, moment))
+        if moment in MOMENTS_OF_DEATH and line not in seen.read_text().splitlines():
+            with seen.open("a") as file:
+                file.write(f"{line}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    def wrap(owner, name, before, after=None):
-        original = getattr(owner, name)
+    def save_checkpoint(io, checkpoint, path, **options):
+        place = "/".join(Path(path).parts[-2:]), checkpoint["global_step"]
+        counts[place] += 1
+        current[:] = *place, counts[place]
+        at("before", *current)
+        original(io, checkpoint, path, **options)
+        at("after", *current)
+        current.clear()
 
-        def wrapped(self, *arguments, **keywords):
-            at(*before(self, *arguments))
-            result = original(self, *arguments, **keywords)
-            if after:
-                at(*after(self, *arguments))
-            return result
+    def save(content, target):
+        buffer = BytesIO()
+        torch_save(content, buffer)
+        half = len(buffer.getvalue()) // 2
+        target.write(buffer.getvalue()[:half])
+        target.flush()
+        at("amid", *current)
+        target.write(buffer.getvalue()[half:])
 
-        monkeypatch.setattr(owner, name, wrapped)
+    def rename(source, target):
+        at("rename", *current)
+        replace(source, target)
 
-    def place(module, *_):
-        return "validation", module.stage.name, module.trainer.global_step
+    def validation_step(module, *arguments):
+        at("validation", module.stage.name, module.trainer.global_step)
+        return validate(module, *arguments)
 
-    def save(name):
-        return lambda io, checkpoint, path, *_: (
-            name,
-            "/".join(Path(path).parts[-2:]),
-            checkpoint["global_step"],
-        )
-
-    wrap(CodecModule, "validation_step", place)
-    wrap(AtomicCheckpointIO, "save_checkpoint", save("save"), save("saved"))
+    torch_save = torch.save
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", save_checkpoint)
+    monkeypatch.setattr(torch, "save", save)
+    monkeypatch.setattr(os, "replace", rename)
+    monkeypatch.setattr(CodecModule, "validation_step", validation_step)
     return seen
+
+
+MOMENTS_OF_DEATH = [
+    ("before", "first/last.ckpt", 2, 1),
+    ("amid", "first/last.ckpt", 2, 1),
+    ("rename", "first/last.ckpt", 2, 1),
+    # A stage's end is saved a second time; by then the stage counts as finished.
+    ("amid", "first/last.ckpt", 2, 2),
+    ("rename", "second/best.ckpt", 4, 1),
+    ("validation", "second", 4),
+    ("after", "second/last.ckpt", 4, 1),
+    ("amid", "second/last.ckpt", 7, 1),
+]
 
 
 def fit_averaged(folder, run):
@@ -206,21 +230,22 @@ def test_units_that_are_steps_count_as_such(averaged, whole):
     assert ours["_last_lr"] == theirs["_last_lr"]
 
 
-def test_a_run_killed_at_every_moment_ends_like_one_that_was_not(
+def test_a_killed_run_that_goes_on_ends_like_one_that_was_not(
     averaged, tmp_path, kill_once_at_everything
 ):
-    for _ in range(60):
-        try:
-            assert fit_averaged(tmp_path, "run") == 0
-            break
-        except KilledError:
-            continue
-    else:
-        pytest.fail("it never came to an end")
-    moments = kill_once_at_everything
-    assert ("validation", "second", 4) in moments
-    assert ("saved", "second/last.ckpt", 4) in moments
-    assert ("save", "second/last.ckpt", 6) in moments
+    codes = []
+    while not codes or codes[-1] == -signal.SIGKILL:
+        # Forked, it needs to import nothing again.
+        child = get_context("fork").Process(
+            target=lambda: os._exit(fit_averaged(tmp_path, "run"))
+        )
+        child.start()
+        child.join()
+        codes.append(child.exitcode)
+        assert len(codes) < 20
+    seen = kill_once_at_everything.read_text().splitlines()
+    assert set(seen) == {" ".join(map(str, moment)) for moment in MOMENTS_OF_DEATH}
+    assert codes == [-signal.SIGKILL] * len(seen) + [0]
     assert_same_run(tmp_path / "run", averaged)
 
 
