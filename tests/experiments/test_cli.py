@@ -11,6 +11,7 @@ import pytest
 import experiments
 import lightning_modules
 from experiments.cli.options import option, parse
+from experiments.fit.command import main as fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,22 @@ def test_help_of_fit_has_every_kind_of_option():
         assert f"--{name} " in shown
     for name in (*lightning_modules.CODECS, "vimeo90k"):
         assert name in shown
+    assert "(type: int, default: 0)" in " ".join(shown.split())
+    assert "<function" not in shown
+
+
+def test_help_of_rows_shows_what_is_taken(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/lvc"])
+    with pytest.raises(SystemExit) as end:
+        fit(["--stages.help"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "--stages.NAME.lr\n" in shown and "--stages.all.FIELD VALUE" in shown
+    assert "--stages.lr" not in shown
+    assert "(type: float, default: 0.0001)" in " ".join(shown.split())
+    with pytest.raises(SystemExit) as end:
+        fit(["--shrink.help"])
+    assert capsys.readouterr().out.startswith("usage: lvc fit [--shrink.total_steps")
 
 
 @dataclass(frozen=True)

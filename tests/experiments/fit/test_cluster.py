@@ -8,10 +8,11 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
+from experiments.cli.configs import CONFIGS
 from experiments.cli.options import make_parser
 from experiments.evaluate.command import EvaluateOptions
 from experiments.fit import command as fit_command
-from experiments.fit.options import CONFIGS, build_parser
+from experiments.fit.options import build_parser
 
 CLUSTER = CONFIGS / "cluster"
 ROOT = Path(__file__).parents[3]
@@ -56,7 +57,7 @@ def test_a_job_that_ends_in_time_is_not_queued_again(
     code, started = submit(CLUSTER / name, UI2C, tmp_path, code=0)
     assert (code, started.count("scontrol")) == (0, 0)
     monkeypatch.chdir(ROOT)
-    parser = build_parser("fit", "")
+    parser = build_parser()
     config = parser.parse_args(arguments_of(started, "experiments.fit"))
     assert (config.trainer.num_nodes, config.trainer.devices) == (nodes, 8)
     assert config.run == "a b"
