@@ -115,7 +115,11 @@ class NumericConfiguration:
         if self.torch != here.torch:
             found.append(f"with torch {self.torch}, this is {here.torch}")
         if self.isa != here.isa:
-            found.append(f"with the instruction set {self.isa}, this is {here.isa}")
+            late = self.isa == PORTABLE and _has_avx2()
+            why = ", for torch was imported before the command" if late else ""
+            found.append(
+                f"with the instruction set {self.isa}, this is {here.isa}{why}"
+            )
         if self.maker != here.maker:
             found.append(
                 f"on a processor of {self.maker}, this is one of {here.maker}, for "

@@ -214,6 +214,15 @@ def test_an_encoder_that_cannot_have_the_instruction_set_says_so(
     assert "avx2 cannot be had" in line and "native-avx512" in line
 
 
+def test_a_command_in_a_process_that_has_torch_says_why(monkeypatch):
+    own = replace(current(), isa="avx2")
+    here = replace(own, isa="native-avx512")
+    assert "torch was imported before" in own.unlike(here)[0]
+    assert "imported" not in here.unlike(own)[0]
+    monkeypatch.setattr(numerics, "_cpu", dict)
+    assert "imported" not in own.unlike(here)[0]
+
+
 def test_what_is_pinned_is_pinned_before_torch_is_imported(monkeypatch):
     for name in numerics.PINS:
         monkeypatch.delenv(name, raising=False)
