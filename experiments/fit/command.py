@@ -10,7 +10,7 @@ from pathlib import Path
 
 from experiments.cli.command import run_command
 from experiments.fit.options import CONFIGS, build_parser, complete, instantiate, plain
-from experiments.fit.wandb_identity import with_names
+from experiments.fit.wandb_identity import trial, with_names
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 
@@ -42,7 +42,7 @@ def fit(arguments: list[str]) -> int:
         arguments = [f"--config={path}" for path in REHEARSAL] + arguments
     config = parser.parse_args(arguments)
     options = plain(parser, config)
-    name = "-".join(Path(path).stem for path in config.config)
+    name = "-".join([*(Path(path).stem for path in config.config), *trial()])
     options["run"] = options["run"] or name
     options["tracking"] = with_names(
         options["tracking"], config.config, shrinks=config.shrink is not None

@@ -52,6 +52,16 @@ def from_environment(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**names, "tags": list(tags)}
 
 
+def trial() -> list[str]:
+    """Return the id that W&B gives a trial of a sweep, if this process is one.
+
+    Trials share a command line but for their values, so the name of each run needs it.
+    """
+    of_sweep = os.environ.get("WANDB_SWEEP_ID")
+    number = os.environ.get("WANDB_RUN_ID")
+    return [number] if of_sweep and number else []
+
+
 def identity(options: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
     """Return what ``wandb.init`` takes for a run of ``fit``.
 

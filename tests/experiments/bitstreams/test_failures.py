@@ -3,6 +3,7 @@
 import os
 import signal
 import struct
+import sys
 import time
 import zlib
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from datamodules.whole_files import whole_or_nothing
-from experiments import cli
+from experiments.cli.command import run_command
+from experiments.cli.progress import track
 
 pytestmark = pytest.mark.usefixtures("codec")
 
@@ -177,7 +179,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, ends, capsys):
             time.sleep(0.1)
 
     # Whoever handles the signal already goes on doing so.
-    assert cli.run_command(command) == (130 if ends else 0)
+    assert run_command(command) == (130 if ends else 0)
     assert ("interrupted" in capsys.readouterr().err) is ends
     assert len(list(tmp_path.iterdir())) == (not ends)
     handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -185,8 +187,8 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, ends, capsys):
 
 
 def test_progress_needs_no_terminal(monkeypatch):
-    monkeypatch.setattr(cli.sys, "stderr", None)
-    assert list(cli.track([1, 2], "coding", 2)) == [1, 2]
+    monkeypatch.setattr(sys, "stderr", None)
+    assert list(track([1, 2], "coding", 2)) == [1, 2]
 
 
 def test_a_missing_input_is_an_error_of_both_commands(only_error, commands, out):
@@ -227,4 +229,4 @@ def test_a_bug_keeps_its_traceback():
         raise TypeError("a bug")
 
     with pytest.raises(TypeError):
-        cli.run_command(command)
+        run_command(command)
