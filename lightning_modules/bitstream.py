@@ -17,7 +17,7 @@ bytes  header
 1      colour, the position in ``COLOURS``
 1 + a  codec: length and ASCII name
 1 + b  device type of the networks: length and ASCII name
-1      threads of the encoder, > 0
+2      threads of the encoder, 1 to 1024
 1      instruction set, the position in ``ISAS``; plus 128 if oneDNN was off
 1      maker of the processor, the position in ``MAKERS``
 1 + c  version of torch: length and ASCII text; a, b and c fill up n

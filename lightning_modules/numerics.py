@@ -15,6 +15,7 @@ No torch is imported here before it is asked about.
 
 import os
 import platform
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ ISAS = (PORTABLE, "native-default", "native-avx2", "native-avx512", "native-othe
 MAKERS = ("other", "GenuineIntel", "AuthenticAMD")
 """Makers of processors by their position in a header."""
 
-MAX_THREADS = 255
+MAX_THREADS = 1024
 DEFAULT_THREADS = 8
 """At most, where nobody asks for more: every decoder runs as many."""
 
@@ -46,6 +47,7 @@ PINS = {
 """Environment of ``avx2``; ``None`` stands for a variable that is not set."""
 
 NO_ONEDNN = 128
+_NUMBERS = struct.Struct("<HBBB")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class NumericConfiguration:
     """What an encoder ran with.
 
     Attributes:
-        threads: Of torch, 1 to 255.
+        threads: Of torch, 1 to 1024.
         onednn: Whether torch could use oneDNN.
         isa: Instruction set, one of ``ISAS``.
         maker: Of the processor, one of ``MAKERS``.
@@ -83,8 +85,8 @@ class NumericConfiguration:
     def to_bytes(self) -> bytes:
         """Return it as it stands in a header."""
         isa = ISAS.index(self.isa) | (0 if self.onednn else NO_ONEDNN)
-        numbers = [self.threads, isa, MAKERS.index(self.maker), len(self.torch)]
-        return bytes(numbers) + self.torch.encode("ascii")
+        numbers = self.threads, isa, MAKERS.index(self.maker), len(self.torch)
+        return _NUMBERS.pack(*numbers) + self.torch.encode("ascii")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "NumericConfiguration":
@@ -92,30 +94,39 @@ class NumericConfiguration:
 
         Raises:
             ValueError: It is none.
-            IndexError: It names something that this version does not know, or is cut.
+            IndexError: It names something that this version does not know.
+            struct.error: It is cut.
         """
-        threads, isa, maker, length = data[0], data[1], data[2], data[3]
-        if len(data) != 4 + length:
+        threads, isa, maker, length = _NUMBERS.unpack_from(data)
+        torch = data[_NUMBERS.size :]
+        if len(torch) != length:
             raise ValueError("the version of torch does not fill it")
         return cls(
             threads,
             not isa & NO_ONEDNN,
             ISAS[isa & ~NO_ONEDNN],
             MAKERS[maker],
-            data[4:].decode("ascii"),
+            torch.decode("ascii"),
         )
 
-    def unlike(self, here: "NumericConfiguration") -> list[str]:
+    def unlike(self, here: "NumericConfiguration", device: str = "cpu") -> list[str]:
         """Say what of this cannot be had here; threads and oneDNN always can.
 
         Args:
             here: What this process runs with.
+            device: Type of device of the networks; a processor counts for its own.
         """
         found = []
         if self.torch != here.torch:
             found.append(f"with torch {self.torch}, this is {here.torch}")
+        if device != "cpu":
+            return found
         if self.isa != here.isa:
-            found.append(f"with the instruction set {self.isa}, this is {here.isa}")
+            late = self.isa == PORTABLE and _has_avx2()
+            why = ", for torch was imported before the command" if late else ""
+            found.append(
+                f"with the instruction set {self.isa}, this is {here.isa}{why}"
+            )
         if self.maker != here.maker:
             found.append(
                 f"on a processor of {self.maker}, this is one of {here.maker}, for "

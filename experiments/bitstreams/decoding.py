@@ -118,9 +118,7 @@ def _warn_unlike(
         unlike.append(f"on {header.device}, this is {device.type}")
     # In float64 frames come out alike with other kernels.
     elif header.numerics and header.dtype != "float64":
-        unlike += header.numerics.unlike(current())
-        if device.type != "cpu":
-            unlike = [each for each in unlike if "torch" in each]
+        unlike += header.numerics.unlike(current(), device.type)
     if unlike:
         checked = "" if header.numerics else ", which nothing will tell"
         print(

@@ -226,7 +226,7 @@ def open_stream(path: Path) -> Iterator[BitstreamReader]:
             yield reader
         except DesyncError as error:
             said = header and header.numerics
-            ran = f" (it ran with {said})" if said else ""
+            ran = f" (the encoder ran with {said})" if said else ""
             raise ValueError(f"{path}: {error}{ran}") from error
         except (BitstreamError, OverflowingError) as error:
             raise ValueError(f"{path}: {error}") from error

@@ -113,8 +113,8 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
         max_frames: Stop after N frames.
         intra_period: Start without a reference every N frames (default: only at the
             first).
-        threads: Of torch on a CPU, up to 255; decoders follow (default: OMP_NUM_THREADS
-            or the cores, at most 8).
+        threads: Of torch on a CPU, up to 1024; decoders follow (default:
+            OMP_NUM_THREADS or the cores, at most 8).
         unchecked: Leave out the checksums of pixels: the encoder saves its own
             reconstruction, and no decoder can tell whether its frames are the same.
         verify: Decode in a second process, require identical frames, report PSNR.

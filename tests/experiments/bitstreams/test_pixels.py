@@ -195,12 +195,12 @@ def test_a_stream_says_how_many_threads_its_encoder_had(
         assert reader.header.numerics.isa == "avx2"
 
 
-@pytest.mark.parametrize("threads", ["0", "256"])
+@pytest.mark.parametrize("threads", ["0", "1025"])
 def test_threads_that_a_header_cannot_hold_are_refused(
     source, commands, out, only_error, threads
 ):
     assert commands.encode(source, out / "v.lvc", f"--threads={threads}") == 2
-    assert f"--threads is {threads}: it must be 1 to 255" in only_error()
+    assert f"--threads is {threads}: it must be 1 to 1024" in only_error()
 
 
 def test_an_encoder_that_cannot_have_the_instruction_set_says_so(
@@ -212,6 +212,17 @@ def test_an_encoder_that_cannot_have_the_instruction_set_says_so(
         assert commands.encode(source, out / "v.lvc", *more) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert "avx2 cannot be had" in line and "native-avx512" in line
+
+
+def test_a_command_in_a_process_that_has_torch_says_why(monkeypatch):
+    own = replace(current(), isa="avx2")
+    here = replace(own, isa="native-avx512")
+    assert "torch was imported before" in own.unlike(here)[0]
+    assert "imported" not in here.unlike(own)[0]
+    monkeypatch.setattr(numerics, "_cpu", dict)
+    assert "imported" not in own.unlike(here)[0]
+    # On a GPU the processor does not matter.
+    assert own.unlike(replace(here, maker="other"), "cuda") == []
 
 
 def test_what_is_pinned_is_pinned_before_torch_is_imported(monkeypatch):
