@@ -1,11 +1,18 @@
 """A command from its start to its exit code, and the paths that it is given."""
 
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+OUT_OF_MEMORY = re.compile(
+    r"(?:out of memory|can't allocate memory)(?:.*?(tried to allocate [\d.]+ \w+))?",
+    re.I | re.S,
+)
+"""What torch says of a machine's or a GPU's memory."""
 
 
 def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True) -> int:
@@ -19,8 +26,8 @@ def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True)
     Returns:
         What the command returns, or 0; or 2 after one line ``error: ...`` on stderr
         for what the user can mend (:class:`ValueError`, :class:`OSError`,
-        :class:`MemoryError`); or 130 after Ctrl-C or SIGTERM. Any other exception is a
-        bug and keeps its traceback.
+        :class:`MemoryError`, torch's own errors of memory); or 130 after Ctrl-C or
+        SIGTERM. Any other exception is a bug and keeps its traceback.
     """
     try:
         with _sigterm_as_ctrl_c() if sigterm_ends else nullcontext():
@@ -28,6 +35,16 @@ def run_command(command: Callable[[], int | None], *, sigterm_ends: bool = True)
     except (ValueError, OSError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {reason}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        # Torch's own kind, which is no MemoryError.
+        if not (found := OUT_OF_MEMORY.search(str(error))):
+            raise
+        print(
+            f"error: memory ran out ({found[1] or found[0]}): choose smaller frames, "
+            "crops or batches, or a machine or GPU with more",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
