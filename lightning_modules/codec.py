@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import check_frames
 from lightning_modules.packets import Packet, Received, check_packets
+from lightning_modules.released import Released
 
 
 @dataclass(frozen=True)
@@ -93,21 +94,6 @@ class Schedule:
     def starts(self, frame: int) -> bool:
         """Whether a unit that begins with this frame refers to no other."""
         return frame == 0 or (self.intra_period > 0 and frame % self.intra_period == 0)
-
-
-@dataclass(frozen=True)
-class Released:
-    """Weights that somebody published, under the names of a network here.
-
-    Attributes:
-        kind: What they are of, for example ``CV-VAE``.
-        weights: By the names of the network's state dict.
-        left_out: What the network does not need, and how many tensors of each.
-    """
-
-    kind: str
-    weights: dict[str, Tensor]
-    left_out: dict[str, int]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A command from its start to its exit code; the names and paths it is given."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,6 +15,12 @@ from experiments.cli.closed_pipe import (
     reader_has_gone,
     with_reader,
 )
+
+OUT_OF_MEMORY = re.compile(
+    r"(?:out of memory|can't allocate memory)(?:.*?(tried to allocate [\d.]+ \w+))?",
+    re.I | re.S,
+)
+"""What torch says of a machine's or a GPU's memory."""
 
 
 def called_as(command: str) -> str:
@@ -53,9 +60,9 @@ def run_command(
     Returns:
         What the command returns, or 0; or 2 after one line ``error: ...`` on stderr
         for what the user can mend (:class:`ValueError`, :class:`OSError`,
-        :class:`MemoryError`); or 130 after Ctrl-C or SIGTERM; or 141, without a word,
-        if nobody reads its output, as of ``| head -1``. Any other exception is a bug
-        and keeps its traceback.
+        :class:`MemoryError`, torch's own errors of memory); or 130 after Ctrl-C or
+        SIGTERM; or 141, without a word, if nobody reads its output, as of
+        ``| head -1``. Any other exception is a bug and keeps its traceback.
     """
     outliving = ("stdout", "stderr") if outlives_reader else ("stderr",)
     with outliving_readers(*outliving):
@@ -71,6 +78,16 @@ def _run(command: Callable[[], int | None], *, sigterm_ends: bool) -> int:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {reason}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        # Torch's own kind, which is no MemoryError.
+        if not (found := OUT_OF_MEMORY.search(str(error))):
+            raise
+        print(
+            f"error: memory ran out ({found[1] or found[0]}): choose smaller frames, "
+            "crops or batches, or a machine or GPU with more",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lightning_modules.codec import Released
+from lightning_modules.released import Released
 
 TELLING = "motion_hyperprior.entropy_bottleneck.quantiles"
 """A key that no other published network has."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from lightning_modules.codec import Released
+from lightning_modules.released import Released
 
 LATENT_LAYERS = frozenset(
     {

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 
 import experiments
 import lightning_modules
+from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
 from experiments.fit.command import main as fit
 
@@ -216,3 +218,21 @@ def test_options_of_other_classes_are_a_dict_of_those_that_were_given(capsys):
         parse(WithOwn, "thing", ["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "Of it (default: as built)." in text and "{up,down}" in text
+
+
+def test_memory_that_ran_out_is_one_line(capsys):
+    assert run_command(lambda: torch.empty(1 << 50) and None) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    start = "error: memory ran out (tried to allocate 4503599627370496 bytes): choose"
+    assert line.startswith(start)
+
+    def on_a_gpu():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    assert run_command(on_a_gpu) == 2
+    assert "(Tried to allocate 2.00 GiB)" in capsys.readouterr().err
+
+
+def test_another_error_of_torch_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="shape"):
+        run_command(lambda: torch.ones(2).reshape(3) and None)
