@@ -389,8 +389,8 @@ class CodecModule(SavedModule, ABC):
         rates = self._rate_parts(draw)
         own = {name: terms[name] for name in self.term_weights}
         loss = loss_of_frames(self._frame_terms, own, self.term_weights)
-        for part, chosen in rates.items():
-            self._figures.add(f"{part}/loss", loss.expand_as(chosen), chosen)
+        for point, chosen in rates.items():
+            self._figures.add(f"{point}/loss", loss.expand_as(chosen), chosen)
         if self.decodes:
             frames = {
                 "bpp": bits_to_bpp(out.bits, draw.clip),

@@ -78,7 +78,7 @@ class CheckpointArtifacts:
         )
         # From its place, without a copy: nobody writes to a finished stage's files.
         artifact.add_file(
-            str(path), name=path.name, policy="immutable", skip_cache=True
+            str(path.absolute()), name=path.name, policy="immutable", skip_cache=True
         )
         aliases = [name, f"{stage.name}-{name}"]
         logger.experiment.log_artifact(artifact, aliases=aliases)

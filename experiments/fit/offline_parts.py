@@ -1,4 +1,4 @@
-"""Offline parts of W&B runs that a kill left torn.
+"""Parts of W&B runs: those that a kill left torn, and what is in them.
 
 ``wandb sync`` uploads a torn part up to its last whole record, then ends with an
 error: the parts after it are not sent, and a retry fails at the same place.
@@ -9,8 +9,11 @@ is a whole record (1), a first (2), a middle (3) or a last one (4). Source: Leve
 log format, https://github.com/google/leveldb/blob/main/doc/log_format.md.
 """
 
+import json
 import mmap
 import os
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 BLOCK = 32768
@@ -59,8 +62,23 @@ def unsent_parts(run_dir: str | Path) -> list[Path]:
 
 def whole_records(data: bytes | mmap.mmap) -> int:
     """Return where the last whole record ends; the length of all if it is damaged."""
-    position = end = HEADER
-    inside = False
+    end = HEADER
+    try:
+        for fragments in _records(data):
+            end = fragments[-1].stop
+    except _DamagedError:
+        return len(data)
+    return min(end, len(data))
+
+
+class _DamagedError(Exception):
+    """A part is no log of records."""
+
+
+def _records(data: bytes | mmap.mmap) -> Iterator[list[slice]]:
+    """Give the fragments of each whole record, as places in ``data``."""
+    position = HEADER
+    fragments: list[slice] = []
     while position + HEADER <= len(data):
         left = BLOCK - position % BLOCK
         if left < HEADER:
@@ -70,14 +88,74 @@ def whole_records(data: bytes | mmap.mmap) -> int:
         kind = data[position + 6]
         if kind == 0 and not any(data[position:]):
             # Room that a file system had set apart and nobody filled.
-            break
+            return
         length = int.from_bytes(data[position + 4 : position + 6], "little")
         fits = HEADER + length <= left
-        follows = kind in ((MIDDLE, LAST) if inside else (WHOLE, FIRST))
+        follows = kind in ((MIDDLE, LAST) if fragments else (WHOLE, FIRST))
         if not (fits and follows):
-            return len(data)
-        position += HEADER + length
-        inside = kind in (FIRST, MIDDLE)
-        if not inside and position <= len(data):
-            end = position
-    return min(end, len(data))
+            raise _DamagedError
+        begin, position = position + HEADER, position + HEADER + length
+        if position > len(data):
+            return
+        fragments.append(slice(begin, position))
+        if kind in (WHOLE, LAST):
+            yield fragments
+            fragments = []
+
+
+def logged_from(run_dir: str | Path, step: int) -> dict[int, set[str]]:
+    """Return what the run's parts hold of steps beyond one, and of the last before it.
+
+    The former come again, and what lies between the latter and ``step`` was lost with
+    the end of a torn part. Parts of online runs count too: W&B keeps what it sends in
+    such files.
+
+    Args:
+        run_dir: The run's folder.
+        step: Where the run goes on, on its own axis.
+
+    Returns:
+        The logged names by their step; nothing if there are no parts.
+    """
+    found: dict[int, set[str]] = {}
+    last = None
+    parts = Path(run_dir, "wandb").glob("*run-*/run-*.wandb")
+    # Their names hold the times: from the newest back to where a part is older.
+    for path in sorted(parts, key=lambda p: p.parent.name.split("run-")[1])[::-1]:
+        if path.stat().st_size <= HEADER:
+            continue
+        with path.open("rb") as file:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                for own, names in _history_backwards(data):
+                    if own <= step:
+                        last = own if last is None else last
+                        if own < last:
+                            return found
+                    found.setdefault(own, set()).update(names)
+    return found
+
+
+def _history_backwards(data: mmap.mmap) -> Iterator[tuple[int, set[str]]]:
+    """Give step and names of each row that was logged, the newest first."""
+    # By their names: protobuf has no types.
+    damaged = import_module("google.protobuf.message").DecodeError
+    kind = import_module("wandb.proto.wandb_internal_pb2").Record
+    records = []
+    try:
+        for fragments in _records(data):
+            records.append(fragments)
+    except _DamagedError:
+        # What comes before the damage is whole.
+        pass
+    for fragments in reversed(records):
+        try:
+            record = kind.FromString(b"".join(data[place] for place in fragments))
+        except damaged:
+            # Damaged: it comes again.
+            continue
+        items = {
+            item.key or item.nested_key[0]: item.value_json
+            for item in record.history.item
+        }
+        if "step" in items:
+            yield int(json.loads(items["step"])), set(items)

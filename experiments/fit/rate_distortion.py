@@ -88,13 +88,15 @@ class RateDistortion(Callback):
         curves = self._curves(validation)
         # Lightning numbers steps from 0: this is the one just done.
         step = trainer.global_step - 1
-        for logger in trainer.loggers:
-            logger.log_metrics(at_equal_bits(curves, self.options.at_bpp), step)
+        numbers = at_equal_bits(curves, self.options.at_bpp)
+        texts: dict[str, str] = {}
         if self.reference:
-            numbers, texts = self._bd_rates(curves, self.reference)
-            for logger in trainer.loggers:
-                more = texts if isinstance(logger, StageWandbLogger) else {}
-                logger.log_metrics(numbers | more, step)
+            rates, texts = self._bd_rates(curves, self.reference)
+            numbers |= rates
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step)
+            if isinstance(logger, StageWandbLogger):
+                logger.log_metrics(texts, step)
         every = self.options.strips_every_n_validations
         last = trainer.global_step == trainer.max_steps
         if every and (number % every == 0 or last):

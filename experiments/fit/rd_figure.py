@@ -45,7 +45,7 @@ def draw_stages(
     """
     names = list(dict.fromkeys(c.codec for curves in metrics.values() for c in curves))
     # The current one lies on top, and at the legend's end.
-    current = next(reversed(metrics.values()))[-1].codec
+    current = next(iter(metrics.values()))[-1].codec
     names = [*(name for name in names if name != current), current]
     looks = _looks(names, reference)
     columns = min(COLUMNS, len(metrics))

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import naming_full, whole_or_nothing
 from experiments.fit.axis import StageAxis
-from experiments.fit.offline_parts import unsent_parts
+from experiments.fit.offline_parts import logged_from, unsent_parts
 from experiments.fit.options import LoggerChoice
 from experiments.fit.tensorboard import StageTensorBoardLogger, check_tensorboard
 
@@ -127,6 +127,7 @@ class StageWandbLogger(StageAxis, WandbLogger):
         super().__init__(save_dir=str(run_dir), **init)
         self.online = online
         self._defined: set[str] = set()
+        self._earlier: dict[int, set[str]] = {}
 
     @property
     @rank_zero_experiment
@@ -158,18 +159,52 @@ class StageWandbLogger(StageAxis, WandbLogger):
 
     @rank_zero_only
     def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Place the coming steps on the axis, and open the run."""
+        """Place the coming steps on the axis, and open the run.
+
+        After a kill, steps that come again are not logged twice, and scalars whose end
+        of a part was lost are taken from ``metrics.csv``.
+        """
         super().start_stage(stage, offset, done)
+        is_new = self._experiment is None
+        begin, sent = offset + done, 0
+        if is_new:
+            self._earlier = logged_from(self.save_dir or "", begin)
         self.experiment  # noqa: B018
+        if is_new and self._earlier:
+            if self.online:
+                # Beyond it, what was written here had not been sent.
+                sent = int(self.experiment.summary.get("step") or 0)
+                self._earlier = {s: n for s, n in self._earlier.items() if s <= sent}
+            last = max((s for s in self._earlier if s <= begin), default=sent)
+            self._log_lost(last, begin)
+
+    def _log_lost(self, last: int, begin: int) -> None:
+        """Log scalars from the last step that W&B has to where the run goes on."""
+        rows: dict[tuple[int, str], dict[str, float]] = {}
+        if last < begin:
+            for step, stage, name, value in read_metrics(
+                Path(self.save_dir or "", "metrics.csv")
+            ):
+                if last <= step <= begin:
+                    rows.setdefault((step, stage), {})[name] = value
+        for place, values in rows.items():
+            self._log(values, *place)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log scalars or media at a step, and which stage it belongs to."""
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        self._log(metrics, self.run_step(step), self.stage)
+
+    def _log(self, metrics: Mapping[str, Any], step: int, stage: str) -> None:
+        """Log what W&B does not have of a step on the run's axis."""
+        known = self._earlier.get(step, set()) | {"epoch"}
+        values = {name: value for name, value in metrics.items() if name not in known}
+        if not values:
+            return
         for name in values.keys() - self._defined:
             self._define(name)
-        stage = {"stage": self.stage} if self.stage else {}
-        self.experiment.log({**values, **stage, "step": self.run_step(step)})
+        stages = {"stage": stage} if stage else {}
+        self.experiment.log({**values, **stages, "step": step})
 
     def _define(self, name: str) -> None:
         """Tell W&B once which value of a figure its summary has besides the last."""

@@ -11,16 +11,33 @@ def wandb_rows():
     return read
 
 
+@pytest.fixture
+def wandb_records():
+    """Give the records of a ``run-*.wandb`` file."""
+    return records
+
+
 def read(run_dir):
-    """Read a ``run-*.wandb`` file: LevelDB log blocks of protobuf records."""
     import wandb
-    from wandb.proto import wandb_internal_pb2
 
     # Its service writes the last records after the run is finished.
     wandb.teardown()
     (path,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
-    data, rows, position, record = path.read_bytes(), [], 7, b""
-    run, summary = None, {}
+    rows, run, summary = [], None, {}
+    for message in records(path):
+        if message.history.item:
+            rows.append(values(message.history.item))
+        summary |= values(message.summary.update)
+        if message.HasField("run"):
+            run = message.run
+    return rows, run, summary
+
+
+def records(path):
+    """Read a file: LevelDB log blocks of protobuf records."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, record = path.read_bytes(), 7, b""
     while position + 7 <= len(data):
         if 32768 - position % 32768 < 7:
             position += 32768 - position % 32768
@@ -30,14 +47,8 @@ def read(run_dir):
         record += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):
-            message = wandb_internal_pb2.Record.FromString(record)
+            yield wandb_internal_pb2.Record.FromString(record)
             record = b""
-            if message.history.item:
-                rows.append(values(message.history.item))
-            summary |= values(message.summary.update)
-            if message.HasField("run"):
-                run = message.run
-    return rows, run, summary
 
 
 def values(items):

@@ -68,6 +68,7 @@ def test_fit_opens_its_run_under_these_names(
     stored = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert stored["stages/first/steps"] == 2
     assert stored["parameters"] > 10_000
+    assert 0 < stored["encode_kmacs_per_pixel"] < stored["decode_kmacs_per_pixel"] < 10
     assert "stages" not in stored
 
 
