@@ -103,6 +103,12 @@ def _records(data: bytes | mmap.mmap) -> Iterator[list[slice]]:
             fragments = []
 
 
+def parts_of(run_dir: str | Path) -> list[Path]:
+    """Return the files of a run's parts, offline and online, in order of time."""
+    parts = Path(run_dir, "wandb").glob("*run-*/run-*.wandb")
+    return sorted(parts, key=lambda path: path.parent.name.split("run-")[1])
+
+
 def logged_from(run_dir: str | Path, step: int) -> dict[int, set[str]]:
     """Return what the run's parts hold of steps beyond one, and of the last before it.
 
@@ -115,13 +121,12 @@ def logged_from(run_dir: str | Path, step: int) -> dict[int, set[str]]:
         step: Where the run goes on, on its own axis.
 
     Returns:
-        The logged names by their step; nothing if there are no parts.
+        The logged names by their step.
     """
     found: dict[int, set[str]] = {}
     last = None
-    parts = Path(run_dir, "wandb").glob("*run-*/run-*.wandb")
-    # Their names hold the times: from the newest back to where a part is older.
-    for path in sorted(parts, key=lambda p: p.parent.name.split("run-")[1])[::-1]:
+    # From the newest back to where a part is older.
+    for path in reversed(parts_of(run_dir)):
         if path.stat().st_size <= HEADER:
             continue
         with path.open("rb") as file:

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import naming_full, whole_or_nothing
 from experiments.fit.axis import StageAxis
-from experiments.fit.offline_parts import logged_from, unsent_parts
+from experiments.fit.offline_parts import logged_from, parts_of, unsent_parts
 from experiments.fit.options import LoggerChoice
 from experiments.fit.tensorboard import StageTensorBoardLogger, check_tensorboard
 
@@ -127,6 +127,9 @@ class StageWandbLogger(StageAxis, WandbLogger):
         super().__init__(save_dir=str(run_dir), **init)
         self.online = online
         self._defined: set[str] = set()
+        # Whether it has parts of earlier processes that were not looked at, and what
+        # those hold of the steps to come.
+        self._goes_on = False
         self._earlier: dict[int, set[str]] = {}
 
     @property
@@ -134,6 +137,7 @@ class StageWandbLogger(StageAxis, WandbLogger):
     def experiment(self) -> Any:
         """The W&B run, opened at first use."""
         if self._experiment is None:
+            self._goes_on = bool(parts_of(self.save_dir or ""))
             self._experiment = self._open()
             # Panels draw everything over `step`; W&B's own counter only ever grows,
             # so it would refuse what a resumed run logs again.
@@ -165,18 +169,18 @@ class StageWandbLogger(StageAxis, WandbLogger):
         of a part was lost are taken from ``metrics.csv``.
         """
         super().start_stage(stage, offset, done)
-        is_new = self._experiment is None
-        begin, sent = offset + done, 0
-        if is_new:
-            self._earlier = logged_from(self.save_dir or "", begin)
         self.experiment  # noqa: B018
-        if is_new and self._earlier:
-            if self.online:
-                # Beyond it, what was written here had not been sent.
-                sent = int(self.experiment.summary.get("step") or 0)
-                self._earlier = {s: n for s, n in self._earlier.items() if s <= sent}
-            last = max((s for s in self._earlier if s <= begin), default=sent)
-            self._log_lost(last, begin)
+        if not self._goes_on:
+            return
+        self._goes_on = False
+        begin, sent = offset + done, 0
+        earlier = logged_from(self.save_dir or "", begin)
+        if self.online:
+            # Beyond it, what was written here had not been sent.
+            sent = int(self.experiment.summary.get("step") or 0)
+            earlier = {s: names for s, names in earlier.items() if s <= sent}
+        self._earlier = earlier
+        self._log_lost(max((s for s in earlier if s <= begin), default=sent), begin)
 
     def _log_lost(self, last: int, begin: int) -> None:
         """Log scalars from the last step that W&B has to where the run goes on."""

@@ -144,20 +144,26 @@ def test_what_a_torn_part_lost_is_taken_from_the_csv(
     run = SimpleNamespace(log=logged.append, define_metric=lambda *_, **__: None)
     logger = StageWandbLogger(tmp_path, False, id="x", project="p", name="n")
     monkeypatch.setattr(logger, "_open", lambda: run)
+    # It may be open for what else there is to tell, checkpoints say.
+    assert logger.experiment is run
     logger.start_stage("two", last, 4)
+    logger.start_stage("three", last, 4)
     lost = {"train/1": 7.0, "train/99": 7.0, "stage": "one"}
     assert logged == [
         # It has the first of them.
         {"train/99": 7.0, "stage": "one", "step": last},
         *({**lost, "step": step} for step in range(last + 1, last + 5)),
     ]
-    # Another logger, of a run without parts, tells W&B nothing old.
-    path.unlink()
-    other = StageWandbLogger(tmp_path, False, id="x", project="p", name="n")
-    monkeypatch.setattr(other, "_open", lambda: run)
-    logged.clear()
-    other.start_stage("two", last, 4)
-    assert logged == []
+    # All of it, where a part has no whole block, and nothing where there is no part.
+    for data, count in ((HEAD, last + 5), (None, 0)):
+        path.unlink()
+        if data:
+            path.write_bytes(data)
+        other = StageWandbLogger(tmp_path, False, id="x", project="p", name="n")
+        monkeypatch.setattr(other, "_open", lambda: run)
+        logged.clear()
+        other.start_stage("two", last, 4)
+        assert len(logged) == count
 
 
 def test_what_cannot_be_read_comes_again(tmp_path):
@@ -169,6 +175,7 @@ def test_what_cannot_be_read_comes_again(tmp_path):
 def test_an_online_run_repeats_what_the_server_lacks(tmp_path, monkeypatch):
     earlier = {step: {"train/loss"} for step in (3, 4, 5)}
     monkeypatch.setattr(tracking, "logged_from", lambda *_: dict(earlier))
+    part(tmp_path, HEAD, "run-1-x")
     logged = []
     run = SimpleNamespace(
         summary={"step": 4}, log=logged.append, define_metric=lambda *_, **__: None
