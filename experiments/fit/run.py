@@ -50,6 +50,7 @@ from experiments.fit.quiet import (
 from experiments.fit.rate_distortion import RateDistortion, reference_for
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
+from experiments.fit.tensorboard import check_tensorboard
 from experiments.fit.tracking import (
     close_loggers,
     make_loggers,
@@ -107,6 +108,8 @@ def train(
     if module.lacking and not _is_one_of_several():
         raise ValueError("; ".join(module.lacking.values()))
     check_artifacts(config.tracking.log_checkpoints, config.logger)
+    if config.logger == "tensorboard":
+        check_tensorboard()
     clips = {s.name: asdict(config.data.changed(s.data)) for s in stages}
     reference = reference_for(config.tracking, module, clips)
     report = ""

@@ -22,7 +22,7 @@ from datamodules.whole_files import naming_full, whole_or_nothing
 from experiments.fit.axis import StageAxis
 from experiments.fit.offline_parts import logged_from, parts_of, unsent_parts
 from experiments.fit.options import LoggerChoice
-from experiments.fit.tensorboard import StageTensorBoardLogger, check_tensorboard
+from experiments.fit.tensorboard import StageTensorBoardLogger
 
 SERVER_SECONDS = 3.0
 """How long the W&B server may take to answer before a run goes offline."""
@@ -245,10 +245,8 @@ def make_loggers(
             the run is compared with), ``job_type``, ``tags``, ``config``.
 
     Raises:
-        ValueError: ``online`` or ``tensorboard`` is impossible.
+        ValueError: ``online`` is impossible.
     """
-    if logger == "tensorboard":
-        check_tensorboard()
     # Only rank 0 writes, and only it should knock at the server.
     if logger == "none" or getattr(rank_zero_only, "rank", None):
         return []

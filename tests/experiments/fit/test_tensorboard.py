@@ -14,7 +14,7 @@ def test_a_missing_package_is_named_before_anything_is_written(
     monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
     assert two_stages(tmp_path, "--run=run", "--logger=tensorboard") == 2
     assert "pip install -e '.[tensorboard]'" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "first").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
