@@ -12,6 +12,7 @@ log format, https://github.com/google/leveldb/blob/main/doc/log_format.md.
 import json
 import mmap
 import os
+import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +45,17 @@ def cut_torn_tails(run_dir: str | Path) -> list[Path]:
             os.truncate(path, end)
             cut.append(path)
     return cut
+
+
+def wait_for_records(path: Path, seconds: float = 5.0) -> None:
+    """Wait until a part holds something.
+
+    W&B's service writes a moment after a run is finished, so that a short one would
+    seem to have nothing that can be sent.
+    """
+    end = time.monotonic() + seconds
+    while path.stat().st_size <= HEADER and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def unsent_parts(run_dir: str | Path) -> list[Path]:

@@ -20,7 +20,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from callbacks.metrics.table import validation_metrics
 from datamodules.whole_files import naming_full, whole_or_nothing
 from experiments.fit.axis import StageAxis
-from experiments.fit.offline_parts import logged_from, parts_of, unsent_parts
+from experiments.fit.offline_parts import (
+    logged_from,
+    parts_of,
+    unsent_parts,
+    wait_for_records,
+)
 from experiments.fit.options import LoggerChoice
 from experiments.fit.tensorboard import StageTensorBoardLogger
 
@@ -224,8 +229,11 @@ class StageWandbLogger(StageAxis, WandbLogger):
     def finish(self) -> None:
         """Close the run; another one may be opened in this process."""
         if self._experiment is not None:
+            written = Path(self._experiment.settings.sync_file)
             self._experiment.finish()
             self._experiment = None
+            if not self.online:
+                wait_for_records(written)
 
 
 StageLogger: TypeAlias = TidyCSVLogger | StageWandbLogger | StageTensorBoardLogger

@@ -210,7 +210,7 @@ def test_real_bits_are_of_two_units_whatever_the_codec(
     result = ValidationResult("pan", "", codec.rate_knob.points[0], clip, clip, bits)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        RealBitsGuard().look(module, result)
+        RealBitsGuard().look(module, result, "")
     assert logged["val/real_bpp"] > 0
     assert sum(coded) == len(decoded) < 17
     assert len(list(filter(None, coded))) > 1

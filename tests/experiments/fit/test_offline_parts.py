@@ -13,6 +13,7 @@ from experiments.fit.offline_parts import (
     cut_torn_tails,
     logged_from,
     unsent_parts,
+    wait_for_records,
     whole_records,
 )
 from experiments.fit.tracking import StageWandbLogger, sync_hint
@@ -87,6 +88,21 @@ def test_a_part_without_a_record_is_not_sent(tmp_path):
     cut_torn_tails(tmp_path)
     assert unsent_parts(tmp_path) == [whole.parent]
     assert sync_hint(tmp_path) == f"wandb sync {whole.parent}"
+
+
+def test_a_short_part_is_waited_for(tmp_path, monkeypatch):
+    path, waits = part(tmp_path, HEAD), []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            path.write_bytes(ONE)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    wait_for_records(path)
+    assert len(waits) == 3
+    path.write_bytes(HEAD)
+    wait_for_records(path, 0.0)
 
 
 def test_a_run_that_goes_on_cuts_its_torn_part(two_stages, torn, tmp_path):
