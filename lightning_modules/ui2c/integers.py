@@ -66,10 +66,10 @@ class IntegerLinear(nn.Module):
         largest = rows.abs().amax(1, keepdim=True).clamp_min(SMALLEST)
         high, low = _digits(rows * (LARGEST / DIGIT / largest))
         unit = largest[: self.outputs, 0] * (DIGIT / LARGEST**2)
-        self.register_buffer("high", high.to(torch.int8).t().contiguous())
-        self.register_buffer(
-            "mixed", torch.cat([low, high], dim=1).to(torch.int8).t().contiguous()
-        )
+        mixed = torch.cat([low, high], dim=1)
+        # A row for each output: CUDA's product of int8 wants each in one piece.
+        self.register_buffer("high", high.to(torch.int8))
+        self.register_buffer("mixed", mixed.to(torch.int8))
         self.register_buffer("unit", unit.float())
         self.register_buffer("bias", bias.float())
         self.high: Tensor
@@ -84,26 +84,28 @@ class IntegerLinear(nn.Module):
             OverflowingError: An element is not finite, or close to that.
         """
         y = x.new_empty(len(x), self.outputs)
-        step = len(x) if x.is_cuda else ROWS
-        for first in range(0, len(x), step):
-            part = slice(first, first + step)
-            self._multiply(x[part], y[part])
+        # Of one size: oneDNN compiles its product for each that it meets.
+        blocks = 1 if x.is_cuda else -(-len(x) // ROWS)
+        rows = -(-len(x) // blocks)
+        for first in range(0, len(x), rows):
+            part = slice(first, first + rows)
+            self._multiply(x[part], y[part], max(rows, FEWEST_ROWS))
         return y
 
-    def _multiply(self, x: Tensor, y: Tensor) -> None:
+    def _multiply(self, x: Tensor, y: Tensor, rows: int) -> None:
         largest = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True))
         if not float(largest.max()) < 1 / SMALLEST:
             raise OverflowingError(
                 "the networks overflow: the weights are untrained or damaged"
             )
         largest = largest.clamp_min_(SMALLEST)
-        inputs = len(self.high)
-        digits = x.new_zeros(max(len(x), FEWEST_ROWS), 2 * inputs, dtype=torch.int8)
+        inputs = self.high.shape[1]
+        digits = x.new_zeros(rows, 2 * inputs, dtype=torch.int8)
         high, low = _digits(x * (LARGEST / DIGIT / largest))
         digits[: len(x), : self.inputs] = high
         digits[: len(x), inputs : inputs + self.inputs] = low
-        total = _product(digits, self.mixed)
-        total.add_(_product(digits[:, :inputs], self.high), alpha=DIGIT)
+        total = _product(digits, self.mixed.t())
+        total.add_(_product(digits[:, :inputs], self.high.t()), alpha=DIGIT)
         y.copy_(total[: len(x), : self.outputs])
         y.mul_(largest).mul_(self.unit).add_(self.bias)
 

@@ -82,10 +82,10 @@ def product(x, linear):
     scaled = x * (63.5 / largest)
     high = scaled.round()
     low = ((scaled - high) * 128).round()
-    inputs = len(linear.high)
-    w_low, w_high = (w.long() for w in linear.mixed.split(inputs))
+    inputs = linear.high.shape[1]
+    w_low, w_high = (w.long().t() for w in linear.mixed.split(inputs, dim=1))
     high, low = (nn.functional.pad(d, (0, inputs - x.shape[1])) for d in (high, low))
-    total = high.long() @ linear.high.long() * 128
+    total = high.long() @ linear.high.long().t() * 128
     total = total + high.long() @ w_low + low.long() @ w_high
     scaled = total[:, : linear.outputs].float() * largest
     return scaled * linear.unit + linear.bias
@@ -104,8 +104,8 @@ def test_a_product_is_that_of_whole_numbers_whoever_adds_up(
     # In another order: of the terms, and of the rows.
     terms, order = torch.randperm(50), torch.randperm(rows)
     padded = torch.cat([terms, torch.arange(50, 56)])
-    linear.high = linear.high[padded]
-    linear.mixed = linear.mixed[torch.cat([padded, 56 + padded])]
+    linear.high = linear.high[:, padded]
+    linear.mixed = linear.mixed[:, torch.cat([padded, 56 + padded])]
     assert torch.equal(linear(x[order][:, terms]), wanted[order])
 
 
@@ -175,14 +175,14 @@ def test_decoders_need_not_be_told_and_float_streams_are_as_ever(
     codec = lively_module("UI2C", **arguments).codec.eval().requires_grad_(False)
     before = codec.fingerprint()
     codec.configure(refresh=2)
-    floats = list(codec.compress(clip(6), 63, reconstruct=True))
+    floats = list(codec.compress(clip(4), 63, reconstruct=True))
     codec.configure(arithmetic="integer")
-    packets = list(codec.compress(clip(6), 63, reconstruct=True))
-    estimate = codec(clip(6)[None], torch.tensor([63]))
+    packets = list(codec.compress(clip(4), 63, reconstruct=True))
+    estimate = codec(clip(4)[None], torch.tensor([63]))
     assert codec.fingerprint() == before
     assert all(packet.payload[1] & INTEGERS for packet in packets)
     codec.configure(arithmetic="float")
-    again = list(codec.compress(clip(6), 63))
+    again = list(codec.compress(clip(4), 63))
     assert [p.payload for p in again] == [p.payload for p in floats]
     assert not any(packet.payload[1] & INTEGERS for packet in floats)
     decoded = torch.stack(list(codec.decompress(packets, 48, 64)))
@@ -228,3 +228,16 @@ def test_other_weights_than_float32_are_refused(codec):
     packet = next(iter(codec.float().compress(clip(2), 21)))
     with pytest.raises(DesyncError, match="integer"):
         list(codec.to(torch.float64).decompress([packet], 48, 64))
+
+
+@pytest.mark.gpu
+def test_a_gpu_decodes_the_same_bits(codec):
+    codec.configure(arithmetic="integer")
+    packets = list(codec.compress(clip(6), 63, reconstruct=True))
+    codec.cuda()
+    decoded = torch.stack(list(codec.decompress(packets, 48, 64))).cpu()
+    assert torch.equal(decoded, torch.cat([packet.x_hat for packet in packets]))
+    again = list(codec.compress(clip(6), 63, reconstruct=True))
+    codec.cpu()
+    decoded = torch.stack(list(codec.decompress(again, 48, 64)))
+    assert torch.equal(decoded, torch.cat([packet.x_hat.cpu() for packet in again]))
