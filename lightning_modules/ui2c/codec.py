@@ -4,7 +4,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from dataclasses import replace
 from itertools import count, islice
 from types import MappingProxyType
 from typing import Literal
@@ -26,7 +26,6 @@ from lightning_modules.entropy.ports import (
     EncodePort,
     EstimatePort,
     Port,
-    SilentPort,
 )
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import (
@@ -44,6 +43,7 @@ from lightning_modules.packets import (
     pack,
     read_symbols,
 )
+from lightning_modules.ui2c.integers import Twin
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
     LATENT_STRIDE,
@@ -58,6 +58,7 @@ from lightning_modules.ui2c.network import (
 from lightning_modules.ui2c.options import CodingOptions
 from lightning_modules.ui2c.units import (
     BLANK,
+    INTEGERS,
     REFRESHED,
     START,
     State,
@@ -124,6 +125,7 @@ class UI2CCodec(VideoCodec):
         bias = torch.tensor(QP_BIAS)
         # Not made where it is needed: a copy to the device waits for all of its work.
         self.register_buffer("qp_bias", bias, persistent=False)
+        self._twin: Twin[UI2CCodec] = Twin()
         self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
         self.intra = (
             # 368 and 256 at the paper's trunk of 256.
@@ -146,6 +148,20 @@ class UI2CCodec(VideoCodec):
             raise ValueError(
                 "start is 'blank': only divided models start otherwise, so leave it out"
             )
+
+    @property
+    def in_integers(self) -> "UI2CCodec":
+        """The same codec, with all that decoders run in integers."""
+        twin = self._twin.of(self, network="recon_out", intra="recon")
+        twin.coding = replace(self.coding, arithmetic="float")
+        return twin
+
+    def train(self, mode: bool = True) -> "UI2CCodec":
+        """Switch mode; going back to training drops the copy of the weights."""
+        if mode:
+            self._twin = Twin()
+        super().train(mode)
+        return self
 
     @property
     def starts_with_intra(self) -> bool:
@@ -172,7 +188,9 @@ class UI2CCodec(VideoCodec):
             ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
             how far it overshoots.
         """
-        units = list(self._units(clip, rate, conditions))
+        integers = self.coding.arithmetic == "integer" and not self.training
+        codec = self.in_integers if integers else self
+        units = list(codec._units(clip, rate, conditions))
         return CodecOutput(
             torch.cat([unit.x_hat for unit in units], dim=1),
             torch.cat([unit.bits for unit in units], dim=1),
@@ -219,7 +237,7 @@ class UI2CCodec(VideoCodec):
             piece = pad_frames(frames[:, position : position + n], n)
             reference = self._reference(state, piece, conditions, unit)
             if apart:
-                reference = reference + self._unused_adaptors()
+                reference = reference + self.network.unused_adaptors()
             qps = self._qps(base, phase + position)
             coded, unit_bits = self._unit(piece, reference, qps, seeds, unit + 1)
             shown = min(n, count - position)
@@ -228,12 +246,6 @@ class UI2CCodec(VideoCodec):
             bits = (unit_bits / shown)[:, None].expand(-1, shown)
             state = State(position + n, coded.feature, coded.frames)
             yield CodecOutput(x_hat, bits)
-
-    def _unused_adaptors(self) -> Tensor:
-        """Return 0 that depends on both adaptors, of which a unit uses one."""
-        both = self.network.adaptor_i, self.network.adaptor_p
-        weights = [p for part in both for p in part.parameters() if p.requires_grad]
-        return 0.0 * sum((p.sum() for p in weights), start=self.like.new_zeros(()))
 
     def _unit(
         self,
@@ -361,6 +373,7 @@ class UI2CCodec(VideoCodec):
         position = state.position if state is not None else 0
         side = position % len(QP_BIAS)
         side |= (START if state is None else 0) | (REFRESHED if refreshed else 0)
+        side |= INTEGERS if self.coding.arithmetic == "integer" else 0
         if state is None and self.intra is not None and not intra:
             side |= BLANK
         port = EncodePort(self.tables, estimate=reconstruct)
@@ -384,6 +397,10 @@ class UI2CCodec(VideoCodec):
         reconstruct: bool,
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
+        if side & INTEGERS:
+            side &= ~INTEGERS
+            codec = self.in_integers
+            return codec._code(frames, size, qp, side, state, port, reconstruct)
         base = torch.tensor([qp], device=self.like.device)
         if self._is_intra(side):
             return State(1, None, self._intra(frames, base, port, size))
@@ -477,22 +494,7 @@ class UI2CCodec(VideoCodec):
         Encoding ends with the feature that the next unit refers to, as in the
         paper's count; decoding leaves out encoder and hyper-encoder.
         """
-        rows, columns = padded_size(height, width, LATENT_STRIDE)
-        n = self.frames_per_unit
-        frames = self.like.new_zeros(1, n, 3, rows, columns)
-        feature = self.like.new_zeros(
-            1, self.network.adaptor_p.in_channels, rows // 8, columns // 8
-        )
         base = torch.zeros(1, dtype=torch.int64, device=self.like.device)
-        qps = self._qps(base, base)
-        port = SilentPort()
-
-        def run(coded: Tensor | None, reconstruct: bool) -> Unit:
-            reference = self.network.refer_to_feature(feature)
-            unit: Unit = self.network(coded, reference, qps, port, reconstruct)
-            return unit
-
-        return {
-            "encode": partial(run, frames, False),
-            "decode": partial(run, None, True),
-        }
+        return self.network.passes(
+            padded_size(height, width, LATENT_STRIDE), self._qps(base, base)
+        )

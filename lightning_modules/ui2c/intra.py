@@ -73,6 +73,7 @@ class IntraNetwork(nn.Module):
             DepthConvBlock(2 * y, 2 * y, adaptor=True) for _ in range(3)
         )
         self.spatial_prior = nn.Sequential(trunk(2 * y, 2 * y, 3), spatial_head)
+        self.gate = nn.Sigmoid()
         self.z_prior = FactorisedPrior(rows, z)
         initialise(self)
         start_prior(fusion_head, y, ones=1)
@@ -118,7 +119,7 @@ class IntraNetwork(nn.Module):
         """Walk through the four steps and return y_hat."""
         channels = (prior.shape[1] - 2) // 2
         prior, gains = prior.split([2 * channels, 2], dim=1)
-        gains = torch.sigmoid(at_least_float32(gains)) * 1.5 + 0.5
+        gains = self.gate(at_least_float32(gains)) * 1.5 + 0.5
         gain_encoder, gain_decoder = gains.chunk(2, dim=1)
         target = None if y is None else y * gain_encoder
         scale, mean = at_least_float32(prior).chunk(2, dim=1)

@@ -16,7 +16,9 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4; blocks and entropy model from DCV
 tried, that give the paper's three published complexity figures.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -24,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.entropy.distributions import Factorised, Gaussians
-from lightning_modules.entropy.ports import Port
+from lightning_modules.entropy.ports import Port, SilentPort
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, ScaleLevels
 from lightning_modules.entropy.steps import step_masks
 from lightning_modules.frames import pad_to_multiple
@@ -261,6 +263,39 @@ class UI2CNetwork(nn.Module):
         pixels = self.recon_out(self.recon(feature) * _scales(self.q_recon, qps))
         pixels = F.pixel_shuffle(pixels, PATCH)
         return pixels.unflatten(1, (self.frames_per_unit, 3))
+
+    def unused_adaptors(self) -> Tensor:
+        """Return 0 that depends on both adaptors, of which a unit uses one."""
+        both = self.adaptor_i, self.adaptor_p
+        weights = [p for part in both for p in part.parameters() if p.requires_grad]
+        zero = self.recon_out.weight.new_zeros(())
+        return 0.0 * sum((p.sum() for p in weights), start=zero)
+
+    def passes(
+        self, size: tuple[int, int], qps: Tensor
+    ) -> dict[str, Callable[[], object]]:
+        """Return a steady-state unit's encode and decode, which code nothing.
+
+        Args:
+            size: Padded height and width.
+            qps: As :meth:`forward` takes them.
+        """
+        rows, columns = size
+        frames = self.q_recon.new_zeros(1, self.frames_per_unit, 3, rows, columns)
+        channels = self.q_feature.shape[0] * self.q_feature.shape[2]
+        feature = self.q_recon.new_zeros(1, channels, rows // PATCH, columns // PATCH)
+        port = SilentPort()
+
+        def run(coded: Tensor | None, reconstruct: bool) -> Unit:
+            unit: Unit = self(
+                coded, self.refer_to_feature(feature), qps, port, reconstruct
+            )
+            return unit
+
+        return {
+            "encode": partial(run, frames, False),
+            "decode": partial(run, None, True),
+        }
 
 
 def latent_size(size: tuple[int, ...]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Start = Literal["own", "blank"]
+Arithmetic = Literal["float", "integer"]
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,23 @@ class CodingOptions:
         start: UI2C: who codes a start without a reference: own, as trained (default),
             or blank, the inter model of divided models, from a blank reference;
             decoders see it in the stream.
+        arithmetic: UI2C: what decoders compute in: float (default), the dtype, or
+            integer, which decodes to the same bits on every machine; they see it in
+            the stream.
 
     Raises:
-        ValueError: There is no such start.
+        ValueError: There is no such value.
     """
 
     refresh: int = 0
     start: Start = "own"
+    arithmetic: Arithmetic = "float"
 
     def __post_init__(self) -> None:
-        if self.start not in get_args(Start):
-            raise ValueError(
-                f"start {self.start!r} is unknown: choose from {list(get_args(Start))}"
-            )
+        choices = {"start": Start, "arithmetic": Arithmetic}
+        for name, kind in choices.items():
+            value, known = getattr(self, name), get_args(kind)
+            if value not in known:
+                raise ValueError(
+                    f"{name} {value!r} is unknown: choose from {list(known)}"
+                )

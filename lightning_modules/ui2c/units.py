@@ -8,6 +8,7 @@ z, then y step by step::
              bit 3    starts without a reference
              bit 4    refreshed: refers to the last frames, not the last feature
              bit 5    starts from a blank reference though the models are divided
+             bit 6    decodes in integers
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 from lightning_modules.packets import DesyncError, Packet
 from lightning_modules.ui2c.network import QP_COUNT
 
-START, REFRESHED, BLANK = 8, 16, 32
+START, REFRESHED, BLANK, INTEGERS = 8, 16, 32, 64
 
 
 @dataclass(frozen=True)

@@ -32,19 +32,24 @@ CODECS = {
     "ScaleSpaceFlow": {},
 }
 PRECISIONS = ("float64", "float32")
+INTEGERS = {"UI2C": {}, "UI2C divided": {"frames_per_unit": 1, "divided": True}}
+
+# One without AVX-512, of which torch's own kernels use nothing, and oneDNN AVX2.
+OTHER_PROCESSOR = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 # Each codec's positions among the tables, and its frames, from what packets hold.
 OTHER_MACHINE = f"""
 import sys, torch
 from pathlib import Path
 from lightning_modules.packets import DesyncError, Packet
-torch.set_num_threads(1)
-torch.backends.mkldnn.enabled = False
 sys.path.insert(0, sys.argv[2])
 from test_determinism import loaded, recorded
 folder = Path(sys.argv[1])
 found = {{}}
 for name, precision, entries in torch.load(folder / "packets.pt", weights_only=True):
+    kernels = precision == "other kernels"
+    torch.set_num_threads(3 if kernels else 1)
+    torch.backends.mkldnn.enabled = kernels
     codec = loaded(folder, name, precision)
     packets = [Packet(bytes(b.tolist()), n, c) for b, n, c in entries]
     with recorded() as places:
@@ -83,6 +88,8 @@ class recorded:
 
 def loaded(folder, name, precision):
     path = folder / f"{name}.ckpt"
+    if precision not in PRECISIONS:
+        return load_codec(path)
     if name == "DualDomain":
         codec = load_codec(path)
         codec.configure(numeric=precision)
@@ -102,11 +109,16 @@ def both(clip, lively_module, save_checkpoint, tmp_path_factory):
     own, saved = {}, []
     assert torch.backends.mkldnn.enabled
     torch.set_num_threads(2)
-    for name, arguments in CODECS.items():
-        module = lively_module(name, **arguments)
+    wanted = [(name, each, PRECISIONS) for name, each in CODECS.items()]
+    # A decoder is not told: the stream says it.
+    wanted += [(n, a, ("integers", "other kernels")) for n, a in INTEGERS.items()]
+    for name, arguments, precisions in wanted:
+        module = lively_module(name.split()[0], **arguments)
         save_checkpoint(module, folder / f"{name}.ckpt")
-        for precision in PRECISIONS:
+        for precision in precisions:
             codec = loaded(folder, name, precision)
+            if precision not in PRECISIONS:
+                codec.configure(arithmetic="integer")
             rate = codec.rate_knob.points[-1]
             with recorded() as places:
                 packets = list(codec.compress(clip, rate, reconstruct=True))
@@ -124,7 +136,7 @@ def both(clip, lively_module, save_checkpoint, tmp_path_factory):
         [sys.executable, "-c", OTHER_MACHINE, str(folder), str(here)],
         check=True,
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, **OTHER_PROCESSOR, "PYTHONPATH": str(root)},
     )
     return own, torch.load(folder / "found.pt", weights_only=True)
 
@@ -159,6 +171,14 @@ def test_machines_agree_on_tables_in_float64_and_cannot_in_float32(both, name):
     assert difference(both, name, "float64") < GUARD / 100
     # Whether a table changes is luck; that none can be relied on is not.
     assert difference(both, name, "float32") > 100 * GUARD
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("machine", ["integers", "other kernels"])
+def test_in_integers_no_two_machines_differ_at_all(both, name, machine):
+    own, found = (side[name, machine] for side in both)
+    assert torch.equal(torch.stack(found["frames"]), own["frames"])
+    assert difference(both, name, machine) == 0.0
 
 
 class Rounded(TorchDispatchMode):
