@@ -10,7 +10,11 @@ from experiments.cli.options import make_parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [path.read_text() for path in ROOT.glob("lightning_modules/*/README.md")]
+PAGES = [
+    path.read_text()
+    for folder in ("lightning_modules", "experiments")
+    for path in ROOT.glob(f"{folder}/**/README.md")
+]
 
 
 def blocks_of(page):
