@@ -323,6 +323,11 @@ class StreamDecoder:
                 if self._hashing:
                     self._digest.update(frame_bytes(frame))
                 yield frame
+            if self.frames != self._reader.frames:
+                raise BitstreamError(
+                    f"{self.frames} frames were decoded, but its units claim "
+                    f"{self._reader.frames}: get the file again"
+                )
         except (BitstreamError, DesyncError, OverflowingError) as error:
             if not self._partial:
                 raise

@@ -23,7 +23,7 @@ from lightning_modules.dual_domain.entropy_model import FRACTIONS, GUARD, LEVELS
 from lightning_modules.entropy.priors import ScaleLevels
 from lightning_modules.frames import as_shown
 
-HEIGHT, WIDTH, FRAMES = 70, 75, 3
+HEIGHT, WIDTH, FRAMES = 70, 75, 2
 CODECS = {
     "UI2C": {},
     "DHVC": {},

@@ -157,6 +157,16 @@ def test_what_no_symbol_tells_is_among_the_pixels(
     assert "frame 0 is not, bit by bit" in capsys.readouterr().err
 
 
+def test_frames_that_do_not_come_are_an_error(streams, rewritten, tmp_path, capsys):
+    stream, checkpoint, _ = streams["ScaleSpaceFlow", "usual"]
+    forged = rewritten(
+        stream, tmp_path / "forged.lvc", lambda unit: replace(unit, frames=3)
+    )
+    given = [str(forged), "--hash", f"--checkpoint={checkpoint}"]
+    assert decode.main(given) == 2
+    assert "2 frames were decoded, but its units claim 6" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", CODECS)
 def test_parts_of_streams_of_one_codec_cannot_be_joined(
     streams, rewritten, tmp_path, name
