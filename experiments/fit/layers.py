@@ -26,7 +26,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 import lightning_modules
 from datamodules.texts import encoding_of, read_text
 from experiments.cli.command import called_as, nearest
-from experiments.cli.configs import describe_configs, find_config
+from experiments.cli.configs import describe_configs, find_config, shipped_configs
 from experiments.cli.options import field_texts
 from lightning_modules.stages import Stage
 
@@ -254,6 +254,10 @@ def one_line(message: str, parser: ArgumentParser) -> str:
     known = [f"--{key}" for key in parser.get_defaults().keys()]
     if unknown := re.match(r"unrecognized arguments: (--[\w.]+)", message):
         return f"{message}{_meant(unknown[1], known)}; --help lists all"
+    if unknown := re.match(r"unrecognized arguments: ([^-]\S*)", message):
+        is_config = unknown[1] in shipped_configs()
+        hint = f" (did you mean --config {unknown[1]}?)" if is_config else ""
+        return f"{message}{hint}; every value belongs to an option; --help lists all"
     row = r"^Parser key \"stages\":.*?'[\w.]+Stage':"
     message = re.sub(row, "stages:", message, flags=re.DOTALL)
     top = re.match(r'Parser key "([\w.]+)"', message)
@@ -372,7 +376,7 @@ def _unknown_row(source: str, key: str, names: list[str]) -> str:
     field = key.partition(".")[0]
     if field in FIELDS:
         return (
-            f"{source}{key} does not say of which row: give {source}{ALL}.{key} for every "
+            f"{source}{key} does not name a row: give {source}{ALL}.{key} for every "
             f"row, or {source}NAME.{key}, where NAME is one of {', '.join(names)}"
         )
     row = key.rpartition(".")[0] or key

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from experiments.cli.command import called_as
 from experiments.fit.run_folder import RunFolder
 from experiments.fit.tracking import read_metrics
 from lightning_modules.stages import Stage
@@ -62,9 +63,9 @@ def summary(
                 "  the same command without --to_stage goes on with stage " + later[0]
             )
         lines += [
-            f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
+            f"  {called_as('encode')} VIDEO out.lvc --checkpoint {checkpoint} "
             f"--rate {rate:g}",
-            f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",
-            f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
+            f"  {called_as('decode')} out.lvc out.mp4 --checkpoint {checkpoint}",
+            f"  {called_as('fit')} ... --run OTHER --init_from {checkpoint}",
         ]
     return "\n".join(lines)

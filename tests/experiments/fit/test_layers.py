@@ -94,7 +94,7 @@ def test_a_row_whose_name_has_a_dot_can_be_changed(parse, schedule, layer):
     [
         (
             ["--stages.lr", "1e-3"],
-            "--stages.lr does not say of which row: give --stages.all.lr for every row, "
+            "--stages.lr does not name a row: give --stages.all.lr for every row, "
             "or --stages.NAME.lr, where NAME is one of first, second",
         ),
         (
@@ -184,6 +184,8 @@ def test_one_option_makes_a_short_run_of_any_schedule(parser):
             [UI2C, "--shrink.total_step=2"],
             "'total_step' (did you mean total_steps?)",
         ),
+        (["ui2c"], "arguments: ui2c (did you mean --config ui2c?); every value"),
+        ([UI2C, "word"], "arguments: word; every value belongs to an option; --help"),
         (["--config=ui2c.yml"], "(did you mean ui2c?); --list_configs shows"),
     ],
 )

@@ -250,10 +250,13 @@ def test_where_it_goes_on_follows_from_the_steps_done(tmp_path, done, said):
     assert RunFolder(tmp_path / "x").resumption(stages, done) == said
 
 
-def test_after_to_stage_the_summary_names_the_next_one(two_stages, tmp_path, capsys):
+def test_after_to_stage_the_summary_names_the_next_one(
+    two_stages, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/lvc"])
     assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
     said = capsys.readouterr().out
     line = "the same command without --to_stage goes on with stage second"
-    assert f"next:\n  {line}\n" in said
+    assert f"next:\n  {line}\n  lvc encode VIDEO out.lvc --checkpoint " in said
     assert two_stages(tmp_path, "--run=run") == 0
     assert "--to_stage" not in capsys.readouterr().out
