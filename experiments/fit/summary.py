@@ -15,9 +15,14 @@ SHOWN = (
     ("val/fid", "FID", "{:.2f}"),
     ("val/tof", "tOF", "{:.3f} px"),
     ("val/tlp", "tLP", "{:.4f}"),
+    ("val/bd_rate_psnr", "BD-rate of PSNR", "{:+.1f} %"),
+    ("val/bd_rate_psnr_overlap", "its overlap", "{:.0f} %"),
     ("val/real_bpp", "real bpp of a clip", "{:.4f}"),
     ("val/real_to_estimated", "its real / estimated bits", "{:.4f}"),
 )
+
+BD_RATE = ("val/bd_rate_psnr", "val/bd_rate_psnr_overlap")
+"""Of the last validation only."""
 
 
 def summary(
@@ -40,8 +45,14 @@ def summary(
         for stage, steps in zip(stages, done, strict=True)
     ]
     lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
+    metrics = read_metrics(folder.path / "metrics.csv")
     # Later rows overwrite earlier ones.
-    values = {row[2]: row[3] for row in read_metrics(folder.path / "metrics.csv")}
+    values = {row[2]: row[3] for row in metrics}
+    steps_of = {row[2]: row[0] for row in metrics}
+    # A curve that shares no quality with the reference's has no BD-rate.
+    for name in BD_RATE:
+        if steps_of.get(name) != steps_of.get("val/bpp"):
+            values.pop(name, None)
     shown = [
         f"{title} {form.format(values[name])}"
         for name, title, form in SHOWN

@@ -192,7 +192,7 @@ def test_weights_of_another_shape_are_reported_and_left_out(
     ("content", "message"),
     [
         ({"state_dict": {"codec.other": torch.ones(1)}}, "0 of .* nothing matches"),
-        ({"other": torch.ones(1)}, "1 unexpected: other nothing matches"),
+        ({"other": torch.ones(1)}, "1 unexpected: other; nothing matches"),
         (None, "there is no such file"),
         ("not a checkpoint", "not a checkpoint"),
     ],
