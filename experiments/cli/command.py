@@ -38,8 +38,14 @@ def is_first_process() -> bool:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a question for the name that was meant, or nothing if none is near."""
-    close = get_close_matches(name, list(known), 1)
+    close = near_names(name, known, 1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def near_names(name: str, known: Iterable[str], most: int) -> list[str]:
+    """Return the names that are near to one, whatever its case, the nearest first."""
+    by_lower = {each.lower(): each for each in known}
+    return [by_lower[each] for each in get_close_matches(name.lower(), by_lower, most)]
 
 
 def run_command(

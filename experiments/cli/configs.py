@@ -2,11 +2,10 @@
 
 import os
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 
-from experiments.cli.command import is_first_process
+from experiments.cli.command import is_first_process, near_names
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -67,7 +66,7 @@ def _missing(text: str, shipped: dict[str, Path]) -> str:
         return f"--config {text}: that is a folder; name a file in it"
     stem = Path(text).stem
     stems = {name.rpartition("/")[2]: name for name in shipped if name != ALWAYS_READ}
-    near = [stems[each] for each in get_close_matches(stem, stems, 3)]
+    near = [stems[each] for each in near_names(stem, stems, 3)]
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return (
         f"--config {text}: there is neither such a file nor a configuration of the "

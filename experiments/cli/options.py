@@ -5,6 +5,7 @@ which kind; the class's docstring holds its help. Nothing heavy is imported befo
 used, so that ``--help`` is instant.
 """
 
+import re
 from argparse import (
     SUPPRESS,
     Action,
@@ -129,7 +130,13 @@ class _Parser(ArgumentParser):
         if message.startswith("unrecognized arguments: --"):
             given = message.split()[2].partition("=")[0]
             hint = f"{nearest(given, self._option_string_actions)}; --help lists all"
-        self.exit(2, f"error: {' '.join(message.split())}{hint}\n")
+        message = " ".join(message.split())
+        # Before the list, which may be long.
+        if found := re.fullmatch(r"(.*: invalid choice: '(.*)') \((.*)\)", message):
+            known = re.findall(r"[\w.+-]+", found[3].removeprefix("choose from "))
+            message = f"{found[1]}{nearest(found[2], known)}"
+            hint = f"; choose from {', '.join(known)}"
+        self.exit(2, f"error: {message}{hint}\n")
 
 
 def _take_given(given: dict[str, Any], kinds: Iterable[type]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
 import lightning_modules
 from datamodules.texts import encoding_of, read_text
 from experiments.cli.command import called_as, nearest
-from experiments.cli.configs import describe_configs, find_config
+from experiments.cli.configs import describe_configs, find_config, shipped_configs
 from experiments.cli.options import field_texts
 from lightning_modules.stages import Stage
 
@@ -253,7 +253,11 @@ def one_line(message: str, parser: ArgumentParser) -> str:
     """Return a parser's message as one line, with the nearest name that there is."""
     known = [f"--{key}" for key in parser.get_defaults().keys()]
     if unknown := re.match(r"unrecognized arguments: (--[\w.]+)", message):
-        return f"{message}{nearest(unknown[1], known)}; --help lists all"
+        return f"{message}{_meant(unknown[1], known)}; --help lists all"
+    if unknown := re.match(r"unrecognized arguments: ([^-]\S*)", message):
+        is_config = unknown[1] in shipped_configs()
+        hint = f" (did you mean --config {unknown[1]}?)" if is_config else ""
+        return f"{message}{hint}; every value belongs to an option; --help lists all"
     row = r"^Parser key \"stages\":.*?'[\w.]+Stage':"
     message = re.sub(row, "stages:", message, flags=re.DOTALL)
     top = re.match(r'Parser key "([\w.]+)"', message)
@@ -271,6 +275,7 @@ def one_line(message: str, parser: ArgumentParser) -> str:
         message = re.sub(r'^Parser key "([\w.]+)":', rf"{top[1]}.\1:", text)
     message = re.split(r"\n\s*Given value type", message)[0]
     message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"choose \1.", message)
+    message = re.sub(r"Expected a <class 'tuple'>\.", "expected [A,B].", message)
     message = re.sub(r"Expected a <class '(\w+)'>\.", r"expected \1.", message)
     message = re.sub(r'Parser key "([\w.]+)":', r"\1:", message)
     return " ".join(message.split())
@@ -335,6 +340,18 @@ def _wrong_option(source: str, kind: str, option: str, names: list[str]) -> str:
     return f"{source}{name} has no option {option!r}{hint}; it has {listed}"
 
 
+def _meant(option: str, known: list[str]) -> str:
+    """Return a question for the option that was meant, as of one without its group."""
+    last = option.lstrip("-").rpartition(".")[2]
+    same = [each for each in known if each.rpartition(".")[2] == last]
+    if not same and last in FIELDS:
+        same = [f"--stages.{ALL}.{last}"]
+    # Other trainers count in these; here each row has steps of its own.
+    if not same and last in ("max_steps", "max_epochs", "epochs"):
+        same = ["--shrink.total_steps"]
+    return f" (did you mean {same[0]}?)" if same else nearest(option, known)
+
+
 def _load(name: str) -> type:
     module, _, last = name.rpartition(".")
     kind: type = getattr(import_module(module or "lightning_modules"), last)
@@ -359,7 +376,7 @@ def _unknown_row(source: str, key: str, names: list[str]) -> str:
     field = key.partition(".")[0]
     if field in FIELDS:
         return (
-            f"{source}{key} says not of which row: give {source}{ALL}.{key} for every "
+            f"{source}{key} does not name a row: give {source}{ALL}.{key} for every "
             f"row, or {source}NAME.{key}, where NAME is one of {', '.join(names)}"
         )
     row = key.rpartition(".")[0] or key

@@ -37,6 +37,8 @@ def draw_stages(
 ) -> "Figure":
     """Draw a panel for each metric, with a line for each stage.
 
+    Points that have more bits and no more quality than another are hollow.
+
     Args:
         metrics: Curves by metric, of the stages in their order, the running one last;
             the reference's comes first.
@@ -56,10 +58,13 @@ def draw_stages(
     is_log = needs_log(b for cs in metrics.values() for c in cs for b in c.bpp)
     for axes, curves in zip(grid, metrics.values(), strict=False):
         for curve in curves:
-            x, y = ([v[i] for i in curve.kept] for v in (curve.bpp, curve.quality))
             width = 2.0 if curve.codec in (current, reference) else 1.2
             style = {**line_style(looks[curve.codec]), "linewidth": width}
-            axes.plot(x, y, markersize=4, **style)
+            # Hollow: measured, but no part of any number read off the curve.
+            hollow = {**style, "linestyle": "", "markerfacecolor": "white"}
+            for points, how in ((curve.kept, style), (curve.left_out, hollow)):
+                x, y = ([v[i] for i in points] for v in (curve.bpp, curve.quality))
+                axes.plot(x, y, markersize=4, **how)
         axes.set_title(metric_name(curves[0].metric), fontsize="small")
         axes.tick_params(labelsize="small")
         if is_log:

@@ -240,14 +240,15 @@ class RunFolder:
             and not _is_free(key, before.get(key), now.get(key))
         ]
         if changed:
-            lines = [
-                f"  {key}: {before.get(key)!r} -> {now.get(key)!r}" for key in changed
+            texts = [
+                f"{_with_name(key, before, now)}: {before.get(key)!r} -> "
+                f"{now.get(key)!r}"
+                for key in changed
             ]
             raise ValueError(
-                f"run {self.path.name!r} was begun with other options:\n"
-                + "\n".join(lines)
-                + "\nGive another --run to start a new one (with --init_from "
-                f"{self.path}/STAGE/last.ckpt to fork), or the old options to go on."
+                f"run {self.path.name!r} was begun with other options ("
+                f"{'; '.join(texts)}): give the old ones to go on, or another --run "
+                f"to start a new one (with --init_from {self.path} to fork)"
             )
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -288,6 +289,14 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(entry, f"{key}[{number}]")
     else:
         yield key, value
+
+
+def _with_name(key: str, before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Name a row in place of its number, where it is called the same as before."""
+    row, _, field = key.partition("].")
+    name = now.get(f"{row}].name")
+    named = row.startswith("stages[") and name == before.get(f"{row}].name")
+    return f"stages.{name}.{field}" if named and name else key
 
 
 def _is_free(key: str, before: Any, now: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from experiments.cli.command import called_as
 from experiments.fit.run_folder import RunFolder
 from experiments.fit.tracking import read_metrics
 from lightning_modules.stages import Stage
@@ -14,9 +15,14 @@ SHOWN = (
     ("val/fid", "FID", "{:.2f}"),
     ("val/tof", "tOF", "{:.3f} px"),
     ("val/tlp", "tLP", "{:.4f}"),
+    ("val/bd_rate_psnr", "BD-rate of PSNR", "{:+.1f} %"),
+    ("val/bd_rate_psnr_overlap", "its overlap", "{:.0f} %"),
     ("val/real_bpp", "real bpp of a clip", "{:.4f}"),
     ("val/real_to_estimated", "its real / estimated bits", "{:.4f}"),
 )
+
+BD_RATE = ("val/bd_rate_psnr", "val/bd_rate_psnr_overlap")
+"""Of the last validation only."""
 
 
 def summary(
@@ -39,8 +45,14 @@ def summary(
         for stage, steps in zip(stages, done, strict=True)
     ]
     lines = ["", f"run {folder.path.name}: {', '.join(rows)} steps"]
+    metrics = read_metrics(folder.path / "metrics.csv")
     # Later rows overwrite earlier ones.
-    values = {row[2]: row[3] for row in read_metrics(folder.path / "metrics.csv")}
+    values = {row[2]: row[3] for row in metrics}
+    steps_of = {row[2]: row[0] for row in metrics}
+    # A curve that shares no quality with the reference's has no BD-rate.
+    for name in BD_RATE:
+        if steps_of.get(name) != steps_of.get("val/bpp"):
+            values.pop(name, None)
     shown = [
         f"{title} {form.format(values[name])}"
         for name, title, form in SHOWN
@@ -62,9 +74,9 @@ def summary(
                 "  the same command without --to_stage goes on with stage " + later[0]
             )
         lines += [
-            f"  python -m experiments.encode VIDEO out.lvc --checkpoint {checkpoint} "
+            f"  {called_as('encode')} VIDEO out.lvc --checkpoint {checkpoint} "
             f"--rate {rate:g}",
-            f"  python -m experiments.decode out.lvc out.mp4 --checkpoint {checkpoint}",
-            f"  python -m experiments.fit ... --run OTHER --init_from {checkpoint}",
+            f"  {called_as('decode')} out.lvc out.mp4 --checkpoint {checkpoint}",
+            f"  {called_as('fit')} ... --run OTHER --init_from {checkpoint}",
         ]
     return "\n".join(lines)

@@ -82,11 +82,12 @@ def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> st
     if released is not None and released.left_out:
         parts = (f"{name} ({n})" for name, n in sorted(released.left_out.items()))
         report.append(f"  left out of the file: {', '.join(parts)}")
+    said = "; ".join(line.strip() for line in report)
     if not fits:
-        raise ValueError("\n".join([*report, "nothing matches: is it another codec?"]))
+        raise ValueError(f"{said}; nothing matches: is it another codec?")
     if released is None and len(fits) < min_share * len(wanted):
         raise ValueError(
-            "\n".join(report) + f"\nthat is {len(fits) / len(wanted):.1%}, less than "
+            f"{said}; that is {len(fits) / len(wanted):.1%}, less than "
             f"{min_share:.0%} of the weights: is it of another size or codec? "
             "--init_from_min_share 0 trains on from any share"
         )

@@ -124,10 +124,12 @@ def read_json(path: Path) -> Any:
     """Return a file's parsed content.
 
     Raises:
-        ResultError: It cannot be read, or is no JSON.
+        ResultError: It is not there, cannot be read, or is no JSON.
     """
     try:
         return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ResultError(f"{path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{path} cannot be read as JSON: {error}") from error
 

@@ -50,6 +50,7 @@ def test_the_same_file_by_its_path_needs_no_note(monkeypatch, capsys):
     [
         ("ui2c.yml", "(did you mean ui2c?)"),
         ("dhcv", "(did you mean dhvc?)"),
+        ("UI2C", "(did you mean ui2c?)"),
         ("/data/no_hybrid.yaml", "(did you mean ablations/ui2c/no_hybrid_reference?)"),
         ("divided", "(did you mean ablations/ui2c/divided?)"),
         ("xyz", "configuration of the suite of that name; --list_configs"),

@@ -192,7 +192,7 @@ def test_weights_of_another_shape_are_reported_and_left_out(
     ("content", "message"),
     [
         ({"state_dict": {"codec.other": torch.ones(1)}}, "0 of .* nothing matches"),
-        ({"other": torch.ones(1)}, "1 unexpected: other nothing matches"),
+        ({"other": torch.ones(1)}, "1 unexpected: other; nothing matches"),
         (None, "there is no such file"),
         ("not a checkpoint", "not a checkpoint"),
     ],
@@ -224,7 +224,7 @@ def test_a_run_that_has_begun_keeps_what_defines_it(
     assert "--init_from" in line
     stages = [{**schedule["stages"][0], "lr": 1e-3}, schedule["stages"][1]]
     assert two_stages(tmp_path, "--run=run", stages=stages) == 2
-    assert "stages[0].lr: 0.0001 -> 0.001" in only_error()
+    assert "options (stages.first.lr: 0.0001 -> 0.001): give the old" in only_error()
 
 
 def test_a_run_from_before_an_option_was_has_its_default(

@@ -94,7 +94,7 @@ def test_a_row_whose_name_has_a_dot_can_be_changed(parse, schedule, layer):
     [
         (
             ["--stages.lr", "1e-3"],
-            "--stages.lr says not of which row: give --stages.all.lr for every row, "
+            "--stages.lr does not name a row: give --stages.all.lr for every row, "
             "or --stages.NAME.lr, where NAME is one of first, second",
         ),
         (
@@ -174,11 +174,18 @@ def test_one_option_makes_a_short_run_of_any_schedule(parser):
             ["--model", "UI3C"],
             "no codec 'UI3C' (did you mean UI2C?); choose fr",
         ),
+        ([UI2C, "--model", "ui2c"], "no codec 'ui2c' (did you mean UI2C?); choose"),
+        ([UI2C, "--model.lmbda_range", "1,2"], "lmbda_range: expected [A,B]. Got"),
         ([UI2C, "--trainer.devces=2"], "devces=2 (did you mean --trainer.devices?)"),
+        ([UI2C, "--devices=2"], "--devices=2 (did you mean --trainer.devices?)"),
+        ([UI2C, "--lr=1"], "--lr=1 (did you mean --stages.all.lr?)"),
+        ([UI2C, "--max_steps=1"], "--max_steps=1 (did you mean --shrink.total_steps?)"),
         (
             [UI2C, "--shrink.total_step=2"],
             "'total_step' (did you mean total_steps?)",
         ),
+        (["ui2c"], "arguments: ui2c (did you mean --config ui2c?); every value"),
+        ([UI2C, "word"], "arguments: word; every value belongs to an option; --help"),
         (["--config=ui2c.yml"], "(did you mean ui2c?); --list_configs shows"),
     ],
 )

@@ -8,6 +8,7 @@ from experiments.compare.bd import compare_curves, make_curve, quality_at
 from experiments.fit import rate_distortion
 from experiments.fit.options import TrackingOptions
 from experiments.fit.rate_distortion import RateDistortion, at_equal_bits
+from experiments.fit.rd_figure import draw_stages
 from experiments.fit.rd_reference import Reference
 from experiments.fit.tracking import StageWandbLogger
 from experiments.fit.validations import Validation
@@ -182,6 +183,16 @@ def test_the_figure_is_drawn_and_a_full_disk_is_a_warning(tmp_path, monkeypatch)
     (tmp_path / "full" / "media").write_text("in the way")
     with pytest.warns(UserWarning, match="no picture .*0000109_two_rd.png"):
         validate(make(tmp_path / "full"), [Wandb()], 9, figures())
+
+
+def test_measured_points_that_make_a_curve_turn_back_are_drawn_hollow():
+    points = [(float(i), BPP[i], tof) for i, tof in enumerate((1.4, 1.1, 1.2))]
+    curve = make_curve("one", "tof", "val", None, points)
+    assert curve.left_out == (2,)
+    line, hollow = draw_stages({"tof": [curve]}, "x", None).axes[0].lines
+    assert list(line.get_xdata()) == [*BPP[:2]]
+    assert list(hollow.get_xdata()) == [BPP[2]]
+    assert hollow.get_markerfacecolor() == "white"
 
 
 def test_a_codec_of_one_rate_has_no_reference():

@@ -11,6 +11,7 @@ from experiments.cli.launcher import rank_and_world
 from experiments.fit.processes import is_one_of_several, started_by
 from experiments.fit.run import Run
 from experiments.fit.run_folder import RunFolder
+from experiments.fit.summary import summary
 from lightning_modules.stages import Stage
 
 JOB = {
@@ -250,10 +251,22 @@ def test_where_it_goes_on_follows_from_the_steps_done(tmp_path, done, said):
     assert RunFolder(tmp_path / "x").resumption(stages, done) == said
 
 
-def test_after_to_stage_the_summary_names_the_next_one(two_stages, tmp_path, capsys):
+def test_after_to_stage_the_summary_names_the_next_one(
+    two_stages, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/lvc"])
     assert two_stages(tmp_path, "--run=run", "--to_stage=first") == 0
     said = capsys.readouterr().out
     line = "the same command without --to_stage goes on with stage second"
-    assert f"next:\n  {line}\n" in said
+    assert f"next:\n  {line}\n  lvc encode VIDEO out.lvc --checkpoint " in said
     assert two_stages(tmp_path, "--run=run") == 0
     assert "--to_stage" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_the_summary_has_the_bd_rate_of_the_last_validation(tmp_path, newer):
+    rows = ["step,stage,name,value", "1,a,val/bpp,0.1", "1,a,val/bd_rate_psnr,-12.34"]
+    rows += ["1,a,val/bd_rate_psnr_overlap,23.4", *["2,a,val/bpp,0.1"] * newer]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    said = summary(RunFolder(tmp_path), [Stage("a", 10, 1)], None, None, 0.0)
+    assert ("BD-rate of PSNR -12.3 %, its overlap 23 %" in said) != newer

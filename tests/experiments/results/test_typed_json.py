@@ -303,6 +303,12 @@ def test_a_file_of_nothing_but_brackets_is_no_json(tmp_path):
             load(path)
 
 
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path):
+    for load in (Result.load, Report.load, load_any):
+        with pytest.raises(ResultError, match=r"a\.json does not exist$"):
+            load(tmp_path / "a.json")
+
+
 def test_a_round_trip_changes_nothing(tmp_path):
     path = tmp_path / "a.json"
     for whole in (make_result(), make_report()):
