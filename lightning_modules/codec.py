@@ -413,6 +413,14 @@ class VideoCodec(nn.Module, ABC):
         return [torch.device("cpu") if parameter is None else parameter.device]
 
     @property
+    def exact(self) -> bool:
+        """Whether decoders show the same frames with any threads, kernels and device.
+
+        In float64 they all but surely do: they differ in digits that nothing shows.
+        """
+        return all(each.dtype == torch.float64 for each in self.parameters())
+
+    @property
     def cycle(self) -> int:
         """Frames after which units, and the qualities that they aim at, repeat."""
         return self.frames_per_unit

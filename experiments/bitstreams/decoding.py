@@ -28,6 +28,7 @@ REMEDY = (
     "decode with that version and kind of machine, or encode with --dtype float64, "
     "which decodes alike on any"
 )
+MEANT_EXACT = "it should be so on any machine: get the file again, or try another"
 
 
 def decode(options: DecodeOptions) -> None:
@@ -114,10 +115,11 @@ def _warn_unlike(
 ) -> None:
     """Warn of what the encoder ran with and cannot be had here."""
     unlike = []
+    if header.exact:
+        return
     if device.type != header.device:
         unlike.append(f"on {header.device}, this is {device.type}")
-    # In float64 frames come out alike with other kernels.
-    elif header.numerics and header.dtype != "float64":
+    elif header.numerics:
         unlike += header.numerics.unlike(current(), device.type)
     if unlike:
         checked = "" if header.numerics else ", which nothing will tell"
@@ -136,10 +138,11 @@ def _tell_other_pixels(
     Raises:
         OtherPixelsError: It has to be.
     """
+    remedy = MEANT_EXACT if header.exact else REMEDY
     said = (
         f"{printable(options.input)}: frame {frame} is not, bit by bit, what the "
         f"encoder ({header.numerics}, {header.device}) made of it, and PSNR may differ "
-        f"from there on; {REMEDY}"
+        f"from there on; {remedy}"
     )
     if options.strict:
         raise OtherPixelsError(said)

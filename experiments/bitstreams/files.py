@@ -207,6 +207,7 @@ def header_of(
         dtype=dtype,
         device=codec.devices[0].type,
         numerics=current(),
+        exact=codec.exact,
     )
 
 

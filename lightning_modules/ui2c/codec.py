@@ -150,6 +150,11 @@ class UI2CCodec(VideoCodec):
             )
 
     @property
+    def exact(self) -> bool:
+        """Whether decoders show the same frames whatever they run with."""
+        return self.coding.arithmetic == "integer" or super().exact
+
+    @property
     def in_integers(self) -> "UI2CCodec":
         """The same codec, with all that decoders run in integers."""
         twin = self._twin.of(self, network="recon_out", intra="recon")
@@ -305,11 +310,7 @@ class UI2CCodec(VideoCodec):
         return self.network.refer_to_pixels(state.frames.clamp(low, low + 1.0))
 
     def _intra(
-        self,
-        frames: Tensor | None,
-        base: Tensor,
-        port: Port,
-        size: tuple[int, ...] | torch.Size,
+        self, frames: Tensor | None, base: Tensor, port: Port, size: tuple[int, ...]
     ) -> Tensor:
         assert self.intra is not None
         frame = None if frames is None else frames[:, 0]

@@ -176,7 +176,9 @@ def test_decoders_need_not_be_told_and_float_streams_are_as_ever(
     before = codec.fingerprint()
     codec.configure(refresh=2)
     floats = list(codec.compress(clip(4), 63, reconstruct=True))
+    assert not codec.exact
     codec.configure(arithmetic="integer")
+    assert codec.exact
     packets = list(codec.compress(clip(4), 63, reconstruct=True))
     estimate = codec(clip(4)[None], torch.tensor([63]))
     assert codec.fingerprint() == before
