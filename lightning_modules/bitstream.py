@@ -49,8 +49,9 @@ any    varint: frames of all units
 =====  ===========================================================================
 
 Version 1, which is read but not written, has no threads, instruction set, maker and
-version of torch in its header, adds nothing to the dtype, and has no ``P``. The checksum
-of symbols stands as it is, and a CRC32 is continued from the number of units before.
+version of torch in its header, adds nothing to the dtype, and has no ``P``. The
+checksum of symbols stands as it is, and a CRC32 is continued from the number of units
+before.
 """
 
 import math

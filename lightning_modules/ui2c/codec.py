@@ -378,8 +378,8 @@ class UI2CCodec(VideoCodec):
         if state is None and self.intra is not None and not intra:
             side |= BLANK
         port = EncodePort(self.tables, estimate=reconstruct)
-        padded = frames.shape[-2:]
-        state = self._code(frames, padded, qp, side, state, port, reconstruct)
+        size = frames.shape[-2:]
+        state = self._code(frames, size, qp, side, state, port, reconstruct)
         x_hat = None
         if reconstruct:
             assert state.frames is not None
@@ -399,9 +399,8 @@ class UI2CCodec(VideoCodec):
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
         if side & INTEGERS:
-            side &= ~INTEGERS
-            codec = self.in_integers
-            return codec._code(frames, size, qp, side, state, port, reconstruct)
+            own, side = self.in_integers, side & ~INTEGERS
+            return own._code(frames, size, qp, side, state, port, reconstruct)
         base = torch.tensor([qp], device=self.like.device)
         if self._is_intra(side):
             return State(1, None, self._intra(frames, base, port, size))
