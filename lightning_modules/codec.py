@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
@@ -44,9 +45,9 @@ class RateKnob:
         """Return ``value`` if the codec can code at it.
 
         Raises:
-            ValueError: It is out of range.
+            ValueError: It is out of range, or no number.
         """
-        if not self.low <= value <= self.high:
+        if not isinstance(value, Real) or not self.low <= value <= self.high:
             if self.low == self.high:
                 raise ValueError(
                     f"rate {value} is not possible: this model has one rate, "
@@ -275,7 +276,7 @@ class VideoCodec(nn.Module, ABC):
         if scales is not None:
             self.check_scales(scales)
         for name, side in (("height", height), ("width", width)):
-            if not isinstance(side, int) or side < 1:
+            if not isinstance(side, Integral) or side < 1:
                 raise ValueError(
                     f"{name} is {side!r}, it must be that of the frames that were "
                     "coded, in pixels: packets do not say it"

@@ -135,8 +135,9 @@ class NumericConfiguration:
         return found
 
     def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         onednn = "" if self.onednn else ", oneDNN off"
-        return f"torch {self.torch}, {self.isa}, {self.threads} threads{onednn}"
+        return f"torch {self.torch}, {self.isa}, {threads}{onednn}"
 
 
 def pin(isa: str) -> None:
