@@ -193,9 +193,9 @@ class VideoCodec(nn.Module, ABC):
     ) -> Iterator[Packet]:
         """Code frames into real bytes, one packet per unit or per scale of it.
 
-        Networks run with the threads and kernels that this process has, and a decoder
-        must have the same or be in float64: here nobody sees to that. ``encode`` writes
-        them into the file (``numerics.py``), and ``decode`` takes them from there.
+        Networks run with the threads and kernels that this process has. A decoder needs
+        the same unless the codec is :attr:`exact`, and here nobody sees to that:
+        ``encode`` writes them into the file, and ``decode`` takes them from there.
 
         Args:
             frames: Each (3, H, W), RGB in [0, 1], all of one size: a clip (T, 3, H, W),
@@ -212,8 +212,8 @@ class VideoCodec(nn.Module, ABC):
 
         Raises:
             ValueError: A rate, the intra period or a scale to begin anew is not
-                possible, a frame is none or has another size than the first, or there
-                is none. Like all that it gives, when the first packet is taken.
+                possible, something is no frame or has another size than the first, or
+                there is no frame. Nothing is checked before packets are taken.
         """
         self.rate_knob.check(rate)
         self.check_intra_period(intra_period)

@@ -18,6 +18,8 @@ from datamodules.whole_files import whole_or_nothing
 from datamodules.writing import create_video
 from experiments.bitstreams.files import open_stream
 
+WRITTEN_BEFORE = Path(__file__).parents[2] / "written_before"
+
 pytestmark = pytest.mark.usefixtures("codec")
 
 
@@ -228,6 +230,15 @@ def test_a_bitstream_is_read_from_a_pipe(
     assert commands.decode(pipe, out / "v.y4m") == 0
     _, line = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: ") and "decode it from a file" in line
+
+
+def test_a_bitstream_of_version_1_is_not_read_from_a_pipe(
+    commands, through_fifo, out, last_error
+):
+    pipe = through_fifo((WRITTEN_BEFORE / "ui2c/clip.lvc").read_bytes())
+    assert commands.decode(pipe, out / "v.y4m") == 2
+    assert "is of an earlier version" in last_error()
+    assert not list(out.iterdir())
 
 
 def test_a_fifo_gets_the_file_that_decode_writes(commands, stream, out):
