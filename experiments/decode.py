@@ -16,8 +16,8 @@ examples:
 
 OUT appears only when it is complete; a pipe gets frames as they come. PNG images hold
 exactly the decoded frames, rounded to 8 bits; .y4m and .yuv round chroma to 4:2:0 too;
-.mp4 and .mkv are for watching, not for measuring. It runs with the encoder's threads,
-kernels and instruction set, whatever the environment says.
+.mp4 and .mkv are for watching, not for measuring. It runs with the encoder's threads
+and kernels, whatever the environment says; of --isa native it needs a like machine.
 """
 
 

@@ -13,7 +13,8 @@ bytes  header
 2 + 2  width and height of the frames, 1 to 16384 each, 2^27 pixels at most
 4 + 4  frames per second: numerator and denominator, both > 0
 8      rate, a double, in the codec's own unit
-1      dtype of the networks, the position in ``DTYPES``
+1      dtype of the networks, the position in ``DTYPES``; plus 128 if decoders show the
+       same frames with any threads, kernels and device
 1      colour, the position in ``COLOURS``
 1 + a  codec: length and ASCII name
 1 + b  device type of the networks: length and ASCII name
@@ -48,8 +49,9 @@ any    varint: frames of all units
 =====  ===========================================================================
 
 Version 1, which is read but not written, has no threads, instruction set, maker and
-version of torch in its header, and no ``P``. The checksum of symbols stands as it is,
-and a CRC32 is continued from the number of units before.
+version of torch in its header, adds nothing to the dtype, and has no ``P``. The
+checksum of symbols stands as it is, and a CRC32 is continued from the number of units
+before.
 """
 
 import math
@@ -70,6 +72,7 @@ COLOURS = ("bt709_full",)
 MAX_SIDE = 16384
 MAX_PIXELS = 1 << 27
 MAX_FRAMES_PER_UNIT = 4096
+EXACT = 128
 UNIT = b"U"
 UNIT_WITH_PIXELS = b"P"
 END = b"E"
@@ -101,6 +104,8 @@ class StreamHeader:
         colour: What the RGB values mean in YUV, one of ``COLOURS``.
         numerics: What the encoder ran with; ``None`` in files of version 1, which do
             not say it and are not written any more.
+        exact: Whether decoders show the same frames with anything else too; never said
+            in files of version 1.
     """
 
     codec: str
@@ -113,6 +118,7 @@ class StreamHeader:
     device: str = "cpu"
     colour: str = "bt709_full"
     numerics: NumericConfiguration | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be written or is absurd.
@@ -158,7 +164,7 @@ class StreamHeader:
             self.height,
             *self.fps.as_integer_ratio(),
             self.rate,
-            DTYPES.index(self.dtype),
+            DTYPES.index(self.dtype) | (EXACT if self.exact else 0),
             COLOURS.index(self.colour),
         )
         for text in (self.codec, self.device):
@@ -182,9 +188,10 @@ class StreamHeader:
                 end = at + 1 + body[at]
                 texts.append(body[at + 1 : end].decode("ascii"))
                 at = end
-            numerics = None
+            numerics, exact = None, False
             if version > OLDEST_VERSION:
                 numerics = NumericConfiguration.from_bytes(body[at:])
+                dtype, exact = dtype & ~EXACT, bool(dtype & EXACT)
             elif at != len(body):
                 raise ValueError("its names do not fill it")
             codec, device = texts
@@ -199,6 +206,7 @@ class StreamHeader:
                 device,
                 COLOURS[colour],
                 numerics,
+                exact,
             )
         except BitstreamError:
             raise

@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
@@ -44,9 +45,9 @@ class RateKnob:
         """Return ``value`` if the codec can code at it.
 
         Raises:
-            ValueError: It is out of range.
+            ValueError: It is out of range, or no number.
         """
-        if not self.low <= value <= self.high:
+        if not isinstance(value, Real) or not self.low <= value <= self.high:
             if self.low == self.high:
                 raise ValueError(
                     f"rate {value} is not possible: this model has one rate, "
@@ -192,9 +193,9 @@ class VideoCodec(nn.Module, ABC):
     ) -> Iterator[Packet]:
         """Code frames into real bytes, one packet per unit or per scale of it.
 
-        Networks run with the threads and kernels that this process has, and a decoder
-        must have the same or be in float64: here nobody sees to that. ``encode`` writes
-        them into the file (``numerics.py``), and ``decode`` takes them from there.
+        Networks run with the threads and kernels that this process has. A decoder needs
+        the same unless the codec is :attr:`exact`, and here nobody sees to that:
+        ``encode`` writes them into the file, and ``decode`` takes them from there.
 
         Args:
             frames: Each (3, H, W), RGB in [0, 1], all of one size: a clip (T, 3, H, W),
@@ -211,8 +212,8 @@ class VideoCodec(nn.Module, ABC):
 
         Raises:
             ValueError: A rate, the intra period or a scale to begin anew is not
-                possible, a frame is none or has another size than the first, or there
-                is none. Like all that it gives, when the first packet is taken.
+                possible, something is no frame or has another size than the first, or
+                there is no frame. Nothing is checked before packets are taken.
         """
         self.rate_knob.check(rate)
         self.check_intra_period(intra_period)
@@ -275,7 +276,7 @@ class VideoCodec(nn.Module, ABC):
         if scales is not None:
             self.check_scales(scales)
         for name, side in (("height", height), ("width", width)):
-            if not isinstance(side, int) or side < 1:
+            if not isinstance(side, Integral) or side < 1:
                 raise ValueError(
                     f"{name} is {side!r}, it must be that of the frames that were "
                     "coded, in pixels: packets do not say it"
@@ -411,6 +412,14 @@ class VideoCodec(nn.Module, ABC):
         """Where it computes, one entry for each of its workers."""
         parameter = next(self.parameters(), None)
         return [torch.device("cpu") if parameter is None else parameter.device]
+
+    @property
+    def exact(self) -> bool:
+        """Whether decoders show the same frames with any threads, kernels and device.
+
+        In float64 they all but surely do: they differ in digits that nothing shows.
+        """
+        return all(each.dtype == torch.float64 for each in self.parameters())
 
     @property
     def cycle(self) -> int:

@@ -5,10 +5,10 @@ A bitstream therefore says what its encoder ran with, and a decoder does the sam
 threads and oneDNN at any time (:func:`recreated`), the instruction set before torch is
 imported (:func:`pin`), which commands do and libraries cannot.
 
-``avx2`` is what all x86-64 processors since about 2015 can do: torch's own kernels,
-oneDNN and MKL are all held to it. MKL obeys on Intel's processors; on those of other
-makers it has kernels of its own, so the maker counts too. ``native-...`` is whatever
-the machine chose, named by what torch calls it.
+``avx2`` is what nearly all x86-64 processors since about 2015 can do: torch's own
+kernels, oneDNN and MKL are held to it. MKL obeys on Intel's processors; on those of
+other makers it has kernels of its own, so the maker counts too. ``native-...`` is
+whatever the machine chose, named by what torch calls it.
 
 No torch is imported here before it is asked about.
 """
@@ -135,8 +135,9 @@ class NumericConfiguration:
         return found
 
     def __str__(self) -> str:
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         onednn = "" if self.onednn else ", oneDNN off"
-        return f"torch {self.torch}, {self.isa}, {self.threads} threads{onednn}"
+        return f"torch {self.torch}, {self.isa}, {threads}{onednn}"
 
 
 def pin(isa: str) -> None:

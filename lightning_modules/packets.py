@@ -16,6 +16,8 @@ OTHER_PROBABILITIES = (
     "same device, dtype, threads and version of torch, or encode in float64"
 )
 
+OTHER_FILE = "no encoder wrote these bytes for frames of this size; get the file again"
+
 
 @dataclass(frozen=True)
 class Received:
@@ -107,13 +109,16 @@ def read_symbols(
     Raises:
         DesyncError: The symbols are not those that were coded.
     """
+    decoder = None
     try:
         decoder = SymbolDecoder(packet.payload[head:])
         yield decoder
         decoder.finish()
     except ValueError as error:
+        asked = decoder is not None and decoder.asked
         raise DesyncError(
-            f"the symbols cannot be read ({error}): {OTHER_PROBABILITIES}"
+            f"the symbols cannot be read ({error}): "
+            f"{OTHER_PROBABILITIES if asked else OTHER_FILE}"
         ) from error
     covered = packet.payload[:head] if covers_head else b""
     found = zlib.crc32(covered, decoder.checksum)

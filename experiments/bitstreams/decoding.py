@@ -22,11 +22,15 @@ from experiments.bitstreams.pixels import OtherPixelsError, PixelChecks
 from experiments.cli.command import check_paths
 from experiments.cli.progress import track
 from lightning_modules.bitstream import StreamHeader
-from lightning_modules.numerics import current, recreated
+from lightning_modules.numerics import PORTABLE, current, recreated
 
 REMEDY = (
     "decode with that version and kind of machine, or encode with --dtype float64, "
     "which decodes alike on any"
+)
+MEANT_EXACT = "it should be so on any machine: get the file again, or try another"
+PIPED = (
+    "decode it from a file: kernels cannot be chosen any more when a pipe says which"
 )
 
 
@@ -81,11 +85,13 @@ def decode(options: DecodeOptions) -> None:
                 write(frame)
         if not decoder.frames:
             reason = decoder.stopped or "it holds none"
-            raise ValueError(f"{options.input}: no frame could be decoded; {reason}")
+            name = printable(options.input)
+            raise ValueError(f"{name}: no frame could be decoded; {reason}")
     count, stopped = decoder.frames, decoder.stopped
     if stopped:
         print(
-            f"warning: {count} frames recovered from {options.input}, then {stopped}",
+            f"warning: {count} frames recovered from {printable(options.input)}, then "
+            f"{stopped}",
             file=sys.stderr,
         )
     if options.output:
@@ -113,19 +119,29 @@ def _warn_unlike(
     options: DecodeOptions, header: StreamHeader, device: torch.device
 ) -> None:
     """Warn of what the encoder ran with and cannot be had here."""
+    if header.exact:
+        return
     unlike = []
     if device.type != header.device:
         unlike.append(f"on {header.device}, this is {device.type}")
-    # In float64 frames come out alike with other kernels.
-    elif header.numerics and header.dtype != "float64":
+    elif header.numerics:
         unlike += header.numerics.unlike(current(), device.type)
     if unlike:
         checked = "" if header.numerics else ", which nothing will tell"
         print(
             f"warning: {printable(options.input)} was encoded {'; '.join(unlike)}: "
-            f"decoding may fail, or give other frames{checked}; {REMEDY}",
+            f"decoding may fail, or give other frames{checked}; "
+            f"{_remedy(options, header)}",
             file=sys.stderr,
         )
+
+
+def _remedy(options: DecodeOptions, header: StreamHeader) -> str:
+    """Return what to do where frames are, or may be, other than the encoder's."""
+    if header.exact:
+        return MEANT_EXACT
+    others = header.numerics and header.numerics.isa != PORTABLE
+    return PIPED if others and is_pipe(options.input) else REMEDY
 
 
 def _tell_other_pixels(
@@ -139,7 +155,7 @@ def _tell_other_pixels(
     said = (
         f"{printable(options.input)}: frame {frame} is not, bit by bit, what the "
         f"encoder ({header.numerics}, {header.device}) made of it, and PSNR may differ "
-        f"from there on; {REMEDY}"
+        f"from there on; {_remedy(options, header)}"
     )
     if options.strict:
         raise OtherPixelsError(said)

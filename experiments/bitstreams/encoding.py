@@ -30,7 +30,6 @@ from experiments.cli.command import check_paths
 from experiments.cli.progress import track
 from lightning_modules.codec import RateKnob, VideoCodec
 from lightning_modules.numerics import (
-    NumericConfiguration,
     current,
     default_threads,
     recreated,
@@ -71,16 +70,19 @@ def encode(options: EncodeOptions) -> None:
             "give --rate"
         )
     device = choose_device(options.device)
+    numerics = replace(current(), threads=options.threads or default_threads())
     with (
         options.open(options.input, options.max_frames, once=True) as video,
         whole_or_nothing(options.output) as temporary,
         coding_mode(device),
-        recreated(_numerics(options, device)),
+        recreated(numerics),
     ):
         codec = lightning_modules.load_codec(
             options.checkpoint, device=device, dtype=getattr(torch, options.dtype)
         )
         codec.configure(**options.coding)
+        if device.type == "cpu" and not codec.exact:
+            _warn_unlike(options.isa, numerics.isa)
         if options.rate is None:
             encoding = _search(options, codec, temporary)
         else:
@@ -92,18 +94,15 @@ def encode(options: EncodeOptions) -> None:
     print(_report(options, codec.rate_knob, encoding))
 
 
-def _numerics(options: EncodeOptions, device: torch.device) -> NumericConfiguration:
-    """Return what to encode with; warn if it is not the instruction set asked for."""
-    here = replace(current(), threads=options.threads or default_threads())
-    exact = device.type != "cpu" or options.dtype == "float64"
-    if options.isa not in (here.isa, "native") and not exact:
+def _warn_unlike(asked: str, isa: str) -> None:
+    """Warn if the instruction set is not the one asked for."""
+    if asked not in (isa, "native"):
         print(
-            f"warning: {options.isa} cannot be had (the processor lacks it, or torch "
-            f"was imported before): the stream is encoded with {here.isa}, and another "
-            "machine may decode other frames; --dtype float64 decodes alike on any",
+            f"warning: {asked} cannot be had (the processor lacks it, or torch was "
+            f"imported before): the stream is encoded with {isa}, and another machine "
+            "may decode other frames; --dtype float64 decodes alike on any",
             file=sys.stderr,
         )
-    return here
 
 
 def _encode_once(

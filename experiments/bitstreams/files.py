@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import lightning_modules
+from datamodules.paths import printable
 from datamodules.pipes import is_pipe, open_piped_input
 from datamodules.sequences.files import VideoSequence
 from datamodules.video_reader import VideoReader
@@ -207,6 +208,7 @@ def header_of(
         dtype=dtype,
         device=codec.devices[0].type,
         numerics=current(),
+        exact=codec.exact,
     )
 
 
@@ -227,9 +229,9 @@ def open_stream(path: Path) -> Iterator[BitstreamReader]:
         except DesyncError as error:
             said = header and header.numerics
             ran = f" (the encoder ran with {said})" if said else ""
-            raise ValueError(f"{path}: {error}{ran}") from error
+            raise ValueError(f"{printable(path)}: {error}{ran}") from error
         except (BitstreamError, OverflowingError) as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{printable(path)}: {error}") from error
 
 
 def load_decoder(

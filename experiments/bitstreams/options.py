@@ -22,8 +22,9 @@ class DeviceOptions:
         device: Where the networks run (default: cuda if there is one).
         dtype: Precision of the networks; decoders follow. float64 is slow, and
             decodes to the same frames on any machine.
-        isa: Instruction set on a CPU; decoders follow. avx2 is what all x86-64 machines
-            have, native what this one has: faster on some, and only for its like.
+        isa: Instruction set on a CPU; decoders follow. avx2 is what nearly all x86-64
+            machines have, native what this one has: faster on some, and only for its
+            like.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,8 +1,8 @@
 """Whether decoded frames are those that the encoder saw.
 
-Their checksum is of float32 values, not of 8 bits: what ``evaluate`` measures on both,
-and a difference too small for 8 bits grows where frames refer to it. With it go their
-number and size, which no coded symbol tells.
+Checksums are of float32 values and not of 8 bits: ``evaluate`` measures both, and a
+difference too small for 8 bits grows where later frames refer to it. They cover the
+number and the size of frames too, which no coded symbol tells.
 """
 
 import zlib

@@ -90,12 +90,17 @@ class SymbolEncoder(_Checked):
 
 
 class SymbolDecoder(_Checked):
-    """Reads values back from the bytes of one :class:`SymbolEncoder`."""
+    """Reads values back from the bytes of one :class:`SymbolEncoder`.
+
+    Attributes:
+        asked: Whether values were asked for, by tables that may be the wrong ones.
+    """
 
     def __init__(self, data: bytes) -> None:
         from lightning_modules.entropy import rans
 
         super().__init__()
+        self.asked = False
         self._reader = rans.Reader(data)
 
     @entropy_coding
@@ -110,6 +115,7 @@ class SymbolDecoder(_Checked):
         Raises:
             ValueError: The bytes cannot come from an encoder, or an index is no row.
         """
+        self.asked = True
         rows = _int32(indices, "table indices", 0, len(tables) - 1)
         values = self._reader.read(rows, tables)
         self._note(values, rows)

@@ -150,6 +150,11 @@ class UI2CCodec(VideoCodec):
             )
 
     @property
+    def exact(self) -> bool:
+        """Whether decoders show the same frames whatever they run with."""
+        return self.coding.arithmetic == "integer" or super().exact
+
+    @property
     def in_integers(self) -> "UI2CCodec":
         """The same codec, with all that decoders run in integers."""
         twin = self._twin.of(self, network="recon_out", intra="recon")
@@ -305,11 +310,7 @@ class UI2CCodec(VideoCodec):
         return self.network.refer_to_pixels(state.frames.clamp(low, low + 1.0))
 
     def _intra(
-        self,
-        frames: Tensor | None,
-        base: Tensor,
-        port: Port,
-        size: tuple[int, ...] | torch.Size,
+        self, frames: Tensor | None, base: Tensor, port: Port, size: tuple[int, ...]
     ) -> Tensor:
         assert self.intra is not None
         frame = None if frames is None else frames[:, 0]
@@ -377,8 +378,8 @@ class UI2CCodec(VideoCodec):
         if state is None and self.intra is not None and not intra:
             side |= BLANK
         port = EncodePort(self.tables, estimate=reconstruct)
-        padded = frames.shape[-2:]
-        state = self._code(frames, padded, qp, side, state, port, reconstruct)
+        size = frames.shape[-2:]
+        state = self._code(frames, size, qp, side, state, port, reconstruct)
         x_hat = None
         if reconstruct:
             assert state.frames is not None
@@ -398,9 +399,8 @@ class UI2CCodec(VideoCodec):
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
         if side & INTEGERS:
-            side &= ~INTEGERS
-            codec = self.in_integers
-            return codec._code(frames, size, qp, side, state, port, reconstruct)
+            own, side = self.in_integers, side & ~INTEGERS
+            return own._code(frames, size, qp, side, state, port, reconstruct)
         base = torch.tensor([qp], device=self.like.device)
         if self._is_intra(side):
             return State(1, None, self._intra(frames, base, port, size))

@@ -9,7 +9,7 @@ compiler that contracts a product and a sum would round once instead of twice.
 """
 
 from copy import deepcopy
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -208,8 +208,10 @@ def _sigmoid_table() -> tuple[float, ...]:
     In decimals, whose exponential is correctly rounded everywhere.
     """
     reach = STEPS_PER_UNIT * TABLE_REACH
-    steps = (Decimal(4 * i) / STEPS_PER_UNIT for i in range(-reach, reach + 1))
-    return tuple(float(1 / (1 + (-x).exp())) for x in steps)
+    # Whatever context the process has.
+    with localcontext(Context(prec=28)):
+        steps = (Decimal(4 * i) / STEPS_PER_UNIT for i in range(-reach, reach + 1))
+        return tuple(float(1 / (1 + (-x).exp())) for x in steps)
 
 
 class TabulatedSigmoid(nn.Module):
@@ -222,7 +224,8 @@ class TabulatedSigmoid(nn.Module):
     def __init__(self, steepness: int = 1) -> None:
         super().__init__()
         self.steps = STEPS_PER_UNIT * steepness / 4
-        self.register_buffer("table", torch.tensor(_sigmoid_table()))
+        table = torch.tensor(_sigmoid_table(), dtype=torch.float32)
+        self.register_buffer("table", table)
         self.table: Tensor
 
     def forward(self, x: Tensor) -> Tensor:

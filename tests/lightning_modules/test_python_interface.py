@@ -9,6 +9,7 @@ import torch
 import lightning_modules
 from lightning_modules import load_codec
 from lightning_modules.bitstream import BitstreamReader, BitstreamWriter, StreamHeader
+from lightning_modules.numerics import current
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +42,16 @@ def test_a_clip_is_frames(codec, clip):
 
 
 def test_a_file_that_is_written_is_read_back(codec, clip, tmp_path):
-    """As README has it."""
     height, width = clip.shape[-2:]
-    name, mark = type(codec).__name__, codec.fingerprint()
-    header = StreamHeader(name, mark, width, height, fps=Fraction(25), rate=21)
+    header = StreamHeader(
+        codec=type(codec).__name__,
+        fingerprint=codec.fingerprint(),
+        width=width,
+        height=height,
+        fps=Fraction(25),
+        rate=21,
+        numerics=current(),
+    )
     with (tmp_path / "clip.lvc").open("wb") as file:
         writer = BitstreamWriter(file, header)
         for packet in codec.compress(clip, rate=21):
@@ -82,6 +89,18 @@ NAN = torch.full((3, 40, 56), torch.nan)
 def test_what_are_no_frames_is_refused(codec, frames, message):
     with pytest.raises(ValueError, match=message):
         list(codec.compress(frames, 21))
+
+
+@pytest.mark.parametrize("rate", ["21", None, torch.tensor(21), 64, float("nan")])
+def test_what_is_no_rate_is_refused(codec, clip, rate):
+    with pytest.raises(ValueError, match="qp is a number from 0"):
+        list(codec.compress(clip, rate))
+
+
+def test_numbers_may_be_numpys(codec, clip):
+    packets = list(codec.compress(clip, np.float32(21)))
+    assert packets == list(codec.compress(clip, 21))
+    assert len(list(codec.decompress(packets, np.int64(40), np.int32(56)))) == 4
 
 
 def test_what_are_no_packets_is_refused(codec, clip):

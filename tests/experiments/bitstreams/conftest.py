@@ -29,6 +29,7 @@ class ZipCodec(VideoCodec):
     rate_knob = RateKnob("qp", 0, 63, (0, 63))
     frames_per_unit = 2
     pad_multiple = 1
+    exact = False
 
     def __init__(self, seed=0, drift=0, interrupt=False, overflows_at=None):
         super().__init__(seed=seed)
@@ -84,7 +85,9 @@ def codec(monkeypatch):
 
     def load_codec(path, device="cpu", dtype=torch.float32):
         options = dict(arguments)
-        return options.pop("kind")(**options).eval()
+        codec = options.pop("kind")(**options).eval()
+        codec.exact = dtype == torch.float64
+        return codec
 
     monkeypatch.setattr(lightning_modules, "load_codec", load_codec)
     return arguments

@@ -156,10 +156,14 @@ def test_what_gives_and_takes_frames_needs_none_of_the_codecs_time(
     class SlowReader:
         def __init__(self, reader):
             self.header = reader.header
-            self.units = slowly(reader)
+            self.reader = reader
+
+        @property
+        def frames(self):
+            return self.reader.frames
 
         def __iter__(self):
-            return self.units
+            return slowly(self.reader)
 
     path = tmp_path / "v.lvc"
     source = slowly(frames)

@@ -2,6 +2,7 @@
 
 import os
 import pty
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Thread
@@ -15,6 +16,9 @@ from datamodules.sources.folder import FolderSource
 from datamodules.video_reader import VideoError
 from datamodules.whole_files import whole_or_nothing
 from datamodules.writing import create_video
+from experiments.bitstreams.files import open_stream
+
+WRITTEN_BEFORE = Path(__file__).parents[2] / "written_before"
 
 pytestmark = pytest.mark.usefixtures("codec")
 
@@ -208,6 +212,33 @@ def samples_folder(tmp_path):
     frame = b"FRAME\n" + bytes(59)
     (folder / "a.y4m").write_bytes(b"YUV4MPEG2 W7 H5 F25:1 C420\n" + frame)
     return folder
+
+
+def test_a_bitstream_is_read_from_a_pipe(
+    commands, stream, rewritten, through_fifo, out, capsys
+):
+    assert commands.decode(stream, out / "file.y4m") == 0
+    capsys.readouterr()
+    assert commands.decode(through_fifo(stream.read_bytes()), out / "v.y4m") == 0
+    assert (out / "v.y4m").read_bytes() == (out / "file.y4m").read_bytes()
+    (_,) = capsys.readouterr().err.splitlines()
+    # Its kernels would have to be chosen before torch is imported.
+    with open_stream(stream) as reader:
+        own = replace(reader.header.numerics, isa="native-other")
+    path = rewritten(stream, out.parent / "native.lvc", numerics=own)
+    pipe = through_fifo(path.read_bytes(), "native")
+    assert commands.decode(pipe, out / "v.y4m") == 0
+    _, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ") and "decode it from a file" in line
+
+
+def test_a_bitstream_of_version_1_is_not_read_from_a_pipe(
+    commands, through_fifo, out, last_error
+):
+    pipe = through_fifo((WRITTEN_BEFORE / "ui2c/clip.lvc").read_bytes())
+    assert commands.decode(pipe, out / "v.y4m") == 2
+    assert "is of an earlier version" in last_error()
+    assert not list(out.iterdir())
 
 
 def test_a_fifo_gets_the_file_that_decode_writes(commands, stream, out):

@@ -137,14 +137,14 @@ def test_what_cannot_be_recreated_is_said_before(
     changed, words = UNLIKE[name]
     with open_stream(stream) as reader:
         header = reader.header
-    for dtype in ("float32", "float64"):
+    for exact in (False, True):
         own = replace(header.numerics, **changed)
-        path = rewritten(stream, out.parent / "v.lvc", numerics=own, dtype=dtype)
+        path = rewritten(stream, out.parent / "v.lvc", numerics=own, exact=exact)
         capsys.readouterr()
         assert commands.decode(path, out / "v.y4m") == 0
         printed = capsys.readouterr()
         assert printed.out.endswith(", checked\n")
-        if dtype == "float64":
+        if exact:
             assert not printed.err
             continue
         (line,) = printed.err.splitlines()
@@ -158,6 +158,21 @@ def test_another_device_is_said_before(stream, rewritten, commands, out, capsys)
     assert commands.decode(path, out / "v.y4m", "--device=cpu") == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert "encoded on xpu, this is cpu" in line
+    path = rewritten(path, out.parent / "exact.lvc", exact=True)
+    capsys.readouterr()
+    assert commands.decode(path, out / "v.y4m", "--device=cpu") == 0
+    assert not capsys.readouterr().err
+
+
+def test_a_stream_that_should_decode_alike_gets_other_advice(
+    forge, rewritten, commands, out, capsys
+):
+    path = rewritten(forge(1), out.parent / "exact.lvc", exact=True)
+    capsys.readouterr()
+    assert commands.decode(path, out / "frames") == 0
+    line = capsys.readouterr().err
+    assert FORGED.format(2) in line and "it should be so on any machine" in line
+    assert "float64" not in line
 
 
 def test_threads_and_onednn_are_the_encoders(
@@ -210,6 +225,8 @@ def test_an_encoder_that_cannot_have_the_instruction_set_says_so(
     monkeypatch.setattr(encoding, "current", lambda: other)
     for more in ([], ["--isa=native"], ["--dtype=float64"]):
         assert commands.encode(source, out / "v.lvc", *more) == 0
+        with open_stream(out / "v.lvc") as reader:
+            assert reader.header.exact == ("--dtype=float64" in more)
     (line,) = capsys.readouterr().err.splitlines()
     assert "avx2 cannot be had" in line and "native-avx512" in line
 

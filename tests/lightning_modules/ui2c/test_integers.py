@@ -1,6 +1,7 @@
 """UI2C's layers in fixed point: exact whole numbers, close to what they stand for."""
 
 import math
+from decimal import localcontext
 
 import pytest
 import torch
@@ -74,6 +75,20 @@ def test_a_layer_gives_what_it_stands_for(conv, channels_last):
 def test_a_table_gives_what_it_stands_for(tabulated, real):
     x = torch.linspace(-20, 20, 7 * 5 * 300).reshape(1, 7, 5, 300)
     assert (tabulated(x) - real(x)).abs().max() < 6e-4
+
+
+def test_the_table_depends_on_no_setting_of_the_process(monkeypatch):
+    before = TabulatedSigmoid().table
+    integers._sigmoid_table.cache_clear()
+    try:
+        with localcontext() as context:
+            context.prec = 3
+            torch.set_default_dtype(torch.float64)
+            after = TabulatedSigmoid().table
+    finally:
+        torch.set_default_dtype(torch.float32)
+        integers._sigmoid_table.cache_clear()
+    assert after.dtype == torch.float32 and torch.equal(after, before)
 
 
 def product(x, linear):
@@ -176,7 +191,9 @@ def test_decoders_need_not_be_told_and_float_streams_are_as_ever(
     before = codec.fingerprint()
     codec.configure(refresh=2)
     floats = list(codec.compress(clip(4), 63, reconstruct=True))
+    assert not codec.exact
     codec.configure(arithmetic="integer")
+    assert codec.exact
     packets = list(codec.compress(clip(4), 63, reconstruct=True))
     estimate = codec(clip(4)[None], torch.tensor([63]))
     assert codec.fingerprint() == before
@@ -206,7 +223,7 @@ def test_another_arithmetic_is_noticed(codec, monkeypatch):
         return self
 
     monkeypatch.setattr(UI2CCodec, "in_integers", property(in_floats))
-    with pytest.raises(DesyncError):
+    with pytest.raises(DesyncError, match="this machine computes other probabilities"):
         list(codec.decompress(packets, 48, 64))
 
 
