@@ -23,6 +23,7 @@ from callbacks.guards import (
     RateCollapseGuard,
     RealBitsGuard,
     StepGuard,
+    UnusedWeightsGuard,
     ValidationGuard,
 )
 from callbacks.interrupt import SaveOnSignal
@@ -372,6 +373,7 @@ class Run:
                 options.max_bad_steps,
                 options.skip_factor,
             ),
+            UnusedWeightsGuard(),
             ValidationGuard(),
             RankDivergenceGuard(options.check_ranks_every_n_steps),
             RateCollapseGuard(),
