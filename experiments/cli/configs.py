@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from textwrap import shorten
 
-from experiments.cli.command import is_first_process
+from experiments.cli.launcher import is_first_process
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -196,7 +196,7 @@ def test_a_reference_that_is_none_is_refused_before_anything_is_written(
     two_stages, tmp_path, capsys
 ):
     assert two_stages(tmp_path, "--run=run", "--tracking.reference=x264.json") == 2
-    assert "--tracking.reference x264.json does not exist" in capsys.readouterr().err
+    assert "--tracking.reference x264.json: there is no such" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="at_bpp has 0"):
         TrackingOptions(at_bpp=[0.1, 0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.sources.source import ClipError
-from experiments.cli.launcher import rank_and_world
+from experiments.cli.launcher import is_first_process, rank_and_world
 from experiments.fit.processes import is_one_of_several, started_by
 from experiments.fit.run import Run
 from experiments.fit.run_folder import RunFolder
@@ -45,7 +45,8 @@ def environment(monkeypatch):
     """Set variables; those of launchers that are not named are not there."""
 
     def be(variables):
-        for name in {**JOB, **STEP, **TORCHRUN}.keys() - variables.keys():
+        others = {**JOB, **STEP, **TORCHRUN, "NODE_RANK": ""}
+        for name in others.keys() - variables.keys():
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -74,6 +75,26 @@ def test_only_a_launcher_starts_several(environment, variables, launcher):
     assert started_by() == launcher
     assert is_one_of_several() == bool(launcher)
     assert rank_and_world() == (0, 2 if launcher else 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "speaks"),
+    [
+        ({}, True),
+        (JOB, True),
+        ({**JOB, **STEP, "SLURM_PROCID": "1"}, False),
+        ({**TORCHRUN, "RANK": "2"}, False),
+        # Of two nodes that torchrun numbers otherwise than SLURM.
+        ({**JOB, **TORCHRUN, "SLURM_PROCID": "1"}, True),
+        ({**JOB, **TORCHRUN, "RANK": "2"}, False),
+        # Started by Lightning.
+        ({**JOB, "NODE_RANK": "0", "LOCAL_RANK": "1"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_one_process_speaks(environment, variables, speaks):
+    environment(variables)
+    assert is_first_process() == speaks
 
 
 @pytest.mark.parametrize("name", ["fit", "bash", "interactive"])
