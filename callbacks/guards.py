@@ -243,7 +243,8 @@ class UnusedWeightsGuard(Callback):
         ddp = trainer.strategy.model
         if not isinstance(ddp, DistributedDataParallel) or ddp.find_unused_parameters:
             return
-        codec, stage = cast(CodecModule, pl_module).codec, pl_module.stage
+        module = cast(CodecModule, pl_module)
+        codec, stage = module.codec, module.stage
         if not ddp.require_backward_grad_sync or not (names := unused_weights(codec)):
             return
         parts = unused_parts(codec)

@@ -31,9 +31,16 @@ from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
 from experiments.cli.launcher import is_first_process
-from experiments.fit.artifacts import CheckpointArtifacts, check_artifacts
+from experiments.fit.curves.rate_distortion import RateDistortion, reference_for
+from experiments.fit.curves.validations import last_validations
+from experiments.fit.loggers.artifacts import CheckpointArtifacts, check_artifacts
+from experiments.fit.loggers.choice import close_loggers, make_loggers, uses_wandb
+from experiments.fit.loggers.metrics_csv import read_metrics
+from experiments.fit.loggers.offline_parts import cut_torn_tails
+from experiments.fit.loggers.tensorboard import check_tensorboard
+from experiments.fit.loggers.wandb_identity import identity
+from experiments.fit.loggers.wandb_run import sync_hint
 from experiments.fit.lost import ending_with_rank_zero, naming_lost, tell_of_children
-from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.processes import check_nodes, is_one_of_several, make_trainer
 from experiments.fit.quiet import (
@@ -42,18 +49,8 @@ from experiments.fit.quiet import (
     quieten_lightning,
     show_notes_on_data,
 )
-from experiments.fit.rate_distortion import RateDistortion, reference_for
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
-from experiments.fit.tensorboard import check_tensorboard
-from experiments.fit.tracking import (
-    close_loggers,
-    make_loggers,
-    read_metrics,
-    sync_hint,
-)
-from experiments.fit.validations import last_validations
-from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
 from experiments.profile.complexity import kmacs_per_pixel
 from lightning_modules import codec_weights
@@ -108,7 +105,7 @@ def train(
     if config.logger == "tensorboard":
         check_tensorboard()
     clips = {s.name: asdict(config.data.changed(s.data)) for s in stages}
-    reference = reference_for(config.tracking, module, clips)
+    reference = reference_for(config.tracking, config.logger, module, clips)
     report = ""
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from, config.init_from_min_share)
@@ -280,7 +277,7 @@ class Run:
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
-        shown = is_first_process() and config.logger in ("auto", "online", "offline")
+        shown = is_first_process() and uses_wandb(config.logger)
         kmacs = kmacs_per_pixel(module.codec) if shown else {}
         parameters = sum(p.numel() for p in module.codec.parameters())
         self.loggers = make_loggers(

@@ -166,7 +166,7 @@ def refused(two_stages, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr("experiments.fit.tracking.why_offline", lambda: "no key")
+    monkeypatch.setattr("experiments.fit.loggers.choice.why_offline", lambda: "no key")
     for name in ("EMPTY", "SMALL"):
         (tmp_path / name).mkdir()
     for number in range(9):

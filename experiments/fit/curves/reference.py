@@ -11,8 +11,8 @@ from callbacks.metrics.table import METRICS, validation_keys
 from experiments.compare.bd import MIN_POINTS, make_curve
 from experiments.compare.comparison import Curve, Method
 from experiments.compare.rows import mean_points
-from experiments.fit.tracking import read_metrics
-from experiments.fit.validations import Validation, last_validations
+from experiments.fit.curves.validations import Validation, last_validations
+from experiments.fit.loggers.metrics_csv import read_metrics
 from experiments.results.load import load_any
 
 METHOD: Method = "pchip"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.fit.rd_reference import load_reference
-from experiments.fit.tracking import COLUMNS
-from experiments.fit.validations import Validation, last_validations, rate_of
+from experiments.fit.curves.reference import load_reference
+from experiments.fit.curves.validations import Validation, last_validations, rate_of
+from experiments.fit.loggers.metrics_csv import COLUMNS
 from experiments.results.result import Point
 
 DATA = {"source": "folder", "root": "clips", "val_clips": 4, "val_frames": 8}
