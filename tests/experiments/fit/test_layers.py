@@ -175,6 +175,8 @@ def test_one_option_makes_a_short_run_of_any_schedule(parser):
             "no codec 'UI3C' (did you mean UI2C?); choose fr",
         ),
         ([UI2C, "--trainer.devces=2"], "devces=2 (did you mean --trainer.devices?)"),
+        # A beginning would not be known for data of every row.
+        ([UI2C, "--data.roo=x"], "--data.roo=x (did you mean --data.root?)"),
         (
             [UI2C, "--shrink.total_step=2"],
             "'total_step' (did you mean total_steps?)",
