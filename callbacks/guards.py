@@ -9,7 +9,8 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from callbacks.first_clip import FirstClip, frames_to_look_at
@@ -28,6 +29,9 @@ COLLAPSED_PSNR = 8.0
 
 PATIENCE = 2
 """Validations of a collapsed codec in a row that are borne."""
+
+SHOWN = 5
+"""Names of weights in a message, at most."""
 
 REAL_BITS_TOLERANCE = 0.05
 """Relative difference of real and estimated bits that passes without a warning."""
@@ -221,6 +225,59 @@ class RankDivergenceGuard(Callback):
                 "parameters frozen after DDP wrapped the module); restart from the "
                 "last checkpoint before it"
             )
+
+
+class UnusedWeightsGuard(Callback):
+    """End data-parallel training of weights that a batch has no gradient for.
+
+    DDP would wait for their gradients, share none of those in the same bucket, and end
+    with an error of its own at the next step.
+    """
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the gradients of a step.
+
+        Raises:
+            ValueError: A weight that trains has none, and DDP was not told to bear it.
+        """
+        ddp = trainer.strategy.model
+        if not isinstance(ddp, DistributedDataParallel) or ddp.find_unused_parameters:
+            return
+        module = cast(CodecModule, pl_module)
+        codec, stage = module.codec, module.stage
+        if not ddp.require_backward_grad_sync or not (names := unused_weights(codec)):
+            return
+        parts = unused_parts(codec)
+        row = f"give the row frozen: [{', '.join([*stage.frozen, *parts])}]"
+        covered = tuple(f"{part}." for part in parts)
+        if not all(name.startswith(covered) for name in names):
+            row = "give --trainer.strategy ddp_find_unused_parameters_true"
+        shown = ", ".join(names[:SHOWN])
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        raise ValueError(
+            f"stage {stage.name!r} trains weights that its clips of {stage.frames} "
+            f"frames do not use, which several devices cannot: {shown}{more}; {row}"
+        )
+
+
+def unused_weights(codec: nn.Module) -> list[str]:
+    """Return the names of weights that train and have no gradient."""
+    named = codec.named_parameters()
+    return [name for name, p in named if p.requires_grad and p.grad is None]
+
+
+def unused_parts(codec: nn.Module) -> list[str]:
+    """Return the largest sub-modules of whose weights that train none has a gradient.
+
+    A sub-module with weights that are frozen already counts, too.
+    """
+    parts: list[str] = []
+    for name, part in codec.named_modules():
+        trained = [p for p in part.parameters() if p.requires_grad]
+        inner = name.startswith(tuple(f"{part}." for part in parts))
+        if name and not inner and trained and all(p.grad is None for p in trained):
+            parts.append(name)
+    return parts
 
 
 def bit_sum(tensor: Tensor) -> Tensor:

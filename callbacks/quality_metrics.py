@@ -80,8 +80,13 @@ class QualityMetrics(Callback):
     def on_validation_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> None:
-        """Forget the previous clips."""
+        """Forget the previous clips, and what was logged of them."""
         self._metrics, self._left_out = {}, {}
+        # Lightning keeps a figure until it is logged again: a reader would take an old
+        # FID for a new one.
+        split = "test/" if trainer.testing else "val/"
+        for key in [key for key in trainer.callback_metrics if key.startswith(split)]:
+            del trainer.callback_metrics[key]
         self._pooling = self._pools is not None and self._is_due(trainer)
         if self._pools is not None:
             self._pools.clear()

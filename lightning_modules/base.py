@@ -118,7 +118,8 @@ class CodecModule(SavedModule, ABC):
         self._frames_done = 0
         self._loss_sum = [0.0, 0.0]
         self._figures = IntervalMeans()
-        # Of the last batch, for its figures.
+        # For figures: the rate points, where batches are, and terms of the last one.
+        self._rates = torch.empty(0)
         self._frame_terms: dict[str, Tensor] = {}
 
     @abstractmethod
@@ -405,9 +406,11 @@ class CodecModule(SavedModule, ABC):
 
     def _rate_parts(self, draw: Draw) -> dict[str, Tensor]:
         """Return which frames were drawn nearest to each rate point, bool (B, T)."""
-        points = self.rate_points()
-        rates = torch.tensor([*points.values()], device=draw.rate.device)
-        lmbdas = self.lmbda(rates), self.lmbda(draw.rate)
+        points, device = self.rate_points(), draw.rate.device
+        if self._rates.device != device or len(self._rates) != len(points):
+            # Once: to copy numbers to a GPU in each step would wait for it.
+            self._rates = torch.tensor([*points.values()], device=device)
+        lmbdas = self.lmbda(self._rates), self.lmbda(draw.rate)
         return nearest_points([*points], *lmbdas, draw.clip.shape[1])
 
     def _log_interval(self, batch_size: int) -> None:

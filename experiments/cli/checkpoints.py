@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from experiments.cli.command import is_first_process
+from experiments.cli.launcher import is_first_process
 
 LAST = "last.ckpt"
 

@@ -1,6 +1,5 @@
 """A command from its start to its exit code; the names and paths it is given."""
 
-import os
 import re
 import signal
 import sys
@@ -28,12 +27,6 @@ def called_as(command: str) -> str:
     if Path(sys.argv[0]).stem == "lvc":
         return f"lvc {command}"
     return f"python -m experiments.{command}"
-
-
-def is_first_process() -> bool:
-    """Return whether this is the one that speaks, of those that do a job together."""
-    ranks = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

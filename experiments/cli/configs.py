@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from textwrap import shorten
 
-from experiments.cli.command import is_first_process, near_names
+from experiments.cli.command import near_names
+from experiments.cli.launcher import is_first_process
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -32,6 +32,18 @@ def rank_and_world() -> tuple[int, int]:
     return 0, 1
 
 
+def is_first_process() -> bool:
+    """Return whether this is the one that speaks, of those that do a job together.
+
+    Known from the environment alone, before torch is loaded. Where torchrun started
+    it, its RANK decides: it may number nodes otherwise than SLURM does. The others
+    are of Lightning, which starts the processes of a node itself, and of ``srun``.
+    """
+    others = ("NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
+    ranks = ("RANK",) if "RANK" in os.environ else others
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
 def _number(variable: str) -> int:
     """Return what an environment variable says, a whole number from 0."""
     text = os.environ[variable]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from experiments.cli.command import run_command
 from experiments.cli.configs import CONFIGS
+from experiments.fit.loggers.wandb_identity import trial, with_names
 from experiments.fit.options import build_parser, complete, instantiate, plain
-from experiments.fit.wandb_identity import trial, with_names
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 

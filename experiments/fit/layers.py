@@ -97,7 +97,8 @@ class LayeredParser(ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Parsers that show a part of the help are made without it.
-        super().__init__(*args, **{"prog": called_as("fit"), **kwargs})
+        own = {"prog": called_as("fit"), "allow_abbrev": False}
+        super().__init__(*args, **{**own, **kwargs})
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *more: Any, **kwargs: Any

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoints import AtomicCheckpointIO, FinalValidation, StageCheckpoints
@@ -23,6 +22,7 @@ from callbacks.guards import (
     RateCollapseGuard,
     RealBitsGuard,
     StepGuard,
+    UnusedWeightsGuard,
     ValidationGuard,
 )
 from callbacks.interrupt import SaveOnSignal
@@ -30,9 +30,17 @@ from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
-from experiments.fit.artifacts import CheckpointArtifacts, check_artifacts
+from experiments.cli.launcher import is_first_process
+from experiments.fit.curves.rate_distortion import RateDistortion, reference_for
+from experiments.fit.curves.validations import last_validations
+from experiments.fit.loggers.artifacts import CheckpointArtifacts, check_artifacts
+from experiments.fit.loggers.choice import close_loggers, make_loggers, uses_wandb
+from experiments.fit.loggers.metrics_csv import read_metrics
+from experiments.fit.loggers.offline_parts import cut_torn_tails
+from experiments.fit.loggers.tensorboard import check_tensorboard
+from experiments.fit.loggers.wandb_identity import identity
+from experiments.fit.loggers.wandb_run import sync_hint
 from experiments.fit.lost import ending_with_rank_zero, naming_lost, tell_of_children
-from experiments.fit.offline_parts import cut_torn_tails
 from experiments.fit.options import TrackingOptions, TrainerOptions
 from experiments.fit.processes import check_nodes, is_one_of_several, make_trainer
 from experiments.fit.quiet import (
@@ -41,18 +49,8 @@ from experiments.fit.quiet import (
     quieten_lightning,
     show_notes_on_data,
 )
-from experiments.fit.rate_distortion import RateDistortion, reference_for
 from experiments.fit.run_folder import RunFolder, foreign
 from experiments.fit.summary import summary
-from experiments.fit.tensorboard import check_tensorboard
-from experiments.fit.tracking import (
-    close_loggers,
-    make_loggers,
-    read_metrics,
-    sync_hint,
-)
-from experiments.fit.validations import last_validations
-from experiments.fit.wandb_identity import identity
 from experiments.fit.weights import init_from
 from experiments.profile.complexity import kmacs_per_pixel
 from lightning_modules import codec_weights
@@ -82,7 +80,7 @@ def train(
     check_nodes(config.trainer.num_nodes)
     folder = RunFolder.named(options["runs_dir"], options["run"])
     quieten_lightning()
-    if _is_rank_zero():
+    if is_first_process():
         show_notes_on_data()
         tell_of_children()
     stages, first = schedule(config)
@@ -107,18 +105,18 @@ def train(
     if config.logger == "tensorboard":
         check_tensorboard()
     clips = {s.name: asdict(config.data.changed(s.data)) for s in stages}
-    reference = reference_for(config.tracking, module, clips)
+    reference = reference_for(config.tracking, config.logger, module, clips)
     report = ""
     if config.init_from and not any(steps is not None for steps in done):
         report = init_from(module.codec, config.init_from, config.init_from_min_share)
-    with folder.lock() if _is_rank_zero() else nullcontext():
-        if _is_rank_zero():
+    with folder.lock() if is_first_process() else nullcontext():
+        if is_first_process():
             folder.remove_leftovers()
             former = module.codec.former
             folder.check(options, lambda old: complete(without_former(old, former)))
         # Again, for what another process has done before it gave up the lock.
         done = folder.steps_done(stages)
-        if _is_rank_zero():
+        if is_first_process():
             if report:
                 print(report)
             if goes_on := folder.resumption(stages[first:], done[first:]):
@@ -145,7 +143,7 @@ def train(
     # All ranks take part in it, one of them prints it.
     skipped = data.failure_report()
     part()
-    if _is_rank_zero():
+    if is_first_process():
         points = module.codec.rate_knob.points
         rate = points[(len(points) - 1) // 2]
         later = [stage.name for stage in config.stages[len(stages) :]]
@@ -154,11 +152,6 @@ def train(
         if skipped:
             print(skipped)
     return 128 + received if received else 0
-
-
-def _is_rank_zero() -> bool:
-    # From the environment, so it holds before any Trainer exists.
-    return rank_zero_only.rank == 0  # type: ignore[attr-defined,no-any-return]
 
 
 def schedule(config: Namespace) -> tuple[list[Stage], int]:
@@ -284,7 +277,7 @@ class Run:
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
-        shown = _is_rank_zero() and config.logger in ("auto", "online", "offline")
+        shown = is_first_process() and uses_wandb(config.logger)
         kmacs = kmacs_per_pixel(module.codec) if shown else {}
         parameters = sum(p.numel() for p in module.codec.parameters())
         self.loggers = make_loggers(
@@ -372,6 +365,7 @@ class Run:
                 options.max_bad_steps,
                 options.skip_factor,
             ),
+            UnusedWeightsGuard(),
             ValidationGuard(),
             RankDivergenceGuard(options.check_ranks_every_n_steps),
             RateCollapseGuard(),

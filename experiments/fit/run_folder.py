@@ -24,7 +24,7 @@ import yaml
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli.lock import LockedError, locked
-from experiments.fit.tracking import read_metrics
+from experiments.fit.loggers.metrics_csv import read_metrics
 from lightning_modules.saved_file import read_saved
 from lightning_modules.stages import Stage
 

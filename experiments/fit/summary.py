@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from experiments.cli.command import called_as
+from experiments.fit.loggers.metrics_csv import read_metrics
 from experiments.fit.run_folder import RunFolder
-from experiments.fit.tracking import read_metrics
 from lightning_modules.stages import Stage
 
 SHOWN = (

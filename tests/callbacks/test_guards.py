@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 import lightning_modules
 from callbacks.guards import (
@@ -13,6 +15,7 @@ from callbacks.guards import (
     RateCollapseGuard,
     RealBitsGuard,
     StepGuard,
+    UnusedWeightsGuard,
 )
 from lightning_modules.base import ValidationResult
 from lightning_modules.packets import Packet
@@ -226,12 +229,20 @@ def test_a_decoder_that_differs_ends_the_run(tiny_module, fit):
     assert module.codec._tables is None
 
 
-def test_a_codec_that_overflows_is_a_warning_and_training_goes_on(tiny_module, fit):
+def test_a_codec_that_overflows_is_a_warning_and_training_goes_on(
+    tiny_module, fit, monkeypatch
+):
     module = tiny_module()
-    clip = torch.rand(1, 5, 3, 8, 10)
-    clip[0, 2, 0, 0, 0] = torch.nan
+    real = module.codec.compress
+
+    def overflowing(*args, **kwargs):
+        for number, p in enumerate(real(*args, **kwargs)):
+            x_hat = p.x_hat * torch.nan if number == 2 else p.x_hat
+            yield Packet(p.payload, 1, p.checksum, x_hat, p.estimated_bits)
+
+    monkeypatch.setattr(module.codec, "compress", overflowing)
     with pytest.warns(UserWarning, match=r"not counted: frame 2 holds NaN.*rate 21"):
-        trainer = fit(module, RealBitsGuard(), clip=clip)
+        trainer = fit(module, RealBitsGuard())
     assert trainer.global_step == 4
     assert "val/real_bpp" not in trainer.callback_metrics
     assert module.codec._tables is None
@@ -255,3 +266,58 @@ def test_a_wrong_estimate_is_a_warning(tiny_module, fit, monkeypatch, factor, sa
     monkeypatch.setattr(module.codec, "compress", scaled)
     with pytest.warns(UserWarning, match=said):
         fit(module, RealBitsGuard(), clip=torch.rand(1, 2, 3, 32, 32))
+
+
+@pytest.fixture
+def alone():
+    """A process group of this process only."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+class Branches(torch.nn.Module):
+    """Of its weights, ``late`` and ``own`` are used only if told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.early, self.spare = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+        self.late = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1))
+        self.own = torch.nn.Parameter(torch.ones(1))
+        self.spare.requires_grad_(False)
+
+    def forward(self, x, late, own):
+        x = self.early(x)
+        x = self.late(x) if late else x
+        return x * self.own if own else x
+
+
+@pytest.mark.parametrize(
+    ("late", "own", "told", "said"),
+    [
+        (False, True, {}, ["late.0.weight", "2 more", "frozen: [spare, late]"]),
+        (True, False, {}, ["own;", "--trainer.strategy ddp_find_unused"]),
+        (True, True, {}, []),
+        (False, False, {"find_unused_parameters": True}, []),
+    ],
+)
+def test_weights_without_a_gradient_end_training_on_several_devices(
+    late, own, told, said, alone, monkeypatch
+):
+    monkeypatch.setattr("callbacks.guards.SHOWN", 2)
+    codec = Branches()
+    ddp = DistributedDataParallel(codec, **told)
+    stage = Stage("pairs", 1, 3, frozen=["spare"])
+    module = SimpleNamespace(codec=codec, stage=stage)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(model=ddp))
+    ddp(torch.ones(1, 1), late, own).sum().backward()
+    guard = UnusedWeightsGuard()
+    if said:
+        with pytest.raises(ValueError, match="'pairs' trains weights") as error:
+            guard.on_after_backward(trainer, module)
+        assert all(text in str(error.value) for text in said)
+    else:
+        guard.on_after_backward(trainer, module)
+    # One device trains what is used.
+    trainer.strategy.model = codec
+    guard.on_after_backward(trainer, module)

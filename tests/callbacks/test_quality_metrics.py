@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torchvision
+from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 import lightning_modules
@@ -98,8 +99,9 @@ def make_clips(count=3, size=64):
 def make_trainer(testing=False, step=None, last=None):
     fn = "test" if testing else "validate" if step is None else "fit"
     state = types.SimpleNamespace(fn=TrainerFn(fn))
+    at = {"global_step": step, "max_steps": last}
     return types.SimpleNamespace(
-        testing=testing, state=state, global_step=step, max_steps=last
+        testing=testing, state=state, callback_metrics={}, **at
     )
 
 
@@ -227,6 +229,23 @@ def test_what_costs_most_has_its_interval_and_ends_a_stage(toy):
     again.setup(make_trainer(step=0, last=9), Model(), "fit")
     assert stage(again, range(2)) == [0]
     assert "val/fid" in validate(again, enumerate(make_clips(1)))
+
+
+def test_what_a_validation_does_not_measure_is_not_taken_from_the_one_before(
+    tiny_module, fit
+):
+    seen = []
+
+    class First(Callback):
+        def on_validation_epoch_end(self, trainer, pl_module):
+            if not seen:
+                pl_module.log("val/fid", 1.0)
+
+        def on_validation_end(self, trainer, pl_module):
+            seen.append({"val/fid", "val/psnr"} & trainer.callback_metrics.keys())
+
+    fit(tiny_module(), QualityMetrics(["psnr"]), First())
+    assert seen == [{"val/fid", "val/psnr"}, {"val/psnr"}]
 
 
 def rank(number, clips, folder, names, torch_home=None):

@@ -143,7 +143,7 @@ def test_without_arguments_it_rehearses_and_then_has_nothing_to_do(
 
 def test_only_the_suite_speaks(two_stages, tmp_path, caplog, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr("experiments.fit.tracking.why_offline", lambda: "no key")
+    monkeypatch.setattr("experiments.fit.loggers.choice.why_offline", lambda: "no key")
     assert two_stages(tmp_path, "--logger=auto") == 0
     said = [r.message for r in caplog.records if r.name.startswith("lightning")]
     assert said == ["W&B logs offline: no key"]

@@ -10,7 +10,7 @@ import yaml
 
 from experiments.cli.configs import CONFIGS
 from experiments.fit.command import main
-from experiments.fit.tracking import read_metrics
+from experiments.fit.loggers.metrics_csv import read_metrics
 
 ROOT = Path(__file__).parents[3]
 FAMILIES = ("psnr", "ms_ssim", "lpips", "fid", "tof", "tlp")

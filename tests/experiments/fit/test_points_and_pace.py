@@ -3,7 +3,7 @@
 import pytest
 
 from callbacks.progress import StageProgress
-from experiments.fit.tracking import read_metrics
+from experiments.fit.loggers.metrics_csv import read_metrics
 
 
 def curve(run, name):

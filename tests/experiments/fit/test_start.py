@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datamodules.sources.source import ClipError
-from experiments.cli.launcher import rank_and_world
+from experiments.cli.launcher import is_first_process, rank_and_world
 from experiments.fit.processes import is_one_of_several, started_by
 from experiments.fit.run import Run
 from experiments.fit.run_folder import RunFolder
@@ -46,7 +46,8 @@ def environment(monkeypatch):
     """Set variables; those of launchers that are not named are not there."""
 
     def be(variables):
-        for name in {**JOB, **STEP, **TORCHRUN}.keys() - variables.keys():
+        others = {**JOB, **STEP, **TORCHRUN, "NODE_RANK": ""}
+        for name in others.keys() - variables.keys():
             monkeypatch.delenv(name, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -75,6 +76,26 @@ def test_only_a_launcher_starts_several(environment, variables, launcher):
     assert started_by() == launcher
     assert is_one_of_several() == bool(launcher)
     assert rank_and_world() == (0, 2 if launcher else 1)
+
+
+@pytest.mark.parametrize(
+    ("variables", "speaks"),
+    [
+        ({}, True),
+        (JOB, True),
+        ({**JOB, **STEP, "SLURM_PROCID": "1"}, False),
+        ({**TORCHRUN, "RANK": "2"}, False),
+        # Of two nodes that torchrun numbers otherwise than SLURM.
+        ({**JOB, **TORCHRUN, "SLURM_PROCID": "1"}, True),
+        ({**JOB, **TORCHRUN, "RANK": "2"}, False),
+        # Started by Lightning.
+        ({**JOB, "NODE_RANK": "0", "LOCAL_RANK": "1"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_one_process_speaks(environment, variables, speaks):
+    environment(variables)
+    assert is_first_process() == speaks
 
 
 @pytest.mark.parametrize("name", ["fit", "bash", "interactive"])
@@ -146,7 +167,7 @@ def refused(two_stages, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr("experiments.fit.tracking.why_offline", lambda: "no key")
+    monkeypatch.setattr("experiments.fit.loggers.choice.why_offline", lambda: "no key")
     for name in ("EMPTY", "SMALL"):
         (tmp_path / name).mkdir()
     for number in range(9):

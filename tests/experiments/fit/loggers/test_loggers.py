@@ -9,16 +9,10 @@ import torch
 import wandb
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from experiments.fit import tracking
-from experiments.fit.tracking import (
-    StageWandbLogger,
-    TidyCSVLogger,
-    answers,
-    close_loggers,
-    make_loggers,
-    read_metrics,
-    sync_hint,
-)
+from experiments.fit.loggers import choice, wandb_run
+from experiments.fit.loggers.choice import close_loggers, make_loggers
+from experiments.fit.loggers.metrics_csv import TidyCSVLogger, read_metrics
+from experiments.fit.loggers.wandb_run import StageWandbLogger, answers, sync_hint
 
 NAMES = {"project": "project", "name": "a run", "group": "a group"}
 
@@ -204,20 +198,21 @@ def test_a_refused_run_is_logged_offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("choice", "mode", "kinds"),
+    ("logger", "mode", "kinds"),
     [
         ("none", "", []),
         ("csv", "", [TidyCSVLogger]),
         ("auto", "disabled", [TidyCSVLogger]),
         ("auto", "offline", [TidyCSVLogger, StageWandbLogger]),
+        ("offline", "disabled", [TidyCSVLogger, StageWandbLogger]),
     ],
 )
 def test_the_choice_and_the_environment_decide(
-    tmp_path, monkeypatch, choice, mode, kinds
+    tmp_path, monkeypatch, logger, mode, kinds
 ):
     monkeypatch.setenv("WANDB_MODE", mode)
-    monkeypatch.setattr(tracking, "why_offline", forbidden)
-    loggers = make_loggers(tmp_path, choice, **NAMES)
+    monkeypatch.setattr(choice, "why_offline", forbidden)
+    loggers = make_loggers(tmp_path, logger, **NAMES)
     assert [type(logger) for logger in loggers] == kinds
 
 
@@ -231,8 +226,8 @@ def test_online_is_refused_where_it_is_impossible(tmp_path):
 
 
 def test_other_ranks_log_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking.rank_zero_only, "rank", 1)
-    monkeypatch.setattr(tracking, "why_offline", forbidden)
+    monkeypatch.setattr(choice.rank_zero_only, "rank", 1)
+    monkeypatch.setattr(choice, "why_offline", forbidden)
     assert make_loggers(tmp_path, "auto", **NAMES) == []
     assert not list(tmp_path.iterdir())
 
@@ -240,7 +235,7 @@ def test_other_ranks_log_nothing(tmp_path, monkeypatch):
 def test_a_key_without_a_server_means_offline(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    assert tracking.why_offline() == "http://127.0.0.1:9 does not answer"
+    assert wandb_run.why_offline() == "http://127.0.0.1:9 does not answer"
 
 
 def test_any_status_is_an_answer_and_silence_is_not():

@@ -13,10 +13,10 @@ from callbacks.pictures import show
 from datamodules.whole_files import whole_or_nothing
 from experiments.compare.bd import MIN_POINTS, compare_curves, quality_at
 from experiments.compare.comparison import Curve
-from experiments.fit.options import TrackingOptions
-from experiments.fit.rd_reference import METHOD, Reference, load_reference
-from experiments.fit.tracking import StageWandbLogger
-from experiments.fit.validations import Validation
+from experiments.fit.curves.reference import METHOD, Reference, load_reference
+from experiments.fit.curves.validations import Validation
+from experiments.fit.loggers.wandb_run import StageWandbLogger
+from experiments.fit.options import LoggerChoice, TrackingOptions
 from lightning_modules.base import CodecModule
 
 
@@ -233,7 +233,7 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from experiments.drawing.figures import figure_style
-    from experiments.fit.rd_figure import draw_stages
+    from experiments.fit.curves.figure import draw_stages
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with figure_style():
@@ -244,6 +244,7 @@ def draw(
 
 def reference_for(
     options: TrackingOptions,
+    logger: LoggerChoice,
     module: CodecModule,
     data: Mapping[str, Mapping[str, Any]],
 ) -> Reference | None:
@@ -251,6 +252,7 @@ def reference_for(
 
     Args:
         options: Name it, or none.
+        logger: The run's choice.
         module: Has the rate points.
         data: As :class:`RateDistortion` takes it.
 
@@ -259,6 +261,11 @@ def reference_for(
     """
     if options.reference is None:
         return None
+    if logger == "none":
+        raise ValueError(
+            f"--tracking.reference {options.reference}: --logger none keeps no "
+            "BD-rate: choose --logger csv, or leave it out"
+        )
     points, least = len(module.rate_points()), MIN_POINTS[METHOD]
     if points < least:
         raise ValueError(

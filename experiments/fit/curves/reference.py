@@ -11,8 +11,8 @@ from callbacks.metrics.table import METRICS, validation_keys
 from experiments.compare.bd import MIN_POINTS, make_curve
 from experiments.compare.comparison import Curve, Method
 from experiments.compare.rows import mean_points
-from experiments.fit.tracking import read_metrics
-from experiments.fit.validations import Validation, last_validations
+from experiments.fit.curves.validations import Validation, last_validations
+from experiments.fit.loggers.metrics_csv import read_metrics
 from experiments.results.load import load_any
 
 METHOD: Method = "pchip"
@@ -71,14 +71,16 @@ def load_reference(given: str, metrics: Sequence[str], net: str) -> Reference:
         ValueError: It is none of these, or has no curve of any of the metrics.
     """
     path = Path(given)
-    if not path.exists():
-        raise ValueError(
-            f"--tracking.reference {given} does not exist: give a result file of "
-            "evaluate or anchor, or the folder of a run or of a stage in it"
-        )
-    reference = (
-        _of_run(path, metrics, net) if path.is_dir() else _of_file(path, metrics, net)
-    )
+    try:
+        if not path.exists():
+            raise ValueError(
+                "there is no such file or folder: give a result file of evaluate or "
+                "anchor, or the folder of a run or of a stage in it"
+            )
+        of = _of_run if path.is_dir() else _of_file
+        reference = of(path, metrics, net)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"--tracking.reference {given}: {error}") from error
     least = MIN_POINTS[METHOD]
     curves = {m: c for m, c in reference.curves.items() if len(c.kept) >= least}
     if not curves:
@@ -101,8 +103,8 @@ def _of_run(path: Path, metrics: Sequence[str], net: str) -> Reference:
         stages = {n: each for n, each in stages.items() if n == path.name}
     if not stages:
         raise ValueError(
-            f"--tracking.reference {path} holds no validation: give a result file, the "
-            "folder of a run whose metrics.csv has some, or a stage's folder in it"
+            "it holds no validation: give a result file, the folder of a run whose "
+            "metrics.csv has some, or a stage's folder in it"
         )
     last = max(stages.values(), key=lambda each: each.step)
     name = f"{run.name}/{last.stage}"
@@ -119,10 +121,17 @@ def _data_of(run: Path, validation: Validation) -> dict[str, Any]:
         # A shrunk schedule has dropped the rows' own.
         own = {} if options.get("shrink") else rows[validation.stage].get("data")
         return {**options["data"], "seed": options["seed"], **(own or {})}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+    except (
+        OSError,
+        UnicodeError,
+        yaml.YAMLError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:
         raise ValueError(
-            f"--tracking.reference {run}: its config.yaml does not say which clips "
-            f"validated stage {validation.stage!r} ({error!r}): restore it"
+            f"{run / 'config.yaml'} does not say which clips validated stage "
+            f"{validation.stage!r} ({error!r}): restore it"
         ) from error
 
 
@@ -150,9 +159,8 @@ def _of_file(path: Path, metrics: Sequence[str], net: str) -> Reference:
         means = mean_points(result.sequences, names[0])
         if means is None:
             raise ValueError(
-                f"--tracking.reference {path}: its sequences were coded at different "
-                "rate points, so there is no mean curve: give a file in which all have "
-                "the same"
+                "its sequences were coded at different rate points, so there is no "
+                "mean curve: give a file in which all have the same"
             )
         curves[metric] = make_curve(result.name, key, "val", None, means)
         for rate, bpp, value in means:

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest
 
 from experiments.compare.bd import compare_curves, make_curve, quality_at
-from experiments.fit import rate_distortion
+from experiments.fit.curves import rate_distortion
+from experiments.fit.curves.figure import draw_stages
+from experiments.fit.curves.rate_distortion import RateDistortion, at_equal_bits
+from experiments.fit.curves.reference import Reference
+from experiments.fit.curves.validations import Validation
+from experiments.fit.loggers.wandb_run import StageWandbLogger
 from experiments.fit.options import TrackingOptions
-from experiments.fit.rate_distortion import RateDistortion, at_equal_bits
-from experiments.fit.rd_figure import draw_stages
-from experiments.fit.rd_reference import Reference
-from experiments.fit.tracking import StageWandbLogger
-from experiments.fit.validations import Validation
 from lightning_modules.stages import Stage
 
 BPP = (0.04, 0.08, 0.16, 0.32)
@@ -195,19 +195,21 @@ def test_measured_points_that_make_a_curve_turn_back_are_drawn_hollow():
     assert hollow.get_markerfacecolor() == "white"
 
 
-def test_a_codec_of_one_rate_has_no_reference():
+def test_a_reference_that_nothing_comes_of_is_refused():
     options = TrackingOptions(reference="x264.json")
     module = SimpleNamespace(rate_points=lambda: {"lmbda64": 64.0})
     with pytest.raises(ValueError, match="validated at 1 rate, and a BD-rate needs 3"):
-        rate_distortion.reference_for(options, module, {})
-    assert rate_distortion.reference_for(TrackingOptions(), module, {}) is None
+        rate_distortion.reference_for(options, "csv", module, {})
+    with pytest.raises(ValueError, match="--logger none keeps no BD-rate"):
+        rate_distortion.reference_for(options, "none", module, {})
+    assert rate_distortion.reference_for(TrackingOptions(), "none", module, {}) is None
 
 
 def test_a_reference_that_is_none_is_refused_before_anything_is_written(
     two_stages, tmp_path, capsys
 ):
     assert two_stages(tmp_path, "--run=run", "--tracking.reference=x264.json") == 2
-    assert "--tracking.reference x264.json does not exist" in capsys.readouterr().err
+    assert "--tracking.reference x264.json: there is no such" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="at_bpp has 0"):
         TrackingOptions(at_bpp=[0.1, 0])

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from experiments.fit.axis import StageAxis
+from experiments.fit.loggers.axis import StageAxis
 
 
 def check_tensorboard() -> None:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from experiments.fit import tracking
-from experiments.fit.offline_parts import (
+from experiments.fit.loggers import wandb_run
+from experiments.fit.loggers.offline_parts import (
     BLOCK,
     HEADER,
     cut_torn_tails,
@@ -16,7 +16,7 @@ from experiments.fit.offline_parts import (
     wait_for_records,
     whole_records,
 )
-from experiments.fit.tracking import StageWandbLogger, sync_hint
+from experiments.fit.loggers.wandb_run import StageWandbLogger, sync_hint
 
 W_AND_BS = ("_runtime", "_step", "_timestamp")
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_read_comes_again(tmp_path):
 
 def test_an_online_run_repeats_what_the_server_lacks(tmp_path, monkeypatch):
     earlier = {step: {"train/loss"} for step in (3, 4, 5)}
-    monkeypatch.setattr(tracking, "logged_from", lambda *_: dict(earlier))
+    monkeypatch.setattr(wandb_run, "logged_from", lambda *_: dict(earlier))
     part(tmp_path, HEAD, "run-1-x")
     logged = []
     run = SimpleNamespace(

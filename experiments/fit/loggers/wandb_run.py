@@ -1,33 +1,27 @@
-"""Where a run's figures go: a CSV in its folder, and W&B or TensorBoard.
+"""The W&B run of a run: one for all stages, which never asks and never ends them."""
 
-All stages of a run share one W&B run and one axis named ``step``: the optimizer steps
-done since the run began. Nothing here ever asks a question or ends a run.
-"""
-
-import csv
 import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from callbacks.metrics.table import validation_metrics
-from datamodules.whole_files import naming_full, whole_or_nothing
-from experiments.fit.axis import StageAxis
-from experiments.fit.offline_parts import (
+from datamodules.whole_files import whole_or_nothing
+from experiments.fit.loggers.axis import StageAxis
+from experiments.fit.loggers.metrics_csv import read_metrics
+from experiments.fit.loggers.offline_parts import (
     logged_from,
     parts_of,
     unsent_parts,
     wait_for_records,
 )
-from experiments.fit.options import LoggerChoice
-from experiments.fit.tensorboard import StageTensorBoardLogger
 
 SERVER_SECONDS = 3.0
 """How long the W&B server may take to answer before a run goes offline."""
@@ -40,80 +34,6 @@ BEST = {
     for name, metric in validation_metrics().items()
 } | {"loss": "min", "psnr_first8": "max", "psnr_last8": "max", "psnr_drop": "min"}
 """Which value of a figure of validation is its best; of those that have one."""
-
-COLUMNS = ("step", "stage", "name", "value")
-
-
-class TidyCSVLogger(StageAxis, Logger):
-    """Append every scalar to ``metrics.csv`` as ``step,stage,name,value``."""
-
-    def __init__(self, run_dir: str | Path) -> None:
-        super().__init__()
-        self.path = Path(run_dir, "metrics.csv")
-
-    @property
-    def name(self) -> str:
-        """Name of the run's folder."""
-        return self.path.parent.name
-
-    @property
-    def version(self) -> str:
-        """None that a reader would need."""
-        return ""
-
-    @rank_zero_only
-    def start_stage(self, stage: str, offset: int, done: int = 0) -> None:
-        """Drop rows beyond the step that a run goes on from; they come again."""
-        super().start_stage(stage, offset, done)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        rows = read_metrics(self.path)
-        with (
-            whole_or_nothing(self.path) as temporary,
-            temporary.open("w", newline="") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(row for row in rows if row[0] <= offset + done)
-
-    @rank_zero_only
-    def log_metrics(
-        self, metrics: Mapping[str, float], step: int | None = None
-    ) -> None:
-        """Append one row per scalar, all in one write."""
-        step = self.run_step(step)
-        with naming_full(self.path), self.path.open("a", newline="") as file:
-            csv.writer(file).writerows(
-                (step, self.stage, name, repr(float(value)))
-                for name, value in metrics.items()
-                if name != "epoch"
-            )
-
-
-def read_metrics(path: Path) -> list[tuple[int, str, str, float]]:
-    """Read a ``metrics.csv`` if there is one, without a last line that was left torn.
-
-    Raises:
-        ValueError: The file holds no text in lines.
-    """
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path} is no table of a run's scalars ({error}): restore it, or remove "
-            "it to go on without its past"
-        ) from error
-    rows = []
-    for fields in lines:
-        try:
-            step, stage, name, value = fields
-            rows.append((int(step), stage, name, float(value)))
-        except ValueError:
-            # The header, or a line cut short.
-            continue
-    return rows
 
 
 class StageWandbLogger(StageAxis, WandbLogger):
@@ -236,53 +156,6 @@ class StageWandbLogger(StageAxis, WandbLogger):
                 wait_for_records(written)
 
 
-StageLogger: TypeAlias = TidyCSVLogger | StageWandbLogger | StageTensorBoardLogger
-
-
-def make_loggers(
-    run_dir: str | Path, logger: LoggerChoice = "auto", **init: Any
-) -> list[StageLogger]:
-    """Return the loggers of a run, to be shared by the Trainers of all its stages.
-
-    ``WANDB_MODE`` and ``WANDB_BASE_URL`` are honoured.
-
-    Args:
-        run_dir: The run's folder.
-        logger: As ``RunOptions`` has it.
-        **init: Of ``wandb.init``: ``project``, ``entity``, ``name``, ``group`` (what
-            the run is compared with), ``job_type``, ``tags``, ``config``.
-
-    Raises:
-        ValueError: ``online`` is impossible.
-    """
-    # Only rank 0 writes, and only it should knock at the server.
-    if logger == "none" or getattr(rank_zero_only, "rank", None):
-        return []
-    loggers: list[StageLogger] = [TidyCSVLogger(run_dir)]
-    if logger == "tensorboard":
-        return [*loggers, StageTensorBoardLogger(run_dir)]
-    mode = os.environ.get("WANDB_MODE", "").lower()
-    if logger == "csv" or mode == "disabled":
-        return loggers
-    online = False
-    if logger == "online" or (logger == "auto" and mode not in ("offline", "dryrun")):
-        obstacle = why_offline()
-        if obstacle and logger == "online":
-            raise ValueError(f"W&B cannot log online: {obstacle}; try logger auto")
-        if obstacle:
-            rank_zero_info(f"W&B logs offline: {obstacle}")
-        online = obstacle is None
-    run_id = _run_id(Path(run_dir))
-    return [*loggers, StageWandbLogger(run_dir, online, id=run_id, **init)]
-
-
-def close_loggers(loggers: Sequence[Logger]) -> None:
-    """Close what stays open over the stages of a run."""
-    for logger in loggers:
-        if isinstance(logger, StageWandbLogger | StageTensorBoardLogger):
-            logger.finish()
-
-
 def sync_hint(run_dir: str | Path) -> str | None:
     """Return the command that uploads a run's offline parts, or None without any.
 
@@ -293,7 +166,7 @@ def sync_hint(run_dir: str | Path) -> str | None:
     return f"wandb sync {' '.join(map(str, unsent))}" if unsent else None
 
 
-def _run_id(run_dir: Path) -> str:
+def run_id(run_dir: Path) -> str:
     """Return the run's W&B id, made once and kept in its folder."""
     path = run_dir / "wandb_id.txt"
     if not path.exists():

@@ -8,9 +8,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.drawing.names import safe_name
+from experiments.fit.loggers.choice import uses_wandb
+from experiments.fit.loggers.wandb_run import StageWandbLogger
 from experiments.fit.options import CheckpointChoice, LoggerChoice
 from experiments.fit.run_folder import RunFolder
-from experiments.fit.tracking import StageWandbLogger
 from lightning_modules.stages import Stage
 
 RECORD = "wandb_checkpoints.txt"
@@ -19,10 +20,11 @@ RECORD = "wandb_checkpoints.txt"
 
 def check_artifacts(choice: CheckpointChoice, logger: LoggerChoice) -> None:
     """Raise ``ValueError`` if checkpoints are to go to W&B and nothing else does."""
-    if choice != "none" and logger not in ("auto", "online", "offline"):
+    if choice != "none" and not uses_wandb(logger):
+        by = "WANDB_MODE=disabled" if logger == "auto" else f"--logger {logger}"
         raise ValueError(
-            f"--tracking.log_checkpoints {choice} is for W&B, which --logger {logger} "
-            "leaves out: choose --logger auto, or log_checkpoints none"
+            f"--tracking.log_checkpoints {choice} is for W&B, which {by} leaves out: "
+            "choose --logger offline or online, or log_checkpoints none"
         )
 
 

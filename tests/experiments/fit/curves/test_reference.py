@@ -1,13 +1,14 @@
 """What validations are measured against: points of a CSV, of a run, of a file."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import yaml
 
-from experiments.fit.rd_reference import load_reference
-from experiments.fit.tracking import COLUMNS
-from experiments.fit.validations import Validation, last_validations, rate_of
+from experiments.fit.curves.reference import load_reference
+from experiments.fit.curves.validations import Validation, last_validations, rate_of
+from experiments.fit.loggers.metrics_csv import COLUMNS
 from experiments.results.result import Point
 
 DATA = {"source": "folder", "root": "clips", "val_clips": 4, "val_frames": 8}
@@ -90,15 +91,28 @@ def test_a_shrunk_run_had_no_data_of_its_stages(run):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("nowhere", "nowhere does not exist: give a result file"),
-        ("other/three", "three holds no validation"),
-        ("other/../other/..", "holds no validation"),
+        ("nowhere", "there is no such file or folder: give a result file"),
+        ("other/three", "it holds no validation"),
+        ("other/../other/..", "it holds no validation"),
         ("other/config.yaml", "config.yaml cannot be read as JSON"),
+        ("latin", "metrics.csv is no table"),
+        ("closed", "Permission denied"),
     ],
 )
-def test_what_is_no_reference_is_refused(run, place, message):
-    with pytest.raises(ValueError, match=message):
-        load_reference(str(run.parent / place), ["psnr"], "alex")
+def test_what_is_no_reference_is_refused(run, place, message, monkeypatch):
+    (run.parent / "latin").mkdir()
+    (run.parent / "latin" / "metrics.csv").write_bytes(b"\xe9")
+    given = str(run.parent / place)
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    if place == "closed":
+        # The tests may run as root, who may read everything.
+        monkeypatch.setattr(Path, "exists", denied)
+    with pytest.raises(ValueError, match=message) as error:
+        load_reference(given, ["psnr"], "alex")
+    assert str(error.value).startswith(f"--tracking.reference {given}: ")
 
 
 def test_a_reference_without_a_curve_is_refused(run):

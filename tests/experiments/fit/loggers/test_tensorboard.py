@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from experiments.fit import tensorboard
-from experiments.fit.tracking import close_loggers, make_loggers, read_metrics
+from experiments.fit.loggers import tensorboard
+from experiments.fit.loggers.choice import close_loggers, make_loggers
+from experiments.fit.loggers.metrics_csv import read_metrics
 
 
 def test_a_missing_package_is_named_before_anything_is_written(

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments.cli.configs import CONFIGS
-from experiments.fit.wandb_identity import (
+from experiments.fit.loggers.wandb_identity import (
     PROJECT,
     VARIABLES,
     columns,

@@ -5,9 +5,14 @@ import json
 import pytest
 import wandb
 
-from experiments.fit.artifacts import RECORD, CheckpointArtifacts, check_artifacts
+from experiments.fit.loggers.artifacts import (
+    RECORD,
+    CheckpointArtifacts,
+    check_artifacts,
+)
+from experiments.fit.loggers.choice import close_loggers, make_loggers
+from experiments.fit.loggers.metrics_csv import TidyCSVLogger
 from experiments.fit.run_folder import RunFolder
-from experiments.fit.tracking import TidyCSVLogger, close_loggers, make_loggers
 from lightning_modules.stages import Stage
 
 STAGES = [Stage("first", 2, 1), Stage("second", 3, 1)]
@@ -106,7 +111,9 @@ def test_a_run_gives_its_stages_as_they_end_and_those_before(
     assert len((run.path / RECORD).read_text().split()) == 2
 
 
-def test_checkpoints_for_wandb_without_wandb_are_refused(two_stages, tmp_path, capsys):
+def test_checkpoints_for_wandb_without_wandb_are_refused(
+    two_stages, tmp_path, capsys, monkeypatch
+):
     options = ("--logger=csv", "--run=run", "--tracking.log_checkpoints=last")
     assert two_stages(tmp_path, *options) == 2
     line = capsys.readouterr().err
@@ -114,3 +121,7 @@ def test_checkpoints_for_wandb_without_wandb_are_refused(two_stages, tmp_path, c
     assert not (tmp_path / "run").exists()
     check_artifacts("none", "csv")
     check_artifacts("all", "auto")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    check_artifacts("all", "offline")
+    with pytest.raises(ValueError, match="which WANDB_MODE=disabled leaves out"):
+        check_artifacts("all", "auto")

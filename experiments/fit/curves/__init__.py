@@ -1,0 +1,1 @@
+"""Rate-distortion curves while training: of each validation, and the reference."""
