@@ -17,6 +17,7 @@ from experiments.fit import command as fit
 from experiments.propagation import command as propagation
 from experiments.stream import command as stream
 from lightning_modules.bitstream import BitstreamWriter, StreamHeader
+from lightning_modules.numerics import current
 
 SOME = ["--sequences=clip", "--output=out/x.json"]
 COMMANDS = {
@@ -67,7 +68,8 @@ def test_it_is_refused_by_name_and_nothing_is_left(
         (tmp_path / "runs/run/pairs_1").mkdir(parents=True)
         file = "runs/run/pairs_1/last.ckpt"
     with Path("x.lvc").open("wb") as stream_file:
-        header = StreamHeader("UI2C", bytes(8), 64, 64, Fraction(25), 21.0)
+        size, own = (64, 64), {"numerics": current()}
+        header = StreamHeader("UI2C", bytes(8), *size, Fraction(25), 21.0, **own)
         BitstreamWriter(stream_file, header).close()
     kind(tmp_path / file)
     before = sorted(tmp_path.rglob("*"))
