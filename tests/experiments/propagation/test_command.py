@@ -327,7 +327,7 @@ def test_wrong_options_are_one_line_and_nothing_is_written(
         ((*usual, "--low_rate", "-1"), "rate -1.0 is not possible: qp"),
         ((*usual, "--positions", "1,96"), "needs 100 frames"),
         ((*usual, "--tests", "position", "--max_frames", "8"), "needs 12 frames"),
-        ((*usual, "--overlay", video / "none.json"), "cannot be read as JSON"),
+        ((*usual, "--overlay", video / "none.json"), "as JSON: No such file"),
     ):
         error = refused(capsys, *arguments)
         assert message in error, error
