@@ -137,6 +137,8 @@ class Progress:
             say(text)
             self._said.set()
         else:
+            # Or what was true before would stand below it again.
+            self._live.refresh()
             self._live.console.print(text, markup=False, soft_wrap=True)
 
     @property
