@@ -66,8 +66,10 @@ def log_result(result: Result, options: JobOptions) -> None:
 
 def _names_of_training(checkpoint: str | None) -> dict[str, Any]:
     """Return what W&B calls the run that a checkpoint lies in, if it lies in one."""
-    config = checkpoint and Path(checkpoint).parents[1] / "config.yaml"
-    if not config or not config.is_file():
+    if checkpoint is None:
+        return {}
+    config = Path(checkpoint).absolute().parent.parent / "config.yaml"
+    if not config.is_file():
         return {}
     tracking = yaml.safe_load(config.read_text()).get("tracking") or {}
     known = ("project", "entity", "group", "tags")

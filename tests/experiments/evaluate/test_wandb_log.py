@@ -47,7 +47,9 @@ def test_a_result_gets_a_run_of_its_own_in_the_group_of_its_training(
     (trained / "config.yaml").write_text(
         "tracking: {project: ours, group: family, tags: [big], entity: null}\n"
     )
-    result.environment["checkpoint"] = str(trained / "last" / "last.ckpt")
+    # Named from its own folder.
+    monkeypatch.chdir(trained / "last")
+    result.environment["checkpoint"] = "last.ckpt"
     log_result(result, options(offline))
     folder = offline / "a.wandb"
     values, run = wandb_content(folder)
