@@ -5,7 +5,7 @@ from pathlib import Path
 
 from callbacks.metrics.table import METRICS
 from experiments.drawing.tables import Table, make_console, numbers, print_table, words
-from experiments.evaluate.means import mean_points
+from experiments.evaluate.means import means_by_rate
 from experiments.results.result import Pool, Result
 
 WIDTH = 100
@@ -59,7 +59,7 @@ def _table_of_points(result: Result, path: Path) -> Table:
 
 def _tables_of_means(result: Result) -> list[Table]:
     """Return every metric of each set, if that is more than the points show."""
-    means = mean_points(result)
+    means = means_by_rate(result)
     tables = []
     for name in dict.fromkeys(own for own, _ in means):
         rates = {at: values for (own, at), values in means.items() if own == name}

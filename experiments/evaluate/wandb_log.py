@@ -9,7 +9,7 @@ import yaml
 
 from callbacks.metrics.table import METRICS
 from experiments.drawing.names import safe_name
-from experiments.evaluate.means import mean_points
+from experiments.evaluate.means import means_by_rate
 from experiments.evaluate.options import JobOptions
 from experiments.results.result import Result
 from experiments.results.wandb_log import (
@@ -58,7 +58,7 @@ def log_result(result: Result, options: JobOptions) -> None:
             "environment": result.environment,
         },
     )
-    means = mean_points(result)
+    means = means_by_rate(result)
     rows = points_table([result], result.metric_names())
     figures = {**_summary(result, means), "eval/sequences": len(result.sequences)}
     log_figures(folder, names, figures, rows, lambda: _media(result, means, rows))
