@@ -10,7 +10,8 @@ error that names the frame, never a silent end. How a file's colour is read:
 * Container video (mp4, mkv, webm, avi, ...) is converted by FFmpeg as the file's own
   matrix and range tags ask (BT.601 studio range where there are none), rounded to
   8-bit RGB, and turned upright if the file says so. Nothing is tone-mapped.
-* Of a pipe the first bytes say which of these it is; with a size it is a ``.yuv``.
+* Of a pipe the first bytes say which of these it is; if they say none and a size is
+  given, it is a ``.yuv``.
 * PNG and JPEG images hold RGB; alpha is dropped. In a directory with both, the PNG
   images are the frames.
 """
