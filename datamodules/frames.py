@@ -10,7 +10,8 @@ error that names the frame, never a silent end. How a file's colour is read:
 * Container video (mp4, mkv, webm, avi, ...) is converted by FFmpeg as the file's own
   matrix and range tags ask (BT.601 studio range where there are none), rounded to
   8-bit RGB, and turned upright if the file says so. Nothing is tone-mapped.
-* Of a pipe the first bytes say which of these it is; with a size it is a ``.yuv``.
+* Of a pipe the first bytes say which of these it is; if they say none and a size is
+  given, it is a ``.yuv``.
 * PNG and JPEG images hold RGB; alpha is dropped. In a directory with both, the PNG
   images are the frames.
 """
@@ -80,12 +81,9 @@ def open_video(
         raise VideoError(f"{path} is {SAVE_FIRST}")
     suffix = path.suffix.lower()
     if depth != 8 and suffix != ".yuv" and not (piped and size):
-        raise VideoError(
-            f"depth is {depth}, but only a raw .yuv has to be told: {path} says itself "
-            "how many bits its samples have"
-        )
+        raise _says_depth(path, depth)
     if piped:
-        reader = _open_piped(path, size, fps, depth)
+        reader = _open_piped(path, size, fps, depth, yuv_as)
     elif path.is_dir() or suffix in IMAGE_SUFFIXES:
         reader = _open_images(path, fps)
     elif suffix == ".yuv":
@@ -104,6 +102,13 @@ def open_video(
         reader._pictures = islice(reader._pictures, max_frames)
         reader.frames = reader.frames and min(reader.frames, max_frames)
     return reader
+
+
+def _says_depth(path: Path, depth: int) -> VideoError:
+    return VideoError(
+        f"depth is {depth}, but only a raw .yuv has to be told: {path} says itself how "
+        "many bits its samples have"
+    )
 
 
 def _open_images(path: Path, fps: Fraction | None) -> VideoReader:
@@ -178,21 +183,28 @@ def _open_y4m(path: Path, fps: Fraction | None, yuv_as: YuvAs) -> VideoReader:
 
 
 def _open_piped(
-    path: Path, size: tuple[int, int] | None, fps: Fraction | None, depth: int
+    path: Path,
+    size: tuple[int, int] | None,
+    fps: Fraction | None,
+    depth: int,
+    yuv_as: YuvAs,
 ) -> VideoReader:
     file = open_piped_input(path)
     try:
         head = file.peek()
         if not head:
             raise VideoError(f"{path} ended at once: nothing was written into it")
-        if head.startswith(b"YUV4MPEG2"):
-            raw = read_y4m_line(path, file)
-            reader = _read_raw(raw, raw.codes_from(file), None, fps, "full709")
-        elif path.suffix.lower() == ".yuv" or (size and not is_container(head)):
-            raw = _describe_raw(path, size, fps, depth)
-            reader = _read_raw(raw, raw.codes_from(file), None, fps, "full709")
-        else:
+        is_y4m = head.startswith(b"YUV4MPEG2")
+        is_raw = path.suffix.lower() == ".yuv" or (size and not is_container(head))
+        if depth != 8 and (is_y4m or not is_raw):
+            raise _says_depth(path, depth)
+        if not (is_y4m or is_raw):
             return open_container(path, fps, file)
+        if is_y4m:
+            raw = read_y4m_line(path, file)
+        else:
+            raw = _describe_raw(path, size, fps, depth)
+        reader = _read_raw(raw, raw.codes_from(file), None, fps, yuv_as)
     except BaseException:
         file.close()
         raise

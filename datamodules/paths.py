@@ -119,6 +119,11 @@ def open_at_once(path: Path) -> BinaryIO:
     return open(path, "rb", opener=lambda name, how: os.open(name, how | os.O_NONBLOCK))
 
 
+def reason_of(error: Exception) -> str:
+    """Return what an error says, of a system's error without its number and path."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def printable(name: str | Path) -> str:
     """Return a name of a file as UTF-8 can hold it, other bytes as their numbers."""
     return os.fsencode(name).decode(errors="backslashreplace")

@@ -101,7 +101,8 @@ def piped_output(path: Path) -> Iterator[IO[bytes]]:
     """Open a pipe to write; waits for who reads from it, and says so.
 
     Raises:
-        VideoError: It is a terminal, or who read from it has gone.
+        VideoError: It is a terminal, or a named pipe whose reader has gone.
+        BrokenPipeError: It is the standard output, whose reader has gone.
         OSError: It cannot be written.
     """
     print(f"writing into {path}, as long as something reads", file=sys.stderr)
@@ -111,4 +112,7 @@ def piped_output(path: Path) -> Iterator[IO[bytes]]:
                 raise VideoError(f"{path} is a terminal: pipe it on, or name a file")
             yield file
     except BrokenPipeError as error:
+        if path == STDOUT:
+            # A command ends then without a word, as of ``| head``.
+            raise
         raise VideoError(f"who read from {path} has gone before its end") from error

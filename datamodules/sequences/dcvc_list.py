@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from datamodules.paths import reason_of
 from datamodules.sequences.content import check_content
 from datamodules.sequences.files import VideoSequence
 from datamodules.sequences.standard_sets import (
@@ -31,7 +32,9 @@ def find_listed(path: Path, root: Path | None) -> list[VideoSequence]:
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+        raise ValueError(
+            f"{path} cannot be read as JSON: {reason_of(error)}"
+        ) from error
     found: list[VideoSequence] = []
     problems: list[str] = []
     try:

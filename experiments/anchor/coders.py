@@ -42,9 +42,9 @@ def _make_reference(
         )
     if config is None or not config.is_file():
         papers = sorted(set(preset.run["paper_config"].values()))
-        named = "was not named" if config is None else f"{config} is not there"
+        named = "was not named" if config is None else f"is not at {config}"
         raise ValueError(
-            f"{preset.title} needs --config, which {named}: the papers' is "
+            f"{preset.title} needs --config, whose file {named}: the papers' is "
             f"{' or '.join(papers)} of its folder cfg"
         )
     return ReferenceCoder(name, preset, knob, intra_period, binary, decoder, config)

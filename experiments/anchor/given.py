@@ -158,7 +158,10 @@ def is_shared(given: Path) -> bool:
 
 
 def _filled(option: str, text: str, sequence: VideoSequence) -> Path:
-    path = Path(expand(option, text.replace(PLACEHOLDER, sequence.name)))
+    path = Path(text.replace(PLACEHOLDER, sequence.name))
+    if not path.exists():
+        # A name of a sequence is no variable, whatever signs it has.
+        path = Path(expand(option, text).replace(PLACEHOLDER, sequence.name))
     if not path.exists():
         raise ValueError(
             f"{option}: there is no {path} for {sequence.name}; {path.parent} holds "

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
+from datamodules.paths import reason_of
 from experiments.cli.closed_pipe import (
     outliving_readers,
     reader_has_gone,
@@ -75,7 +76,7 @@ def _run(command: Callable[[], int | None], *, sigterm_ends: bool) -> int:
     except (ValueError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and reader_has_gone():
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(_reason(error).split()) or type(error).__name__
         print(f"error: {reason}", file=sys.stderr)
         return 2
     except RuntimeError as error:
@@ -91,6 +92,13 @@ def _run(command: Callable[[], int | None], *, sigterm_ends: bool) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
+
+
+def _reason(error: Exception) -> str:
+    reason = reason_of(error)
+    # A system's error names its path beside what it says.
+    path = getattr(error, "filename", None)
+    return reason if path is None else f"{path}: {reason}"
 
 
 @contextmanager

@@ -71,6 +71,7 @@ class Progress:
     rank: int = 0
     world: int = 1
     count: Callable[[], int] | None = None
+    _finished: int = 0
     _running: dict[Any, Activity] = field(default_factory=dict)
     _waiting: dict[Any, float] = field(init=False)
     _pace: Pace = field(default_factory=Pace)
@@ -128,6 +129,7 @@ class Progress:
                 activity.stop()
                 del self._running[name]
                 if ended:
+                    self._finished += 1
                     self._pace.add(self.sizes[name], activity.seconds())
 
     def say(self, text: str) -> None:
@@ -137,14 +139,16 @@ class Progress:
             say(text)
             self._said.set()
         else:
+            # Or what was true before would stand below it again.
+            self._live.refresh()
             self._live.console.print(text, markup=False, soft_wrap=True)
 
     @property
     def done(self) -> int:
-        """How many things are done."""
+        """How many things are done, without those that failed."""
         if self.count is not None:
             return self.count()
-        return self.total - len(self._waiting) - len(self._running)
+        return self.kept + self._finished
 
     @property
     def total(self) -> int:

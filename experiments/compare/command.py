@@ -24,7 +24,7 @@ examples:
   python -m experiments.compare results/*.json --anchor x265 --output report/
   python -m experiments.compare ui2c.json vtm_17.0.json --anchor vtm_17.0 \\
       --metric psnr_yuv_unrounded --allow unstated definitions --output report/
-  python -m experiments.compare ui2c.json ssf2020-mse-ans-vimeo.json --anchor UI2C \
+  python -m experiments.compare ui2c.json ssf2020-mse-ans-vimeo.json --anchor UI2C \\
       --metric psnr_rgb --state set=uvg colour=rgb --allow unstated definitions
   python -m experiments.compare --papers
 

@@ -14,6 +14,7 @@ from callbacks.metrics.table import METRICS
 from experiments.compare.bd import NOISE, compare_curves, make_curve
 from experiments.compare.comparison import Curve, Delta, Flag, Method, Row, RowKind
 from experiments.results.result import Result, SequenceResult
+from experiments.results.set_means import points_by_rate
 
 MIN_FOR_OUTLIERS = 4
 """Sequences of a set below which none can be called an outlier."""
@@ -76,13 +77,8 @@ def mean_points(
         Rate knob, bpp and value of each point; ``None`` if the sequences were coded at
         different ones.
     """
-    # Equal targets, where there are some; equal knobs.
-    tables = [
-        {(p.target_bpp, p.target_bpp or p.rate): p for p in sequence.points}
-        for sequence in sequences
-    ]
-    same = all(table.keys() == tables[0].keys() for table in tables)
-    if not same or any(len(s.points) != len(tables[0]) for s in sequences):
+    rows = points_by_rate(sequences)
+    if rows is None:
         return None
     # Files of other suites need not state frames; then all weigh the same.
     stated = all(s.frames for s in sequences)
@@ -94,11 +90,11 @@ def mean_points(
 
     return [
         (
-            tables[0][key].rate,
-            mean(table[key].bpp for table in tables),
-            mean(table[key].metrics[metric] for table in tables),
+            points[0].rate,
+            mean(point.bpp for point in points),
+            mean(point.metrics[metric] for point in points),
         )
-        for key in tables[0]
+        for points in rows
     ]
 
 

@@ -1,11 +1,12 @@
 """What the sequences of a set have on the average, at each rate."""
 
 import math
+from collections import Counter
 
 from experiments.results.result import Point, Result
 
 
-def mean_points(result: Result) -> dict[tuple[str, str], dict[str, float]]:
+def means_by_rate(result: Result) -> dict[tuple[str, str], dict[str, float]]:
     """Return what the sequences of a set have on the average, weighted by frames.
 
     Args:
@@ -13,7 +14,8 @@ def mean_points(result: Result) -> dict[tuple[str, str], dict[str, float]]:
 
     Returns:
         ``rate``, ``bpp`` and each metric that all have, by set and by knob and rate,
-        such as ``qp21``. Of pooled metrics the pool's own.
+        such as ``qp21``. Of pooled metrics the pool's own. A rate that not all
+        sequences of a set have is left out: its mean would be of other videos.
     """
     unit = str(result.codec.get("rate_unit", "rate"))
     groups: dict[tuple[str, str], list[tuple[int, Point]]] = {}
@@ -24,8 +26,11 @@ def mean_points(result: Result) -> dict[tuple[str, str], dict[str, float]]:
                 at = f"bpp{point.target_bpp:g}"
             own = groups.setdefault((sequence.set, at), [])
             own.append((sequence.frames, point))
+    sizes = Counter(sequence.set for sequence in result.sequences)
     means = {}
     for key, members in groups.items():
+        if len(members) < sizes[key[0]]:
+            continue
         frames = sum(count for count, _ in members)
         values = {"rate": [p.rate for _, p in members]}
         values |= {"bpp": [p.bpp for _, p in members]}

@@ -1,11 +1,11 @@
 """Results of jobs on disk, until the last one is there.
 
-Each finished job is a result file of its own in
-``NAME.parts/``; when the last one is there, whichever process finished it puts them
-together to ``NAME.json``, and compares what was left for FID and KID. So jobs run in
-any order, in several processes or on several machines that share a disk, and an
-interrupted command goes on with what is missing. A lock keeps two that finish together
-from writing the whole without each other's points.
+Each finished job is a result file of its own in ``NAME.parts/``; when the last one is
+there, whichever process finished it puts them together to ``NAME.json``, and compares
+what was left for FID and KID. So jobs run in any order, in several processes or on
+several machines that share a disk, and an interrupted command goes on with what is
+missing. A lock keeps two that finish together from writing the whole without each
+other's points.
 """
 
 import re
@@ -88,7 +88,8 @@ class Parts:
                     with locked(path) as held:
                         # Without locks nobody knows whether its process lives.
                         if held:
-                            shutil.rmtree(path.parent)
+                            # It may have ended just now, and removes it itself.
+                            shutil.rmtree(path.parent, ignore_errors=True)
                 except LockedError:
                     continue
 

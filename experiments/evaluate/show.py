@@ -5,11 +5,11 @@ from pathlib import Path
 
 from callbacks.metrics.table import METRICS
 from experiments.drawing.tables import Table, make_console, numbers, print_table, words
-from experiments.evaluate.means import mean_points
+from experiments.evaluate.means import means_by_rate
 from experiments.results.result import Pool, Result
 
 WIDTH = 100
-"""Characters that a table of points takes at most."""
+"""Characters that a table of points takes at most, also in a wider terminal."""
 
 GAP, EDGE = 3, 1
 """Characters between two columns, and those more around all."""
@@ -23,8 +23,9 @@ def print_result(result: Result, path: Path) -> None:
         path: Where it was written.
     """
     console = make_console()
+    width = min(WIDTH, console.width)
     for table in (_table_of_points(result, path), *_tables_of_means(result)):
-        for part in in_width(table):
+        for part in in_width(table, width):
             print_table(part, console)
     print_table(_table_of_pools(result), console)
     if "note" in result.codec:
@@ -58,7 +59,7 @@ def _table_of_points(result: Result, path: Path) -> Table:
 
 def _tables_of_means(result: Result) -> list[Table]:
     """Return every metric of each set, if that is more than the points show."""
-    means = mean_points(result)
+    means = means_by_rate(result)
     tables = []
     for name in dict.fromkeys(own for own, _ in means):
         rates = {at: values for (own, at), values in means.items() if own == name}
@@ -81,7 +82,7 @@ def _broken(label: str) -> str:
 
 
 def in_width(table: Table, width: int = WIDTH) -> list[Table]:
-    """Return a table as several that are no wider than a terminal often is.
+    """Return a table as several that are no wider than asked for.
 
     Each repeats the columns up to the last one of words, and those called ``rate`` and
     ``scales``, by which its rows are told apart.

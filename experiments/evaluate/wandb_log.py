@@ -9,7 +9,7 @@ import yaml
 
 from callbacks.metrics.table import METRICS
 from experiments.drawing.names import safe_name
-from experiments.evaluate.means import mean_points
+from experiments.evaluate.means import means_by_rate
 from experiments.evaluate.options import JobOptions
 from experiments.results.result import Result
 from experiments.results.wandb_log import (
@@ -58,7 +58,7 @@ def log_result(result: Result, options: JobOptions) -> None:
             "environment": result.environment,
         },
     )
-    means = mean_points(result)
+    means = means_by_rate(result)
     rows = points_table([result], result.metric_names())
     figures = {**_summary(result, means), "eval/sequences": len(result.sequences)}
     log_figures(folder, names, figures, rows, lambda: _media(result, means, rows))
@@ -66,8 +66,10 @@ def log_result(result: Result, options: JobOptions) -> None:
 
 def _names_of_training(checkpoint: str | None) -> dict[str, Any]:
     """Return what W&B calls the run that a checkpoint lies in, if it lies in one."""
-    config = checkpoint and Path(checkpoint).parents[1] / "config.yaml"
-    if not config or not config.is_file():
+    if checkpoint is None:
+        return {}
+    config = Path(checkpoint).absolute().parent.parent / "config.yaml"
+    if not config.is_file():
         return {}
     tracking = yaml.safe_load(config.read_text()).get("tracking") or {}
     known = ("project", "entity", "group", "tags")

@@ -54,7 +54,7 @@ def from_compressai(data: dict[str, Any], path: Path, statements: Statements) ->
     Raises:
         ResultError: It has no bits per pixel and no way to get them, or no metric.
     """
-    name = str(data.get("name") or path.stem)
+    name = " ".join(str(data.get("name") or "").split()) or path.stem
     if _is_old(data):
         old = {_OLD_NAMES.get(key, key): values for key, values in data.items()}
         data = {"results": old}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from statistics import fmean
 from typing import TypeVar
 
@@ -53,12 +54,8 @@ def _mean(result: str, sequences: Sequence[SequenceResult]) -> SequenceResult:
             f"{result} lacks {', '.join(missing)} of {first.set}, of which another "
             "file has the mean only: measure the whole set"
         )
-    # Equal targets, where there are some; equal knobs.
-    tables = [
-        {(p.target_bpp, p.target_bpp or p.rate, p.scales): p for p in s.points}
-        for s in sequences
-    ]
-    if any(table.keys() != tables[0].keys() for table in tables):
+    rows = points_by_rate(sequences)
+    if rows is None:
         raise ValueError(
             f"{result} has other rates for each sequence of {first.set}, so that they "
             "have no mean as another file has: measure all at the same rates"
@@ -68,11 +65,28 @@ def _mean(result: str, sequences: Sequence[SequenceResult]) -> SequenceResult:
         MEAN,
         _shared((s.width for s in sequences), 0),
         _shared((s.height for s in sequences), 0),
-        _shared((s.fps for s in sequences), type(first.fps)(0)),
+        _shared((s.fps for s in sequences), Fraction(0)),
         _shared((s.frames for s in sequences), 0),
-        [_mean_point([table[key] for table in tables]) for key in tables[0]],
+        [_mean_point(points) for points in rows],
         _shared((s.source for s in sequences), None),
     )
+
+
+def points_by_rate(sequences: Sequence[SequenceResult]) -> list[list[Point]] | None:
+    """Return the points of all sequences at each rate that they were coded at.
+
+    Returns:
+        For each rate a point of each sequence; ``None`` if they have different rates.
+    """
+    # Equal targets, where there are some; equal knobs.
+    tables = [
+        {(p.target_bpp, p.target_bpp or p.rate, p.scales): p for p in s.points}
+        for s in sequences
+    ]
+    same = all(table.keys() == tables[0].keys() for table in tables)
+    if not same or any(len(s.points) != len(tables[0]) for s in sequences):
+        return None
+    return [[table[key] for table in tables] for key in tables[0]]
 
 
 def _shared(values: Iterable[T], otherwise: T) -> T:

@@ -3,6 +3,7 @@
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,26 @@ def _one_of(*names: str) -> Callable[[str], str]:
     return read
 
 
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a value must follow the =")
+    return text
+
+
+def _size(text: str) -> tuple[int, int]:
+    size = parse_size(text)
+    if min(size) < 1:
+        raise ValueError(f"{text!r} must be at least 1x1")
+    return size
+
+
+def _fps(text: str) -> Fraction:
+    fps = parse_fps(text)
+    if fps <= 0:
+        raise ValueError(f"{text!r} must be above 0")
+    return fps
+
+
 def _at_least(least: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -33,13 +54,13 @@ def _intra_period(text: str) -> int:
 
 
 _CONTENT: dict[str, Callable[[str], Any]] = {
-    "set": str,
-    "size": parse_size,
-    "fps": parse_fps,
+    "set": _text,
+    "size": _size,
+    "fps": _fps,
     "frames": _at_least(1),
 }
 _READ: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(PROTOCOL_FIELDS, str),
+    **dict.fromkeys(PROTOCOL_FIELDS, _text),
     "colour": _one_of("yuv420", "rgb"),
     "rate": _one_of("bitstream", "estimate"),
     "max_frames": _at_least(0),

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from datamodules.paths import reason_of
 from datamodules.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise ResultError(f"{path} does not exist") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ResultError(f"{path} cannot be read as JSON: {error}") from error
+        reason = reason_of(error)
+        raise ResultError(f"{path} cannot be read as JSON: {reason}") from error
 
 
 def read_typed(kind: type[T], values: Any, path: Path) -> T:

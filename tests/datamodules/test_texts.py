@@ -68,9 +68,7 @@ def samples_of_two(tmp_path):
 )
 def test_layers_are_read(write, text, value):
     layer = write("layer.yaml", text)
-    config = build_parser("fit", "", describe_only=True).parse_args(
-        ["--config", str(layer)]
-    )
+    config = build_parser(describe_only=True).parse_args(["--config", str(layer)])
     assert value in (config.tracking.group, config.trainer.devices)
 
 

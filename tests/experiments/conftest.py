@@ -181,25 +181,16 @@ def offline(tmp_path, monkeypatch):
     wandb.teardown()
 
 
-def wandb_records(folder):
-    """Read the newest part of a run: LevelDB log blocks of protobuf records."""
-    import wandb
-    from wandb.proto import wandb_internal_pb2
+@pytest.fixture
+def wandb_records():
+    """Give the records of a ``run-*.wandb`` file."""
+    return records
 
-    # Its process writes the last records after the run is finished.
-    wandb.teardown()
-    path = sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
-    data, position, record = path.read_bytes(), 7, b""
-    while position + 7 <= len(data):
-        if 32768 - position % 32768 < 7:
-            position += 32768 - position % 32768
-            continue
-        length = int.from_bytes(data[position + 4 : position + 6], "little")
-        record += data[position + 7 : position + 7 + length]
-        if data[position + 6] in (1, 4):
-            yield wandb_internal_pb2.Record.FromString(record)
-            record = b""
-        position += 7 + length
+
+@pytest.fixture
+def wandb_part():
+    """Read a ``run-*.wandb`` file; return its rows, its run and its summary."""
+    return read_part
 
 
 @pytest.fixture
@@ -207,14 +198,50 @@ def wandb_content():
     """Return the figures and the run of the newest part in a folder."""
 
     def read(folder):
-        values, run = {}, None
-        for record in wandb_records(folder):
-            items = [*record.history.item, *record.summary.update]
-            for item in items:
-                name = item.key or ".".join(item.nested_key)
-                values[name] = json.loads(item.value_json)
-            if record.HasField("run"):
-                run = record.run
-        return values, run
+        newest = sorted(folder.glob("wandb/offline-run-*/*.wandb"))[-1]
+        rows, run, summary = read_part(newest)
+        figures = [*rows, summary]
+        return {name: own[name] for own in figures for name in own}, run
 
     return read
+
+
+def read_part(path):
+    import wandb
+
+    # Its service writes the last records after the run is finished.
+    wandb.teardown()
+    rows, run, summary = [], None, {}
+    for record in records(path):
+        if record.history.item:
+            rows.append(values(record.history.item))
+        summary |= values(record.summary.update)
+        if record.HasField("run"):
+            run = record.run
+    return rows, run, summary
+
+
+def records(path):
+    """Read a file: LevelDB log blocks of protobuf records."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, record = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
+            continue
+        length = int.from_bytes(data[position + 4 : position + 6], "little")
+        kind = data[position + 6]
+        record += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            yield wandb_internal_pb2.Record.FromString(record)
+            record = b""
+
+
+def values(items):
+    """Return what stands in a record, by name."""
+    return {
+        item.key or ".".join(item.nested_key): json.loads(item.value_json)
+        for item in items
+    }

@@ -237,3 +237,19 @@ def test_memory_that_ran_out_is_one_line(capsys):
 def test_another_error_of_torch_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="shape"):
         run_command(lambda: torch.ones(2).reshape(3) and None)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file", "/a/b"), "error: /a/b: No such file"),
+        (OSError("the reason"), "error: the reason"),
+        (ValueError("two\nlines"), "error: two lines"),
+    ],
+)
+def test_an_error_is_one_line_without_a_number(capsys, error, said):
+    def fails():
+        raise error
+
+    assert run_command(fails) == 2
+    assert capsys.readouterr().err == f"{said}\n"

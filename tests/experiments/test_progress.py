@@ -171,7 +171,7 @@ def test_what_failed_or_was_there_before_tells_nothing_of_the_speed(capsys, cloc
             work(own, clock, ENCODE, 5, 1000)
             raise ValueError("x")
         progress.say("failed: a")
-    assert lines_of(capsys)[-1] == "failed: a; 51/52 points"
+    assert lines_of(capsys)[-1] == "failed: a; 50/52 points"
 
 
 def test_a_long_silence_is_broken(capsys, monkeypatch):

@@ -150,7 +150,8 @@ def rename(data, name):
 def test_what_is_no_json_is_refused(message, tmp_path):
     (tmp_path / "c.json").write_text("{")
     assert "cannot be read as JSON" in message(tmp_path / "c.json")
-    assert "cannot be read as JSON" in message(f"{tmp_path}/no.json={tmp_path}")
+    said = message(f"{tmp_path}/no.json={tmp_path}")
+    assert said.endswith("no.json cannot be read as JSON: No such file or directory")
 
 
 def test_a_link_out_of_the_root_is_said(samples, tmp_path, caplog):

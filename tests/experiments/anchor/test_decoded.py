@@ -172,6 +172,17 @@ def test_several_sequences_are_found_by_their_names(run, pair, how):
     assert found == {"a": (8, 800), "a_b": (5, 500)}
 
 
+def test_a_name_of_a_sequence_is_no_variable(run, pair, monkeypatch):
+    monkeypatch.setenv("DECODED", str(pair / "q1"))
+    for path in pair.glob("*/a_b*"):
+        path.rename(path.with_name(path.name.replace("a_b", "do$llar")))
+    for path in (pair / "q1").iterdir():
+        path.rename(path.with_stem(path.stem.removesuffix("_64x48_25")))
+    frames, sizes = (f"${{DECODED}}/{{sequence}}{s}" for s in (".y4m", ".bin"))
+    result = run([pair / "clips"], f"--decoded=1={frames}", f"--bytes=1={sizes}")
+    assert [s.name for s in result.sequences] == ["a", "do$llar"]
+
+
 def test_changed_bytes_do_not_pass_for_those_that_were_measured(
     run, coded, only_error, capsys
 ):

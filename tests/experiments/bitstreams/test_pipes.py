@@ -279,6 +279,31 @@ def test_a_reader_that_has_gone_is_said(tmp_path):
             append(torch.zeros(3, 5, 7))
 
 
+def test_a_standard_output_that_nobody_reads_is_left_to_the_command():
+    """Which ends then without a word, as of ``decode - | head``."""
+    before = os.dup(1)
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+    try:
+        with pytest.raises(BrokenPipeError):
+            with create_video(STDOUT, 7, 5, Fraction(25)) as append:
+                append(torch.zeros(3, 5, 7))
+    finally:
+        os.dup2(before, 1)
+        for descriptor in (before, writer):
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("name", ["v.y4m", "v.mkv"])
+def test_bits_that_a_pipe_says_itself_cannot_be_given(
+    last_error, commands, videos, through_fifo, out, name
+):
+    pipe = through_fifo(videos[name].read_bytes())
+    assert commands.encode(pipe, out / "v.lvc", "--size=7x5", "--depth=10") == 2
+    assert "says itself how many bits its samples have" in last_error()
+
+
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "pipe:1"])
 def test_a_bitstream_goes_into_no_pipe(only_error, commands, source, name):
     assert commands.encode(source, name) == 2

@@ -118,7 +118,8 @@ def test_a_result_counts_the_bytes_of_encode_and_the_error_of_decode(
 
 
 def test_workers_and_ranks_give_what_one_process_gives(measure, tmp_path, monkeypatch):
-    rates = ["--rate", "0", "63"]
+    # Without decoding processes, each of which takes seconds to start.
+    rates = ["--rate", "0", "63", "--estimate"]
     paths = [tmp_path / name / "a.json" for name in ("one", "two", "ranks")]
     assert measure(paths[0], *rates) == 0
     assert measure(paths[1], *rates, "--workers=2") == 0

@@ -423,6 +423,23 @@ def test_what_a_killed_job_left_is_removed_and_a_living_one_is_not(
     assert not parts.exists()
 
 
+def test_what_a_job_removes_itself_meanwhile_is_no_error(tmp_path, monkeypatch):
+    parts = Parts(
+        tmp_path / "a.json", Result("a", {}, Protocol("rgb", 1, -1, None), {})
+    )
+    (parts.folder / "coding-1").mkdir(parents=True)
+    (parts.folder / "coding-1" / ".lock").touch()
+    remove = shutil.rmtree
+
+    def late(path, **options):
+        remove(path)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", late)
+    parts.clear()
+    assert not parts.folder.exists()
+
+
 def test_what_a_job_does_can_be_looked_at_frame_by_frame(tmp_path, capsys):
     seen = []
 

@@ -2,20 +2,25 @@
 
 from pathlib import Path
 
+import pytest
+
 from callbacks.metrics.table import METRICS
+from experiments.drawing import tables
 from experiments.drawing.tables import Table, numbers, words
 from experiments.evaluate.show import WIDTH, in_width, print_result
 from experiments.results.result import Point
 
 
-def test_all_that_was_measured_is_shown_and_fits(result_of, capsys):
+@pytest.mark.parametrize("width", [WIDTH, 80])
+def test_all_that_was_measured_is_shown_and_fits(result_of, capsys, monkeypatch, width):
+    monkeypatch.setattr(tables, "WIDE", width)
     names = [name for name, metric in METRICS.items() if not metric.pooled]
     metrics = {name: 0.001 * n for n, name in enumerate(names)}
     more = {"metrics": metrics, "seconds": {"encode": 1.25, "decode": 2.5}}
     points = [Point(float(n), 0.1 + n, **more) for n in (3, 4)]
     print_result(result_of("mine", points), Path("mine.json"))
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= WIDTH
+    assert max(map(len, lines)) <= width
     text = "\n".join(lines)
     for name in names:
         unit = METRICS[name].unit

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.evaluate.means import mean_points
+from experiments.evaluate.means import means_by_rate
 from experiments.evaluate.options import JobOptions
 from experiments.evaluate.wandb_log import log_result
 from experiments.results.result import Point
@@ -47,7 +47,9 @@ def test_a_result_gets_a_run_of_its_own_in_the_group_of_its_training(
     (trained / "config.yaml").write_text(
         "tracking: {project: ours, group: family, tags: [big], entity: null}\n"
     )
-    result.environment["checkpoint"] = str(trained / "last" / "last.ckpt")
+    # Named from its own folder.
+    monkeypatch.chdir(trained / "last")
+    result.environment["checkpoint"] = "last.ckpt"
     log_result(result, options(offline))
     folder = offline / "a.wandb"
     values, run = wandb_content(folder)
@@ -112,8 +114,13 @@ def test_what_is_no_run_is_refused(tmp_path):
         options(tmp_path, "a", "b")
 
 
+def test_a_rate_that_one_sequence_lacks_has_no_mean(result):
+    del result.sequences[0].points[1]
+    assert list(means_by_rate(result)) == [("set", "qp21")]
+
+
 def test_points_of_some_scales_are_no_part_of_the_means(result):
     part = replace(result.sequences[0].points[0], scales=1, bpp=0.01)
-    before = mean_points(result)
+    before = means_by_rate(result)
     result.sequences[0].points.append(part)
-    assert mean_points(result) == before
+    assert means_by_rate(result) == before

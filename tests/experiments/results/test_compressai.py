@@ -77,6 +77,13 @@ def test_the_oldest_files_are_read(files):
     assert result.sequences[0].points[0].metrics["psnr_rgb"] == 30.9732
 
 
+def test_a_name_is_one_line(files):
+    for name, read in (("two\nlines", "two lines"), (" ", "ssf"), (None, "ssf")):
+        data = {"name": name, "results": {"bpp": [0.1], "psnr-rgb": [30.0]}}
+        files[1].write_text(json.dumps(data))
+        assert load_any(files[1]).name == read
+
+
 def test_what_is_stated_is_compared_and_said(files, capsys):
     names = [str(path) for path in files]
     options = ["--anchor=VTM-v15.0-lowdelay", "--metric=psnr_rgb"]
@@ -103,6 +110,9 @@ def test_what_is_stated_is_compared_and_said(files, capsys):
         ("colour=yuv", "'yuv' is none of yuv420, rgb"),
         ("intra_period=0", "'0' is no whole number from 1"),
         ("frames=all", "'all' is no whole number from 1"),
+        ("size=0x1080", "'0x1080' must be at least 1x1"),
+        ("fps=0", "'0' must be above 0"),
+        ("crop=", "a value must follow the ="),
         ("size=1080p", "is no size such as 1920x1080"),
         ("vmt:set=uvg", "--state vmt: no file of another suite is called so; there"),
     ],
