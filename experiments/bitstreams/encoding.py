@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 import lightning_modules
+from datamodules.paths import IMAGE_SUFFIXES
 from datamodules.pipes import SAVE_FIRST, STDOUT, as_input, as_output, is_pipe
+from datamodules.sources.folder import VIDEO_SUFFIXES
 from datamodules.video_reader import VideoReader
 from datamodules.whole_files import whole_or_nothing
 from experiments.bitstreams.coding_mode import (
@@ -63,6 +65,11 @@ def encode(options: EncodeOptions) -> None:
         raise ValueError(
             f"OUT is {options.output}: a bitstream appears only when it is complete, "
             "so it must be a file"
+        )
+    if options.output.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".yuv"):
+        raise ValueError(
+            f"OUT is {options.output}, but a bitstream is no {options.output.suffix} "
+            f"file: call it {options.output.with_suffix('.lvc')}"
         )
     if options.rate is None and is_pipe(options.input):
         raise ValueError(

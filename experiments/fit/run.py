@@ -30,6 +30,7 @@ from callbacks.pictures import ClipLogger, MapLogger
 from callbacks.progress import StageProgress
 from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
+from experiments.cli.command import nearest
 from experiments.cli.launcher import is_first_process
 from experiments.fit.curves.rate_distortion import RateDistortion, reference_for
 from experiments.fit.curves.validations import last_validations
@@ -172,7 +173,10 @@ def schedule(config: Namespace) -> tuple[list[Stage], int]:
     ends = {"from_stage": config.from_stage, "to_stage": config.to_stage}
     for option, name in ends.items():
         if name and name not in names:
-            raise ValueError(f"--{option} {name!r} is no stage: choose from {names}")
+            raise ValueError(
+                f"--{option} {name!r} is no stage{nearest(name, names)}: choose from "
+                f"{', '.join(names)}"
+            )
     first = names.index(config.from_stage) if config.from_stage else 0
     stop = names.index(config.to_stage) + 1 if config.to_stage else len(names)
     if stop <= first:

@@ -168,6 +168,12 @@ def test_the_checkpoint_is_not_overwritten(only_error, commands, source, out, co
     assert checkpoint.read_text() == "weights"
 
 
+def test_a_bitstream_is_not_called_a_video(only_error, commands, source, out):
+    assert commands.encode(source, out / "v.MP4") == 2
+    assert "a bitstream is no .MP4 file: call it" in only_error()
+    assert not any(out.iterdir())
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, ends, capsys):
     signal.signal(signal.SIGTERM, signal.SIG_DFL if ends else signal.SIG_IGN)

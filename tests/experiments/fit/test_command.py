@@ -447,7 +447,7 @@ def test_a_misspelt_field_of_a_row_is_named(schedule, two_stages, tmp_path, caps
 def test_an_unknown_stage_lists_those_there_are(only_error, two_stages, tmp_path):
     assert two_stages(tmp_path, "--from_stage=third") == 2
     line = only_error()
-    assert "--from_stage 'third' is no stage: choose from ['first', 'second']" in line
+    assert "--from_stage 'third' is no stage: choose from first, second" in line
 
 
 @pytest.mark.parametrize(
