@@ -8,7 +8,7 @@ It is JSON::
                     unit, cycle, name and range of its rate,
      "protocol":    all that two files should share: tests, frames, positions, ...
                     (see experiment.Plan), and what is compared,
-     "environment": what may differ: checkpoint, device, dtype, threads, versions,
+     "environment": what may differ: checkpoint, device, dtype, threads, isa, ...
      "sequences":   [{"set", "name", "width", "height", "fps", "frames", "source"}],
      "left_out":    {test, or test and rate: why it was not done},
      "findings":    [{"test", "rate": null if it needs the whole range, "set",

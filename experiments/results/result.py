@@ -9,7 +9,7 @@
                      "imported", and what defines it: fingerprint, architecture,
                      training, coding options, or the encoder's settings},
      "protocol":    everything that two files must share (see Protocol),
-     "environment": what may differ: device, dtype, threads, versions,
+     "environment": what may differ: device, dtype, threads, isa, versions,
      "sequences": [{"set", "name", "width", "height", "fps", "frames",
                     "source": how its planes were made,
                     "pictures": {frame: PNG of the source},
