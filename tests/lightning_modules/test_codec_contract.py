@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -296,10 +297,19 @@ def test_what_a_sample_draws_does_not_depend_on_its_batch(module):
     assert torch.equal(whole.frame_weights[2:], part.frame_weights)
     for name, condition in part.conditions.items():
         assert torch.equal(whole.conditions[name][2:], condition), name
-    module.train()
-    both = module.codec(whole.clip, whole.rate, **whole.conditions)
-    alone = module.codec(part.clip, part.rate, **part.conditions)
-    torch.testing.assert_close(both.bits[2:], alone.bits, rtol=1e-4, atol=1e-2)
+    # In float32 kernels round otherwise for a batch of 4 than for one of 2, and the
+    # millions of bits of an untrained network multiply that.
+    codec = deepcopy(module.train().codec).double()
+    both, alone = (bits_in_float64(codec, each) for each in (whole, part))
+    torch.testing.assert_close(both[2:], alone, rtol=1e-6, atol=1e-2)
+
+
+def bits_in_float64(codec, draw):
+    floats = {
+        name: value.double() if value.is_floating_point() else value
+        for name, value in draw.conditions.items()
+    }
+    return codec(draw.clip.double(), draw.rate.double(), **floats).bits
 
 
 def test_a_rate_outside_the_range_is_refused(codec):
