@@ -32,9 +32,12 @@ def print_result(result: Result, path: Path) -> None:
         print(f"note: {result.name}: {result.codec['note']}")
     for text in pool_caveats(result.pools):
         print(text)
+    reasons: dict[str, list[str]] = {}
     for metric, reason in result.environment.get("unavailable", {}).items():
         # What is missing may be something else than it was then.
-        print(f"not measured: {metric}: {METRICS[metric].lacks() or reason}")
+        reasons.setdefault(METRICS[metric].lacks() or reason, []).append(metric)
+    for reason, names in reasons.items():
+        print(f"not measured: {', '.join(names)}: {reason}")
 
 
 def _table_of_points(result: Result, path: Path) -> Table:

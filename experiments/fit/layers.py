@@ -21,7 +21,13 @@ from textwrap import fill
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, get_loader
+from jsonargparse import (
+    ActionConfigFile,
+    ArgumentError,
+    ArgumentParser,
+    Namespace,
+    get_loader,
+)
 
 import lightning_modules
 from datamodules.texts import encoding_of, read_text
@@ -177,7 +183,8 @@ def change_rows(
         source: Stands before a change's name in messages.
 
     Raises:
-        ValueError: A row or a field has no such name, or there is no schedule.
+        ValueError: A row or a field has no such name, a value has another type than its
+            field, or there is no schedule.
     """
     if not changes:
         return rows
@@ -211,6 +218,7 @@ def change_rows(
             )
         for each in names if name == ALL else [name]:
             changed[each] = _merged(changed[each], value)
+            _check_types(changed[each], f"{source}{name}")
     return list(changed.values())
 
 
@@ -274,12 +282,30 @@ def one_line(message: str, parser: ArgumentParser) -> str:
             names = parameters(_load(inner[1]))
             return _wrong_option(f"--{top[1]}: ", inner[1], option[1], names)
         message = re.sub(r'^Parser key "([\w.]+)":', rf"{top[1]}.\1:", text)
+    message = re.sub(
+        r"Does not validate against any of the Union subtypes\s+Subtypes: \[(.*?)\]\n"
+        r".*Given value: (.*)",
+        lambda found: f"expected {_kinds(found[1])}. Got value: {found[2]}",
+        message,
+        flags=re.DOTALL,
+    )
     message = re.split(r"\n\s*Given value type", message)[0]
     message = re.sub(r"Expected a typing\.Literal\[(.*?)\]\.", r"choose \1.", message)
     message = re.sub(r"Expected a <class 'tuple'>\.", "expected [A,B].", message)
     message = re.sub(r"Expected a <class '(\w+)'>\.", r"expected \1.", message)
     message = re.sub(r'Parser key "([\w.]+)":', r"\1:", message)
     return " ".join(message.split())
+
+
+def _kinds(types: str) -> str:
+    """Return the names of types, as the parser lists them, in a reader's words."""
+    for pattern, name in (
+        (r"<class 'NoneType'>", "null"),
+        (r"<class '([\w.]+)'>", r"\1"),
+        (r"typing\.Literal\[(.*?)\]", r"\1"),
+    ):
+        types = re.sub(pattern, name, types)
+    return " or ".join(types.split(", "))
 
 
 @cache
@@ -389,6 +415,23 @@ def _unknown_row(source: str, key: str, names: list[str]) -> str:
 
 def _is_of(key: Any, name: str) -> bool:
     return key == name or str(key).startswith(f"{name}.")
+
+
+def _check_types(row: dict[str, Any], place: str) -> None:
+    """Raise ``ValueError`` if a value is not of its field's type."""
+    parser = _row_parser()
+    try:
+        parser.parse_object(row)
+    except ArgumentError as error:
+        message = one_line(error.message, parser)
+        raise ValueError(f"{place}: {message}") from error
+
+
+@cache
+def _row_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Stage, fail_untyped=False)
+    return parser
 
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

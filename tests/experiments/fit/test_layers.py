@@ -180,6 +180,12 @@ def test_one_option_makes_a_short_run_of_any_schedule(parser):
         ([UI2C, "--devices=2"], "--devices=2 (did you mean --trainer.devices?)"),
         ([UI2C, "--lr=1"], "--lr=1 (did you mean --stages.all.lr?)"),
         ([UI2C, "--max_steps=1"], "--max_steps=1 (did you mean --shrink.total_steps?)"),
+        (
+            [UI2C, "--trainer.devices=x"],
+            "devices: expected int or 'auto'. Got value: x",
+        ),
+        ([UI2C, "--stages.pairs_1.lr=x"], "--stages.pairs_1: lr: expected float. Got"),
+        ([UI2C, "--stages.all.precision=3"], "precision: expected str or null. Got"),
         # A beginning would not be known for data of every row.
         ([UI2C, "--data.roo=x"], "--data.roo=x (did you mean --data.root?)"),
         (
