@@ -49,9 +49,9 @@ def test_a_killed_loader_is_named_and_the_run_goes_on(
     def kill_then_step(self, *arguments):
         if not killed and self.trainer.global_step == 1:
             (loader,) = multiprocessing.active_children()
-            os.kill(loader.pid, signal.SIGKILL)
             killed.append(loader.pid)
-            time.sleep(5)  # The handler of SIGCHLD raises in here.
+            os.kill(loader.pid, signal.SIGKILL)
+            time.sleep(5)  # The handler of SIGCHLD raises in here, or before it.
         return step(self, *arguments)
 
     monkeypatch.setattr(CodecModule, "training_step", kill_then_step)
