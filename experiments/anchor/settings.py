@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.cli.configs import merged
+
 FOLDER = Path(__file__).parent
 
 
@@ -113,8 +115,8 @@ class Preset:
             depth: Bits per sample that the encoder is given.
         """
         values = self.values(knob, rate, intra_period, depth)
-        merged = _merge(self.options, self.knobs[knob].options or {})
-        return {name: _fill(value, values) for name, value in merged.items()}
+        options = merged(self.options, self.knobs[knob].options or {})
+        return {name: _fill(value, values) for name, value in options.items()}
 
 
 def codec_names() -> list[str]:
@@ -137,7 +139,7 @@ def load_presets(codec: str) -> dict[str, Preset]:
     shared = yaml.safe_load((FOLDER / f"{codec}.yaml").read_text())
     presets = {}
     for name, own in shared.pop("presets").items():
-        values = _merge(shared, own)
+        values = merged(shared, own)
         # A preset that names knobs has no others.
         allowed = values.pop("only", list(values["knobs"]))
         values["knobs"] = {key: Knob(**values["knobs"][key] or {}) for key in allowed}
@@ -157,15 +159,6 @@ def load_preset(codec: str, name: str | None) -> Preset:
     if name not in presets:
         raise ValueError(f"{codec} has no preset {name!r}; it has {', '.join(presets)}")
     return presets[name]
-
-
-def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return both; where both hold a mapping, merged likewise, else the latter's."""
-    merged = dict(base)
-    for key, value in own.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
 
 
 def _fill(value: Any, values: Mapping[str, str]) -> str:

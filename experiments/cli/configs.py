@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 from experiments.cli.command import near_names
 from experiments.cli.launcher import is_first_process
@@ -60,6 +62,15 @@ def describe_configs() -> str:
             words = " ".join(comment.replace("#", "").split())
             lines += [f"  {name}", f"      {shorten(words, 80, placeholder=' ...')}"]
     return "\n".join(lines)
+
+
+def merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both; where both hold a mapping, merged likewise, else the latter's."""
+    both = dict(base)
+    for key, value in own.items():
+        nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
+        both[key] = merged(both[key], value) if nested else value
+    return both
 
 
 def _missing(text: str, shipped: dict[str, Path]) -> str:

@@ -32,7 +32,12 @@ from jsonargparse import (
 import lightning_modules
 from datamodules.texts import encoding_of, read_text
 from experiments.cli.command import called_as, nearest
-from experiments.cli.configs import describe_configs, find_config, shipped_configs
+from experiments.cli.configs import (
+    describe_configs,
+    find_config,
+    merged,
+    shipped_configs,
+)
 from experiments.cli.options import field_texts
 from lightning_modules.stages import Stage
 
@@ -217,7 +222,7 @@ def change_rows(
                 f"; it has {', '.join(FIELDS)}"
             )
         for each in names if name == ALL else [name]:
-            changed[each] = _merged(changed[each], value)
+            changed[each] = merged(changed[each], value)
             _check_types(changed[each], f"{source}{name}")
     return list(changed.values())
 
@@ -432,14 +437,6 @@ def _row_parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Stage, fail_untyped=False)
     return parser
-
-
-def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(old)
-    for key, value in new.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
 
 
 def _plain(row: Namespace) -> dict[str, Any]:
