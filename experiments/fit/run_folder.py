@@ -58,6 +58,10 @@ LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 """Names that ``whole_or_nothing`` gives to files that are not whole yet."""
 
 
+class RunInUseError(ValueError):
+    """Another process works on a run."""
+
+
 class RunFolder:
     """One run's folder, ``runs/NAME``."""
 
@@ -171,7 +175,7 @@ class RunFolder:
         What it makes for a run that is refused before it has trained, it takes back.
 
         Raises:
-            ValueError: Another process is at it.
+            RunInUseError: Another process is at it.
         """
         made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         path = self.path / ".lock"
@@ -179,7 +183,7 @@ class RunFolder:
             try:
                 stack.enter_context(locked(path))
             except LockedError as error:
-                raise ValueError(
+                raise RunInUseError(
                     f"run {self.path.name!r} is in use by another process (it locks "
                     f"{path}): wait for its end, or choose another --run"
                 ) from error

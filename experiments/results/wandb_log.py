@@ -18,7 +18,7 @@ from experiments.fit.loggers.metrics_csv import read_metrics
 from experiments.fit.loggers.offline_parts import cut_torn_tails
 from experiments.fit.loggers.wandb_identity import PROJECT, from_environment, identity
 from experiments.fit.loggers.wandb_run import StageWandbLogger, sync_hint
-from experiments.fit.run_folder import RunFolder
+from experiments.fit.run_folder import RunFolder, RunInUseError
 from experiments.results.result import Result
 
 RUNS = Path("runs")
@@ -129,7 +129,7 @@ def _log(
     try:
         with RunFolder(folder).lock():
             cut_torn_tails(folder)
-    except ValueError:
+    except RunInUseError:
         # ``fit`` is at it: what it writes to is not torn, and it has cut the others.
         pass
     try:

@@ -109,6 +109,15 @@ def test_the_environment_counts_and_a_run_can_be_named(
     assert set(run.tags) == {"mine", "night"}
 
 
+def test_only_a_run_that_is_in_use_keeps_its_torn_parts(result, offline, monkeypatch):
+    def fail(folder):
+        raise ValueError(f"a part of {folder} is damaged")
+
+    monkeypatch.setattr("experiments.results.wandb_log.cut_torn_tails", fail)
+    with pytest.raises(ValueError, match=r"a\.wandb is damaged"):
+        log_result(result, options(offline))
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="give one RUN, or none"):
         options(tmp_path, "a", "b")
