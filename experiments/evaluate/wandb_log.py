@@ -9,6 +9,7 @@ import yaml
 
 from callbacks.metrics.table import METRICS
 from experiments.drawing.names import safe_name
+from experiments.drawing.wandb_lines import rd_lines
 from experiments.evaluate.means import means_by_rate
 from experiments.evaluate.options import JobOptions
 from experiments.results.result import Result
@@ -112,11 +113,8 @@ def _media(
         curve = [v for (own, _), v in means.items() if own == name and shown in v]
         curve.sort(key=lambda values: values["bpp"])
         if curve:
-            media[f"eval/{safe_name(name)}/rd_{shown}_lines"] = wandb.plot.line_series(
-                [values["bpp"] for values in curve],
-                [[values[shown] for values in curve]],
-                keys=[result.name],
-                title=f"{name}, {METRICS[shown].label}",
-                xname="bpp",
+            bpp, quality = ([v[key] for v in curve] for key in ("bpp", shown))
+            media[f"eval/{safe_name(name)}/rd_{shown}_lines"] = rd_lines(
+                [(result.name, bpp, quality)], f"{name}, {METRICS[shown].label}"
             )
     return media

@@ -18,6 +18,7 @@ from experiments.compare.report.plots import (
 )
 from experiments.drawing.figures import figure_style
 from experiments.drawing.names import safe_name
+from experiments.drawing.wandb_lines import rd_lines
 from experiments.results.result import Result
 from experiments.results.wandb_log import (
     Rows,
@@ -98,12 +99,9 @@ def make_media(
             key = f"eval/{safe_name(name)}/rd_{metric}"
             media[key] = wandb.Image(np.asarray(canvas.buffer_rgba()))
             if metric == comparison.headline:
-                media[f"{key}_lines"] = wandb.plot.line_series(
-                    [list(curve.bpp) for curve in curves],
-                    [list(curve.quality) for curve in curves],
-                    keys=[curve.codec for curve in curves],
-                    title=f"{name}, {METRICS[metric].label}",
-                    xname="bpp",
+                media[f"{key}_lines"] = rd_lines(
+                    ((each.codec, each.bpp, each.quality) for each in curves),
+                    f"{name}, {METRICS[metric].label}",
                 )
     return media
 

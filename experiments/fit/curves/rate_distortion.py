@@ -13,6 +13,7 @@ from callbacks.pictures import show
 from datamodules.whole_files import whole_or_nothing
 from experiments.compare.bd import MIN_POINTS, compare_curves, quality_at
 from experiments.compare.comparison import Curve
+from experiments.drawing.wandb_lines import rd_lines
 from experiments.fit.curves.reference import METHOD, Reference, load_reference
 from experiments.fit.curves.validations import Validation
 from experiments.fit.loggers.wandb_run import StageWandbLogger
@@ -183,12 +184,9 @@ class RateDistortion(Callback):
         name, curves = next(iter(metrics.items()))
         return {
             "val/rd_table": wandb.Table(*self.table()),
-            "val/rd_lines": wandb.plot.line_series(
-                [list(curve.bpp) for curve in curves],
-                [list(curve.quality) for curve in curves],
-                keys=[curve.codec for curve in curves],
-                title=f"{name} at each rate",
-                xname="bpp",
+            "val/rd_lines": rd_lines(
+                ((each.codec, each.bpp, each.quality) for each in curves),
+                f"{name} at each rate",
             ),
         }
 
