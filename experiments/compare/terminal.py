@@ -11,7 +11,13 @@ from experiments.compare.report.measured_tables import (
     paper_rows_table,
     temporal_table,
 )
-from experiments.drawing.tables import Table, make_console, numbers, print_table, words
+from experiments.results.drawing.tables import (
+    Table,
+    make_console,
+    numbers,
+    print_table,
+    words,
+)
 
 MARKS = dict(zip(FLAGS, "abcdefghijklmnopqrstuvwxyz", strict=False))
 """The letter after a number that stands for each kind of flag."""

@@ -8,15 +8,15 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.drawing.figures import (
+from experiments.results.drawing.figures import (
     add_legend,
     figure_style,
     line_style,
     make_figure,
     save_figure,
 )
-from experiments.drawing.looks import COLOURS, DASHES, Look
-from experiments.drawing.names import FileNames
+from experiments.results.drawing.looks import COLOURS, DASHES, Look
+from experiments.results.drawing.names import FileNames
 from experiments.results.result import Histogram, Point, Result
 
 if TYPE_CHECKING:

@@ -4,8 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callbacks.metrics.table import METRICS
-from experiments.drawing.tables import Table, make_console, numbers, print_table, words
 from experiments.evaluate.means import means_by_rate
+from experiments.results.drawing.tables import (
+    Table,
+    make_console,
+    numbers,
+    print_table,
+    words,
+)
 from experiments.results.result import Pool, Result
 
 WIDTH = 100

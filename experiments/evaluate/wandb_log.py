@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from callbacks.metrics.table import METRICS
-from experiments.drawing.names import safe_name
-from experiments.drawing.wandb_lines import rd_lines
 from experiments.evaluate.means import means_by_rate
 from experiments.evaluate.options import JobOptions
+from experiments.results.drawing.names import safe_name
+from experiments.results.drawing.wandb_lines import rd_lines
 from experiments.results.result import Result
 from experiments.results.wandb_log import (
     Rows,

@@ -11,7 +11,7 @@ from datamodules.whole_files import whole_or_nothing
 from experiments.cli.command import run_command
 from experiments.cli.configs import describe_configs
 from experiments.cli.options import option, parse
-from experiments.drawing.tables import Table, print_table, words
+from experiments.results.drawing.tables import Table, print_table, words
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec

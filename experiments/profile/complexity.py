@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.drawing.tables import Table, numbers, words
+from experiments.results.drawing.tables import Table, numbers, words
 from lightning_modules.codec import VideoCodec
 
 PAPERS_SIZE = (1080, 1920)

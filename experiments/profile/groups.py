@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from experiments.bitstreams.coding_mode import coding_mode
-from experiments.drawing.tables import Table, numbers, words
 from experiments.profile.timing import (
     are_equal,
     clock_of,
     configured,
     moving_frames,
 )
+from experiments.results.drawing.tables import Table, numbers, words
 from lightning_modules.codec import VideoCodec
 
 

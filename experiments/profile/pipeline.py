@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from experiments.bitstreams.coding_mode import coding_mode
-from experiments.drawing.tables import Table, numbers, words
 from experiments.profile.complexity import parts_of, spent_in
 from experiments.profile.timing import (
     are_equal,
@@ -19,6 +18,7 @@ from experiments.profile.timing import (
     configured,
     moving_frames,
 )
+from experiments.results.drawing.tables import Table, numbers, words
 from lightning_modules.codec import VideoCodec
 
 FRAMES_PER_WORKER = 8

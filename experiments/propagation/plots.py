@@ -5,7 +5,8 @@ from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.drawing.figures import (
+from experiments.propagation.findings import Finding, Report
+from experiments.results.drawing.figures import (
     add_legend,
     figure_style,
     line_style,
@@ -14,8 +15,7 @@ from experiments.drawing.figures import (
     set_log_ticks,
     shorten,
 )
-from experiments.drawing.looks import COLOURS, DASHES, MARKERS, Look
-from experiments.propagation.findings import Finding, Report
+from experiments.results.drawing.looks import COLOURS, DASHES, MARKERS, Look
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.drawing.tables import (
+from experiments.propagation.findings import Report
+from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
+from experiments.results.drawing.tables import (
     Table,
     escape,
     make_console,
@@ -12,8 +14,6 @@ from experiments.drawing.tables import (
     to_markdown,
     words,
 )
-from experiments.propagation.findings import Report
-from experiments.propagation.numbers import AT_ONE_RATE, NUMBERS, TESTS
 
 HOW_TO_READ = """\
 **EPI**, **slope** and **D** are 0 if what a frame looks like does not depend on how

@@ -12,13 +12,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli.lock import locked
-from experiments.drawing.names import safe_name
 from experiments.fit.loggers.choice import make_loggers
 from experiments.fit.loggers.metrics_csv import read_metrics
 from experiments.fit.loggers.offline_parts import cut_torn_tails
 from experiments.fit.loggers.wandb_identity import PROJECT, from_environment, identity
 from experiments.fit.loggers.wandb_run import StageWandbLogger, sync_hint
 from experiments.fit.run_folder import RunFolder, RunInUseError
+from experiments.results.drawing.names import safe_name
 from experiments.results.result import Result
 
 RUNS = Path("runs")

@@ -9,7 +9,7 @@ from pathlib import Path
 from experiments.cli.command import check_paths, run_command
 from experiments.cli.options import parse
 from experiments.cli.progress import say
-from experiments.drawing.tables import print_table
+from experiments.results.drawing.tables import print_table
 from experiments.results.typed_json import FileKind
 from experiments.stream import plots
 from experiments.stream.options import StreamOptions

@@ -9,14 +9,14 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any
 
-from experiments.drawing.figures import (
+from experiments.results.drawing.figures import (
     add_legend,
     figure_style,
     line_style,
     make_figure,
     save_figure,
 )
-from experiments.drawing.looks import ANCHOR_COLOUR, COLOURS, DASHES, Look
+from experiments.results.drawing.looks import ANCHOR_COLOUR, COLOURS, DASHES, Look
 from experiments.stream.runs import Curve, FrameResult, Run, curves_of
 
 if TYPE_CHECKING:

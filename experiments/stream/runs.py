@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from experiments.drawing.tables import Table, numbers, words
+from experiments.results.drawing.tables import Table, numbers, words
 
 Kind = Literal["no_loss", "progressive", "loss"]
 

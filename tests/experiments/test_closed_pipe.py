@@ -45,7 +45,7 @@ def test_a_command_ends_without_a_word_when_nobody_reads_it(tmp_path):
 
 def test_a_table_ends_as_other_output_does(tmp_path):
     body = (
-        "from experiments.drawing.tables import Table, print_table, words\n"
+        "from experiments.results.drawing.tables import Table, print_table, words\n"
         "    print('line 0', flush=True)\n"
         "    table = Table('', words('a'), [['b']] * 2000)\n"
         "    while True: print_table(table)"

@@ -12,7 +12,7 @@ from experiments.compare.comparison import (
     RowKind,
     headline_kind,
 )
-from experiments.drawing.tables import (
+from experiments.results.drawing.tables import (
     Column,
     Footnotes,
     Table,

@@ -6,7 +6,7 @@ from typing import Any
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Difference
 from experiments.compare.protocol_check import EXPLANATIONS, NOT_STATED, describe
-from experiments.drawing.tables import Table, metric_name, numbers, words
+from experiments.results.drawing.tables import Table, metric_name, numbers, words
 from experiments.results.result import PROTOCOL_FIELDS, Result
 
 MIB = 1 << 20

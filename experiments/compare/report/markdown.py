@@ -23,9 +23,9 @@ from experiments.compare.report.measured_tables import (
     paper_rows_table,
     temporal_table,
 )
-from experiments.drawing.figures import Stems
-from experiments.drawing.names import FileNames
-from experiments.drawing.tables import escape, metric_name, to_markdown
+from experiments.results.drawing.figures import Stems
+from experiments.results.drawing.names import FileNames
+from experiments.results.drawing.tables import escape, metric_name, to_markdown
 from experiments.results.result import Result
 
 WARNING = (

@@ -3,7 +3,7 @@
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.bd_tables import NO_NUMBER
-from experiments.drawing.tables import Table, metric_name, numbers, words
+from experiments.results.drawing.tables import Table, metric_name, numbers, words
 
 
 def temporal_table(comparison: Comparison) -> Table:

@@ -28,8 +28,8 @@ from experiments.compare.report.measured_tables import (
 )
 from experiments.compare.report.page_data import make_page_data
 from experiments.compare.report.plots import looks_of
-from experiments.drawing.figures import Stems
-from experiments.drawing.tables import to_html
+from experiments.results.drawing.figures import Stems
+from experiments.results.drawing.tables import to_html
 from experiments.results.result import Result
 
 SCRIPTS = ("charts.js", "report.js")

@@ -12,7 +12,7 @@ from experiments.compare.report.strips import (
     comparable_points,
     per_frame_points,
 )
-from experiments.drawing.figures import LOG_RANGE
+from experiments.results.drawing.figures import LOG_RANGE
 from experiments.results.result import Point, Result
 
 FRAME_NUMBERS = 2_000_000

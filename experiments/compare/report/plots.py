@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison, Curve
-from experiments.drawing.figures import (
+from experiments.results.drawing.figures import (
     NamedFigure,
     add_legend,
     line_style,
@@ -14,8 +14,8 @@ from experiments.drawing.figures import (
     set_log_ticks,
     shorten,
 )
-from experiments.drawing.looks import Look, choose_looks
-from experiments.drawing.tables import metric_name
+from experiments.results.drawing.looks import Look, choose_looks
+from experiments.results.drawing.tables import metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

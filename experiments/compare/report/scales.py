@@ -13,8 +13,8 @@ from experiments.compare.report.strips import (
     comparable_points,
     points_of_sequence,
 )
-from experiments.drawing.figures import NamedFigure, make_figure, shorten
-from experiments.drawing.tables import metric_name
+from experiments.results.drawing.figures import NamedFigure, make_figure, shorten
+from experiments.results.drawing.tables import metric_name
 from experiments.results.result import Point, Result
 
 if TYPE_CHECKING:

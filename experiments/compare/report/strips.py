@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from experiments.compare.comparison import Comparison
 from experiments.compare.report.plots import looks_of
-from experiments.drawing.figures import (
+from experiments.results.drawing.figures import (
     NamedFigure,
     add_legend,
     line_style,
@@ -17,8 +17,8 @@ from experiments.drawing.figures import (
     set_log_ticks,
     shorten,
 )
-from experiments.drawing.looks import Look
-from experiments.drawing.tables import metric_name
+from experiments.results.drawing.looks import Look
+from experiments.results.drawing.tables import metric_name
 from experiments.results.result import Point, Result
 
 if TYPE_CHECKING:

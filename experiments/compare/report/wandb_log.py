@@ -16,9 +16,9 @@ from experiments.compare.report.plots import (
     mean_curves,
     plotted_metrics,
 )
-from experiments.drawing.figures import figure_style
-from experiments.drawing.names import safe_name
-from experiments.drawing.wandb_lines import rd_lines
+from experiments.results.drawing.figures import figure_style
+from experiments.results.drawing.names import safe_name
+from experiments.results.drawing.wandb_lines import rd_lines
 from experiments.results.result import Result
 from experiments.results.wandb_log import (
     Rows,

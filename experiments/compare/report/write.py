@@ -10,8 +10,13 @@ from experiments.compare.report.page import make_page
 from experiments.compare.report.plots import rd_figures
 from experiments.compare.report.scales import scale_figures
 from experiments.compare.report.strips import strip_figures
-from experiments.drawing.figures import NamedFigure, Stems, figure_style, save_figure
-from experiments.drawing.names import FileNames
+from experiments.results.drawing.figures import (
+    NamedFigure,
+    Stems,
+    figure_style,
+    save_figure,
+)
+from experiments.results.drawing.names import FileNames
 from experiments.results.result import Result
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.compare.comparison import Curve
-from experiments.drawing.figures import (
+from experiments.results.drawing.figures import (
     add_legend,
     line_style,
     make_figure,
@@ -12,8 +12,8 @@ from experiments.drawing.figures import (
     set_log_ticks,
     shorten,
 )
-from experiments.drawing.looks import ANCHOR_COLOUR, DASHES, MARKERS, Look
-from experiments.drawing.tables import metric_name
+from experiments.results.drawing.looks import ANCHOR_COLOUR, DASHES, MARKERS, Look
+from experiments.results.drawing.tables import metric_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

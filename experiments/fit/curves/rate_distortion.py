@@ -13,11 +13,11 @@ from callbacks.pictures import show
 from datamodules.whole_files import whole_or_nothing
 from experiments.compare.bd import MIN_POINTS, compare_curves, quality_at
 from experiments.compare.comparison import Curve
-from experiments.drawing.wandb_lines import rd_lines
 from experiments.fit.curves.reference import METHOD, Reference, load_reference
 from experiments.fit.curves.validations import Validation
 from experiments.fit.loggers.wandb_run import StageWandbLogger
 from experiments.fit.options import LoggerChoice, TrackingOptions
+from experiments.results.drawing.wandb_lines import rd_lines
 from lightning_modules.base import CodecModule
 
 
@@ -230,8 +230,8 @@ def draw(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from experiments.drawing.figures import figure_style
     from experiments.fit.curves.figure import draw_stages
+    from experiments.results.drawing.figures import figure_style
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with figure_style():

@@ -7,11 +7,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.whole_files import whole_or_nothing
-from experiments.drawing.names import safe_name
 from experiments.fit.loggers.choice import uses_wandb
 from experiments.fit.loggers.wandb_run import StageWandbLogger
 from experiments.fit.options import CheckpointChoice, LoggerChoice
 from experiments.fit.run_folder import RunFolder
+from experiments.results.drawing.names import safe_name
 from lightning_modules.stages import Stage
 
 RECORD = "wandb_checkpoints.txt"

@@ -104,7 +104,7 @@ def test_a_narrow_terminal_gets_more_tables_and_loses_no_number(
 ):
     costs = {"a": 1.0, "b": 0.9, "c": 0.8, "a_codec_with_a_long_name": 0.7}
     files = save(tmp_path, *(make_result(name, cost) for name, cost in costs.items()))
-    monkeypatch.setattr("experiments.drawing.tables.WIDE", 80)
+    monkeypatch.setattr("experiments.results.drawing.tables.WIDE", 80)
     _, said = run(capsys, *files, "--anchor", "a")
     assert said.out.count("BD-rate in %") == 3
     assert said.out.replace("\n", "").count("…") == said.out.count(" … ")

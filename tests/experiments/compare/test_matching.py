@@ -17,7 +17,7 @@ from experiments.compare.report.measured_tables import (
     paper_rows_table,
     temporal_table,
 )
-from experiments.drawing.tables import to_markdown
+from experiments.results.drawing.tables import to_markdown
 from experiments.results.result import Protocol, Result
 
 CONFIGS = Path(experiments.configs.__path__[0])

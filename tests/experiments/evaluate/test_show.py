@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from callbacks.metrics.table import METRICS
-from experiments.drawing import tables
-from experiments.drawing.tables import Table, numbers, words
 from experiments.evaluate.show import WIDTH, in_width, print_result
+from experiments.results.drawing import tables
+from experiments.results.drawing.tables import Table, numbers, words
 from experiments.results.result import Point
 
 

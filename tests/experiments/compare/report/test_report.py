@@ -27,9 +27,9 @@ from experiments.compare.report.plots import (
 )
 from experiments.compare.report.strips import comparable_points, draw_strip
 from experiments.compare.report.write import write_report
-from experiments.drawing.figures import figure_style
-from experiments.drawing.looks import choose_looks
-from experiments.drawing.names import FileNames
+from experiments.results.drawing.figures import figure_style
+from experiments.results.drawing.looks import choose_looks
+from experiments.results.drawing.names import FileNames
 from experiments.results.result import Point
 
 DIFFERENCE = Difference("intra_period", ("x265", "UI2C"), ("32", "-1"))

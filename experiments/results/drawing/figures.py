@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from datamodules.whole_files import whole_or_nothing
-from experiments.drawing.looks import Look
+from experiments.results.drawing.looks import Look
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.drawing.tables import (
+from experiments.results.drawing.tables import (
     Table,
     numbers,
     print_table,
@@ -39,7 +39,7 @@ def test_a_terminal_shows_everything_and_takes_nothing_for_markup(table, capsys)
 
 
 def test_nothing_is_cut_where_a_terminal_is_narrow(capsys, monkeypatch):
-    monkeypatch.setattr("experiments.drawing.tables.WIDE", 30)
+    monkeypatch.setattr("experiments.results.drawing.tables.WIDE", 30)
     name = "a name that is far longer than the screen is wide"
     print_table(Table(name, [*words(name), *numbers(name)], [[name, "1234567.25"]]))
     said = capsys.readouterr().out

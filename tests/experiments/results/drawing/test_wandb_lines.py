@@ -1,6 +1,6 @@
 """Charts of W&B's own: bits go right, quality goes up."""
 
-from experiments.drawing.wandb_lines import rd_lines
+from experiments.results.drawing.wandb_lines import rd_lines
 
 
 def test_each_curve_is_a_line_of_quality_over_bits():

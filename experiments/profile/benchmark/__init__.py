@@ -1,0 +1,1 @@
+"""Speed of training, coding and reading on this machine, each against its goal."""
