@@ -54,6 +54,9 @@ FREE = (
 MOVABLE = ("data.val_root", "data.val_list_file")
 """May change too, but not appear: without them, validation takes a part of training."""
 
+FINGERPRINT = "data.fingerprint"
+"""What a prepared store holds defines a run, where it lies does not."""
+
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 """Names that ``whole_or_nothing`` gives to files that are not whole yet."""
 
@@ -247,6 +250,8 @@ class RunFolder:
             texts = [
                 f"{_with_name(key, before, now)}: {before.get(key)!r} -> "
                 f"{now.get(key)!r}"
+                + ", the prepared store has other content"
+                * key.endswith(FINGERPRINT)
                 for key in changed
             ]
             raise ValueError(
