@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.sources.source import ClipError, Frames, Window, opencv
-from datamodules.yuv import chroma_size, codes_to_rgb8, rgb8_to_codes
+from datamodules.yuv_codes import chroma_size, codes_to_rgb8, rgb8_to_codes
 
 FormatName: TypeAlias = Literal["rgb", "yuv420", "jpeg"]
 

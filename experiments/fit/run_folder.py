@@ -313,6 +313,9 @@ def _is_free(key: str, before: Any, now: Any) -> bool:
         return True
     # A row's own data may move as the others' may.
     key = re.sub(r"^stages\[\d+\]\.data\.", "data.", key)
+    if key == FINGERPRINT and (before is None or now is None):
+        # The store of a finished row may have gone.
+        return True
     if key in MOVABLE:
         return before is not None and now is not None
     return any(key == free or key.startswith(f"{free}.") for free in FREE)

@@ -1,12 +1,13 @@
 """What prepared stores hold, among the options that define a run."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from datamodules.options import DataOptions
 from datamodules.paths import expand_root
-from datamodules.prepared.store import read_fingerprint
+from datamodules.prepared.store import StoreError, read_fingerprint
 from lightning_modules.stages import Stage
 
 
@@ -20,8 +21,9 @@ def with_fingerprints(
         data: Of the whole run.
         stages: The rows that are run; each may read another store.
 
-    Raises:
-        ValueError: A store is none, or not finished.
+    Returns:
+        A copy. A store that is not there has none: of a finished row it may have gone,
+        and who opens that of another row says so.
     """
     filled = {**options, "data": _filled(options["data"], data)}
     changes = {stage.name: stage.data for stage in stages if stage.data}
@@ -37,4 +39,7 @@ def with_fingerprints(
 def _filled(plain: dict[str, Any], data: DataOptions) -> dict[str, Any]:
     if data.source != "prepared" or data.root is None:
         return plain
-    return {**plain, "fingerprint": read_fingerprint(Path(expand_root(data.root)))}
+    with suppress(StoreError):
+        fingerprint = read_fingerprint(Path(expand_root(data.root)))
+        return {**plain, "fingerprint": fingerprint}
+    return plain

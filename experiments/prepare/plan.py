@@ -18,7 +18,7 @@ from datamodules.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
     from datamodules.sources.folder import FileSource
-    from experiments.prepare.command import PrepareOptions
+    from experiments.prepare.options import PrepareOptions
 
 LARGEST_FILE, SMALLEST_FILE = 4 << 30, 8 << 20
 """Bytes of frames, about: few files for a cluster's file system, and for a small store

@@ -27,8 +27,8 @@ from experiments.cli.command import check_folder
 from experiments.cli.launcher import rank_and_world
 from experiments.cli.lock import LockedError, locked
 from experiments.cli.progress import Progress, say
-from experiments.prepare.command import PrepareOptions
 from experiments.prepare.estimate import check_room, estimate, listed, tell
+from experiments.prepare.options import PrepareOptions
 from experiments.prepare.plan import (
     Plan,
     load_plan,
