@@ -39,15 +39,23 @@ def rgb8_to_codes(frame: npt.NDArray[np.uint8]) -> Codes:
     """
     edge = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))
     rgb = frame.astype(np.float32)
-    y = np.rint(rgb @ np.array([KR, KG, KB], np.float32)).astype(np.uint8)
+    y = np.rint(_luma(rgb)).astype(np.uint8)
     if edge[0][1] or edge[1][1]:
         rgb = np.pad(rgb, edge, "edge")
     means = rgb[::2, ::2] + rgb[1::2, ::2] + rgb[::2, 1::2] + rgb[1::2, 1::2]
-    luma = means @ np.array([KR, KG, KB], np.float32)
+    luma = _luma(means)
     u = (means[..., 2] - luma) / (8 * (1 - KB)) + 127.5
     v = (means[..., 0] - luma) / (8 * (1 - KR)) + 127.5
     u8, v8 = (np.rint(plane).clip(0, 255).astype(np.uint8) for plane in (u, v))
     return y, u8, v8
+
+
+def _luma(rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    # Not as a product of matrices: its threads would not survive a fork.
+    luma: npt.NDArray[np.float32] = np.float32(KR) * rgb[..., 0]
+    luma += np.float32(KG) * rgb[..., 1]
+    luma += np.float32(KB) * rgb[..., 2]
+    return luma
 
 
 def codes_to_rgb8(codes: Codes, top: int = 0, left: int = 0) -> npt.NDArray[np.uint8]:

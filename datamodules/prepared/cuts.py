@@ -66,7 +66,7 @@ def thumbnail(frame: Frames) -> Thumbnail:
 
 def score(before: Thumbnail, now: Thumbnail) -> float:
     """Return the mean difference that is left after motion, in standard deviations."""
-    padded = cv2.copyMakeBorder(before, *[REACH] * 4, cv2.BORDER_REPLICATE)
+    padded = np.pad(before, REACH, "edge")
     best: Thumbnail | None = None
     for down in range(0, 2 * REACH + 1, STEP):
         for right in range(0, 2 * REACH + 1, STEP):

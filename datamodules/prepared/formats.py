@@ -29,7 +29,7 @@ and mapped pages count as memory of each loader process.
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -262,6 +262,6 @@ def _read_rows(
     out[:] = rows[:, window.left : window.left + window.columns]
 
 
-def _read_exactly(file: int, out: npt.NDArray[np.generic], start: int) -> None:
+def _read_exactly(file: int, out: npt.NDArray[Any], start: int) -> None:
     if os.preadv(file, [out], start) != out.nbytes:
         raise ClipError("the prepared store is damaged: a file is shorter than it was")

@@ -172,7 +172,8 @@ def cut(frames: Frames, crop: int | None, rng: Rng | None) -> Frames:
     """
     if crop is None:
         return frames
-    top, left, rows, columns = choose_window(*frames.shape[1:3], crop, rng)
+    height, width = frames.shape[1:3]
+    top, left, rows, columns = choose_window(height, width, crop, rng)
     # A copy, so that the whole frames can be freed.
     return frames[:, top : top + rows, left : left + columns].copy()
 
