@@ -3,7 +3,9 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
-SourceName: TypeAlias = Literal["synthetic", "folder", "vimeo90k", "openvid"]
+SourceName: TypeAlias = Literal[
+    "synthetic", "folder", "vimeo90k", "openvid", "prepared"
+]
 
 SMALLEST_CROP = 4
 """Side in pixels; a smaller synthetic scene cannot be painted."""
@@ -25,10 +27,14 @@ class DataOptions:
 
     Attributes:
         source: ``synthetic`` (procedural, no download), ``folder`` (any tree of videos
-            and directories of PNG or JPEG frames), ``vimeo90k`` or ``openvid``.
+            and directories of PNG or JPEG frames), ``vimeo90k``, ``openvid``, or
+            ``prepared`` (what ``python -m experiments.prepare IN OUT`` wrote, which is
+            read some hundred times faster).
         root: Directory of the source; ``synthetic`` has none.
         list_file: Vimeo-90K's list file or OpenVid's CSV, if it is not where the
             archive has it.
+        fingerprint: Of the prepared store that ``root`` must be, 16 hexadecimal digits;
+            a run keeps its own, and does not go on with another.
         stride: Distance between the frames of a clip; by default 3 for ``openvid``,
             else 1.
         flip: Mirror every second training clip left to right, drawn at random.
@@ -55,6 +61,7 @@ class DataOptions:
     source: SourceName = "synthetic"
     root: str | None = None
     list_file: str | None = None
+    fingerprint: str | None = None
     stride: int | None = None
     flip: bool = True
     workers: int = 2
@@ -96,6 +103,9 @@ class DataOptions:
                 f"a stage cannot change {', '.join(unknown)} of the data; "
                 f"it can change {', '.join(_names())}"
             )
+        if not {"source", "root"}.isdisjoint(changes):
+            # It was that of another store.
+            changes = {"fingerprint": None, **changes}
         return replace(self, **changes)
 
     @property

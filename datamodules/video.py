@@ -54,7 +54,7 @@ def _key(options: DataOptions) -> _Key:
     """Return what decides which videos are opened, and which of them validate."""
     validation = options.validation if options.val_clips else None
     given = options.source, options.root, options.list_file
-    return *given, *(validation or (None,)), options.val_clips
+    return *given, *(validation or (None,)), options.val_clips, options.fingerprint
 
 
 class VideoDataModule(LightningDataModule):

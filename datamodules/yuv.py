@@ -1,5 +1,7 @@
 """BT.709 full-range colour and raw 4:2:0 frames: the only colour code of its own.
 
+:mod:`datamodules.yuv_codes` does the same to whole frames of 8 bits, without torch.
+
 Three forms of a picture occur, always in this order of conversion:
 
 * RGB, float (..., 3, H, W), nominal range [0, 1], gamma-coded as files store it.
@@ -26,18 +28,14 @@ Source: ITU-R BT.709-6, section 3 (Kr = 0.2126, Kb = 0.0722).
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-KR = 0.2126
-KB = 0.0722
-KG = 1.0 - KR - KB
+from datamodules.yuv_codes import KB, KG, KR, Codes, chroma_size
 
 Colour: TypeAlias = Literal["yuv420", "rgb"]
 YuvAs: TypeAlias = Literal["full709", "ffmpeg"]
 Planes: TypeAlias = tuple[Tensor, Tensor, Tensor]
-Codes: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
 def rgb_to_yuv(x: Tensor) -> Tensor:
@@ -138,11 +136,6 @@ def planes_to_rgb(planes: Planes, colour: Colour) -> Tensor:
     if colour == "rgb":
         return torch.stack(planes, dim=-3).clamp(0, 1)
     return yuv_to_rgb(yuv420_to_444(*planes)).clamp(0, 1)
-
-
-def chroma_size(height: int, width: int) -> tuple[int, int]:
-    """Return height and width of a 4:2:0 chroma plane, rounded up."""
-    return (height + 1) // 2, (width + 1) // 2
 
 
 def yuv420_frame_size(height: int, width: int, depth: int = 8) -> int:

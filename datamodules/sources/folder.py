@@ -12,7 +12,7 @@ from datamodules.paths import (
     found_in,
     printable,
 )
-from datamodules.sources.index import index_videos
+from datamodules.sources.index import VideoInfo, index_videos
 from datamodules.sources.pyav_reader import PyAvReader
 from datamodules.sources.readers import has_decord, read_frames, read_y4m_frames
 from datamodules.sources.source import (
@@ -56,6 +56,16 @@ class FileSource(ClipSource):
                 f"source {name!r}: none of the {len(names)} videos under {root} can "
                 f"be used: {first}"
             )
+
+    @property
+    def root(self) -> Path:
+        """The tree."""
+        return self._root
+
+    @property
+    def videos(self) -> Sequence[tuple[str, VideoInfo]]:
+        """Paths below the root of those that can be used, with what they are."""
+        return self._videos
 
     def __len__(self) -> int:
         return len(self._videos)

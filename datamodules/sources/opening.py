@@ -6,16 +6,22 @@ from dataclasses import dataclass
 
 from datamodules.options import DataOptions, SourceName
 from datamodules.paths import check_root, expand_root
-from datamodules.sources import folder, openvid, vimeo90k
+from datamodules.sources import folder, openvid, prepared, vimeo90k
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.openvid import OpenVidSource, find_tables
+from datamodules.sources.prepared import PreparedSource
 from datamodules.sources.source import ClipSource
 from datamodules.sources.synthetic import SyntheticSource
 from datamodules.sources.vimeo90k import Split, Vimeo90KSource, find_list
 
 logger = logging.getLogger(__name__)
 
-HOLDS = {"folder": folder.HOLDS, "vimeo90k": vimeo90k.HOLDS, "openvid": openvid.HOLDS}
+HOLDS = {
+    "folder": folder.HOLDS,
+    "vimeo90k": vimeo90k.HOLDS,
+    "openvid": openvid.HOLDS,
+    "prepared": prepared.HOLDS,
+}
 """What the root of each source that has one should hold."""
 
 
@@ -45,6 +51,7 @@ def open_sources(options: DataOptions) -> OpenSources:
         ValueError: A source holds no video that can be used.
     """
     train = build_source(options.source, options.root, options.list_file)
+    check_fingerprint(train, options)
     everything, most = range(len(train)), options.val_clips
     if most == 0:
         return OpenSources(train, everything, train, (), "no validation")
@@ -56,10 +63,9 @@ def open_sources(options: DataOptions) -> OpenSources:
         items = [place * len(separate) // count for place in range(count)]
         note = f"validation: {count} of {separate.describe()}"
         return OpenSources(train, everything, separate, items, note)
-    if len(train) >= 2 * most:
-        kept = len(train) - most
+    if shares := train.hold_out(most):
         note = f"validation: the last {most} videos, held out of training"
-        return OpenSources(train, everything[:kept], train, everything[kept:], note)
+        return OpenSources(train, shares[0], train, shares[1], note)
     count = min(most, len(train))
     note = (
         f"validation: {count} of the training videos, because {len(train)} are too few "
@@ -67,6 +73,27 @@ def open_sources(options: DataOptions) -> OpenSources:
     )
     logger.warning("%s", note)
     return OpenSources(train, everything, train, everything[:count], note)
+
+
+def check_fingerprint(source: ClipSource, options: DataOptions) -> None:
+    """Refuse a prepared store that is not the one that the options name.
+
+    Raises:
+        ValueError: It is another, or the source is no store.
+    """
+    if options.fingerprint is None:
+        return
+    if not isinstance(source, PreparedSource):
+        raise ValueError(
+            f"source {options.source!r} has no fingerprint, but got "
+            f"{options.fingerprint!r}: only prepared stores have one"
+        )
+    if source.fingerprint != options.fingerprint:
+        raise ValueError(
+            f"the prepared store {options.root} has the fingerprint "
+            f"{source.fingerprint}, not {options.fingerprint}: it is another or has "
+            "changed; give the root of the right one, or leave out data.fingerprint"
+        )
 
 
 def build_source(
@@ -93,6 +120,8 @@ def build_source(
         return OpenVidSource(root, list_file)
     if source == "folder":
         return FolderSource(root)
+    if source == "prepared":
+        return PreparedSource(root)
     scenes = SyntheticSource()
     return scenes.test_part() if split == "test" else scenes
 
@@ -111,15 +140,14 @@ def check_source(source: SourceName, root: str | None, list_file: str | None) ->
     """
     if source != "synthetic" and source not in HOLDS:
         raise ValueError(
-            f"there is no source {source!r}: choose synthetic, folder, vimeo90k or "
-            "openvid"
+            f"there is no source {source!r}: choose synthetic, {', '.join(HOLDS)}"
         )
     if root is not None:
         root = expand_root(root)
     if source == "synthetic" and root is not None:
         raise ValueError(
             f"source 'synthetic' has no root, but got {root!r}: to read videos from "
-            "there, set source to folder, vimeo90k or openvid"
+            f"there, set source to one of {', '.join(HOLDS)}"
         )
     if list_file is not None and source not in ("vimeo90k", "openvid"):
         raise ValueError(f"source {source!r} has no list_file, but got {list_file!r}")

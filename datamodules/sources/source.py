@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,15 @@ LATEST_FIXED_START = 240
 
 class ClipError(ValueError):
     """A video that cannot give the clip asked for: skipped, counted and reported."""
+
+
+class Window(NamedTuple):
+    """A part of a frame: its first row and column, and how many there are."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
 
 
 class ClipSource(ABC):
@@ -81,6 +90,19 @@ class ClipSource(ABC):
             The reason; empty if there is none, or nothing is known.
         """
         return ""
+
+    def hold_out(self, most: int) -> tuple[Sequence[int], Sequence[int]] | None:
+        """Share the videos out between training and validation.
+
+        Args:
+            most: How many may validate, at least 1.
+
+        Returns:
+            Numbers of those that train, and of those that validate: the last ones.
+            ``None`` if there are too few to hold any out.
+        """
+        kept = len(self) - most
+        return (range(kept), range(kept, len(self))) if kept >= most else None
 
     @abstractmethod
     def describe(self) -> str:
@@ -148,19 +170,25 @@ def cut(frames: Frames, crop: int | None, rng: Rng | None) -> Frames:
     Raises:
         ClipError: The frames are smaller than a random crop.
     """
-    height, width = frames.shape[1:3]
     if crop is None:
         return frames
-    if rng is None:
-        rows, columns = min(crop, height), min(crop, width)
-        top, left = (height - rows) // 2, (width - columns) // 2
-    else:
-        check_size(height, width, crop)
-        rows = columns = crop
-        top = int(rng.integers(height - crop + 1))
-        left = int(rng.integers(width - crop + 1))
+    height, width = frames.shape[1:3]
+    top, left, rows, columns = choose_window(height, width, crop, rng)
     # A copy, so that the whole frames can be freed.
     return frames[:, top : top + rows, left : left + columns].copy()
+
+
+def choose_window(height: int, width: int, crop: int | None, rng: Rng | None) -> Window:
+    """Choose which part of a clip's frames is kept; see :func:`cut`."""
+    if crop is None:
+        return Window(0, 0, height, width)
+    if rng is None:
+        rows, columns = min(crop, height), min(crop, width)
+        return Window((height - rows) // 2, (width - columns) // 2, rows, columns)
+    check_size(height, width, crop)
+    top = int(rng.integers(height - crop + 1))
+    left = int(rng.integers(width - crop + 1))
+    return Window(top, left, crop, crop)
 
 
 def check_length(length: int, frames: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-SEARCH, ENCODE, DECODE, ESTIMATE, MEASURE, TEST, SEND = PHASES = (
+SEARCH, ENCODE, DECODE, ESTIMATE, MEASURE, TEST, SEND, STORE = PHASES = (
     "search of the rate",
     "encode",
     "decode and measure",
@@ -16,6 +16,7 @@ SEARCH, ENCODE, DECODE, ESTIMATE, MEASURE, TEST, SEND = PHASES = (
     "measure",
     "code and decode",
     "send and show",
+    "decode and store",
 )
 """What may be done with a video, in this order."""
 

@@ -11,6 +11,10 @@ COMMANDS = {
     "fit": ("experiments.fit.command", "Train a codec, or go on with a run."),
     "encode": ("experiments.encode", "Code a video into a bitstream file."),
     "decode": ("experiments.decode", "Turn a bitstream file back into video."),
+    "prepare": (
+        "experiments.prepare.command",
+        "Decode videos once into a store that training reads fast.",
+    ),
     "evaluate": (
         "experiments.evaluate.command",
         "Measure a trained codec on test sequences, by real bitstreams.",

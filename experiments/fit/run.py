@@ -51,6 +51,7 @@ from experiments.fit.quiet import (
     show_notes_on_data,
 )
 from experiments.fit.run_folder import RunFolder, foreign
+from experiments.fit.stores import with_fingerprints
 from experiments.fit.summary import summary
 from experiments.fit.weights import init_from
 from experiments.profile.complexity import kmacs_per_pixel
@@ -114,6 +115,7 @@ def train(
         if is_first_process():
             folder.remove_leftovers()
             former = module.codec.former
+            options = with_fingerprints(options, config.data, stages[first:])
             folder.check(options, lambda old: complete(without_former(old, former)))
         # Again, for what another process has done before it gave up the lock.
         done = folder.steps_done(stages)

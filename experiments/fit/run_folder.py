@@ -54,6 +54,9 @@ FREE = (
 MOVABLE = ("data.val_root", "data.val_list_file")
 """May change too, but not appear: without them, validation takes a part of training."""
 
+FINGERPRINT = "data.fingerprint"
+"""What a prepared store holds defines a run, where it lies does not."""
+
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 """Names that ``whole_or_nothing`` gives to files that are not whole yet."""
 
@@ -247,6 +250,8 @@ class RunFolder:
             texts = [
                 f"{_with_name(key, before, now)}: {before.get(key)!r} -> "
                 f"{now.get(key)!r}"
+                + ", the prepared store has other content"
+                * key.endswith(FINGERPRINT)
                 for key in changed
             ]
             raise ValueError(
@@ -308,6 +313,9 @@ def _is_free(key: str, before: Any, now: Any) -> bool:
         return True
     # A row's own data may move as the others' may.
     key = re.sub(r"^stages\[\d+\]\.data\.", "data.", key)
+    if key == FINGERPRINT and (before is None or now is None):
+        # The store of a finished row may have gone.
+        return True
     if key in MOVABLE:
         return before is not None and now is not None
     return any(key == free or key.startswith(f"{free}.") for free in FREE)

@@ -13,6 +13,7 @@ from experiments.cli.options import make_parser
 from experiments.evaluate.command import EvaluateOptions
 from experiments.fit import command as fit_command
 from experiments.fit.options import build_parser
+from experiments.prepare.command import PrepareOptions
 
 CLUSTER = CONFIGS / "cluster"
 ROOT = Path(__file__).parents[3]
@@ -69,6 +70,14 @@ def test_only_a_job_that_saved_is_queued_again(name, ends, again, tmp_path):
     code, started = submit(CLUSTER / name, UI2C, tmp_path, code=ends)
     assert code == ends
     assert (started[-3:] == ["scontrol", "requeue", "7"]) == again
+
+
+def test_ranks_share_what_is_prepared(tmp_path):
+    given = ["in", "a b", "--height", "720"]
+    code, started = submit(CLUSTER / "prepare.sbatch", given, tmp_path, code=0)
+    assert code == 0
+    given = arguments_of(started, "experiments.prepare")
+    assert str(make_parser(PrepareOptions, "").parse_args(given).output) == "a b"
 
 
 def test_ranks_share_what_is_measured(tmp_path):

@@ -1,0 +1,1 @@
+"""Videos decoded once into a store that training reads fast."""
