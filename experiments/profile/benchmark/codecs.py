@@ -1,6 +1,8 @@
 """The codecs that are measured: those of the suite's own configurations."""
 
+import re
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -15,6 +17,20 @@ if TYPE_CHECKING:
 REHEARSAL = "rehearsal"
 """Configuration that makes any codec tiny."""
 
+OTHER_PRIOR = "{model: {init_args: {z_prior: scalar}}}"
+"""A prior of our own, for machines without the package that the usual one is from."""
+
+
+class LackingError(ValueError):
+    """A codec needs a package that this machine lacks.
+
+    Args:
+        package: Its name.
+    """
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"it needs the package {package}")
+
 
 def base_configs() -> list[str]:
     """Return the names of the configurations of whole codecs, without ablations."""
@@ -26,9 +42,39 @@ def base_configs() -> list[str]:
     ]
 
 
-def layers(name: str, settings: Settings) -> list[str]:
-    """Return the configurations to layer: the paper's size in the full form."""
-    return [name] if settings.form == "full" else [name, REHEARSAL]
+def layers(name: str, form: str) -> list[str]:
+    """Return the configurations to layer: the paper's size in the full form.
+
+    Where a package is missing that only one kind of prior needs, it is another one's.
+
+    Raises:
+        LackingError: The codec needs a package that this machine lacks.
+    """
+    usual = [name] if form == "full" else [name, REHEARSAL]
+    if not (missing := _missing(tuple(usual))):
+        return usual
+    model = yaml.safe_load(shipped_configs()[name].read_text())["model"]
+    other = [*usual, OTHER_PRIOR]
+    if "z_prior" in model["init_args"] and not _missing(tuple(other)):
+        return other
+    raise LackingError(missing)
+
+
+@cache
+def _missing(config: tuple[str, ...]) -> str:
+    """Return the package that a network cannot be built without; empty if none is."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            build(config)
+    except (ModuleNotFoundError, ValueError) as error:
+        # The parser makes another error of it.
+        if found := re.search("No module named '([^'.]+)", str(error)):
+            return found[1]
+        if isinstance(error, ModuleNotFoundError):
+            raise
+    return ""
 
 
 def rows(name: str) -> list[Stage]:
@@ -39,21 +85,20 @@ def rows(name: str) -> list[Stage]:
 
 
 def build(names: Sequence[str]) -> "VideoCodec":
-    """Return the network of layered configurations, with random weights.
-
-    Raises:
-        ModuleNotFoundError: It needs a package that is not here.
-    """
+    """Return the network of layered configurations, with random weights."""
     from experiments.profile.command import build_codec
 
     return build_codec(names)
 
 
-def left_out(name: str, error: Exception) -> Figure | None:
-    """Return the row of a codec that needs a package which this machine lacks."""
-    if not isinstance(error, ModuleNotFoundError):
-        return None
-    return Figure(name, None, "", note=f"left out: it needs the package {error.name}")
+def left_out(name: str, error: LackingError) -> Figure:
+    """Return the row of a codec that cannot be built here, which is no failure."""
+    return Figure(name, None, "", note=f"left out: {error}")
+
+
+def named(name: str, config: Sequence[str]) -> str:
+    """Return a codec's name in figures, which says so if its prior is another one."""
+    return f"{name} (z_prior scalar)" if OTHER_PRIOR in config else name
 
 
 def size_of(settings: Settings) -> tuple[int, int]:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 from experiments.profile.benchmark.codecs import (
+    LackingError,
     base_configs,
     build,
     described,
     layers,
     left_out,
+    named,
     size_of,
 )
 from experiments.profile.benchmark.figures import Figure, Settings
@@ -27,15 +29,15 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
     for name in base_configs():
         try:
-            codec = build(layers(name, settings))
-        except ModuleNotFoundError as error:
-            if row := left_out(name, error):
-                yield row
+            config = layers(name, settings.form)
+        except LackingError as error:
+            yield left_out(name, error)
             continue
+        codec = build(config)
         codec = codec.to(settings.device).eval().requires_grad_(False)
         for dtype in DTYPES:
             codec = codec.to(getattr(torch, dtype))
-            yield from _of_dtype(name, codec, dtype, settings)
+            yield from _of_dtype(named(name, config), codec, dtype, settings)
         del codec
 
 

@@ -24,7 +24,8 @@ PARTS: dict[str, str] = {
 SHARES = {"gpu_tests": 0.15, "fit": 0.5, "coding": 0.3, "determinism": 0.2}
 """Of the whole time, at most, of the parts that take long; others have 0.15.
 
-They are more than 1 together: parts seldom take all that they may.
+They are more than 1 together: parts seldom take all that they may. The last one has
+all that is left.
 """
 
 MINUTES = {"small": 2.0, "full": 10.0}
@@ -102,14 +103,14 @@ def benchmark(options: BenchmarkOptions) -> int:
     whole = 60 * (options.minutes or MINUTES[form])
     names = list(dict.fromkeys(options.parts or PARTS))
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    report = Report(form, describe_machine(), names)
+    report = Report(form, describe_machine(), list(names))
     report.write(options.output)
     say(f"{form} form on {device}: {', '.join(names)}; at most {_clock(whole)}")
     begun = time.monotonic()
     while report.unfinished:
         name = report.unfinished[0]
         left = whole - (time.monotonic() - begun)
-        share = 1.0 if len(names) == 1 else SHARES.get(name, 0.15)
+        share = 1.0 if len(report.unfinished) == 1 else SHARES.get(name, 0.15)
         seconds = min(left, share * whole)
         if seconds < LEAST:
             break

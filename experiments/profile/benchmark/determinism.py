@@ -11,10 +11,12 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from experiments.profile.benchmark.codecs import (
-    REHEARSAL,
+    LackingError,
     base_configs,
     build,
+    layers,
     left_out,
+    named,
 )
 from experiments.profile.benchmark.figures import Figure, Settings
 from experiments.profile.benchmark.part import reason
@@ -36,16 +38,17 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
     for name in base_configs():
         try:
-            codec = build([name, REHEARSAL]).eval().requires_grad_(False)
-        except ModuleNotFoundError as error:
-            if row := left_out(name, error):
-                yield row
+            config = layers(name, "small")
+        except LackingError as error:
+            yield left_out(name, error)
             continue
+        codec = build(config).eval().requires_grad_(False)
         torch.manual_seed(0)
         other = deepcopy(codec).to(settings.device)
-        yield _tables(name, codec, other, settings)
+        shown = named(name, config)
+        yield _tables(shown, codec, other, settings)
         for told in ({}, *exact_ways(codec)):
-            yield _frames(name, codec, other, told, settings)
+            yield _frames(shown, codec, other, told, settings)
 
 
 def exact_ways(codec: "VideoCodec") -> list[dict[str, Any]]:

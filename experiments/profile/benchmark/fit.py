@@ -3,7 +3,14 @@
 import time
 from collections.abc import Iterator
 
-from experiments.profile.benchmark.codecs import base_configs, build, left_out, rows
+from experiments.profile.benchmark.codecs import (
+    LackingError,
+    base_configs,
+    layers,
+    left_out,
+    named,
+    rows,
+)
 from experiments.profile.benchmark.figures import Figure, Settings
 from experiments.profile.benchmark.part import reason
 from experiments.profile.benchmark.training import (
@@ -34,16 +41,15 @@ def measure(settings: Settings) -> Iterator[Figure]:
             # To compile takes longer than all else; that it works shows on one codec.
             del variants[1:]
         try:
-            build([name, "rehearsal"])
-        except ModuleNotFoundError as error:
-            if row := left_out(name, error):
-                yield row
+            config = layers(name, settings.form)
+        except LackingError as error:
+            yield left_out(name, error)
             continue
         fitting: Stage | None = None
         for number, (kind, options) in enumerate(variants):
             runs = (len(names) - place) * len(variants) - number
             seconds = (ends - time.monotonic()) / runs
-            shown = f"{name}, {kind}"
+            shown = f"{named(name, config)}, {kind}"
             try:
                 fitting, timed = _heaviest(name, fitting, settings, seconds, options)
             except ValueError as error:

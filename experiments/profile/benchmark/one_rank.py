@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator
 
-from experiments.profile.benchmark.codecs import base_configs, build, rows
+from experiments.profile.benchmark.codecs import (
+    LackingError,
+    base_configs,
+    layers,
+    rows,
+)
 from experiments.profile.benchmark.figures import Figure, Settings
 from experiments.profile.benchmark.training import train
 
@@ -35,7 +40,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 def _can_be_built(name: str) -> bool:
     try:
-        build([name, "rehearsal"])
-    except ModuleNotFoundError:
+        layers(name, "small")
+    except LackingError:
         return False
     return True

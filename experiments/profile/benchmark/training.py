@@ -106,7 +106,7 @@ def train(
 def options_of(name: str, row: Stage, settings: Settings) -> list[str]:
     """Return the options of ``fit`` that train a row alone, on made clips."""
     stage = f"--stages.{row.name}"
-    options = [f"--config={each}" for each in layers(name, settings)]
+    options = [f"--config={each}" for each in layers(name, settings.form)]
     options += [f"--runs_dir={settings.scratch}", "--logger=csv"]
     options += [f"--from_stage={row.name}", f"--to_stage={row.name}"]
     options += ["--data.source=synthetic", "--data.root=null", "--data.val_clips=0"]
