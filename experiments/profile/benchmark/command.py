@@ -123,7 +123,12 @@ def benchmark(options: BenchmarkOptions) -> int:
                 scratch=Path(scratch),
                 seconds=seconds,
             )
-            outcome = run_part(name, PARTS[name], settings)
+            try:
+                outcome = run_part(name, PARTS[name], settings)
+            except KeyboardInterrupt:
+                rest = ", ".join(report.unfinished)
+                say(f"interrupted: {options.output} holds all but {rest}")
+                return 130
         report.outcomes.append(outcome)
         report.unfinished.remove(name)
         report.write(options.output)

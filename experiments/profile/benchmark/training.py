@@ -67,11 +67,11 @@ def train(
         MemoryRanOutError: It does.
         ValueError: The run fails or does not come to its second step in time.
     """
-    label = f"{name}-{row.name}-{abs(hash(more))}"
+    label = f"{name}-{row.name}-{len(list(settings.scratch.iterdir()))}"
     timed = settings.scratch / f"{label}.json"
     log = settings.scratch / f"{label}.log"
     steps = STEPS[settings.form]
-    # The start is the most that is known to take long: models, kernels, loaders.
+    # The rest is for its imports, and for the step that is running then.
     command = [sys.executable, "-P", "-m", "experiments.profile.benchmark.watched_fit"]
     command += [str(timed), str(steps), str(0.8 * seconds)]
     command += [*options_of(name, row, settings), f"--run={label}", *more]
