@@ -53,7 +53,8 @@ def measure(settings: Settings) -> Iterator[Figure]:
 
 def exact_ways(codec: "VideoCodec") -> list[dict[str, Any]]:
     """Return the coding options that make a codec decode alike on every machine."""
-    usual, ways = codec.coding, []
+    usual = codec.coding
+    ways: list[dict[str, Any]] = []
     hints = get_type_hints(type(usual))
     try:
         for each in fields(usual):
