@@ -7,13 +7,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
-from av.video.reformatter import Interpolation, VideoReformatter
 from torch import Tensor
 
 from datamodules.pipes import PipedInput
+from datamodules.pyav import av
 from datamodules.video_reader import (
     VideoError,
     VideoReader,
@@ -132,13 +131,14 @@ def _matroska_end(head: bytes) -> int:
 
 def _decode(container: Any, stream: Any) -> Iterator[Tensor]:
     """Decode a container's stream to its end, upright, refusing damage."""
-    reformatter = VideoReformatter()
+    formats = av.video.reformatter
+    reformatter = formats.VideoReformatter()
     # FFmpeg's default for RGB truncates instead of rounding: 1 to 2 codes too dark.
     rounding = (
-        Interpolation.BILINEAR
-        | Interpolation.FULL_CHR_H_INT
-        | Interpolation.ACCURATE_RND
-        | Interpolation.BITEXACT
+        formats.Interpolation.BILINEAR
+        | formats.Interpolation.FULL_CHR_H_INT
+        | formats.Interpolation.ACCURATE_RND
+        | formats.Interpolation.BITEXACT
     )
     try:
         for packet in container.demux(stream):

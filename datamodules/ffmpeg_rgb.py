@@ -10,12 +10,11 @@ Source: arXiv 2410.02598, section 6.1.1, and the README of DCVC-TCM; which matri
 pictures were made with is not stated.
 """
 
-import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, VideoReformatter
 from torch import Tensor
 
+from datamodules.pyav import av
 from datamodules.yuv import Codes
 
 
@@ -34,11 +33,13 @@ def convert_as_ffmpeg(codes: Codes, *, full_range: bool) -> Tensor:
     # swscale works on pairs of rows and columns: an odd last one comes out as noise.
     even = np.pad(y, [(0, height % 2), (0, width % 2)], mode="edge")
     frame = av.VideoFrame(even.shape[1], even.shape[0], "yuv420p")
-    frame.color_range = ColorRange.JPEG if full_range else ColorRange.MPEG
+    formats = av.video.reformatter
+    ranges = formats.ColorRange
+    frame.color_range = ranges.JPEG if full_range else ranges.MPEG
     for plane, samples in zip(frame.planes, (even, u, v), strict=True):
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
         rows[: plane.height, : plane.width] = samples
-    rgb = VideoReformatter().reformat(frame, format="rgb24").to_ndarray()
+    rgb = formats.VideoReformatter().reformat(frame, format="rgb24").to_ndarray()
     return (
         torch.from_numpy(rgb[:height, :width])
         .permute(2, 0, 1)

@@ -6,24 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import Type as SideData
-from av.stream import Disposition
 
+from datamodules.pyav import av
 from datamodules.video_reader import VideoError
-
-
-# FFmpeg gives frames more kinds of data than PyAV can name (EXIF, the views of stereo
-# video), and asking such a frame for any would fail. None of them is looked at.
-def _unnamed(kinds: Any, value: int) -> Any:
-    member = object.__new__(kinds)
-    member._name_, member._value_ = f"UNNAMED_{value}", value
-    return member
-
-
-SideData._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
 
 # The tangent of a degree: FFmpeg takes what is closer to a quarter turn for one.
 OBLIQUE = 0.0175
@@ -48,7 +35,7 @@ def open_stream(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[Any
     source = file or str(path.absolute())
     with av.open(source, metadata_errors="replace") as container:
         stream = container.streams.best("video")
-        if stream is None or stream.disposition & Disposition.attached_pic:
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
             raise VideoError("no video stream")
         if stream.codec_context is None:
             raise VideoError("FFmpeg has no decoder for the codec of its video")
@@ -105,7 +92,7 @@ def is_shown_as_stored(frame: Any) -> bool:
 
 def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """Return a, b, c and d of a frame's display matrix, if it has one."""
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
     if data is None:
         return None
     values = np.frombuffer(bytes(data), np.int32).tolist()

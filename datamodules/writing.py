@@ -10,22 +10,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, TypeAlias
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from av.video.reformatter import (
-    ColorPrimaries,
-    ColorRange,
-    Colorspace,
-    ColorTrc,
-    Interpolation,
-    VideoReformatter,
-)
 from torch import Tensor
 
 from datamodules.pipes import STDOUT, is_pipe, piped_output
+from datamodules.pyav import av
 from datamodules.video_reader import VideoError
 from datamodules.whole_files import whole_or_nothing
 from datamodules.yuv import Codes, quantise, rgb_to_planes
@@ -172,13 +164,14 @@ def _raw_file(
 def _x264_file(
     path: Path, container_format: str, width: int, height: int, fps: Fraction
 ) -> Iterator[PutFrame]:
-    reformatter = VideoReformatter()
+    formats = av.video.reformatter
+    reformatter = formats.VideoReformatter()
     # Without these FFmpeg truncates instead of rounding.
     rounding = (
-        Interpolation.BICUBIC
-        | Interpolation.FULL_CHR_H_INT
-        | Interpolation.ACCURATE_RND
-        | Interpolation.BITEXACT
+        formats.Interpolation.BICUBIC
+        | formats.Interpolation.FULL_CHR_H_INT
+        | formats.Interpolation.ACCURATE_RND
+        | formats.Interpolation.BITEXACT
     )
     # 4:2:0 of an odd size does not exist in H.264.
     pixel_format = "yuv444p" if width % 2 or height % 2 else "yuv420p"
@@ -192,10 +185,10 @@ def _x264_file(
                 "libx264", rate=fps, options={"crf": X264_CRF}
             )
             stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
-            stream.codec_context.colorspace = Colorspace.ITU709
-            stream.codec_context.color_range = ColorRange.MPEG
-            stream.codec_context.color_primaries = ColorPrimaries.BT709
-            stream.codec_context.color_trc = ColorTrc.BT709
+            stream.codec_context.colorspace = formats.Colorspace.ITU709
+            stream.codec_context.color_range = formats.ColorRange.MPEG
+            stream.codec_context.color_primaries = formats.ColorPrimaries.BT709
+            stream.codec_context.color_trc = formats.ColorTrc.BT709
 
             def put(number: int, frame: Tensor) -> None:
                 # Built from an array, a frame has no picture type that x264 would obey.
@@ -203,8 +196,8 @@ def _x264_file(
                 picture = reformatter.reformat(
                     picture,
                     format=pixel_format,
-                    dst_colorspace=Colorspace.ITU709,
-                    dst_color_range=ColorRange.MPEG,
+                    dst_colorspace=formats.Colorspace.ITU709,
+                    dst_color_range=formats.ColorRange.MPEG,
                     interpolation=rounding,
                 )
                 picture.pts, picture.time_base = number, 1 / fps

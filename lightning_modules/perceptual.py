@@ -3,14 +3,14 @@
 Its weights are never downloaded. A missing file is an error that names it.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lightning_modules.lpips_network import LpipsNetwork, heads_file, load_network
 
 LpipsNet = Literal["alex", "vgg", "squeeze", "random"]
 
@@ -22,9 +22,6 @@ LPIPS_FILES = {
     "vgg": "vgg16-397923af.pth",
     "squeeze": "squeezenet1_1-b8a52dc0.pth",
 }
-RANDOM_SEED = 0
-"""Of the stand-in's weights, so that its values are the same everywhere."""
-
 PIXELS_AT_ONCE = 2**21
 """Of planes of MS-SSIM and frames of LPIPS that are computed together: one of 1080p,
 many of a crop. On a CPU buffers beyond that are twice as slow."""
@@ -58,7 +55,10 @@ class Lpips:
     def __init__(self, net: str = "alex") -> None:
         check_lpips(net)
         self.net = net
-        self.network: Any = _random_network() if net == "random" else _network(net)
+        # Settled here: a later change of TORCH_HOME gives no other distances.
+        self._file = None if net == "random" else lpips_file(net)
+        self._written = self._file.stat().st_mtime_ns if self._file else 0
+        self.network = self._on(torch.device("cpu"))
 
     def __call__(self, x_hat: Tensor, clip: Tensor) -> Tensor:
         """Return each frame's distance, 0 for equal frames.
@@ -90,37 +90,26 @@ class Lpips:
             UnavailableMetricError: A side is below 32 pixels.
         """
         check_side("lpips needs", frames.shape[-2:], LPIPS_SIDE)
-        network = self.network.to(frames.device)
+        network = self._on(frames.device)
         # Its heads tell apart what bfloat16 rounds to one value.
         with torch.autocast(frames.device.type, enabled=False):
-            maps = network.net(network.scaling_layer(frames.float() * 2 - 1))
-            return [_unit(layer) for layer in maps]
+            return [_unit(layer) for layer in network(frames.float())]
 
     def distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
         """Return the distance (N,) between frames with these features."""
-        layers = zip(self.network.lins, features, others, strict=True)
+        heads = self._on(features[0].device).heads
+        layers = zip(heads, features, others, strict=True)
         with torch.autocast(features[0].device.type, enabled=False):
             return torch.stack(
                 [head((x - y).square()).mean(dim=(1, 2, 3)) for head, x, y in layers]
             ).sum(dim=0)
 
-
-def _network(net: str, random: bool = False) -> Any:
-    import lpips
-
-    with warnings.catch_warnings():
-        # lpips 0.1.4 speaks torchvision's old dialect.
-        warnings.simplefilter("ignore")
-        network = lpips.LPIPS(net=net, pnet_rand=random, verbose=False)
-    return network.eval().requires_grad_(False)
-
-
-@cache
-# Drawing AlexNet's 61 million weights takes as long as a step of a rehearsal.
-def _random_network() -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_SEED)
-        return _network("alex", random=True)
+    def _on(self, device: torch.device) -> LpipsNetwork:
+        """Return the network on a device; all of one backbone share it."""
+        net = "alex" if self._file is None else self.net
+        heads = heads_file(net)
+        assert heads is not None, "it was looked for"
+        return load_network(net, self._file, self._written, heads, device)
 
 
 def _unit(layer: Tensor) -> Tensor:
@@ -131,12 +120,18 @@ def _unit(layer: Tensor) -> Tensor:
 
 
 def check_lpips(net: str) -> None:
-    """Look for a backbone's weights without loading them.
+    """Look for a backbone's weights, and its heads', without loading them.
 
     Raises:
         UnavailableMetricError: They are not on this machine.
         ValueError: ``net`` is neither a backbone of LPIPS nor ``random``.
     """
+    if net != "random" and net not in LPIPS_FILES:
+        raise ValueError(f"lpips has no backbone {net!r}, choose {list(LPIPS_FILES)}")
+    if heads_file("alex") is None:
+        raise UnavailableMetricError(
+            "lpips needs the package lpips, which holds its heads: pip install lpips"
+        )
     if net == "random":
         return
     check_file("lpips needs the backbone weights", lpips_file(net))

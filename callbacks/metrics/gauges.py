@@ -7,19 +7,22 @@ that has a function; the others know the planes, or share work between metrics.
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from callbacks.metrics.quality import ms_ssim_planes, six_one_one
+from callbacks.metrics.source_memory import NOTHING_KEPT, SourceMemory
 from callbacks.metrics.table import METRICS
 from callbacks.metrics.temporal import TofStream
 from datamodules.yuv import Planes
 from lightning_modules.perceptual import Lpips, UnavailableMetricError
 from lightning_modules.psnr import decibels
+
+T = TypeVar("T")
 
 
 class Frame(NamedTuple):
@@ -42,11 +45,24 @@ class FramePair(NamedTuple):
             writes it.
         source: Likewise.
         unrounded: Both before rounding.
+        number: Of the frame, from 0.
+        memory: Of the source.
     """
 
     decoded: Frame
     source: Frame
     unrounded: tuple[Frame, Frame]
+    number: int = 0
+    memory: SourceMemory = NOTHING_KEPT
+
+    def of_source(self, name: str, find: Callable[[], T]) -> T:
+        """Return what is found of the source's frame alone, kept from another rate.
+
+        Args:
+            name: Another one for each way to find it.
+            find: Finds it.
+        """
+        return self.memory.find(self.number, name, find)
 
 
 class Gauge(ABC):
@@ -151,13 +167,16 @@ class Flow(Gauge):
     def __init__(self, names: Sequence[str], device: str | torch.device) -> None:
         super().__init__(names, device)
         self._stream = TofStream(*names)
+        self._name = " ".join(["flow", *self._stream.methods])
 
     def add(self, pair: FramePair) -> dict[str, float]:
         """Measure the frame and the one before."""
         decoded, source = (
             frame.yuv[0].round().byte().numpy() for frame in (pair.decoded, pair.source)
         )
-        return self._stream.add(decoded, source)
+        return self._stream.add(
+            decoded, source, lambda find: pair.of_source(self._name, find)
+        )
 
 
 class Perceptual(Gauge):
@@ -173,13 +192,19 @@ class Perceptual(Gauge):
     def add(self, pair: FramePair) -> dict[str, float]:
         """Measure the frame, and it and the one before."""
         distance = self._lpips.distance
-        features = [
-            self._lpips.features(frame.rgb.unsqueeze(0).to(self.device) / 255)
-            for frame in (pair.decoded, pair.source)
-        ]
-        values = {f"lpips_{self._net}": float(distance(*features))}
+
+        def features(frame: Frame) -> list[Tensor]:
+            return self._lpips.features(frame.rgb.unsqueeze(0).to(self.device) / 255)
+
+        decoded = features(pair.decoded)
+        source = pair.of_source(f"lpips {self._net}", lambda: features(pair.source))
+        values = {f"lpips_{self._net}": float(distance(decoded, source))}
         if self._previous:
-            decoded, source = map(distance, self._previous, features)
-            values[f"tlp_{self._net}"] = float((decoded - source).abs())
-        self._previous = features
+            ours = distance(self._previous[0], decoded)
+            before = self._previous[1]
+            theirs = pair.of_source(
+                f"change in lpips {self._net}", lambda: distance(before, source)
+            )
+            values[f"tlp_{self._net}"] = float((ours - theirs).abs())
+        self._previous = [decoded, source]
         return values

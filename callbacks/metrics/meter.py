@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from callbacks.metrics.gauges import Frame, FramePair, Gauge, PerFrame
+from callbacks.metrics.source_memory import NOTHING_KEPT, SourceMemory
 from callbacks.metrics.table import METRICS
 from datamodules.yuv import (
     Codes,
@@ -34,6 +35,7 @@ class Meter:
         width: Columns of a frame.
         names: Keys of ``METRICS``; of those, the ones that a frame or a pair has.
         device: Where networks and MS-SSIM are computed.
+        memory: What is known of the source from other rates, and is added to.
 
     Attributes:
         missing: Metrics for which something is missing on this machine, and what.
@@ -50,7 +52,9 @@ class Meter:
         width: int,
         names: Sequence[str],
         device: str | torch.device = "cpu",
+        memory: SourceMemory = NOTHING_KEPT,
     ) -> None:
+        self._memory = memory
         self.missing: dict[str, str] = {}
         self.undefined: dict[str, str] = {}
         self._colour = colour
@@ -94,6 +98,8 @@ class Meter:
             _as_8_bit_rgb(self._frame(_as_floats(quantise(decoded)))),
             _as_8_bit_rgb(original),
             unrounded=(self._frame((y, u, v)), original),
+            number=self._frames,
+            memory=self._memory,
         )
         for gauge in list(self._gauges):
             try:

@@ -144,6 +144,10 @@ class OfChange(ABC):
         return self.compare(self.of_clip(x_hat), self.of_clip(clip))
 
 
+Flows: TypeAlias = dict[str, Flow]
+"""Motion by the method that estimated it."""
+
+
 class FlowOf:
     """The motion from each frame of a sequence to the next, frame by frame.
 
@@ -155,11 +159,16 @@ class FlowOf:
         self._methods = methods
         self._previous: Luma | None = None
 
-    def add(self, frame: Luma) -> dict[str, Flow]:
+    def add(
+        self,
+        frame: Luma,
+        find: Callable[[Callable[[], Flows]], Flows] = lambda estimate: estimate(),
+    ) -> Flows:
         """Return the motion from the frame before to this one, none for the first.
 
         Args:
             frame: 8-bit luma (H, W).
+            find: Returns what its argument estimates, which it may know already.
 
         Raises:
             UnavailableMetricError: A side is below 48 pixels.
@@ -168,7 +177,7 @@ class FlowOf:
         previous, self._previous = self._previous, frame
         if previous is None:
             return {}
-        return {method: FLOWS[method](previous, frame) for method in self._methods}
+        return find(lambda: {m: FLOWS[m](previous, frame) for m in self._methods})
 
 
 class TofStream:
@@ -178,30 +187,39 @@ class TofStream:
 
     Args:
         names: Of ``TOFS``.
+
+    Attributes:
+        methods: Names in ``FLOWS``.
     """
 
     def __init__(self, *names: str) -> None:
         self._names = names
-        methods = dict.fromkeys(TOFS[name].flow for name in names)
-        self._decoded, self._source = FlowOf(*methods), FlowOf(*methods)
+        self.methods = tuple(dict.fromkeys(TOFS[name].flow for name in names))
+        self._decoded, self._source = FlowOf(*self.methods), FlowOf(*self.methods)
 
-    def add(self, decoded: Luma, source: Luma) -> dict[str, float]:
+    def add(
+        self,
+        decoded: Luma,
+        source: Luma,
+        find: Callable[[Callable[[], Flows]], Flows] = lambda estimate: estimate(),
+    ) -> dict[str, float]:
         """Return the values of this frame and the one before, none for the first.
 
         Args:
             decoded: 8-bit luma (H, W).
             source: Like ``decoded``.
+            find: Returns the source's motion, which its argument estimates.
 
         Raises:
             UnavailableMetricError: A side is below 48 pixels.
         """
-        ours, theirs = self._decoded.add(decoded), self._source.add(source)
+        ours, theirs = self._decoded.add(decoded), self._source.add(source, find)
         if not ours:
             return {}
         return {name: _mean_length(name, ours, theirs) for name in self._names}
 
 
-def _mean_length(name: str, ours: dict[str, Flow], theirs: dict[str, Flow]) -> float:
+def _mean_length(name: str, ours: Flows, theirs: Flows) -> float:
     kind = TOFS[name]
     lengths = kind.length(ours[kind.flow] - theirs[kind.flow])
     return float(lengths.mean(dtype=np.float64))
@@ -215,7 +233,7 @@ class Motion(NamedTuple):
         finite: Whether both frames of a pair hold numbers only, bool (B, T - 1).
     """
 
-    flows: list[list[dict[str, Flow]]]
+    flows: list[list[Flows]]
     finite: Tensor
 
 

@@ -17,7 +17,10 @@ LEAVES = 12000
 RADII = (4.0, 250.0)
 
 
-@lru_cache(maxsize=2)
+KEPT = 16
+"""Pictures of 4 MB that a process keeps: all of a command, where it names a few."""
+
+
 def paint_leaves(number: int) -> Floats:
     """Paint dead leaves: discs that hide each other, their sizes by a power law.
 
@@ -32,6 +35,12 @@ def paint_leaves(number: int) -> Floats:
 
     Source: Lee, Mumford, Huang, "Occlusion Models for Natural Images", IJCV 41, 2001.
     """
+    return _painted(number).astype(np.float64)
+
+
+@lru_cache(maxsize=KEPT)
+def _painted(number: int) -> npt.NDArray[np.uint8]:
+    """Return the codes of :func:`paint_leaves`, which takes a second."""
     draws = draw_uniform((number, 0), (LEAVES, 9))
     least, most = RADII
     radii = least / np.sqrt(1 - draws[:, 0] * (1 - (least / most) ** 2))
@@ -54,10 +63,7 @@ def paint_leaves(number: int) -> Floats:
         shade = (slope[0] * y + slope[1] * x)[..., None] / radius
         under = picture[top:bottom, left:right]
         under += (colour + shade - under) * cover
-    painted = np.rint(np.clip(picture, 0.0, 255.0))
-    # It is kept, and given to everyone who asks.
-    painted.setflags(write=False)
-    return painted
+    return np.rint(np.clip(picture, 0.0, 255.0)).astype(np.uint8)
 
 
 def draw_uniform(key: tuple[int, int], shape: tuple[int, int]) -> Floats:

@@ -20,13 +20,13 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
 from datamodules.images import decode_image
 from datamodules.paths import PNG, find_frames, open_at_once
 from datamodules.pipes import SAVE_FIRST, is_pipe
+from datamodules.pyav import av
 from datamodules.raw_video import RawVideo, read_y4m
 from datamodules.sources.pyav_reader import count_frames, first_line
 from datamodules.sources.source import ClipError

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 
+from datamodules.pyav import av
 from datamodules.sources.source import ClipError, Frames
 from datamodules.video_reader import VideoError
 from datamodules.video_stream import open_stream, turn_upright

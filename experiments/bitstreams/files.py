@@ -245,6 +245,16 @@ def load_decoder(
     codec = lightning_modules.load_codec(
         checkpoint, device=device, dtype=getattr(torch, header.dtype)
     )
+    check_decoder(header, codec, checkpoint)
+    return codec
+
+
+def check_decoder(header: StreamHeader, codec: VideoCodec, checkpoint: Path) -> None:
+    """Check that a stream was encoded with a codec.
+
+    Raises:
+        ValueError: It was another one; the message names the checkpoint of this one.
+    """
     name, fingerprint = type(codec).__name__, codec.fingerprint()
     if name != header.codec:
         raise ValueError(
@@ -257,7 +267,6 @@ def load_decoder(
             f"{checkpoint} has {fingerprint.hex()}: use the checkpoint that it was "
             "encoded with"
         )
-    return codec
 
 
 class StreamDecoder:

@@ -24,9 +24,14 @@ OUT_OF_MEMORY = re.compile(
 
 
 def called_as(command: str) -> str:
-    """Return how the user calls a command: ``lvc NAME``, or with ``python -m``."""
+    """Return how the user calls a command: ``lvc NAME``, or with ``python -m``.
+
+    Args:
+        command: Its module below ``experiments``, without ``command``; ``lvc`` knows it
+            by the last part of that.
+    """
     if Path(sys.argv[0]).stem == "lvc":
-        return f"lvc {command}"
+        return f"lvc {command.rpartition('.')[2]}"
     return f"python -m experiments.{command}"
 
 

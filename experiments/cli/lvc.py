@@ -31,6 +31,10 @@ COMMANDS = {
         "experiments.profile.command",
         "Count a codec's parameters and MACs, and time it.",
     ),
+    "benchmark": (
+        "experiments.profile.benchmark.command",
+        "Measure this machine: training, coding, determinism.",
+    ),
     "stream": (
         "experiments.stream.command",
         "Send a video over a channel that loses packets.",
@@ -83,7 +87,8 @@ def overview() -> str:
             *lines,
             "",
             "lvc COMMAND --help shows a command's options; python -m "
-            "experiments.COMMAND is the same.",
+            "experiments.COMMAND is the same",
+            "(of benchmark: experiments.profile.benchmark).",
         ]
     )
 

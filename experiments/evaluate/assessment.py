@@ -7,7 +7,7 @@ import torch
 
 from callbacks.metrics.meter import Meter, at_boundaries, means
 from callbacks.metrics.table import METRICS
-from datamodules.sequences.files import frames_to_read, read_codes, source_kind
+from datamodules.sequences.files import frames_to_read
 from datamodules.yuv import Codes, Planes, quantise
 from experiments.bitstreams.coding_mode import coding_mode
 from experiments.cli.activity import (
@@ -24,12 +24,19 @@ from experiments.evaluate.gallery import Gallery
 from experiments.evaluate.job import Job
 from experiments.evaluate.options import JobOptions
 from experiments.evaluate.parts import job_folder
+from experiments.evaluate.sources import Source
 from experiments.results.origin import versions
 from experiments.results.result import Histogram, Point, Result, SequenceResult
 
 
-def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
+def assess(job: Job, coder: Coder, options: JobOptions, source: Source) -> Result:
     """Do one job: code, decode, compare with the source.
+
+    Args:
+        job: What is coded.
+        coder: What codes it.
+        options: What is compared, and how.
+        source: Of the job's sequence.
 
     Raises:
         ValueError: The codec fails, or gives another number of frames.
@@ -39,8 +46,7 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
     frames = frames_to_read(sequence, options.max_frames)
 
     def codes() -> Iterator[Codes]:
-        taken = read_codes(sequence, options.colour, options.max_frames, options.yuv_as)
-        return doing.count(taken, SEARCH, ENCODE)
+        return doing.count(source.codes(), SEARCH, ENCODE)
 
     with (
         job_folder(options.output) as folder,
@@ -60,10 +66,13 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
             task = replace(task, rate=coder.find_rate(task, target))
         doing.start(ENCODE, frames)
         cost = coder.encode(task)
-        whole = Assessment(job, coder, options)
+        if "encode" in cost.peak_memory and coder.metric_device == "cpu":
+            # What is kept of the source for other rates is no memory of the codec's.
+            cost.peak_memory["encode"] -= source.memory.nbytes
+        whole = Assessment(job, coder, options, source)
         points = [whole.point(task, cost)]
         for scales in job.scales:
-            part = Assessment(job, coder, options, scales)
+            part = Assessment(job, coder, options, source, scales)
             points.append(part.point(task, cost.of_scales(scales)))
     shown = SequenceResult(
         sequence.set,
@@ -73,7 +82,7 @@ def assess(job: Job, coder: Coder, options: JobOptions) -> Result:
         sequence.fps,
         whole.count,
         points,
-        source_kind(sequence),
+        source.kind,
         whole.gallery.source,
         coder.boundaries(whole.count),
     )
@@ -94,6 +103,7 @@ class Assessment:
         job: What was coded.
         coder: What coded it.
         options: What is compared, and how.
+        source: Of the job's sequence.
         scales: How many are decoded; None for all.
 
     Attributes:
@@ -102,11 +112,16 @@ class Assessment:
     """
 
     def __init__(
-        self, job: Job, coder: Coder, options: JobOptions, scales: int | None = None
+        self,
+        job: Job,
+        coder: Coder,
+        options: JobOptions,
+        source: Source,
+        scales: int | None = None,
     ) -> None:
         sequence, device = job.sequence, coder.metric_device
         self.count = 0
-        self.gallery = Gallery(job, options, scales)
+        self.gallery = Gallery(job, options, scales, source.pictures)
         self._job = job
         self._coder = coder
         self._options = options
@@ -117,6 +132,7 @@ class Assessment:
             sequence.width,
             options.metric_names,
             device,
+            source.memory,
         )
         self._samples = SampleFeatures(job, options, device, scales)
 

@@ -13,6 +13,8 @@ class Gallery:
         job: What is coded.
         options: Which frames are kept, and beside which result file.
         scales: How many were decoded; None for all.
+        written: Path of each frame of the source that this process has written, by its
+            number; those are not written again.
 
     Attributes:
         source: Path of each kept frame of the source, relative to the result file.
@@ -20,8 +22,13 @@ class Gallery:
     """
 
     def __init__(
-        self, job: Job, options: JobOptions, scales: int | None = None
+        self,
+        job: Job,
+        options: JobOptions,
+        scales: int | None = None,
+        written: dict[str, str] | None = None,
     ) -> None:
+        self._written = {} if written is None else written
         self.source: dict[str, str] = {}
         self.decoded: dict[str, str] = {}
         self._root = options.output.parent
@@ -39,11 +46,14 @@ class Gallery:
         """Keep a frame if it is one of the chosen."""
         if number not in self._wanted:
             return
-        for kept, name, codes in (
-            (self.source, "source", source),
-            (self.decoded, self._label, quantise(planes)),
-        ):
-            path = self._folder / f"{number:05d}.{name}.png"
-            rgb = planes_to_rgb(dequantise(codes), self._colour)
-            write_png(to_rgb8(rgb), path)
-            kept[str(number)] = path.relative_to(self._root).as_posix()
+        if str(number) not in self._written:
+            self._written[str(number)] = self._write(number, "source", source)
+        self.source[str(number)] = self._written[str(number)]
+        decoded = self._write(number, self._label, quantise(planes))
+        self.decoded[str(number)] = decoded
+
+    def _write(self, number: int, name: str, codes: Codes) -> str:
+        path = self._folder / f"{number:05d}.{name}.png"
+        rgb = planes_to_rgb(dequantise(codes), self._colour)
+        write_png(to_rgb8(rgb), path)
+        return path.relative_to(self._root).as_posix()

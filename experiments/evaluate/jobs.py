@@ -4,14 +4,15 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
+from threading import Lock
 from typing import Any
 
 from callbacks.metrics.table import METRICS, pooled_names
 from datamodules.ffmpeg import find_ffmpeg
-from datamodules.sequences.files import frames_to_read
+from datamodules.sequences.files import VideoSequence, frames_to_read
 from datamodules.sequences.find import find_sequences
 from experiments.bitstreams.processes import WorkerProcess, prepare_process
 from experiments.cli.activity import Activity, activity
@@ -24,6 +25,7 @@ from experiments.evaluate.options import JobOptions
 from experiments.evaluate.parts import Parts, check_sources
 from experiments.evaluate.pools import make_pools
 from experiments.evaluate.show import print_result
+from experiments.evaluate.sources import Sources
 from experiments.results.joining import merge
 from experiments.results.result import Result
 
@@ -177,47 +179,101 @@ def _outcomes(
     gpu = first_gpu(max(1, workers))
     if workers <= 1:
         prepare_process(threads, gpu)
+        sources = Sources()
 
         def alone(job: Job) -> Result:
             with progress.working(job, activity()):
-                return assess(job, coder, options)
+                return assess(job, coder, options, sources.of(job.sequence, options))
 
         for job in jobs:
             yield job, partial(alone, job)
         return
     doing = [Activity() for _ in range(workers)]
     processes = [
-        WorkerProcess(_prepare_worker, threads, gpu + n, own.shared, daemon=False)
+        WorkerProcess(
+            _prepare_worker, workers, threads, gpu + n, own.shared, daemon=False
+        )
         for n, own in enumerate(doing)
     ]
-    idle: SimpleQueue[tuple[WorkerProcess, Activity]] = SimpleQueue()
-    for pair in zip(processes, doing, strict=True):
-        idle.put(pair)
+    waiting = Waiting(jobs)
+    outcomes: SimpleQueue[tuple[Job, Callable[[], Result]]] = SimpleQueue()
 
-    def do(job: Job) -> Result:
-        process, own = idle.get()
-        try:
-            with progress.working(job, own):
-                return process.call(assess, job, coder, options)
-        finally:
-            idle.put((process, own))
+    def work(process: WorkerProcess, own: Activity) -> None:
+        job = waiting.take(None)
+        while job:
+            done: Future[Result] = Future()
+            try:
+                with progress.working(job, own):
+                    done.set_result(process.call(_assess_there, job, coder, options))
+            except BaseException as error:
+                done.set_exception(error)
+            outcomes.put((job, done.result))
+            job = waiting.take(job)
 
     callers = ThreadPoolExecutor(workers)
     try:
-        futures = {callers.submit(do, job): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result
+        for pair in zip(processes, doing, strict=True):
+            callers.submit(work, *pair)
+        for _ in jobs:
+            yield outcomes.get()
     finally:
+        waiting.clear()
         callers.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.close()
 
 
-def _prepare_worker(threads: int, gpu: int, shared: Any) -> None:
+class Waiting:
+    """Jobs that nobody has begun, for several workers.
+
+    Args:
+        jobs: In the order in which they are to be done.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = list(jobs)
+        self._begun: set[VideoSequence] = set()
+        self._lock = Lock()
+
+    def take(self, last: Job | None) -> Job | None:
+        """Return the next job for a worker, ``None`` if there is none left.
+
+        It goes on with its sequence, whose frames it knows; or else with one that
+        nobody has begun, so that the others can go on with theirs.
+
+        Args:
+            last: What the worker did before.
+        """
+        with self._lock:
+            own = [j for j in self._jobs if last and j.sequence == last.sequence]
+            new = [j for j in self._jobs if j.sequence not in self._begun]
+            job = next(iter([*own, *new, *self._jobs]), None)
+            if job:
+                self._jobs.remove(job)
+                self._begun.add(job.sequence)
+            return job
+
+    def clear(self) -> None:
+        """Leave what nobody has begun undone."""
+        with self._lock:
+            self._jobs.clear()
+
+
+_sources_here = Sources()
+"""Of a worker process."""
+
+
+def _prepare_worker(workers: int, threads: int, gpu: int, shared: Any) -> None:
     """Set up a process that is told to end: it leaves no half-done job behind."""
     activity().share(shared)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     prepare_process(threads, gpu)
+    _sources_here.share(workers)
+
+
+def _assess_there(job: Job, coder: Coder, options: JobOptions) -> Result:
+    """Do a job in a worker process."""
+    return assess(job, coder, options, _sources_here.of(job.sequence, options))
 
 
 def _finish(parts: Parts, jobs: Sequence[Job], *, alone: bool) -> Result | None:

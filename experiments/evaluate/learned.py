@@ -16,8 +16,8 @@ from experiments.bitstreams.coding_mode import choose_device, coding_mode, peak_
 from experiments.bitstreams.files import (
     StreamDecoder,
     StreamEncoder,
+    check_decoder,
     header_of,
-    load_decoder,
     open_stream,
 )
 from experiments.bitstreams.processes import WorkerProcess, decoding_process
@@ -64,7 +64,7 @@ class LearnedCoder(Coder):
     def codec(self) -> VideoCodec:
         """The network; loaded once in each process."""
         coding = tuple(sorted(self.coding.items()))
-        return _load(self.checkpoint, self.metric_device, self.dtype, coding)
+        return _load(self.checkpoint, 0, self.metric_device, self.dtype, coding)
 
     def describe(self) -> dict[str, Any]:
         """Return what defines the codec, and what it was told for coding."""
@@ -207,8 +207,21 @@ class EstimatedCoder(LearnedCoder):
 
 @lru_cache(maxsize=1)
 def _load(
-    checkpoint: Path, device: str, dtype: str, coding: tuple[tuple[str, Any], ...]
+    checkpoint: Path,
+    written: int,
+    device: str,
+    dtype: str,
+    coding: tuple[tuple[str, Any], ...],
 ) -> VideoCodec:
+    """Load a codec; the one that was loaded last is the same for all jobs.
+
+    Args:
+        checkpoint: Its file.
+        written: When that was, for a process that must notice another one.
+        device: Where its networks run.
+        dtype: What they compute in.
+        coding: For ``codec.configure``.
+    """
     codec = lightning_modules.load_codec(
         checkpoint, device=torch.device(device), dtype=getattr(torch, dtype)
     )
@@ -252,8 +265,14 @@ def decode_stream(
         coding_mode(target),
         recreated(reader.header.numerics),
     ):
-        codec = load_decoder(reader.header, checkpoint, target)
-        codec.configure(**coding)
+        codec = _load(
+            checkpoint,
+            checkpoint.stat().st_mtime_ns,
+            device,
+            reader.header.dtype,
+            tuple(sorted(coding.items())),
+        )
+        check_decoder(reader.header, codec, checkpoint)
         decoder = StreamDecoder(codec, reader, scales=scales)
         peak_memory(target)
         for frame in decoder:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.cli.checkpoints import find_checkpoint
@@ -121,6 +119,10 @@ def _check_tensors(path: Path, name: str, weights: Any) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
+        # Not at the top: machines that only train may lack it.
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
         try:
             return load_file(path)
         except SafetensorError as error:

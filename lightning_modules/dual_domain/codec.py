@@ -318,7 +318,7 @@ class DualDomainCodec(VideoCodec):
         cost a pass of ``decode`` without the decoder's transform each.
         """
         rows, columns = padded_size(height, width, self.pad_multiple)
-        frame = torch.zeros(1, 3, rows, columns, device=self.like.device)
+        frame = self.like.new_zeros(1, 3, rows, columns)
         shape = latent_shape(frame)
         latent = frame.new_zeros(1, SIZES[self.architecture["size"]].latent, *shape[1:])
         still = frame.new_zeros(1, 2, rows, columns)

@@ -44,12 +44,13 @@ def down(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def up(inputs: int, outputs: int) -> nn.Sequential:
-    """Return a convolution that doubles both sides, CompressAI's sub-pixel one."""
-    # Importing it takes seconds: where a network is built, and not before.
-    from lightning_modules.compressai import subpel_conv3x3
+    """Return a sub-pixel convolution that doubles both sides.
 
-    layers: nn.Sequential = subpel_conv3x3(inputs, outputs, 2)
-    return layers
+    It is CompressAI's ``subpel_conv3x3``, whose package takes seconds to import.
+    """
+    return nn.Sequential(
+        nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2)
+    )
 
 
 def blocks(channels: int, count: int) -> nn.Sequential:

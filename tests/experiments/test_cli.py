@@ -126,7 +126,10 @@ def test_an_option_that_shows_a_text_needs_no_other(capsys):
 
 
 ROOT = Path(experiments.__path__[0])
-COMMANDS = [f"{p.parent.name}.command" for p in sorted(ROOT.glob("*/__main__.py"))]
+COMMANDS = [
+    ".".join([*path.parent.relative_to(ROOT).parts, "command"])
+    for path in sorted(ROOT.rglob("__main__.py"))
+]
 COMMANDS += [p.stem for p in sorted(ROOT.glob("*.py")) if "def main(" in p.read_text()]
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,7 @@ def run(folder, *arguments):
 
 
 def test_every_command_is_listed_with_its_purpose(capsys):
-    folders = {
-        path.parent.name for path in (ROOT / "experiments").glob("*/__main__.py")
-    }
+    folders = {path.parent.name for path in (ROOT / "experiments").rglob("__main__.py")}
     files = (ROOT / "experiments").glob("*.py")
     assert folders | {p.stem for p in files} - {"__init__"} == COMMANDS.keys()
     for arguments in ([], ["--help"], ["-h"]):
@@ -74,12 +73,14 @@ def test_a_misspelt_command_is_one_line_with_the_nearest(given, meant, only_erro
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_the_way_it_was_called(command, monkeypatch, capsys):
+    module = COMMANDS[command][0].removesuffix(".command")
+    assert find_spec(module)
     for first, shown in (
         ("/some/venv/bin/lvc", f"lvc {command}"),
-        ("/x/experiments/fit/__main__.py", f"python -m experiments.{command}"),
+        ("/x/experiments/fit/__main__.py", f"python -m {module}"),
     ):
         monkeypatch.setattr(sys, "argv", [first])
-        assert called_as(command) == shown
+        assert called_as(module.removeprefix("experiments.")) == shown
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0

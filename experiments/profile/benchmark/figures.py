@@ -1,7 +1,8 @@
 """Measured figures, and a fair ratio of two ways to do one thing."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,17 +15,21 @@ class Figure:
 
     Attributes:
         name: The measured thing, such as ``"fit beside a plain loop, UI2C small"``.
-        value: The number.
+        value: The number; ``None`` where there is none, and ``note`` or ``error`` says
+            why.
         unit: Its unit, such as ``"s/step"``, ``"ratio"`` or ``"clips/CPU s"``.
         goal: The wanted value, such as ``"at most 1.05"``; empty where there is none.
         note: Sizes, threads and samples: the conditions of the measurement.
+        error: Why this figure failed, where its part goes on without it; the command's
+            exit code tells of it.
     """
 
     name: str
-    value: float
+    value: float | None
     unit: str
     goal: str = ""
     note: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +42,23 @@ class Settings:
         device: Where networks run, ``cpu`` or ``cuda``.
         clips: Folder of real videos for parts that read some; made videos where None.
         scratch: Existing folder for files, removed afterwards.
+        seconds: Time that the part has; it is stopped then, and keeps the figures that
+            it has given.
     """
 
     form: Literal["small", "full"] = "small"
     device: str = "cpu"
     clips: Path | None = None
     scratch: Path
+    seconds: float = math.inf
 
 
-Part = Callable[[Settings], Sequence[Figure]]
-"""Measures one part: ``measure`` of each module that ``PARTS`` names."""
+Part = Callable[[Settings], Iterable[Figure]]
+"""Measures one part: ``measure`` of each module that ``PARTS`` names.
+
+It runs in a process of its own. One that gives figures as they come keeps them if it
+fails or is stopped.
+"""
 
 
 def alternating(

@@ -12,6 +12,7 @@ from torch import nn
 
 from callbacks.metrics.quality import ms_ssim, ms_ssim_planes, psnr_yuv
 from callbacks.quality_metrics import QualityMetrics
+from lightning_modules import lpips_network
 from lightning_modules.base import ValidationResult
 from lightning_modules.perceptual import Lpips, UnavailableMetricError, lpips_file
 from lightning_modules.psnr import MAX_PSNR, psnr, psnr_8_bit
@@ -146,23 +147,89 @@ def no_download(*args, **kwargs):
     raise AssertionError("a download was attempted")
 
 
-def test_lpips_is_the_librarys_with_the_file_that_lies_there(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
+@pytest.mark.parametrize(
+    ("net", "maker"),
+    [("alex", "alexnet"), ("squeeze", "squeezenet1_1"), ("vgg", "vgg16")],
+)
+def test_lpips_is_the_librarys_to_the_last_bit(tmp_path, monkeypatch, net, maker):
     torchvision = pytest.importorskip("torchvision")
+    library = pytest.importorskip("lpips")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = lpips_file("squeeze")
+    file = lpips_file(net)
     file.parent.mkdir(parents=True)
-    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), file)
+    # Its classifier is not looked at, so it need not be drawn.
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda layer: None)
+    weights = getattr(torchvision.models, maker)(weights=None).state_dict()
+    no_classifier = {k: v for k, v in weights.items() if k.startswith("features")}
+    torch.save(no_classifier, file)
+    theirs = library.LPIPS(net=net, pnet_rand=True, verbose=False).eval()
+    loaded = theirs.net.load_state_dict(
+        {
+            f"slice{number}.{name}": weights[f"features.{name}"]
+            for number in range(1, 8)
+            for name in dict(getattr(theirs.net, f"slice{number}", BARE).state_dict())
+        }
+    )
+    assert not loaded.missing_keys
+    x, y = torch.rand(2, 2, 3, 40, 50)
+    layers = [
+        [
+            map_ / (map_.square().sum(1, keepdim=True).clamp_min(1e-20).sqrt() + 1e-10)
+            for map_ in theirs.net(theirs.scaling_layer(frames * 2 - 1))
+        ]
+        for frames in (x, y)
+    ]
+    expected = sum(
+        head((a - b).square()).mean(dim=(1, 2, 3))
+        for head, a, b in zip(theirs.lins, *layers, strict=True)
+    )
+    assert torch.equal(Lpips(net)(x, y), expected)
+    assert expected.tolist() == pytest.approx(
+        theirs(x * 2 - 1, y * 2 - 1).flatten().tolist(), rel=1e-5
+    )
+
+
+BARE = torch.nn.Module()
+
+
+def test_lpips_looks_at_the_file_that_lies_there(random_weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(random_weights))
     distance = Lpips("squeeze")
     clip = torch.rand(1, 2, 3, 40, 40)
-    values = distance(torch.cat([clip[:, :1], 1 - clip[:, 1:]], dim=1), clip)
+    negative = torch.cat([clip[:, :1], 1 - clip[:, 1:]], dim=1)
+    values = distance(negative, clip)
     assert values.shape == (1, 2)
     assert values[0, 0] == 0 < values[0, 1]
-    both = ((1 - clip[0, 1:]) * 2 - 1, clip[0, 1:] * 2 - 1)
-    assert values[0, 1] == pytest.approx(distance.network(*both).item(), rel=1e-5)
-    assert not distance.network.training
-    assert not any(p.requires_grad for p in distance.network.parameters())
     with pytest.raises(UnavailableMetricError, match="at least 32x32"):
         distance(clip[..., :31], clip[..., :31])
+    # Another file in another place, in the same process.
+    file = lpips_file("squeeze")
+    other = torch.load(file, weights_only=True)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    lpips_file("squeeze").parent.mkdir(parents=True)
+    torch.save({k: v + 0.01 for k, v in other.items()}, lpips_file("squeeze"))
+    assert not torch.equal(Lpips("squeeze")(negative, clip), values)
+    assert torch.equal(distance(negative, clip), values)
+    del other["features.0.bias"]
+    torch.save(other, lpips_file("squeeze"))
+    with pytest.raises(ValueError, match=r"squeezenet1_1.*weights of lpips squeeze"):
+        Lpips("squeeze")
+
+
+def test_a_network_that_was_loaded_without_gradients_still_passes_them_on():
+    lpips_network.load_network.cache_clear()
+    with torch.inference_mode():
+        Lpips("random")
+    frames = torch.rand(1, 3, 32, 32, requires_grad=True)
+    Lpips("random")(frames, torch.rand(1, 3, 32, 32)).sum().backward()
+    assert frames.grad.any()
+
+
+def test_without_the_package_of_its_heads_lpips_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(lpips_network.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UnavailableMetricError, match="pip install lpips"):
+        Lpips("random")
 
 
 def test_unknown_names_are_refused():

@@ -273,7 +273,7 @@ def test_a_target_is_searched_on_each_sequence(measure, quick, tmp_path, capsys)
 def test_a_killed_worker_is_an_error_and_not_a_hang(
     measure, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(jobs, "assess", Deadly())
+    monkeypatch.setattr(jobs, "_assess_there", Deadly())
     status = measure(tmp_path / "a.json", "--rate", "0", "63", "--workers=2")
     assert status == 2
     assert "exit code -9" in capsys.readouterr().err

@@ -346,7 +346,7 @@ def test_a_run_that_ends_first_leaves_another_what_it_has(
     write_clip(clips, "calm")
     real, seen = jobs.assess, []
 
-    def other_run_ends_meanwhile(job, coder, options):
+    def other_run_ends_meanwhile(job, coder, options, source):
         if job.rate.value == 2.0 and not seen:
             seen.append(job)
             folder = output.with_suffix(".parts") / "coding-of-this-one"
@@ -356,7 +356,7 @@ def test_a_run_that_ends_first_leaves_another_what_it_has(
             assert "holds what other commands left" in capsys.readouterr().err
             assert (folder / "stream").read_text() == "half"
             shutil.rmtree(folder)
-        return real(job, coder, options)
+        return real(job, coder, options, source)
 
     monkeypatch.setattr(jobs, "assess", other_run_ends_meanwhile)
     assert measure(clips, output, rates=(1.0, 2.0)) == 0
