@@ -24,9 +24,9 @@ from lightning_modules.execution import EXECUTION, Execution
 from lightning_modules.frames import check_frames
 from lightning_modules.overlap import Pending, in_turn, overlapped
 from lightning_modules.packets import Packet, Received, check_packets
-from lightning_modules.rates import RateKnob as RateKnob
-from lightning_modules.rates import Schedule as Schedule
+from lightning_modules.rate_knob import RateKnob as RateKnob
 from lightning_modules.released import Released
+from lightning_modules.schedule import Schedule as Schedule
 
 
 @dataclass

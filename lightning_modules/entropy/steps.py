@@ -41,8 +41,9 @@ def step_positions(
     steps: int, channels: int, height: int, width: int, device: torch.device
 ) -> tuple[Tensor, ...]:
     """Return the flat positions at which each of :func:`step_masks` holds, int64."""
-    masks = step_masks(steps, channels, height, width, device)
-    return tuple(mask.flatten().nonzero()[:, 0] for mask in masks)
+    # Found on the host: a GPU would be waited for, and "meta" has nothing to find.
+    masks = step_masks(steps, channels, height, width, torch.device("cpu"))
+    return tuple(mask.flatten().nonzero()[:, 0].to(device) for mask in masks)
 
 
 def checkerboard(height: int, width: int, device: torch.device) -> Tensor:
@@ -56,5 +57,5 @@ def checkerboard_positions(
     height: int, width: int, device: torch.device
 ) -> tuple[Tensor, ...]:
     """Return the flat positions of each colour of :func:`checkerboard`, int64."""
-    board = checkerboard(height, width, device)
-    return tuple(colour.flatten().nonzero()[:, 0] for colour in board)
+    board = checkerboard(height, width, torch.device("cpu"))
+    return tuple(colour.flatten().nonzero()[:, 0].to(device) for colour in board)
