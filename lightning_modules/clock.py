@@ -138,6 +138,16 @@ def uncounted(unless: bool = False) -> Iterator[None]:
         clock.seconds -= clock.now() - start
 
 
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Let no clock look within a block: one would wait for the device."""
+    token = _RUNNING.set(None)
+    try:
+        yield
+    finally:
+        _RUNNING.reset(token)
+
+
 _RUNNING: ContextVar[CodingClock | None] = ContextVar("running_clock", default=None)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.execution import EXECUTION, Execution
 from lightning_modules.frames import check_frames
+from lightning_modules.graphs import Graphs
 from lightning_modules.overlap import Pending, in_turn, overlapped
 from lightning_modules.packets import Packet, Received, check_packets
 from lightning_modules.rate_knob import RateKnob as RateKnob
 from lightning_modules.released import Released
 from lightning_modules.schedule import Schedule as Schedule
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -63,6 +66,7 @@ class VideoCodec(nn.Module, ABC):
         scales: Packets of a unit, coarsest first, of which the first ones can be
             decoded without the others; 1 where a unit is one packet.
         can_resync: Whether ``compress`` takes ``resync``.
+        can_graph: Whether its walks run as graphs if it is told so, see :meth:`walk`.
         start_multiple: Frames between starts without a reference divide by this.
         pad_multiple: Frames are padded right and bottom to a multiple of this.
         loss_terms: Names of the scalar losses of its own that ``forward`` can give.
@@ -88,6 +92,7 @@ class VideoCodec(nn.Module, ABC):
     pad_multiple: int
     scales: int = 1
     can_resync: bool = False
+    can_graph: bool = False
     start_multiple: int = 1
     coding_options: type[Any] = NoCodingOptions
     coding: Any
@@ -101,6 +106,7 @@ class VideoCodec(nn.Module, ABC):
         self.trained_with: dict[str, Any] = {}
         self.coding = self.coding_options()
         self.execution = Execution()
+        self._graphs = Graphs()
         self.checkpoint_activations = False
         self.weighed_terms = frozenset(self.loss_terms)
         self._tables: dict[str, CdfTables] | None = None
@@ -334,7 +340,24 @@ class VideoCodec(nn.Module, ABC):
             )
         coding = replace(self.coding, **options)
         self.check_coding(coding)
+        if execution.graphs and not self.can_graph:
+            raise ValueError(f"{self.shown_name} has no graphs: leave out graphs")
         self.coding, self.execution = coding, execution
+
+    def walk(self, network: Callable[..., T], *arguments: Any) -> T:
+        """Return what a network gives for arguments, of which one is a port.
+
+        As graphs, if the codec is told so; see :meth:`Graphs.run` for what they ask
+        of the network. Weights that change in place are seen by them.
+        """
+        if self.execution.graphs and not self.training:
+            return self._graphs.run(self.devices[0], network, *arguments)
+        return network(*arguments)
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        # Weights go to other places, and graphs hold the old ones.
+        self._graphs = Graphs()
+        return super()._apply(*arguments, **options)
 
     def name_as(self, architecture: Mapping[str, Any]) -> None:
         """Take the name that a checkpoint has for this network, and do as it says.

@@ -75,6 +75,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
 
     frames_per_unit = 1
     pad_multiple = LATENT_STRIDE
+    can_graph = True
     loss_terms = ("quantiles",)
 
     def __init__(
@@ -212,7 +213,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
             port = encode_port(self.tables, reconstruct, self.like)
             here = upload(frame[None], self.like)
             padded = pad_to_multiple(here, self.pad_multiple)
-            reference = self._frame(padded, reference, _sides(padded), port)
+            reference = self.walk(self._frame, padded, reference, _sides(padded), port)
             refuse_overflow(port, reference, number, rate)
             height, width = _sides(frame)
             shown = as_shown(reference[..., :height, :width]) if reconstruct else None
@@ -235,7 +236,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
                 with read_symbols(packet, 1) as decoder:
                     port = decode_port(decoder, self.tables, self.like)
                     port.expect(self._symbols(size, alone=before is None))
-                    reference = self._frame(None, before, size, port)
+                    reference = self.walk(self._frame, None, before, size, port)
             yield Received(as_shown(reference[0, :, :height, :width]))
 
     def _symbols(self, size: tuple[int, int], *, alone: bool) -> Counter[str]:

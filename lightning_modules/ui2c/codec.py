@@ -66,6 +66,7 @@ from lightning_modules.ui2c.units import (
     START,
     State,
     read_side,
+    refuse_graphs,
     side_of,
     slot_qps,
     unit_qp,
@@ -97,6 +98,7 @@ class UI2CCodec(VideoCodec):
     pad_multiple = LATENT_STRIDE
     coding_options = CodingOptions
     coding: CodingOptions
+    can_graph = True
     former = MappingProxyType({"refresh": 0})
     qp_bias: Tensor
 
@@ -392,6 +394,7 @@ class UI2CCodec(VideoCodec):
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
         if side & INTEGERS:
+            refuse_graphs(self.execution)
             own, side = self.in_integers, side & ~INTEGERS
             return own._code(frames, size, qp, side, state, port, reconstruct)
         if self._is_intra(side):
@@ -415,7 +418,8 @@ class UI2CCodec(VideoCodec):
         wanted = reconstruct or refreshes
         # Without refreshes an encoder needs its frames for a viewer alone.
         aside = wanted and frames is not None and not refreshes
-        unit = self.network(frames, reference, qps, port, wanted and not aside)
+        within = wanted and not aside
+        unit: Unit = self.walk(self.network, frames, reference, qps, port, within)
         decoded = unit.frames
         if aside:
             with uncounted():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_modules.execution import Execution
 from lightning_modules.packets import DesyncError, Packet
 from lightning_modules.ui2c.network import QP_BIAS, QP_COUNT
 
@@ -42,6 +43,15 @@ class State:
             for each in (self.feature, self.frames)
         )
         return State(self.position, feature, frames)
+
+
+def refuse_graphs(execution: Execution) -> None:
+    """Raise ``ValueError`` if what is in integers is to run as graphs."""
+    if execution.graphs:
+        raise ValueError(
+            "integer arithmetic asks its device in every layer whether it overflows, "
+            "and graphs cannot: leave out --graphs, or --arithmetic integer"
+        )
 
 
 def unit_qp(rate: float, unit: int) -> int:

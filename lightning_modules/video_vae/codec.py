@@ -91,6 +91,7 @@ class VideoVAECodec(VideoCodec):
 
     coding_options = CodingOptions
     coding: CodingOptions
+    can_graph = True
 
     def __init__(
         self,
@@ -247,7 +248,7 @@ class VideoVAECodec(VideoCodec):
             ys = side_by_side(analyses, self.like.device)
             ports = [encode_port(self.tables, reconstruct, self.like) for _ in batch]
             y_hats = [
-                self.latent_codec.code(y, y.shape, port)
+                self.walk(self.latent_codec.code, y, tuple(y.shape), port)
                 for y, port in zip(ys, ports, strict=True)
             ]
             shown: list[Tensor | None] = [None] * len(batch)
@@ -332,7 +333,7 @@ class VideoVAECodec(VideoCodec):
             with read_symbols(packet, len(head.to_bytes())) as decoder:
                 port = decode_port(decoder, self.tables, self.like)
                 port.expect(self.latent_codec.symbols(shape))
-                y_hat = self.latent_codec.code(None, shape, port)
+                y_hat = self.walk(self.latent_codec.code, None, shape, port)
             yield head, y_hat, packet.frames
 
     def _y_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:

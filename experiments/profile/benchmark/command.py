@@ -12,7 +12,7 @@ from experiments.cli.options import option, parse
 from experiments.profile.benchmark.figures import Figure, Part, Settings
 from experiments.results.drawing.tables import Table, print_table, words
 
-PARTS: dict[str, str] = {}
+PARTS: dict[str, str] = {"overlap": "experiments.profile.benchmark.overlap"}
 """Module with ``measure`` of each part, in the order in which they run."""
 
 EPILOG = """example:
@@ -57,7 +57,7 @@ def benchmark(options: BenchmarkOptions) -> None:
         )
         for name in options.parts or PARTS:
             part: Part = import_module(PARTS[name]).measure
-            print_table(figure_table(name, part(settings)))
+            print_table(figure_table(name, list(part(settings))))
 
 
 def figure_table(part: str, figures: Sequence[Figure]) -> Table:
