@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_modules.execution import DecodingExecution, Execution
+
 if TYPE_CHECKING:
     import torch
 
@@ -33,12 +35,12 @@ def coding_options() -> list[type]:
 
     They import no torch.
     """
-    return _options("CodingOptions")
+    return [*_options("CodingOptions"), Execution]
 
 
 def decoding_options() -> list[type]:
     """Return those that decoders can be told too; the rest stands in the stream."""
-    return _options("DecodingOptions")
+    return [*_options("DecodingOptions"), DecodingExecution]
 
 
 def _options(name: str) -> list[type]:

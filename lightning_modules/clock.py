@@ -6,7 +6,10 @@ what happens while it waits, or while it reads its source, is never counted::
     clock = CodingClock(device)
     for packet in clock.watch(codec.compress(clock.pause(frames), rate)):
         ...  # not counted
-    network_seconds = clock.seconds - clock.entropy_seconds
+    clock.seconds, clock.network_seconds, clock.entropy_seconds
+
+Where bytes are made in a thread beside the networks, the two parts add up to more than
+the whole; see :meth:`CodingClock.took_elsewhere`.
 """
 
 import time
@@ -32,19 +35,27 @@ class CodingClock:
 
     Attributes:
         seconds: Within :meth:`watch` or :meth:`running`, not within :meth:`pause`.
-        entropy_seconds: The part of them within :func:`entropy_coding`.
+        entropy_seconds: Those within :func:`entropy_coding`, in any thread.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.seconds = 0.0
         self.entropy_seconds = 0.0
+        self._elsewhere = 0.0
+        self._waited = 0.0
+        self._since = 0.0
         self._device = device
+
+    @property
+    def network_seconds(self) -> float:
+        """Seconds in which the caller neither codes symbols nor waits for them."""
+        return self.seconds - self._waited - (self.entropy_seconds - self._elsewhere)
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Count the time of a block."""
         token = _RUNNING.set(self)
-        start = self.now()
+        self._since = start = self.now()
         try:
             yield
         finally:
@@ -76,6 +87,30 @@ class CodingClock:
                 self.seconds -= self.now() - start
             yield item
 
+    def elapsed(self) -> float:
+        """Return the seconds so far, those of the block that runs too.
+
+        The device is not waited for.
+        """
+        return self.seconds + time.perf_counter() - self._since
+
+    def took_elsewhere(self, ready: float, spent: "CodingClock") -> None:
+        """Count what another thread made, of which the caller needs the result now.
+
+        The wait is the one of a caller that takes all results at once: what a thread
+        makes while this clock stands still would be free otherwise.
+
+        Args:
+            ready: When it would have been done if the thread had worked only while
+                this clock ran, by :meth:`elapsed`.
+            spent: What it took there.
+        """
+        wait = max(0.0, ready - self.elapsed())
+        self.seconds += wait
+        self._waited += wait
+        self.entropy_seconds += spent.entropy_seconds
+        self._elsewhere += spent.entropy_seconds
+
     def now(self) -> float:
         """Return seconds on a clock of the whole machine, when all work is done."""
         if self._device.type == "cuda":
@@ -103,7 +138,22 @@ def uncounted(unless: bool = False) -> Iterator[None]:
         clock.seconds -= clock.now() - start
 
 
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Let no clock look within a block: one would wait for the device."""
+    token = _RUNNING.set(None)
+    try:
+        yield
+    finally:
+        _RUNNING.reset(token)
+
+
 _RUNNING: ContextVar[CodingClock | None] = ContextVar("running_clock", default=None)
+
+
+def running_clock() -> CodingClock | None:
+    """Return the clock that runs in this thread, if one does."""
+    return _RUNNING.get()
 
 
 def entropy_coding(function: Callable[P, R]) -> Callable[P, R]:

@@ -12,52 +12,24 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
+from numbers import Integral
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.execution import EXECUTION, Execution
 from lightning_modules.frames import check_frames
+from lightning_modules.graphs import Graphs
+from lightning_modules.overlap import Pending, in_turn, overlapped
 from lightning_modules.packets import Packet, Received, check_packets
+from lightning_modules.rate_knob import RateKnob as RateKnob
 from lightning_modules.released import Released
+from lightning_modules.schedule import Schedule as Schedule
 
-
-@dataclass(frozen=True)
-class RateKnob:
-    """A codec's own rate control: its unit, its range, the points it is tested at.
-
-    Attributes:
-        name: The word for it in commands and log keys, for example ``"qp"``.
-        low: Smallest value (fewest bits).
-        high: Largest value (most bits).
-        points: The values the paper reports, from few bits to many.
-    """
-
-    name: str
-    low: float
-    high: float
-    points: tuple[float, ...]
-
-    def check(self, value: float) -> float:
-        """Return ``value`` if the codec can code at it.
-
-        Raises:
-            ValueError: It is out of range, or no number.
-        """
-        if not isinstance(value, Real) or not self.low <= value <= self.high:
-            if self.low == self.high:
-                raise ValueError(
-                    f"rate {value} is not possible: this model has one rate, "
-                    f"{self.name} {self.low:g}"
-                )
-            raise ValueError(
-                f"rate {value} is not possible: {self.name} is a number from "
-                f"{self.low:g} (fewest bits) to {self.high:g} (most bits)"
-            )
-        return value
+T = TypeVar("T")
 
 
 @dataclass
@@ -78,26 +50,6 @@ class CodecOutput:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """At which rates frames are coded, and where units start without a reference.
-
-    Attributes:
-        rate_at: Gives the rate of a unit, checked, by the number of its first frame
-            from 0.
-        intra_period: Frames between starts without a reference; -1 for one only.
-        resync: As :meth:`VideoCodec.compress` takes it.
-    """
-
-    rate_at: Callable[[int], float]
-    intra_period: int = -1
-    resync: Callable[[int], int] | None = None
-
-    def starts(self, frame: int) -> bool:
-        """Whether a unit that begins with this frame refers to no other."""
-        return frame == 0 or (self.intra_period > 0 and frame % self.intra_period == 0)
-
-
-@dataclass(frozen=True)
 class NoCodingOptions:
     """Of a codec that can be told nothing about how it codes."""
 
@@ -114,6 +66,7 @@ class VideoCodec(nn.Module, ABC):
         scales: Packets of a unit, coarsest first, of which the first ones can be
             decoded without the others; 1 where a unit is one packet.
         can_resync: Whether ``compress`` takes ``resync``.
+        can_graph: Whether its walks run as graphs if it is told so, see :meth:`walk`.
         start_multiple: Frames between starts without a reference divide by this.
         pad_multiple: Frames are padded right and bottom to a multiple of this.
         loss_terms: Names of the scalar losses of its own that ``forward`` can give.
@@ -124,6 +77,7 @@ class VideoCodec(nn.Module, ABC):
             the folder's ``options.py`` as ``CodingOptions``, which imports no torch,
             so that commands can list it.
         coding: How the codec codes, one of those.
+        execution: How it arranges that work, which :meth:`configure` sets too.
         former: Arguments that an earlier version had and :meth:`configure` sets now,
             each with the value at which that version trained as this one does.
         checkpoint_activations: Recompute each unit in the backward pass.
@@ -138,6 +92,7 @@ class VideoCodec(nn.Module, ABC):
     pad_multiple: int
     scales: int = 1
     can_resync: bool = False
+    can_graph: bool = False
     start_multiple: int = 1
     coding_options: type[Any] = NoCodingOptions
     coding: Any
@@ -150,6 +105,8 @@ class VideoCodec(nn.Module, ABC):
         self.architecture = architecture
         self.trained_with: dict[str, Any] = {}
         self.coding = self.coding_options()
+        self.execution = Execution()
+        self._graphs = Graphs()
         self.checkpoint_activations = False
         self.weighed_terms = frozenset(self.loss_terms)
         self._tables: dict[str, CdfTables] | None = None
@@ -224,15 +181,28 @@ class VideoCodec(nn.Module, ABC):
             return self.rate_knob.check(rate_at(frame)) if rate_at else rate
 
         schedule = Schedule(own_rate, intra_period, resync)
-        yield from self._compress(check_frames(frames), schedule, reconstruct)
+        units = self._compress(check_frames(frames), schedule, reconstruct)
+        # What answers may depend on the packets so far is not asked before its time.
+        asks = rate_at is not None or resync is not None
+        yield from (in_turn if asks or not self.overlaps else overlapped)(units)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether bytes are made while networks work on the next units.
+
+        On a CPU only if asked for: there both would share its cores.
+        """
+        auto = self.devices[0].type != "cpu"
+        return {"auto": auto, "on": True, "off": False}[self.execution.overlap]
 
     @abstractmethod
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Packet]:
+    ) -> Iterator[Packet | Pending]:
         """Code frames as :meth:`compress` says, which has checked what it was given.
 
-        What only ``reconstruct`` asks for is no time of the encoder: ``uncounted``.
+        Units, whose bytes others may make later, or packets that are made already. What
+        only ``reconstruct`` asks for is no time of the encoder: ``uncounted``.
         """
 
     def decompress(
@@ -353,11 +323,15 @@ class VideoCodec(nn.Module, ABC):
         """Set how the codec codes from now on; what it is does not change.
 
         Args:
-            options: Fields of :attr:`coding_options`; those left out stay as they are.
+            options: Fields of :attr:`coding_options`, and of
+                :class:`~lightning_modules.execution.Execution`, which every codec has;
+                those left out stay as they are.
 
         Raises:
             ValueError: The codec has no such option, or not with such a value.
         """
+        arranged = {n: options.pop(n) for n in sorted(EXECUTION & options.keys())}
+        execution = replace(self.execution, **arranged)
         known = {each.name for each in fields(self.coding_options)}
         if unknown := sorted(options.keys() - known):
             raise ValueError(
@@ -366,7 +340,24 @@ class VideoCodec(nn.Module, ABC):
             )
         coding = replace(self.coding, **options)
         self.check_coding(coding)
-        self.coding = coding
+        if execution.graphs and not self.can_graph:
+            raise ValueError(f"{self.shown_name} has no graphs: leave out graphs")
+        self.coding, self.execution = coding, execution
+
+    def walk(self, network: Callable[..., T], *arguments: Any) -> T:
+        """Return what a network gives for arguments, of which one is a port.
+
+        As graphs, if the codec is told so; see :meth:`Graphs.run` for what they ask
+        of the network. Weights that change in place are seen by them.
+        """
+        if self.execution.graphs and not self.training:
+            return self._graphs.run(self.devices[0], network, *arguments)
+        return network(*arguments)
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        # Weights go to other places, and graphs hold the old ones.
+        self._graphs = Graphs()
+        return super()._apply(*arguments, **options)
 
     def name_as(self, architecture: Mapping[str, Any]) -> None:
         """Take the name that a checkpoint has for this network, and do as it says.

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lightning_modules.bitstream import Packet as Packet
+from lightning_modules.entropy.device_ports import DeviceEncodePort
 from lightning_modules.entropy.ports import EncodePort
 from lightning_modules.entropy.symbols import OverflowingError, SymbolDecoder
+from lightning_modules.overlap import Pending as Pending
 
 OTHER_PROBABILITIES = (
     "this machine computes other probabilities than the encoder's did; decode with the "
@@ -60,11 +62,57 @@ def check_finite(reconstruction: Tensor, frame: int, rate: float) -> None:
         OverflowingError: It holds NaN or infinity.
     """
     if not bool(reconstruction.isfinite().all()):
-        raise OverflowingError(
-            f"frame {frame} holds NaN or infinity after coding at rate {rate:g}: the "
-            "networks overflow; encode at another rate, with a shorter --intra_period "
-            "or in another --dtype, or train on longer clips"
-        )
+        raise overflow_of(frame, rate)
+
+
+def overflow_of(frame: int, rate: float) -> OverflowingError:
+    """Return the error of a frame, by its number, that is no picture at a rate."""
+    return OverflowingError(
+        f"frame {frame} holds NaN or infinity after coding at rate {rate:g}: the "
+        "networks overflow; encode at another rate, with a shorter --intra_period "
+        "or in another --dtype, or train on longer clips"
+    )
+
+
+def pending(
+    head: bytes,
+    port: EncodePort,
+    frames: int,
+    x_hat: Tensor | None = None,
+    *,
+    covers_head: bool = True,
+) -> Pending:
+    """Return a unit of one packet, whose symbols leave the device now.
+
+    The arguments are those of :func:`pack`, which makes its bytes.
+    """
+    if isinstance(port, DeviceEncodePort):
+        port.depart()
+
+    def make() -> list[Packet]:
+        return [pack(head, port, frames, x_hat, covers_head=covers_head)]
+
+    return Pending(make)
+
+
+def refuse_overflow(port: EncodePort, x: Tensor, frame: int, rate: float) -> None:
+    """Refuse a unit of which later ones see what is not finite.
+
+    At once, or with its bytes where the device would have to be waited for.
+
+    Args:
+        port: What took the unit's symbols; none of it has departed.
+        x: What later units see.
+        frame: Number of the unit's first frame.
+        rate: That it was coded at.
+
+    Raises:
+        OverflowingError: It holds NaN or infinity.
+    """
+    if isinstance(port, DeviceEncodePort):
+        port.check(x, overflow_of(frame, rate))
+    else:
+        check_finite(x, frame, rate)
 
 
 def pack(
@@ -84,6 +132,8 @@ def pack(
         x_hat: As there.
         covers_head: Whether its checksum covers the head too.
     """
+    if isinstance(port, DeviceEncodePort):
+        port.arrive()
     checksum = port.encoder.checksum
     return Packet(
         head + port.encoder.finish(),

@@ -182,7 +182,8 @@ class StreamEncoder:
         """``encode``, and its parts ``encode_network`` and ``encode_entropy``.
 
         Without reading frames, writing bytes, hashing, and whatever is done with the
-        reconstruction, and without that itself where only a viewer needs it.
+        reconstruction, and without that itself where only a viewer needs it. Where
+        bytes are made beside the networks, the parts add up to more than the whole.
         """
         return _parts("encode", self._clock)
 
@@ -361,6 +362,6 @@ class StreamDecoder:
 def _parts(name: str, clock: CodingClock) -> dict[str, float]:
     return {
         name: clock.seconds,
-        f"{name}_network": clock.seconds - clock.entropy_seconds,
+        f"{name}_network": clock.network_seconds,
         f"{name}_entropy": clock.entropy_seconds,
     }

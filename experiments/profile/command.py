@@ -42,6 +42,9 @@ class ProfileOptions:
         gop_batch: Also time N groups of pictures (VideoVAE): one at a time, side by
             side as coding does, and their networks in one batch.
         device: Where to time (default: cuda if there is one).
+        dtype: What is timed: the precision of the networks.
+        overlap: Time encoding with overlap too, bytes of a unit made while the networks
+            work on the next (default: on a GPU).
         repeats: Timed runs.
 
     Raises:
@@ -57,6 +60,8 @@ class ProfileOptions:
     pipeline: int | None = option(None, metavar="P")
     gop_batch: int | None = option(None, metavar="N")
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32"
+    overlap: bool = False
     repeats: int = 3
 
     def __post_init__(self) -> None:
@@ -88,7 +93,7 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     """Count, time and print; return all figures."""
     import torch
 
-    from experiments.bitstreams.coding_mode import choose_device
+    from experiments.bitstreams.coding_mode import choose_device, coding_mode
     from experiments.profile import complexity, groups, pipeline, timing
 
     size = options.height, options.width
@@ -104,13 +109,17 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     report = complexity.count(codec, *size)
     print_table(complexity.complexity_table(report))
     if timed:
-        codec = build_codec(options.config).to(device).eval()
+        codec = build_codec(options.config).to(device, getattr(torch, options.dtype))
+        codec.eval()
     if options.time:
-        report["time"] = timing.timings(codec, *size, options.repeats)
+        with coding_mode(device):
+            overlap = options.overlap or None
+            report["time"] = timing.timings(codec, *size, options.repeats, overlap)
         rows = list(map(list, report["time"].items()))
         print_table(Table("time", words("figure", "value"), rows))
     if workers:
         report["pipeline"] = {
+            "dtype": options.dtype,
             **pipeline.measure_pipeline(codec, workers, *size, options.repeats),
             "macs_bound": pipeline.macs_bound(report["modules"], workers),
         }
@@ -119,7 +128,7 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
         figures = groups.measure_groups(
             codec, options.gop_batch, *size, options.repeats
         )
-        report["groups"] = figures
+        report["groups"] = {"dtype": options.dtype, **figures}
         print_table(groups.groups_table(figures))
     return report
 

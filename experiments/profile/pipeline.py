@@ -179,7 +179,8 @@ def pipeline_table(figures: Mapping[str, Any]) -> Table:
     workers, cores = figures["workers"], figures["cores"]
     names = figures["encode"]["parts_s_per_frame"]
     table = Table(
-        f"pipeline of {workers} workers on {', '.join(figures['devices'])}; "
+        f"pipeline of {workers} workers on {', '.join(figures['devices'])}, "
+        f"{figures['dtype']}; "
         f"{cores} cores; {figures['frames']} frames, fill and drain included",
         [*words("ms per frame"), *numbers(*names, spec=".1f")],
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_modules import decoding_options
+from lightning_modules.execution import Execution
 
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
@@ -43,7 +44,8 @@ def versions() -> dict[str, str]:
 
 def free_options() -> set[str]:
     """Return the names of coding options that change no bit, of all codecs."""
-    return {each.name for options in decoding_options() for each in fields(options)}
+    free = (*decoding_options(), Execution)
+    return {each.name for options in free for each in fields(options)}
 
 
 def describe(

@@ -35,7 +35,9 @@ sequence is the mean of its frames' qualities, never the quality of a mean error
 FID and KID are no mean over frames: they belong to a set's sequences together, one pool
 for each rate. ``bpp`` counts all bytes, headers too, over the frames' original pixels.
 ``seconds`` of a learned codec's encoder are without what it computes only to prove the
-bitstream, its own reconstruction (a pipeline's workers do not tell that apart);
+bitstream, its own reconstruction (a pipeline's workers do not tell that apart); where
+it makes bytes beside the networks (``overlap``, on a GPU), ``encode`` is what both take
+together, less than the sum of ``encode_network`` and ``encode_entropy``;
 ``peak_memory`` is with it.
 
 Of a codec with scales, ``per_frame`` of a point with all of them also holds the parts

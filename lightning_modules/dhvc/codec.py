@@ -28,7 +28,7 @@ from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
 from lightning_modules.dhvc.walk import FrameWalk, State, complete
 from lightning_modules.entropy.ports import SilentPort
 from lightning_modules.entropy.tables import CdfTables
-from lightning_modules.packets import Packet, Received
+from lightning_modules.packets import Packet, Pending, Received
 
 R = TypeVar("R")
 
@@ -127,7 +127,7 @@ class DHVCCodec(VideoCodec):
 
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Packet]:
+    ) -> Iterator[Pending]:
         """Code frames; see :meth:`VideoCodec.compress`.
 
         A frame that ``resync`` asks to begin anew at scale 1 is an intra frame, and
@@ -136,8 +136,10 @@ class DHVCCodec(VideoCodec):
         Raises:
             ValueError: A scale is not one that can begin anew.
         """
-        for packets in self._do(self.coder.encoding(frames, schedule, reconstruct)):
-            yield from packets
+        # Several workers make their bytes beside each other.
+        at_once = len(self.devices) > 1
+        coder = self.coder
+        yield from self._do(coder.encoding(frames, schedule, reconstruct, at_once))
 
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int

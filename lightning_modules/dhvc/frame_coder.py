@@ -18,8 +18,8 @@ from lightning_modules.codec import RateKnob, Schedule
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.packets import Head, round_lmbda
 from lightning_modules.dhvc.walk import FrameWalk, State, Steps
+from lightning_modules.entropy.device_ports import decode_port, encode_port
 from lightning_modules.entropy.ports import (
-    DecodePort,
     EncodePort,
     EstimatePort,
     SilentPort,
@@ -27,7 +27,14 @@ from lightning_modules.entropy.ports import (
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import as_shown, pad_to_multiple, padded_size
 from lightning_modules.layers import at_least_float32
-from lightning_modules.packets import DesyncError, Packet, Received, pack, read_symbols
+from lightning_modules.packets import (
+    DesyncError,
+    Packet,
+    Pending,
+    Received,
+    pending,
+    read_symbols,
+)
 
 R = TypeVar("R")
 
@@ -112,9 +119,19 @@ class FrameCoder:
     # Encoding.
 
     def encoding(
-        self, frames: Iterable[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Work[list[Packet]]]:
-        """Give the work for each frame, which makes its packets.
+        self,
+        frames: Iterable[Tensor],
+        schedule: Schedule,
+        reconstruct: bool,
+        at_once: bool,
+    ) -> Iterator[Work[Pending]]:
+        """Give the work for each frame.
+
+        Args:
+            frames: Each (3, H, W), RGB in [0, 1].
+            schedule: As in :meth:`DHVCCodec.compress`.
+            reconstruct: As there.
+            at_once: Whether the work includes the bytes.
 
         Raises:
             ValueError: A scale is not one that can begin anew.
@@ -134,6 +151,7 @@ class FrameCoder:
                     lmbda=lmbda,
                     first=first,
                     reconstruct=reconstruct,
+                    at_once=at_once,
                 ),
             )
 
@@ -151,8 +169,14 @@ class FrameCoder:
         return first
 
     def encode_steps(
-        self, state: State, frame: Tensor, lmbda: float, first: int, reconstruct: bool
-    ) -> Steps[tuple[list[Packet], State]]:
+        self,
+        state: State,
+        frame: Tensor,
+        lmbda: float,
+        first: int,
+        reconstruct: bool,
+        at_once: bool,
+    ) -> Steps[tuple[Pending, State]]:
         """Code one frame.
 
         Args:
@@ -161,6 +185,7 @@ class FrameCoder:
             lmbda: As packets hold it.
             first: Its first scale with spatial references only, or 0.
             reconstruct: As in :meth:`DHVCCodec.compress`.
+            at_once: As in :meth:`encoding`.
         """
         height, width = frame.shape[-2:]
         padded = self._to_network(frame[None])
@@ -175,7 +200,7 @@ class FrameCoder:
         )
         ports: list[EncodePort] = []
         for observed in self.network.encoder(padded, embedding):
-            ports.append(EncodePort(self.tables, reconstruct))
+            ports.append(encode_port(self.tables, reconstruct, padded))
             yield walk
             walk.step(observed, ports[-1])
         yield walk
@@ -185,14 +210,15 @@ class FrameCoder:
         if reconstruct:
             assert pixels is not None
             x_hat = self._to_rgb(pixels, height, width)
-        packets = []
+        units = []
         for number, port in enumerate(ports, start=1):
             spatial = 0 < first <= number
             head = Head(number, spatial, lmbda if number == 1 else None)
             completes = int(number == self.scales)
             complete = None if x_hat is None else x_hat[:completes]
-            packets.append(pack(head.to_bytes(), port, completes, complete))
-        return packets, state
+            units.append(pending(head.to_bytes(), port, completes, complete))
+        unit = Pending(lambda: [packet for each in units for packet in each.make()])
+        return Pending(partial(list, unit.make())) if at_once else unit, state
 
     # Decoding.
 
@@ -285,7 +311,7 @@ class FrameCoder:
             yield walk
             try:
                 with read_symbols(packet, len(head.to_bytes())) as decoder:
-                    port = DecodePort(decoder, self.tables)
+                    port = decode_port(decoder, self.tables, self.network.like)
                     port.expect(self.network.symbols(head.scale, shape))
                     walk.step(None, port, fresh=head.spatial)
             except DesyncError as error:

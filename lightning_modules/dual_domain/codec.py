@@ -43,7 +43,7 @@ from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
 from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import pad_to_multiple, padded_size
-from lightning_modules.packets import Packet, Received
+from lightning_modules.packets import Packet, Pending, Received
 
 
 class DualDomainCodec(VideoCodec):
@@ -199,7 +199,7 @@ class DualDomainCodec(VideoCodec):
 
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Packet]:
+    ) -> Iterator[Pending]:
         """Code frames; see :meth:`VideoCodec.compress`.
 
         Frames between starts may come out intra too, where that takes fewer bits.
@@ -211,8 +211,8 @@ class DualDomainCodec(VideoCodec):
             if schedule.starts(number):
                 state = ()
             quality = schedule.rate_at(number)
-            packet, state = coder.encode(frame, quality, state, reconstruct=reconstruct)
-            yield packet
+            unit, state = coder.encode(frame, quality, state, reconstruct=reconstruct)
+            yield unit
 
     def frame_coder(self, numeric: Numeric) -> FrameCoder:
         """Return what codes and decodes frames, with the weights as they are now."""

@@ -25,7 +25,13 @@ from lightning_modules.dual_domain.packets import Head, read_head, round_quality
 from lightning_modules.dual_domain.ports import DecodePort, EncodePort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import as_shown, pad_to_multiple, padded_size
-from lightning_modules.packets import DesyncError, Packet, pack, read_symbols
+from lightning_modules.packets import (
+    DesyncError,
+    Packet,
+    Pending,
+    pending,
+    read_symbols,
+)
 
 
 @dataclass(eq=False)
@@ -53,7 +59,7 @@ class FrameCoder:
         state: State,
         *,
         reconstruct: bool = False,
-    ) -> tuple[Packet, State]:
+    ) -> tuple[Pending, State]:
         """Code one frame, the way that takes the fewest bits.
 
         Args:
@@ -79,21 +85,27 @@ class FrameCoder:
         )
         if self.estimated:
             tried = [min(tried, key=lambda attempt: attempt.port.bits)]
-        packets = [self._packet(attempt, value) for attempt in tried]
-        packet = min(packets, key=lambda packet: len(packet.payload))
-        best = tried[packets.index(packet)]
+        units = [self._pending(attempt, value) for attempt in tried]
+        best, unit = tried[0], units[0]
+        if len(tried) > 1:
+            packets = [packet for each in units for packet in each.make()]
+            sizes = [len(packet.payload) for packet in packets]
+            fewest = sizes.index(min(sizes))
+            best, unit = tried[fewest], Pending(lambda: [packets[fewest]])
         pixels, left = self.exact.finish(best.coded, best.seen, best.flow, quality)
-        packet = replace(
-            packet,
-            x_hat=as_shown(pixels[..., :height, :width]) if reconstruct else None,
-            estimated_bits=best.port.bits if reconstruct else None,
-        )
-        return packet, self._after(left, best.seen)
+        x_hat = as_shown(pixels[..., :height, :width]) if reconstruct else None
 
-    def _packet(self, attempt: Attempt[EncodePort], value: float) -> Packet:
+        def make() -> list[Packet]:
+            (packet,) = unit.make()
+            bits = best.port.bits if reconstruct else None
+            return [replace(packet, x_hat=x_hat, estimated_bits=bits)]
+
+        return Pending(make), self._after(left, best.seen)
+
+    def _pending(self, attempt: Attempt[EncodePort], value: float) -> Pending:
         references, doubts = len(attempt.seen), attempt.port.doubts
         head = Head(attempt.mode, references, value, self._numeric, doubts)
-        return pack(head.to_bytes(), attempt.port, 1)
+        return pending(head.to_bytes(), attempt.port, 1)
 
     def decode(
         self, packet: Packet, state: State, height: int, width: int

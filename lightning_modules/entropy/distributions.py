@@ -33,6 +33,8 @@ class Distributions(ABC):
         keep: Which elements are coded: bool, of the shape of the latent's last
             dimensions. The others are 0. ``None`` for all.
         limits: What values are clamped to.
+        positions: Flat, int64, where ``keep`` holds, if it does not depend on symbols:
+            see :mod:`~lightning_modules.entropy.steps`.
     """
 
     like: Tensor
@@ -40,6 +42,7 @@ class Distributions(ABC):
     table: str
     keep: Tensor | None = None
     limits: tuple[float, float] | None = None
+    positions: Tensor | None = None
 
     def bound(self, x: Tensor) -> Tensor:
         """Return a latent within the limits."""
@@ -132,6 +135,7 @@ class Gaussians(Distributions):
         part: As above.
         rounded_bits: What rounded values cost at these scales.
         noisy_bits: What values with noise cost, as rounded ones by default.
+        positions: As above.
     """
 
     def __init__(
@@ -145,8 +149,9 @@ class Gaussians(Distributions):
         part: str = "y",
         rounded_bits: Bits = gaussian_bits,
         noisy_bits: Bits | None = None,
+        positions: Tensor | None = None,
     ) -> None:
-        super().__init__(scale, part, table, keep, limits)
+        super().__init__(scale, part, table, keep, limits, positions)
         self.levels = levels
         self._rounded_bits = rounded_bits
         self._noisy_bits = noisy_bits or rounded_bits

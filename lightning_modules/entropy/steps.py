@@ -35,6 +35,27 @@ def step_masks(
     return masks.repeat_interleave(channels // steps, dim=1).to(device)
 
 
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def step_positions(
+    steps: int, channels: int, height: int, width: int, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Return the flat positions at which each of :func:`step_masks` holds, int64."""
+    # Found on the host: a GPU would be waited for, and "meta" has nothing to find.
+    masks = step_masks(steps, channels, height, width, torch.device("cpu"))
+    return tuple(mask.flatten().nonzero()[:, 0].to(device) for mask in masks)
+
+
 def checkerboard(height: int, width: int, device: torch.device) -> Tensor:
     """Return the two colours of a board, bool (2, height, width)."""
     return step_masks(2, 2, height, width, device)[:, 0]
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def checkerboard_positions(
+    height: int, width: int, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Return the flat positions of each colour of :func:`checkerboard`, int64."""
+    board = checkerboard(height, width, torch.device("cpu"))
+    return tuple(colour.flatten().nonzero()[:, 0].to(device) for colour in board)

@@ -21,23 +21,24 @@ from lightning_modules.codec import (
     Schedule,
     VideoCodec,
 )
+from lightning_modules.entropy.device_ports import decode_port, encode_port
 from lightning_modules.entropy.ports import (
-    DecodePort,
-    EncodePort,
     EstimatePort,
     Port,
     SilentPort,
 )
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.entropy.transfers import upload
 from lightning_modules.frames import as_shown, pad_to_multiple, padded_size
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
     DesyncError,
     Packet,
+    Pending,
     Received,
-    check_finite,
-    pack,
+    pending,
     read_symbols,
+    refuse_overflow,
 )
 from lightning_modules.scale_space_flow.entropy_model import (
     LEVELS,
@@ -74,6 +75,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
 
     frames_per_unit = 1
     pad_multiple = LATENT_STRIDE
+    can_graph = True
     loss_terms = ("quantiles",)
 
     def __init__(
@@ -196,7 +198,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
 
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Packet]:
+    ) -> Iterator[Pending]:
         """Code frames; see :meth:`VideoCodec.compress`.
 
         Raises:
@@ -208,13 +210,14 @@ class ScaleSpaceFlowCodec(VideoCodec):
             if schedule.starts(number):
                 reference = None
             head = bytes([reference is None])
-            port = EncodePort(self.tables, estimate=reconstruct)
-            padded = pad_to_multiple(frame[None].to(self.like), self.pad_multiple)
-            reference = self._frame(padded, reference, _sides(padded), port)
-            check_finite(reference, number, rate)
+            port = encode_port(self.tables, reconstruct, self.like)
+            here = upload(frame[None], self.like)
+            padded = pad_to_multiple(here, self.pad_multiple)
+            reference = self.walk(self._frame, padded, reference, _sides(padded), port)
+            refuse_overflow(port, reference, number, rate)
             height, width = _sides(frame)
             shown = as_shown(reference[..., :height, :width]) if reconstruct else None
-            yield pack(head, port, 1, shown)
+            yield pending(head, port, 1, shown)
 
     def _receive(
         self, packets: Iterable[Packet | None], height: int, width: int, scales: int
@@ -231,9 +234,9 @@ class ScaleSpaceFlowCodec(VideoCodec):
             if packet is not None:
                 before = None if _starts(packet) else reference
                 with read_symbols(packet, 1) as decoder:
-                    port = DecodePort(decoder, self.tables)
+                    port = decode_port(decoder, self.tables, self.like)
                     port.expect(self._symbols(size, alone=before is None))
-                    reference = self._frame(None, before, size, port)
+                    reference = self.walk(self._frame, None, before, size, port)
             yield Received(as_shown(reference[0, :, :height, :width]))
 
     def _symbols(self, size: tuple[int, int], *, alone: bool) -> Counter[str]:

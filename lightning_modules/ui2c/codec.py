@@ -21,6 +21,7 @@ from lightning_modules.codec import (
     Schedule,
     VideoCodec,
 )
+from lightning_modules.entropy.device_ports import decode_port, encode_port
 from lightning_modules.entropy.ports import (
     DecodePort,
     EncodePort,
@@ -28,6 +29,7 @@ from lightning_modules.entropy.ports import (
     Port,
 )
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.entropy.transfers import upload
 from lightning_modules.frames import (
     as_shown,
     pad_frames,
@@ -38,10 +40,11 @@ from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
     DesyncError,
     Packet,
+    Pending,
     Received,
-    check_finite,
-    pack,
+    pending,
     read_symbols,
+    refuse_overflow,
 )
 from lightning_modules.ui2c.integers import Twin
 from lightning_modules.ui2c.intra import IntraNetwork
@@ -63,6 +66,9 @@ from lightning_modules.ui2c.units import (
     START,
     State,
     read_side,
+    refuse_graphs,
+    side_of,
+    slot_qps,
     unit_qp,
 )
 
@@ -92,6 +98,7 @@ class UI2CCodec(VideoCodec):
     pad_multiple = LATENT_STRIDE
     coding_options = CodingOptions
     coding: CodingOptions
+    can_graph = True
     former = MappingProxyType({"refresh": 0})
     qp_bias: Tensor
 
@@ -138,16 +145,7 @@ class UI2CCodec(VideoCodec):
 
     def check_coding(self, coding: CodingOptions) -> None:
         """Refuse refreshes within a unit, and a start that is the only one anyway."""
-        refresh = coding.refresh
-        if refresh < 0 or refresh % self.frames_per_unit:
-            raise ValueError(
-                f"refresh is {refresh}: it must be 0 or a multiple of "
-                f"frames_per_unit ({self.frames_per_unit})"
-            )
-        if coding.start == "blank" and self.intra is None:
-            raise ValueError(
-                "start is 'blank': only divided models start otherwise, so leave it out"
-            )
+        coding.check(self.frames_per_unit, divided=self.intra is not None)
 
     @property
     def exact(self) -> bool:
@@ -297,12 +295,7 @@ class UI2CCodec(VideoCodec):
         return following
 
     def _refreshes(self, state: State) -> bool:
-        refresh = self.coding.refresh
-        if not refresh:
-            return False
-        # DCVC-RT's place: the frame after the period's first has the group's best qp.
-        after = 1 if self.frames_per_unit == 1 else 0
-        return state.position % refresh == after % refresh
+        return self.coding.refreshes(state.position, self.frames_per_unit)
 
     def _refreshed(self, state: State) -> Tensor:
         assert state.frames is not None
@@ -333,7 +326,7 @@ class UI2CCodec(VideoCodec):
 
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Packet]:
+    ) -> Iterator[Pending]:
         """Code frames; see :meth:`VideoCodec.compress`.
 
         At a rate between two qps some units take the one and some the other; the mean
@@ -351,18 +344,19 @@ class UI2CCodec(VideoCodec):
             group = list(islice(frames, 1 if intra else self.frames_per_unit))
             if not group:
                 return
-            clip = torch.stack(group)[None].to(self.like)
+            clip = upload(torch.stack(group)[None], self.like)
             rate = schedule.rate_at(first)
             qp = unit_qp(rate, unit)
-            packet, state = self._encode_unit(clip, qp, state, reconstruct)
+            head, port, x_hat, state = self._encode_unit(clip, qp, state, reconstruct)
             if state.feature is not None:
-                check_finite(state.feature, first, rate)
+                refuse_overflow(port, state.feature, first, rate)
             first += len(group)
-            yield packet
+            yield pending(head, port, len(group), x_hat, covers_head=False)
 
     def _encode_unit(
         self, clip: Tensor, qp: int, state: State | None, reconstruct: bool
-    ) -> tuple[Packet, State]:
+    ) -> tuple[bytes, EncodePort, Tensor | None, State]:
+        """Take a unit's symbols; return its head, they, what is shown, and a state."""
         shown, height, width = clip.shape[1], *clip.shape[-2:]
         frames = self._to_network(clip)
         intra = self.starts_with_intra and state is None
@@ -372,20 +366,21 @@ class UI2CCodec(VideoCodec):
             state.feature is None or self._refreshes(state)
         )
         position = state.position if state is not None else 0
-        side = position % len(QP_BIAS)
-        side |= (START if state is None else 0) | (REFRESHED if refreshed else 0)
-        side |= INTEGERS if self.coding.arithmetic == "integer" else 0
-        if state is None and self.intra is not None and not intra:
-            side |= BLANK
-        port = EncodePort(self.tables, estimate=reconstruct)
+        side = side_of(
+            position,
+            starts=state is None,
+            refreshed=refreshed,
+            blank=state is None and self.intra is not None and not intra,
+            integers=self.coding.arithmetic == "integer",
+        )
+        port = encode_port(self.tables, reconstruct, self.like)
         size = frames.shape[-2:]
         state = self._code(frames, size, qp, side, state, port, reconstruct)
         x_hat = None
         if reconstruct:
             assert state.frames is not None
             x_hat = self._to_rgb(state.frames, height, width)[0, :shown]
-        head = bytes([qp, side])
-        return pack(head, port, shown, x_hat, covers_head=False), state
+        return bytes([qp, side]), port, x_hat, state
 
     def _code(
         self,
@@ -399,15 +394,18 @@ class UI2CCodec(VideoCodec):
     ) -> State:
         """Code or decode one unit of padded frames; both sides run exactly this."""
         if side & INTEGERS:
+            refuse_graphs(self.execution)
             own, side = self.in_integers, side & ~INTEGERS
             return own._code(frames, size, qp, side, state, port, reconstruct)
-        base = torch.tensor([qp], device=self.like.device)
         if self._is_intra(side):
+            base = upload(torch.tensor([qp]), self.qp_bias)
             return State(1, None, self._intra(frames, base, port, size))
-        qps = self._qps(base, torch.tensor([side % len(QP_BIAS)], device=base.device))
+        slots = torch.tensor([slot_qps(qp, side, self.frames_per_unit)])
+        qps = upload(slots, self.qp_bias)
         position = 0 if state is None else state.position
         if isinstance(port, DecodePort):
-            port.read_ahead(self.network.hyper_latent(qps, *latent_size(size)))
+            # By qps of the host: the device, still at the last unit, is not asked.
+            port.read_ahead(self.network.hyper_latent(slots, *latent_size(size)))
         if state is None:
             blank = self.like.new_zeros(1, self.frames_per_unit, 3, *size)
             reference = self.network.refer_to_pixels(blank)
@@ -420,7 +418,8 @@ class UI2CCodec(VideoCodec):
         wanted = reconstruct or refreshes
         # Without refreshes an encoder needs its frames for a viewer alone.
         aside = wanted and frames is not None and not refreshes
-        unit = self.network(frames, reference, qps, port, wanted and not aside)
+        within = wanted and not aside
+        unit: Unit = self.walk(self.network, frames, reference, qps, port, within)
         decoded = unit.frames
         if aside:
             with uncounted():
@@ -465,7 +464,7 @@ class UI2CCodec(VideoCodec):
             raise DesyncError("a unit refers to a feature that an intra frame lacks")
         padded = padded_size(height, width, LATENT_STRIDE)
         with read_symbols(packet, 2, covers_head=False) as decoder:
-            port = DecodePort(decoder, self.tables)
+            port = decode_port(decoder, self.tables, self.like)
             network = self.intra if self._is_intra(side) else self.network
             assert network is not None
             port.expect(network.symbols(*latent_size(padded)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
-from lightning_modules.entropy.steps import step_masks
+from lightning_modules.entropy.steps import step_masks, step_positions
 from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import at_least_float32
 from lightning_modules.ui2c.blocks import (
@@ -124,7 +124,8 @@ class IntraNetwork(nn.Module):
         target = None if y is None else y * gain_encoder
         scale, mean = at_least_float32(prior).chunk(2, dim=1)
         reduced = self.reduction(prior)
-        masks = step_masks(STEPS, channels, *prior.shape[-2:], prior.device)
+        walk = STEPS, channels, *prior.shape[-2:], prior.device
+        masks, positions = step_masks(*walk), step_positions(*walk)
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:
@@ -133,6 +134,7 @@ class IntraNetwork(nn.Module):
                 parameters = self.spatial_prior(adapted)
                 scale, mean = at_least_float32(parameters).chunk(2, dim=1)
             residual = None if target is None else target - mean
-            of = Gaussians(scale, Y_LEVELS, masks[step], limits=RESIDUAL_LIMITS)
+            keep, at = masks[step], positions[step]
+            of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS, positions=at)
             y_hat = y_hat + (port.code(residual, of) + mean) * masks[step]
         return (y_hat * gain_decoder).to(prior.dtype)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port, SilentPort
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, ScaleLevels
-from lightning_modules.entropy.steps import step_masks
+from lightning_modules.entropy.steps import step_masks, step_positions
 from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import SubpelUp, at_least_float32
 from lightning_modules.ui2c.blocks import (
@@ -229,7 +229,8 @@ class UI2CNetwork(nn.Module):
         quant_step, scale, mean = at_least_float32(prior).chunk(3, dim=1)
         quant_step = quant_step.clamp_min(0.5)
         target = None if y is None else y / quant_step
-        masks = step_masks(STEPS, scale.shape[1], height, width, scale.device)
+        walk = STEPS, scale.shape[1], height, width, scale.device
+        masks, positions = step_masks(*walk), step_positions(*walk)
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:
@@ -237,10 +238,11 @@ class UI2CNetwork(nn.Module):
                 parameters = self.spatial_prior(decoded)
                 scale, mean = at_least_float32(parameters).chunk(2, dim=1)
             mask = keep = masks[step]
+            at: Tensor | None = positions[step]
             if self.skip_threshold and not self.training:
-                keep = mask & (scale > self.skip_threshold)
+                keep, at = mask & (scale > self.skip_threshold), None
             residual = None if target is None else target - mean
-            of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS)
+            of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS, positions=at)
             y_hat = y_hat + (port.code(residual, of) + mean) * mask
         return (y_hat * quant_step).to(prior.dtype)
 

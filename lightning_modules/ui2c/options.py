@@ -30,6 +30,24 @@ class CodingOptions:
     start: Start = "own"
     arithmetic: Arithmetic = "float"
 
+    def check(self, frames_per_unit: int, divided: bool) -> None:
+        """Raise ``ValueError`` if a model of such units cannot code so."""
+        if self.refresh < 0 or self.refresh % frames_per_unit:
+            raise ValueError(
+                f"refresh is {self.refresh}: it must be 0 or a multiple of "
+                f"frames_per_unit ({frames_per_unit})"
+            )
+        if self.start == "blank" and not divided:
+            raise ValueError(
+                "start is 'blank': only divided models start otherwise, so leave it out"
+            )
+
+    def refreshes(self, position: int, frames_per_unit: int) -> bool:
+        """Whether a unit so many frames after its start refreshes its reference."""
+        # DCVC-RT's place: the frame after the period's first has the group's best qp.
+        after = 1 if frames_per_unit == 1 else 0
+        return self.refresh > 0 and position % self.refresh == after % self.refresh
+
     def __post_init__(self) -> None:
         choices = {"start": Start, "arithmetic": Arithmetic}
         for name, kind in choices.items():

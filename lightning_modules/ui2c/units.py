@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_modules.execution import Execution
 from lightning_modules.packets import DesyncError, Packet
-from lightning_modules.ui2c.network import QP_COUNT
+from lightning_modules.ui2c.network import QP_BIAS, QP_COUNT
 
 START, REFRESHED, BLANK, INTEGERS = 8, 16, 32, 64
 
@@ -44,10 +45,33 @@ class State:
         return State(self.position, feature, frames)
 
 
+def refuse_graphs(execution: Execution) -> None:
+    """Raise ``ValueError`` if what is in integers is to run as graphs."""
+    if execution.graphs:
+        raise ValueError(
+            "integer arithmetic asks its device in every layer whether it overflows, "
+            "and graphs cannot: leave out --graphs, or --arithmetic integer"
+        )
+
+
 def unit_qp(rate: float, unit: int) -> int:
     """Return the qp of a unit: of all up to it, the mean keeps to the rate."""
     low, share = divmod(rate, 1)
     return int(low + (share * (unit + 1) + 0.5) // 1 - (share * unit + 0.5) // 1)
+
+
+def slot_qps(qp: int, position: int, slots: int) -> list[int]:
+    """Return the quality index of each slot of a unit at a position in the group."""
+    return [qp + QP_BIAS[(position + i) % len(QP_BIAS)] for i in range(slots)]
+
+
+def side_of(
+    position: int, *, starts: bool, refreshed: bool, blank: bool, integers: bool
+) -> int:
+    """Return the second byte of a unit so many frames after its start."""
+    side = position % len(QP_BIAS)
+    side |= START * starts | REFRESHED * refreshed
+    return side | BLANK * blank | INTEGERS * integers
 
 
 def read_side(packet: Packet) -> tuple[int, int]:

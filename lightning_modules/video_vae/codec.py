@@ -12,7 +12,6 @@ Source: the paper's sections on the framework, the latent codec and overlapping 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -27,9 +26,8 @@ from lightning_modules.codec import (
     Schedule,
     VideoCodec,
 )
+from lightning_modules.entropy.device_ports import decode_port, encode_port
 from lightning_modules.entropy.ports import (
-    DecodePort,
-    EncodePort,
     EstimatePort,
     SilentPort,
 )
@@ -43,7 +41,7 @@ from lightning_modules.frames import (
     padded_size,
 )
 from lightning_modules.layers import at_least_float32
-from lightning_modules.packets import Packet, Received, pack, read_symbols
+from lightning_modules.packets import Packet, Pending, Received, pending, read_symbols
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.context import Y_LEVELS, channel_groups
@@ -93,6 +91,7 @@ class VideoVAECodec(VideoCodec):
 
     coding_options = CodingOptions
     coding: CodingOptions
+    can_graph = True
 
     def __init__(
         self,
@@ -230,7 +229,7 @@ class VideoVAECodec(VideoCodec):
 
     def _compress(
         self, frames: Iterator[Tensor], schedule: Schedule, reconstruct: bool
-    ) -> Iterator[Packet]:
+    ) -> Iterator[Pending]:
         """Code frames; see :meth:`VideoCodec.compress`.
 
         The intra period changes nothing: every group of pictures is a start without a
@@ -247,13 +246,12 @@ class VideoVAECodec(VideoCodec):
             clips = [torch.stack(gop.frames) for gop in batch]
             analyses = [partial(self._analyse, clip) for clip in clips]
             ys = side_by_side(analyses, self.like.device)
-            packets, y_hats = [], []
-            for gop, y in zip(batch, ys, strict=True):
-                length = padded_length(len(gop.frames))
-                head = Head(length, gop.blends, tile, round(100 * theta))
-                port = EncodePort(self.tables, reconstruct)
-                y_hats.append(self.latent_codec.code(y, y.shape, port))
-                packets.append(pack(head.to_bytes(), port, gop.shown))
+            ports = [encode_port(self.tables, reconstruct, self.like) for _ in batch]
+            y_hats = [
+                self.walk(self.latent_codec.code, y, tuple(y.shape), port)
+                for y, port in zip(ys, ports, strict=True)
+            ]
+            shown: list[Tensor | None] = [None] * len(batch)
             if reconstruct:
                 size = clips[0].shape[-2:]
                 syntheses = [partial(self._synthesise, y, tile, *size) for y in y_hats]
@@ -263,8 +261,11 @@ class VideoVAECodec(VideoCodec):
                     complete, held = join(
                         decoded[number], gop.shown, gop.blends, held, theta
                     )
-                    packets[number] = replace(packets[number], x_hat=as_shown(complete))
-            yield from packets
+                    shown[number] = as_shown(complete)
+            for gop, port, x_hat in zip(batch, ports, shown, strict=True):
+                length = padded_length(len(gop.frames))
+                head = Head(length, gop.blends, tile, round(100 * theta))
+                yield pending(head.to_bytes(), port, gop.shown, x_hat)
 
     def _analyse(self, frames: Tensor) -> Tensor:
         """Return y (1, C, t, h, w) of a group (T, 3, H, W)."""
@@ -330,9 +331,9 @@ class VideoVAECodec(VideoCodec):
             head = Head.read(packet)
             shape = self._y_shape(head.frames, height, width)
             with read_symbols(packet, len(head.to_bytes())) as decoder:
-                port = DecodePort(decoder, self.tables)
+                port = decode_port(decoder, self.tables, self.like)
                 port.expect(self.latent_codec.symbols(shape))
-                y_hat = self.latent_codec.code(None, shape, port)
+                y_hat = self.walk(self.latent_codec.code, None, shape, port)
             yield head, y_hat, packet.frames
 
     def _y_shape(self, frames: int, height: int, width: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lightning_modules.entropy.distributions import Gaussians
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import ScaleLevels
-from lightning_modules.entropy.steps import checkerboard
+from lightning_modules.entropy.steps import checkerboard, checkerboard_positions
 from lightning_modules.layers import at_least_float32
 
 Y_LEVELS = ScaleLevels(0.11, 256.0, 64)
@@ -150,10 +150,11 @@ def _code_group(
         known = torch.cat([context.channels(torch.cat(before, dim=1)), hyper], dim=1)
     space = hyper.new_zeros(len(hyper), context.space.out_channels, *board.shape[1:])
     y_hat: Tensor | None = None
-    for keep in board:
+    every = checkerboard_positions(board.shape[-2], board.shape[-1], board.device)
+    for keep, positions in zip(board, every, strict=True):
         mean, scale = context(space, known)
         residual = None if part is None else at_least_float32(part) - mean
-        of = Gaussians(scale, Y_LEVELS, keep, rounded_bits=_bits)
+        of = Gaussians(scale, Y_LEVELS, keep, rounded_bits=_bits, positions=positions)
         coded = port.code(residual, of)
         step = (coded + mean * keep).to(hyper.dtype)
         if y_hat is None:

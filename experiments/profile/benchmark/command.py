@@ -13,12 +13,13 @@ from experiments.cli.progress import say
 from experiments.profile.benchmark.figures import Settings
 
 PARTS: dict[str, str] = {
-    "data": "experiments.profile.benchmark.data",
     "gpu_tests": "experiments.profile.benchmark.gpu_tests",
     "fit": "experiments.profile.benchmark.fit",
     "coding": "experiments.profile.benchmark.coding",
     "one_rank": "experiments.profile.benchmark.one_rank",
     "determinism": "experiments.profile.benchmark.determinism",
+    "data": "experiments.profile.benchmark.data",
+    "overlap": "experiments.profile.benchmark.overlap",
 }
 """Module with ``measure`` of each part, in the order in which they run."""
 

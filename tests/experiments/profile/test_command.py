@@ -9,6 +9,9 @@ import torch
 from experiments.profile import command as profile
 from experiments.profile import complexity
 from experiments.profile.command import main
+from experiments.profile.timing import timings
+from lightning_modules import codec as codec_module
+from lightning_modules import overlap
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 
@@ -62,10 +65,22 @@ def test_the_timed_figures_are_there(tmp_path):
         tmp_path,
         *arguments,
         *("--height", "50", "--width", "70", "--time", "--repeats", "1"),
-        *("--device", "cpu"),
+        *("--device", "cpu", "--dtype", "float16", "--overlap"),
     )
-    assert report["time"]["encode_s_per_frame"] > 0
-    assert report["time"]["peak_memory_bytes"] > 0
+    found = report["time"]
+    assert found["peak_memory_bytes"] > 0 and found["dtype"] == "float16"
+    for name in ("network_encode", "encode", "encode_units", "encode_overlapped"):
+        assert found[f"{name}_fps"] == 1 / found[f"{name}_s_per_frame"] > 0
+
+
+def test_an_overlap_that_gives_other_bytes_is_not_reported(monkeypatch, lively_module):
+    codec = lively_module("UI2C").codec.eval()
+    plain = overlap.overlapped
+    monkeypatch.setattr(
+        codec_module, "overlapped", lambda units: reversed(list(plain(units)))
+    )
+    with pytest.raises(ValueError, match="with overlap other bytes come out"):
+        timings(codec, 32, 32, 1, overlap=True)
 
 
 def test_an_impossible_size_is_one_line(capsys):

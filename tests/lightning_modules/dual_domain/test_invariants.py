@@ -51,8 +51,10 @@ def test_noise_for_every_reference_changes_the_rate_and_nothing_else(dual_domain
     clip = dual_domain.scene(4)
     coder, state = dual_domain.coded_after(codec, clip[:3])
     assert len(state) == 3
-    own, left = coder.encode(clip[3], 0.67, state, reconstruct=True)
-    other, there = coder.encode(clip[3], 0.67, noise_like(state), reconstruct=True)
+    unit, left = coder.encode(clip[3], 0.67, state, reconstruct=True)
+    noisy = noise_like(state)
+    other_unit, there = coder.encode(clip[3], 0.67, noisy, reconstruct=True)
+    (own,), (other,) = unit.make(), other_unit.make()
     assert torch.equal(own.x_hat, other.x_hat)
     assert torch.equal(left[0].x_hat, there[0].x_hat)
     assert torch.equal(left[0].y_hat, there[0].y_hat)

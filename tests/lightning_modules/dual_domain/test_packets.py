@@ -16,11 +16,11 @@ FIRST_BYTE_MODE = 3
 def test_the_smallest_packet_is_taken_whatever_the_mode(dual_domain, codec):
     clip = dual_domain.scene(2)
     coder, state = dual_domain.coded_after(codec, clip[:1])
-    best, _ = coder.encode(clip[1], 0.33, state)
+    (best,) = coder.encode(clip[1], 0.33, state)[0].make()
     sizes = []
     for mode in Mode:
         coder.modes = lambda state, mode=mode: [mode]
-        packet, _ = coder.encode(clip[1], 0.33, state)
+        (packet,) = coder.encode(clip[1], 0.33, state)[0].make()
         assert packet.payload[0] & FIRST_BYTE_MODE == mode
         sizes.append(len(packet.payload))
     assert len(best.payload) == min(sizes) < max(sizes)
