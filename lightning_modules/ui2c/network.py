@@ -30,7 +30,12 @@ from lightning_modules.entropy.ports import Port, SilentPort
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, ScaleLevels
 from lightning_modules.entropy.steps import step_masks
 from lightning_modules.frames import pad_to_multiple
-from lightning_modules.layers import Pointwise, SubpelUp, at_least_float32, channels_last
+from lightning_modules.layers import (
+    Pointwise,
+    SubpelUp,
+    at_least_float32,
+    channels_last,
+)
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
