@@ -44,6 +44,11 @@ def test_both_activations_are_one_function():
     torch.testing.assert_close(WSiLU()(x), newer, rtol=1e-6, atol=1e-7)
 
 
+def test_half_precision_does_not_overflow_before_its_limit():
+    x = torch.tensor([-60000.0, 60000.0], dtype=torch.float16)
+    assert WSiLU()(x).tolist() == [0.0, 60000.0]
+
+
 @pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize(("inputs", "side"), [(32, 7), (24, 7), (32, 1)])
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
