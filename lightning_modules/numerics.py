@@ -2,8 +2,9 @@
 
 Sums are rounded otherwise with other threads, other kernels and other instruction sets.
 A bitstream therefore says what its encoder ran with, and a decoder does the same again:
-threads and oneDNN at any time (:func:`recreated`), the instruction set before torch is
-imported (:func:`pin`), which commands do and libraries cannot.
+threads, oneDNN and the networks' own choice of kernels at any time (:func:`recreated`),
+the instruction set before torch is imported (:func:`pin`), which commands do and
+libraries cannot.
 
 ``avx2`` is what nearly all x86-64 processors since about 2015 can do: torch's own
 kernels, oneDNN and MKL are held to it. MKL obeys on Intel's processors; on those of
@@ -19,7 +20,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,26 @@ PINS = {
 """Environment of ``avx2``; ``None`` stands for a variable that is not set."""
 
 NO_ONEDNN = 128
+NEWER_KERNELS = 64
 _NUMBERS = struct.Struct("<HBBB")
+
+
+class Kernels:
+    """Which formulas and kernels the networks of this process choose.
+
+    Each generation rounds otherwise. 0 is that of streams which do not name one; 1 has
+    ``silu(4 x) / 4`` for UI2C's activation, and without gradients on a CPU oneDNN for
+    1x1 convolutions and channels last in memory (:mod:`lightning_modules.layers`).
+
+    Attributes:
+        generation: 0 or 1. It counts for all threads, as torch's own switches do.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 1
+
+
+KERNELS = Kernels()
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,7 @@ class NumericConfiguration:
         isa: Instruction set, one of ``ISAS``.
         maker: Of the processor, one of ``MAKERS``.
         torch: Its version, without what follows a plus sign.
+        kernels: Generation of the networks' formulas and kernels (:class:`Kernels`).
 
     Raises:
         ValueError: A value is not one that a header can hold.
@@ -70,6 +91,7 @@ class NumericConfiguration:
     isa: str
     maker: str
     torch: str
+    kernels: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.threads <= MAX_THREADS:
@@ -79,12 +101,15 @@ class NumericConfiguration:
             )
         if self.isa not in ISAS or self.maker not in MAKERS:
             raise ValueError(f"{self.isa!r} of {self.maker!r} is unknown")
+        if self.kernels not in (0, 1):
+            raise ValueError(f"kernels of generation {self.kernels} are unknown")
         if not (self.torch.isascii() and 1 <= len(self.torch) <= 32):
             raise ValueError(f"{self.torch!r} is no version of torch")
 
     def to_bytes(self) -> bytes:
         """Return it as it stands in a header."""
         isa = ISAS.index(self.isa) | (0 if self.onednn else NO_ONEDNN)
+        isa |= NEWER_KERNELS if self.kernels else 0
         numbers = self.threads, isa, MAKERS.index(self.maker), len(self.torch)
         return _NUMBERS.pack(*numbers) + self.torch.encode("ascii")
 
@@ -104,13 +129,14 @@ class NumericConfiguration:
         return cls(
             threads,
             not isa & NO_ONEDNN,
-            ISAS[isa & ~NO_ONEDNN],
+            ISAS[isa & ~(NO_ONEDNN | NEWER_KERNELS)],
             MAKERS[maker],
             torch.decode("ascii"),
+            1 if isa & NEWER_KERNELS else 0,
         )
 
     def unlike(self, here: "NumericConfiguration", device: str = "cpu") -> list[str]:
-        """Say what of this cannot be had here; threads and oneDNN always can.
+        """Say what of this cannot be had here; threads and kernels always can.
 
         Args:
             here: What this process runs with.
@@ -174,30 +200,31 @@ def current() -> NumericConfiguration:
         isa=isa,
         maker=_cpu().get("vendor_id", "other"),
         torch=torch.__version__.partition("+")[0],
+        kernels=KERNELS.generation,
     )
 
 
 @contextmanager
 def recreated(wanted: NumericConfiguration | None) -> Iterator[None]:
-    """Compute with an encoder's threads, and oneDNN as it had it; then restore.
+    """Compute with an encoder's threads and kernels; then restore.
 
     Args:
-        wanted: The encoder's; ``None``, which it did not say, changes nothing.
+        wanted: The encoder's; ``None``, which it did not say, changes neither threads
+            nor oneDNN. It then chose the kernels of generation 0.
     """
-    if wanted is None:
-        yield
-        return
     import torch
 
+    wanted = wanted or replace(current(), kernels=0)
     onednn: Any = torch.backends.mkldnn
-    before = torch.get_num_threads(), onednn.enabled
+    before = torch.get_num_threads(), onednn.enabled, KERNELS.generation
     torch.set_num_threads(wanted.threads)
     onednn.enabled = wanted.onednn
+    KERNELS.generation = wanted.kernels
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        onednn.enabled = before[1]
+        onednn.enabled, KERNELS.generation = before[1:]
 
 
 def default_threads() -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.paths import printable
+from lightning_modules.allocator import keep_freed_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -36,9 +37,11 @@ def coding_mode(device: torch.device) -> Iterator[None]:
 
     Args:
         device: Where it computes. Convolutions on a CPU are deterministic as they are,
-            and asking for it costs two seconds of imports.
+            and asking for it costs two seconds of imports. There the process keeps the
+            memory that networks free, to its end.
     """
     if device.type == "cpu":
+        keep_freed_memory()
         with torch.inference_mode():
             yield
         return

@@ -56,6 +56,7 @@ from experiments.fit.summary import summary
 from experiments.fit.weights import init_from
 from experiments.profile.complexity import kmacs_per_pixel
 from lightning_modules import codec_weights
+from lightning_modules.allocator import keep_freed_memory
 from lightning_modules.base import CodecModule
 from lightning_modules.ranks import part
 from lightning_modules.stages import Stage, check_stages
@@ -283,6 +284,7 @@ class Run:
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
+        keep_freed_memory()
         shown = is_first_process() and uses_wandb(config.logger)
         kmacs = kmacs_per_pixel(module.codec) if shown else {}
         parameters = sum(p.numel() for p in module.codec.parameters())

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.layers import Dense, Pointwise
+
 FREQUENCIES = 64.0
 LARGEST_LMBDA = 8192.0
 NORM_EPS = 1e-6
@@ -114,8 +116,8 @@ class ResBlock(nn.Module):
             # training silences the embedding before it finds a use for it.
             nn.init.normal_(self.modulation.weight, std=MODULATION_STD)
             nn.init.zeros_(self.modulation.bias)
-        self.expand = nn.Linear(channels, hidden)
-        self.reduce = nn.Linear(hidden, channels)
+        self.expand = Dense(channels, hidden)
+        self.reduce = Dense(hidden, channels)
         self.gain = nn.Parameter(torch.full((channels,), style.gain))
         self.adaptive = bool(style.embedding)
 
@@ -176,10 +178,10 @@ class PredictionBlock(nn.Module):
             # never trains, and would be noise in every larger picture.
             nn.init.dirac_(conv.weight, groups=c)
         self.norm_attention = ChannelNorm(c, NORM_EPS)
-        self.attention = nn.Sequential(near, far, nn.Conv2d(c, c, 1))
+        self.attention = nn.Sequential(near, far, Pointwise(c, c))
         self.norm_mlp = ChannelNorm(c, NORM_EPS)
         self.mlp = nn.Sequential(
-            nn.Conv2d(c, ratio * c, 1), nn.GELU(), nn.Conv2d(ratio * c, c, 1)
+            Pointwise(c, ratio * c), nn.GELU(), Pointwise(ratio * c, c)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -202,7 +204,7 @@ class AttentionPredictor(nn.Sequential):
 
     def __init__(self, inputs: int, channels: int, blocks: int, ratio: int) -> None:
         super().__init__(
-            nn.Conv2d(inputs, channels, 1),
+            Pointwise(inputs, channels),
             *(PredictionBlock(channels, ratio) for _ in range(blocks)),
         )
 

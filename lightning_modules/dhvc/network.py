@@ -52,7 +52,7 @@ from lightning_modules.dhvc.design import (
 )
 from lightning_modules.dhvc.entropy_model import gaussians, split_prior
 from lightning_modules.entropy.ports import Port
-from lightning_modules.layers import SubpelUp, at_least_float32
+from lightning_modules.layers import Pointwise, SubpelUp, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -165,20 +165,20 @@ class LatentBlock(nn.Module):
         self.from_spatial = ResBlock(c, kernel, 2, style)
         mu = nn.Conv2d(c, z, 3, padding=1)
         mu.weight.data *= widths.recipe.latent_gain
-        self.posterior = nn.Sequential(nn.Conv2d(observed + c, c, 1), mu)
+        self.posterior = nn.Sequential(Pointwise(observed + c, c), mu)
         past = (self.slots + options.auxiliary) * c
         self.predictor: nn.Module = (
             AttentionPredictor(c + past, c, *widths.prediction)
             if options.predictor == "attention"
             else UNetPredictor(past, c, kernel, widths.unet, widths.recipe.gain)
         )
-        self.prior = nn.Conv2d(c, 2 * z, 1)
-        self.restore = nn.Conv2d(z, c, 1)
+        self.prior = Pointwise(c, 2 * z)
+        self.restore = Pointwise(z, c)
         self.end: nn.Module = nn.Identity()
         if options.structure == "dhvc1":
             self.end = path_block()
         self.decoded = nn.Identity() if begins else path_block()
-        self.merge = nn.Conv2d(3 * c, c, 1)
+        self.merge = Pointwise(3 * c, c)
         self.decode = path_block()
 
     def forward(
@@ -269,7 +269,7 @@ class Tail(nn.Module):
         super().__init__()
         self.up = SubpelUp(coarser, channels)
         self.blocks = blocks
-        self.out = nn.Conv2d(channels, 3 * stem**2, 1)
+        self.out = Pointwise(channels, 3 * stem**2)
         self.stem = stem
 
     def forward(self, decoded: Tensor, embedding: Tensor | None) -> Tensor:

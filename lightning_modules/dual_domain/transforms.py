@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import Widths
+from lightning_modules.layers import Pointwise
 
 LATENT_GAIN, Z_GAIN = 12.0, 24.0
 """Factors on the initial weights of a latent's and a hyper-latent's last layer: from
@@ -25,11 +26,11 @@ class ResidualBlock(nn.Module):
         super().__init__()
         half = channels // 2
         self.body = nn.Sequential(
-            nn.Conv2d(channels, half, 1),
+            Pointwise(channels, half),
             nn.ReLU(inplace=True),
             nn.Conv2d(half, half, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(half, channels, 1),
+            Pointwise(half, channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:

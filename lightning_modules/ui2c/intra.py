@@ -11,7 +11,7 @@ from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
 from lightning_modules.entropy.steps import step_masks, step_positions
 from lightning_modules.frames import pad_to_multiple
-from lightning_modules.layers import at_least_float32
+from lightning_modules.layers import Pointwise, at_least_float32, channels_last
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
@@ -64,11 +64,11 @@ class IntraNetwork(nn.Module):
             ResUp(z, z), ResUp(z, z), DepthConvBlock(z, y)
         )
         fusion_head, spatial_head = (
-            nn.Conv2d(2 * y, 2 * y + 2, 1),
-            nn.Conv2d(2 * y, 2 * y, 1),
+            Pointwise(2 * y, 2 * y + 2),
+            Pointwise(2 * y, 2 * y),
         )
         self.fusion = nn.Sequential(trunk(y, 2 * y, 3), fusion_head)
-        self.reduction = nn.Conv2d(2 * y, y, 1)
+        self.reduction = Pointwise(2 * y, y)
         self.adaptors = nn.ModuleList(
             DepthConvBlock(2 * y, 2 * y, adaptor=True) for _ in range(3)
         )
@@ -95,10 +95,10 @@ class IntraNetwork(nn.Module):
         """
         y = z = None
         if frame is not None:
-            embedded = self.embed(F.pixel_unshuffle(frame, PATCH))
+            embedded = self.embed(channels_last(F.pixel_unshuffle(frame, PATCH)))
             y = self.encoder(embedded * self.q_encoder[0, qp][..., None, None])
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
-        z_hat = port.code(z, self.hyper_latent(qp, *latent_size))
+        z_hat = channels_last(port.code(z, self.hyper_latent(qp, *latent_size)))
         hyper = self.hyper_decoder(z_hat)[..., : latent_size[0], : latent_size[1]]
         y_hat = self.code_latent(y, self.fusion(hyper), port)
         decoded = self.decoder(y_hat) * self.q_decoder[0, qp][..., None, None]
@@ -129,7 +129,7 @@ class IntraNetwork(nn.Module):
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:
-                decoded = torch.cat([y_hat.to(prior.dtype), reduced], dim=1)
+                decoded = torch.cat([channels_last(y_hat.to(prior.dtype)), reduced], 1)
                 adapted = self.adaptors[step - 1](decoded)
                 parameters = self.spatial_prior(adapted)
                 scale, mean = at_least_float32(parameters).chunk(2, dim=1)
@@ -137,4 +137,4 @@ class IntraNetwork(nn.Module):
             keep, at = masks[step], positions[step]
             of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS, positions=at)
             y_hat = y_hat + (port.code(residual, of) + mean) * masks[step]
-        return (y_hat * gain_decoder).to(prior.dtype)
+        return channels_last((y_hat * gain_decoder).to(prior.dtype))

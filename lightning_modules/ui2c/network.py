@@ -30,7 +30,12 @@ from lightning_modules.entropy.ports import Port, SilentPort
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, ScaleLevels
 from lightning_modules.entropy.steps import step_masks, step_positions
 from lightning_modules.frames import pad_to_multiple
-from lightning_modules.layers import SubpelUp, at_least_float32
+from lightning_modules.layers import (
+    Pointwise,
+    SubpelUp,
+    at_least_float32,
+    channels_last,
+)
 from lightning_modules.ui2c.blocks import (
     DepthConvBlock,
     ResDown,
@@ -135,10 +140,10 @@ class UI2CNetwork(nn.Module):
         self.skip_threshold = skip_threshold
         pixels, y = 3 * n * PATCH**2, w.latent
         self.adaptor_i = DepthConvBlock(pixels, w.trunk)
-        self.adaptor_p = nn.Conv2d(w.trunk, w.trunk, 1)
+        self.adaptor_p = Pointwise(w.trunk, w.trunk)
         self.extractor_1 = trunk(w.trunk, w.trunk, w.extractor[0])
         self.extractor_2 = trunk(w.trunk, w.trunk, w.extractor[1])
-        self.embed = nn.Conv2d(pixels, w.trunk, 1) if w.embed else nn.Identity()
+        self.embed = Pointwise(pixels, w.trunk) if w.embed else nn.Identity()
         embedded = w.trunk if w.embed else pixels
         self.encoder = trunk(embedded + w.trunk, w.trunk, w.encoder)
         self.encoder_down = nn.Conv2d(w.trunk, y, 3, stride=2, padding=1)
@@ -152,17 +157,17 @@ class UI2CNetwork(nn.Module):
         )
         self.temporal_prior = ResDown(w.trunk, 2 * y)
         fusion_head, spatial_head = (
-            nn.Conv2d(3 * y, 3 * y, 1),
-            nn.Conv2d(3 * y, 2 * y, 1),
+            Pointwise(3 * y, 3 * y),
+            Pointwise(3 * y, 2 * y),
         )
         self.fusion = nn.Sequential(trunk(3 * y, 3 * y, 3), fusion_head)
         self.spatial_prior = nn.Sequential(trunk(4 * y, 3 * y, 2), spatial_head)
         self.decoder_up = SubpelUp(y, w.trunk, kernel=3)
         self.decoder = nn.Sequential(
-            trunk(2 * w.trunk, w.trunk, w.decoder), nn.Conv2d(w.trunk, w.trunk, 1)
+            trunk(2 * w.trunk, w.trunk, w.decoder), Pointwise(w.trunk, w.trunk)
         )
         self.recon = trunk(w.trunk, w.recon, w.recon_blocks)
-        self.recon_out = nn.Conv2d(w.recon, pixels, 1)
+        self.recon_out = Pointwise(w.recon, pixels)
         self.z_prior = FactorisedPrior(QP_ROWS, w.hyper)
         # One table per slot; its channels scale that slot's share of the features.
         self.q_encoder = gain_table(n, QP_ROWS, w.trunk // n, QP_SPREAD)
@@ -222,7 +227,7 @@ class UI2CNetwork(nn.Module):
         z = None
         if y is not None:
             z = self.hyper_encoder(pad_to_multiple(y, HYPER_STRIDE))
-        z_hat = port.code(z, self.hyper_latent(qps, height, width))
+        z_hat = channels_last(port.code(z, self.hyper_latent(qps, height, width)))
         hyper = self.hyper_decoder(z_hat)[..., :height, :width]
         prior = self.fusion(torch.cat([hyper, temporal], dim=1))
         # Rounding needs more digits than bfloat16 has, whatever the layers run in.
@@ -234,7 +239,7 @@ class UI2CNetwork(nn.Module):
         y_hat = torch.zeros_like(mean)
         for step in range(STEPS):
             if step:
-                decoded = torch.cat([y_hat.to(prior.dtype), prior], dim=1)
+                decoded = torch.cat([channels_last(y_hat.to(prior.dtype)), prior], 1)
                 parameters = self.spatial_prior(decoded)
                 scale, mean = at_least_float32(parameters).chunk(2, dim=1)
             mask = keep = masks[step]
@@ -244,7 +249,7 @@ class UI2CNetwork(nn.Module):
             residual = None if target is None else target - mean
             of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS, positions=at)
             y_hat = y_hat + (port.code(residual, of) + mean) * mask
-        return (y_hat * quant_step).to(prior.dtype)
+        return channels_last((y_hat * quant_step).to(prior.dtype))
 
     def hyper_latent(self, qps: Tensor, height: int, width: int) -> Factorised:
         """Return the distributions of z, for y of a height and a width."""
@@ -307,7 +312,7 @@ def latent_size(size: tuple[int, ...]) -> tuple[int, int]:
 
 def _patches(frames: Tensor) -> Tensor:
     # Frame-major channels: slot 1 is the first half, as in the tables.
-    return F.pixel_unshuffle(frames.flatten(1, 2), PATCH)
+    return channels_last(F.pixel_unshuffle(frames.flatten(1, 2), PATCH))
 
 
 def _scales(table: Tensor, qps: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.layers import Dense
 from lightning_modules.video_vae.backbone import Backbone, Run
 from lightning_modules.video_vae.wavelets import (
     FRAME_AXES,
@@ -68,8 +69,8 @@ class TokenLayer(nn.Module):
         self.residual = residual
         self.depthwise = nn.Conv3d(width, width, 3, groups=width)
         self.norm = nn.LayerNorm(width)
-        self.widen = nn.Linear(width, 2 * hidden, bias=False)
-        self.narrow = nn.Linear(hidden, width, bias=False)
+        self.widen = Dense(width, 2 * hidden, bias=False)
+        self.narrow = Dense(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, t, h, w, C) to as many."""
@@ -120,7 +121,7 @@ class PatchLayers(nn.ModuleDict):
                 ("high", widths.high, (bands - 1) * samples),
             ):
                 sides = (patch, token) if to_tokens else (token, patch)
-                layers[f"{kind}_{part}"] = nn.Linear(*sides)
+                layers[f"{kind}_{part}"] = Dense(*sides)
         super().__init__(layers)
 
 

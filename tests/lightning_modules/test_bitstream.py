@@ -230,9 +230,13 @@ def test_a_file_of_version_1_is_read_by_its_own_rules():
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("onednn", [False, True])
-def test_what_the_encoder_ran_with_is_read_as_it_was_written(isa, onednn):
+@pytest.mark.parametrize("kernels", [0, 1])
+def test_what_the_encoder_ran_with_is_read_as_it_was_written(isa, onednn, kernels):
     for maker, threads in zip(MAKERS, (1, 8, 1024), strict=True):
-        numerics = NumericConfiguration(threads, onednn, isa, maker, "2.15.0")
+        known = threads, onednn, isa, maker, "2.15.0"
+        numerics = NumericConfiguration(*known, kernels)
+        # Streams that name no kernels had those of generation 0.
+        assert kernels or numerics == NumericConfiguration(*known)
         header = replace(HEADER, numerics=numerics, exact=threads > 1)
         data, _ = write(header=header)
         assert BitstreamReader(io.BytesIO(data)).header == header
@@ -244,6 +248,7 @@ def test_what_the_encoder_ran_with_is_read_as_it_was_written(isa, onednn):
         b"\0\0\0\0\1" + b"2",
         b"\1\4\0\0\1" + b"2",
         b"\1\0\5\0\1" + b"2",
+        b"\1\0\x45\0\1" + b"2",
         b"\1\0\0\3\1" + b"2",
         b"\1\0\0\0\0",
         b"\1\0\0\0\2" + b"2",

@@ -104,6 +104,36 @@ def test_a_stream_decodes_to_the_encoders_frames_whatever_a_decoder_is_asked_for
     assert isa == "AVX2"
 
 
+@pytest.mark.parametrize("kernels", [0, 1])
+def test_a_stream_decodes_with_its_own_generation_of_kernels(
+    streams, scene, tmp_path, kernels, capsys
+):
+    """Earlier versions had generation 0; with the other the frames differ."""
+    _, checkpoint, newer = streams["UI2C", "usual"]
+    codec, path = load_codec(checkpoint), tmp_path / "clip.lvc"
+    with recreated(replace(current(), **USUAL, kernels=kernels)):
+        header = StreamHeader(
+            codec=type(codec).__name__,
+            fingerprint=codec.fingerprint(),
+            width=SIZE[1],
+            height=SIZE[0],
+            fps=Fraction(25),
+            rate=codec.rate_knob.points[-1],
+            numerics=current(),
+        )
+        clip = scene(FRAMES, *SIZE)
+        coded = StreamEncoder(codec, header, clip, path, reconstruct=True).run()
+    assert (coded.digest == newer) == bool(kernels)
+    assert current().kernels == 1
+    options = [str(path), "--checkpoint", str(checkpoint), "--hash", "--strict"]
+    assert decode.main(options) == 0
+    assert capsys.readouterr().out.split()[-1] == coded.digest
+    with open_stream(path) as reader, recreated(replace(current(), **USUAL)):
+        decoder = StreamDecoder(codec, reader, partial=True)
+        assert len(list(decoder)) <= FRAMES
+        assert (decoder.digest == coded.digest) == bool(kernels)
+
+
 def test_other_threads_and_kernels_would_show_other_frames(streams, monkeypatch):
     """Without what is recreated the test above could not pass."""
     differing = []

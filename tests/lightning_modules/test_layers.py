@@ -1,0 +1,87 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lightning_modules.layers import (
+    MACS_OF_ONEDNN,
+    Dense,
+    Pointwise,
+    channels_last,
+    is_quick,
+)
+from lightning_modules.numerics import KERNELS
+
+LARGE, SMALL = (1, 256, 16, 16), (2, 8, 5, 3)
+NEAR = {"rtol": 1e-5, "atol": 1e-5}
+
+
+@pytest.fixture
+def older(monkeypatch):
+    monkeypatch.setattr(KERNELS, "generation", 0)
+
+
+@pytest.mark.parametrize("shape", [LARGE, SMALL])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_1x1_convolution_is_one_whatever_computes_it(shape, last):
+    layer, x = Pointwise(shape[1], 128), torch.randn(shape)
+    wanted = F.conv2d(x.double(), layer.weight.double(), layer.bias.double()).float()
+    x = x.to(memory_format=torch.channels_last) if last else x
+    x.requires_grad_()
+    torch.testing.assert_close(layer(x), wanted, **NEAR)
+    layer(x).sum().backward()
+    expected = layer.weight.sum(0)[None].expand_as(x)
+    torch.testing.assert_close(x.grad, expected.detach(), **NEAR)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), wanted, **NEAR)
+
+
+@pytest.mark.parametrize("tokens", [(1, 2, 16, 16), (3,), ()])
+def test_a_linear_layer_is_one_whatever_computes_it(tokens):
+    layer, x = Dense(256, 128, bias=len(tokens) > 1), torch.randn(*tokens, 256)
+    bias = None if layer.bias is None else layer.bias.double()
+    wanted = F.linear(x.double(), layer.weight.double(), bias).float()
+    assert layer(x).shape == (*tokens, 128)
+    torch.testing.assert_close(layer(x), wanted, **NEAR)
+
+
+def kernels_of(function):
+    with torch.profiler.profile() as profile:
+        function()
+    return {event.key for event in profile.key_averages()}
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_large_products_are_onednns_on_one_thread_too(large, monkeypatch):
+    shape = LARGE if large else SMALL
+    layer, x = Pointwise(shape[1], 256), torch.randn(shape)
+    assert (x.numel() * 256 >= MACS_OF_ONEDNN) == large
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = kernels_of(lambda: layer(x))
+        monkeypatch.setattr(KERNELS, "generation", 0)
+        before = kernels_of(lambda: layer(x))
+    finally:
+        torch.set_num_threads(threads)
+    assert ("aten::mkldnn_convolution" in found) == large
+    assert "aten::mkldnn_convolution" not in before
+
+
+def test_the_order_in_memory_is_one_where_several_mean_the_same():
+    decoded, encoded = (
+        torch.rand(1, 8, 1, 1),
+        torch.rand(1, 1, 1, 8).permute(0, 3, 1, 2),
+    )
+    assert decoded.stride() != encoded.stride()
+    with torch.no_grad():
+        found = [channels_last(x).stride() for x in (decoded, encoded)]
+    assert found[0] == found[1]
+
+
+def test_old_kernels_gradients_and_other_types_are_not_quick(older):
+    x = torch.rand(1, 2, 3, 3)
+    with torch.no_grad():
+        assert not is_quick(x) and channels_last(x) is x
+        KERNELS.generation = 1
+        assert is_quick(x) and not is_quick(x.double())
+    assert not is_quick(x)
