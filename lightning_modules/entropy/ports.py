@@ -130,7 +130,9 @@ class EncodePort:
         if self.estimate:
             with uncounted():
                 self.histograms.setdefault(of.part, Counter()).update(tally(values))
-        self.encoder.push(_shifted(values, shifts, -1), rows, self.tables[of.table])
+        symbols = _shifted(values, shifts, -1)
+        own = symbols is values
+        self.encoder.push(symbols, rows, self.tables[of.table], own=own)
         return whole
 
     def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:

@@ -75,7 +75,12 @@ class Block:
 
 
 def block_of(
-    values: Ints, rows: Rows, tables: CdfTables, checks: Checks = (0, 0)
+    values: Ints,
+    rows: Rows,
+    tables: CdfTables,
+    checks: Checks = (0, 0),
+    *,
+    own: bool = False,
 ) -> tuple[Block, Checks]:
     """Look values up in their tables; return the checks after them too.
 
@@ -84,11 +89,12 @@ def block_of(
         rows: (n,), contiguous.
         tables: Distributions.
         checks: Those before.
+        own: Whether the block may take the place of the values in memory.
 
     Raises:
         ValueError: A value is not within +-2^30, or a row is no table.
     """
-    places = np.empty(len(values), dtype=np.int32)
+    places = values if own else np.empty(len(values), dtype=np.int32)
     distances = np.empty(len(values), dtype=np.int64)
     state, count, steps, *after = prepare(
         values,

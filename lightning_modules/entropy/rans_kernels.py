@@ -73,12 +73,15 @@ def prepare(
         crc_tables: Of :mod:`~lightning_modules.entropy.checksums`.
         values_crc: CRC32 of the values before.
         rows_crc: CRC32 of the rows before.
-        places: (n,), to fill; an escape's is inverted.
+        places: (n,), to fill; an escape's is inverted. It may be ``values`` itself.
         distances: (n,), to fill with the distance of each escape, in their order.
 
     Returns:
         State, number of escapes, words that suffice, and both CRC32.
     """
+    # Before values may be written over.
+    values_crc = crc_of_values(values_crc, values, crc_tables)
+    rows_crc = crc_of_rows(rows_crc, rows, crc_tables)
     tables = len(first)
     state = int64(GOOD)
     count = int64(0)
@@ -108,8 +111,8 @@ def prepare(
         state,
         count,
         steps,
-        int64(crc_of_values(values_crc, values, crc_tables)),
-        int64(crc_of_rows(rows_crc, rows, crc_tables)),
+        int64(values_crc),
+        int64(rows_crc),
     )
 
 

@@ -82,6 +82,8 @@ class SymbolEncoder:
         symbols: npt.NDArray[np.integer[Any]],
         indices: npt.NDArray[np.integer[Any]],
         tables: CdfTables,
+        *,
+        own: bool = False,
     ) -> None:
         """Append values to the stream.
 
@@ -91,6 +93,8 @@ class SymbolEncoder:
             indices: (n,), integers, the row of ``tables`` for each value. uint16 is not
                 converted.
             tables: Distributions; each push may bring others.
+            own: Whether the encoder may write over ``symbols``, for want of memory that
+                is at hand already.
 
         Raises:
             ValueError: An array has another shape, type or range.
@@ -102,9 +106,8 @@ class SymbolEncoder:
                 f"{symbols.shape} symbols do not match {indices.shape} table indices"
             )
         values, rows = _values(symbols), _rows(indices, tables)
-        # The stream is written backwards at the end. A block has no view of the
-        # caller's arrays.
-        block, self._checks = rans.block_of(values, rows, tables, self._checks)
+        # The stream is written backwards at the end, so it is kept until then.
+        block, self._checks = rans.block_of(values, rows, tables, self._checks, own=own)
         self._blocks.append(block)
 
     @entropy_coding

@@ -184,10 +184,10 @@ def test_all_that_coding_symbols_takes_is_the_entropy_coders_time(
     calls = []
 
     def slow(name, function):
-        def run(*arguments):
+        def run(*arguments, **options):
             now[0] += 1
             calls.append(name)
-            return function(*arguments)
+            return function(*arguments, **options)
 
         return run
 
