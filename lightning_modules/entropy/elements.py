@@ -71,17 +71,17 @@ def round_elements(
             values[i] = int32(v)
             whole[i] = int32(v)
         return bad
-    count = 0
+    first = uint64(0)
     for begin in range(0, len(x), plane):
         for k in range(len(at)):
-            i = begin + int64(at[k])
+            i = uint64(begin) + uint64(at[k])
             v = x[i]
             bad |= v != v
             v = np.rint(min(max(v, low), high))
             bad |= not abs(v) <= MAX_VALUE
-            values[count] = int32(v)
+            values[first + uint64(k)] = int32(v)
             whole[i] = int32(v)
-            count += 1
+        first += uint64(len(at))
     return bad
 
 
@@ -94,11 +94,12 @@ def put_values(values: Any, at: Any, plane: int, whole: Any) -> None:
         for i in range(len(values)):
             whole[i] = values[i]
         return
-    count = 0
+    first = uint64(0)
     for begin in range(0, len(whole), plane):
         for k in range(len(at)):
-            whole[begin + int64(at[k])] = values[count]
-            count += 1
+            i = uint64(begin) + uint64(at[k])
+            whole[i] = values[first + uint64(k)]
+        first += uint64(len(at))
 
 
 @compiled(
@@ -163,13 +164,14 @@ def find_rows(
             bucket = uint64((scale - low) >> shift)
             rows[i] = base[bucket] + uint16(scale >= edge[bucket])
         return bad
-    count = 0
+    first = uint64(0)
     for begin in range(0, len(scales), plane):
         for k in range(len(at)):
-            scale = scales[begin + int64(at[k])]
+            scale = scales[uint64(begin) + uint64(at[k])]
             bad |= (scale & magnitude) > infinity
             scale = min(max(scale, low), high)
             bucket = uint64((scale - low) >> shift)
-            rows[count] = base[bucket] + uint16(scale >= edge[bucket])
-            count += 1
+            row = base[bucket] + uint16(scale >= edge[bucket])
+            rows[first + uint64(k)] = row
+        first += uint64(len(at))
     return bad
