@@ -6,6 +6,7 @@ Importing it takes a second, so nobody does before symbols are coded.
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,14 +16,18 @@ from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Read-only arrays also stand for others.
-FLAGS = types.Array(types.bool_, 1, "C", readonly=True)
-BYTES = types.Array(types.uint8, 1, "C", readonly=True)
-SHORTS = types.Array(types.uint16, 1, "C", readonly=True)
-INTS = types.Array(types.int32, 1, "C", readonly=True)
-LONGS = types.Array(types.int64, 1, "C", readonly=True)
-WORDS = types.Array(types.uint32, 1, "C", readonly=True)
-WIDE = types.Array(types.uint64, 1, "C", readonly=True)
+
+def vector(number: types.Type) -> types.Array:
+    """Return the type of a flat array to read, which may be read-only."""
+    return types.Array(number, 1, "C", readonly=True)
+
+
+FLAGS = vector(types.bool_)
+SHORTS = vector(types.uint16)
+INTS = vector(types.int32)
+LONGS = vector(types.int64)
+WORDS = vector(types.uint32)
+WIDE = vector(types.uint64)
 
 
 def written(array: types.Array) -> types.Array:
@@ -44,13 +49,38 @@ def compiled(*signatures: object) -> Callable[[Function], Function]:
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
+            # At this line: Python says so once, however many functions follow.
             warnings.warn(
                 "compiled code cannot be kept, so that each start takes seconds more: "
                 "set NUMBA_CACHE_DIR to a folder that can be written",
-                stacklevel=2,
+                stacklevel=1,
             )
             made = numba.njit(list(signatures), nogil=True)(function)
         return cast(Function, made)
+
+    return compile_it
+
+
+def compiled_by_type(
+    signature: Callable[[Any], object], first: Any
+) -> Callable[[Callable[..., Any]], Callable[[Any], Callable[..., Any]]]:
+    """Compile a function for each type of number that is asked for.
+
+    Args:
+        signature: Of a type of numba.
+        first: The numpy type that is compiled at once; others wait until asked for.
+
+    Returns:
+        What makes of a function one that gives it for a numpy type.
+    """
+
+    def compile_it(function: Callable[..., Any]) -> Callable[[Any], Callable[..., Any]]:
+        @cache
+        def for_type(number: Any) -> Callable[..., Any]:
+            return compiled(signature(numba.from_dtype(number)))(function)
+
+        for_type(first)
+        return for_type
 
     return compile_it
 

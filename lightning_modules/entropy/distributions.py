@@ -112,7 +112,8 @@ class Distributions(ABC):
         whole = (np.zeros_like if plane else np.empty_like)(source)
         values = np.empty(self.count, dtype=np.int32)
         low, high = self.limits or (-inf, inf)
-        if round_elements(source, at, plane, low, high, values, whole):
+        rounded_into = round_elements(FLOATS[x.dtype])
+        if rounded_into(source, at, plane, low, high, values, whole):
             rounded = self.take(self.bound(x)).round()
             if bool(rounded.isfinite().all()):
                 raise out_of_range("symbols", rounded, -MAX_VALUE, MAX_VALUE)
@@ -128,8 +129,9 @@ class Distributions(ABC):
 
         at, plane = self.places
         # Zeros cost nothing where all of them are written over.
-        whole = np.zeros(self.like.numel(), FLOATS[self.like.dtype])
-        put_values(values.astype(np.int32, copy=False), at, plane, whole)
+        number = FLOATS[self.like.dtype]
+        whole = np.zeros(self.like.numel(), number)
+        put_values(number)(values.astype(np.int32, copy=False), at, plane, whole)
         return torch.from_numpy(whole).view(self.like.shape)
 
     def taken(self) -> "Distributions":

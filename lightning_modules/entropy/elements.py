@@ -7,17 +7,18 @@ plane of ``plane`` elements; where ``plane`` is 0 all elements are coded.
 from typing import Any
 
 import numpy as np
-from numba import float32, float64, int32, int64, types, uint16, uint64
+from numba import int32, int64, types, uint16, uint64
 
-from lightning_modules.entropy.compiled import FLAGS, INTS, SHORTS, compiled, written
+from lightning_modules.entropy.compiled import (
+    FLAGS,
+    INTS,
+    SHORTS,
+    compiled,
+    compiled_by_type,
+    vector,
+    written,
+)
 from lightning_modules.entropy.tables import MAX_VALUE
-
-_FLOATS = {
-    number: types.Array(number, 1, "C", readonly=True) for number in (float32, float64)
-}
-_BITS = {
-    number: types.Array(number, 1, "C", readonly=True) for number in (int32, int64)
-}
 
 
 @compiled(int64(FLAGS, written(INTS)))
@@ -30,19 +31,17 @@ def find_places(keep: Any, at: Any) -> Any:
     return count
 
 
-@compiled(
-    *(
-        types.bool_(
-            floats,
-            INTS,
-            int64,
-            number,
-            number,
-            written(INTS),
-            written(floats),
-        )
-        for number, floats in _FLOATS.items()
-    )
+@compiled_by_type(
+    lambda number: types.bool_(
+        vector(number),
+        INTS,
+        int64,
+        number,
+        number,
+        written(INTS),
+        written(vector(number)),
+    ),
+    np.float32,
 )
 def round_elements(
     x: Any, at: Any, plane: int, low: Any, high: Any, values: Any, whole: Any
@@ -85,8 +84,8 @@ def round_elements(
     return bad
 
 
-@compiled(
-    *(types.void(INTS, INTS, int64, written(floats)) for floats in _FLOATS.values())
+@compiled_by_type(
+    lambda number: types.void(INTS, INTS, int64, written(vector(number))), np.float32
 )
 def put_values(values: Any, at: Any, plane: int, whole: Any) -> None:
     """Fill a latent with the values of its coded elements, and leave the others."""
@@ -102,23 +101,21 @@ def put_values(values: Any, at: Any, plane: int, whole: Any) -> None:
         first += uint64(len(at))
 
 
-@compiled(
-    *(
-        types.bool_(
-            bits,
-            INTS,
-            int64,
-            number,
-            number,
-            number,
-            number,
-            int64,
-            SHORTS,
-            bits,
-            written(SHORTS),
-        )
-        for number, bits in _BITS.items()
-    )
+@compiled_by_type(
+    lambda number: types.bool_(
+        vector(number),
+        INTS,
+        int64,
+        number,
+        number,
+        number,
+        number,
+        int64,
+        SHORTS,
+        vector(number),
+        written(SHORTS),
+    ),
+    np.int32,
 )
 def find_rows(
     scales: Any,

@@ -74,7 +74,7 @@ class ScaleEdges:
 
         rows = np.empty(count, dtype=np.uint16)
         bits = flat(scales).view(self.edge.dtype)
-        missing = find_rows(
+        missing = find_rows(self.edge.dtype.type)(
             bits,
             at,
             plane,
