@@ -30,7 +30,10 @@ from lightning_modules.bitstream import (
 )
 from lightning_modules.clock import CodingClock
 from lightning_modules.codec import VideoCodec
-from lightning_modules.entropy import rans  # noqa: F401 (compiled before it is timed)
+from lightning_modules.entropy import (  # Compiled before they are timed.
+    elements,  # noqa: F401
+    rans,  # noqa: F401
+)
 from lightning_modules.entropy.symbols import OverflowingError
 from lightning_modules.numerics import current
 from lightning_modules.packets import DesyncError, check_finite

@@ -159,8 +159,9 @@ class MeanGaussians(Distributions):
         return training_bits(values - self.like, self.log_scale.exp())
 
     def choice(self) -> TableChoice:
-        """Return the tables, in raster order."""
-        return choose_tables(self.like.flatten(), self.log_scale.flatten())
+        """Return the tables of coded elements, in raster order."""
+        mean, log_scale = self.take(self.like), self.take(self.log_scale)
+        return choose_tables(mean.flatten(), log_scale.flatten())
 
     def choose(self) -> tuple[Whole, Whole | int]:
         """Return the same as numbers."""

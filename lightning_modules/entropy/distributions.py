@@ -7,15 +7,22 @@ object answers both.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from functools import cached_property
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from lightning_modules.entropy.estimates import gaussian_bits, lower_bound
 from lightning_modules.entropy.priors import Z_LIMIT, HyperPrior, ScaleLevels
+from lightning_modules.entropy.scale_edges import BITS, FLOATS, flat
+from lightning_modules.entropy.symbols import OverflowingError, to_symbols
+from lightning_modules.entropy.tables import MAX_VALUE, Ints, out_of_range
+
+ALL = np.zeros(0, dtype=np.int32), 0
 
 Whole = npt.NDArray[np.integer[Any]]
 Bits = Callable[[Tensor, Tensor], Tensor]
@@ -64,6 +71,72 @@ class Distributions(ABC):
         latent[..., self.keep] = taken
         return latent
 
+    @cached_property
+    def places(self) -> tuple[Ints, int]:
+        """Places of coded elements in each plane, and the elements of a plane.
+
+        0 elements if all are coded. As :mod:`~.elements` wants them, on a CPU.
+        """
+        if self.keep is None:
+            return ALL
+        from lightning_modules.entropy.elements import find_places
+
+        # One more, which is written and never counted.
+        at = np.empty(self.keep.numel() + 1, dtype=np.int32)
+        count = find_places(self.keep.reshape(-1).numpy(), at)
+        return at[:count], self.keep.numel()
+
+    @property
+    def count(self) -> int:
+        """How many elements are coded."""
+        if self.keep is None:
+            return self.like.numel()
+        at, plane = self.places
+        return len(at) * (self.like.numel() // plane)
+
+    def whole(self, x: Tensor) -> tuple[Ints, Tensor]:
+        """Round a latent to what is coded.
+
+        Returns:
+            Values of the coded elements, (n,), in raster order, and the latent of x's
+            shape and dtype with these, and 0 elsewhere.
+
+        Raises:
+            OverflowingError: An element is not finite.
+            ValueError: One is too large to be coded.
+        """
+        if not (x.is_cpu and x.dtype in BITS):
+            rounded = self.take(self.bound(x)).round()
+            return to_symbols(rounded.flatten()), self.put(rounded)
+        from lightning_modules.entropy.elements import round_elements
+
+        at, plane = self.places
+        source = flat(x)
+        whole = (np.zeros_like if plane else np.empty_like)(source)
+        values = np.empty(self.count, dtype=np.int32)
+        low, high = self.limits or (-inf, inf)
+        rounded_into = round_elements(FLOATS[x.dtype])
+        if rounded_into(source, at, plane, low, high, values, whole):
+            rounded = self.take(self.bound(x)).round()
+            if bool(rounded.isfinite().all()):
+                raise out_of_range("symbols", rounded, -MAX_VALUE, MAX_VALUE)
+            to_symbols(rounded)
+        return values, torch.from_numpy(whole).view(x.shape)
+
+    def latent(self, values: Whole) -> Tensor:
+        """Return the latent with values (n,) where elements are coded, 0 elsewhere."""
+        if not (self.like.is_cpu and self.like.dtype in BITS):
+            taken = torch.from_numpy(values).to(self.like)
+            return self.put(taken.reshape(self.take(self.like).shape))
+        from lightning_modules.entropy.elements import put_values
+
+        at, plane = self.places
+        # Zeros cost nothing where all of them are written over.
+        number = FLOATS[self.like.dtype]
+        whole = np.zeros(self.like.numel(), number)
+        put_values(number)(values.astype(np.int32, copy=False), at, plane, whole)
+        return torch.from_numpy(whole).view(self.like.shape)
+
     def taken(self) -> "Distributions":
         """Return those of the elements that are coded, without the others."""
         assert self.keep is None, "who leaves elements out says what remains"
@@ -79,9 +152,12 @@ class Distributions(ABC):
 
     @abstractmethod
     def choose(self) -> tuple[Whole, Whole | int]:
-        """Return the table of each element, and what its symbols lack to its values.
+        """Return tables of coded elements, and what their symbols lack to their values.
 
         In raster order, channel-major.
+
+        Raises:
+            OverflowingError: A parameter is NaN.
         """
 
 
@@ -119,7 +195,7 @@ class Factorised(Distributions):
         """Return the table of each element of one sample."""
         _, channels, *sides = self.like.shape
         first = 0 if self.row is None else int(self.row[0]) * channels
-        tables = np.arange(first, first + channels, dtype=np.int32)
+        tables = np.arange(first, first + channels, dtype=np.uint16)
         return np.repeat(tables, prod(sides)), 0
 
 
@@ -170,5 +246,18 @@ class Gaussians(Distributions):
         return self._noisy_bits(values, self.like)
 
     def choose(self) -> tuple[Whole, Whole | int]:
-        """Return the table of each element."""
-        return self.levels.indices(self.like).flatten().cpu().numpy(), 0
+        """Return the table of each coded element."""
+        scales = self.like
+        edges = self.levels.edges(scales.dtype) if scales.dtype in BITS else None
+        if not scales.is_cpu or edges is None:
+            indices = self.levels.indices(self.take(scales)).flatten()
+            # A quarter of the bytes to copy; 15 bits hold all levels.
+            narrow = indices if scales.is_cpu else indices.to(torch.int16)
+            return narrow.cpu().numpy(), 0
+        rows = edges.rows(scales, *self.places, self.count)
+        if rows is None:
+            raise OverflowingError(
+                "a standard deviation is NaN: the weights are untrained, damaged, or "
+                "too large for this dtype"
+            )
+        return rows, 0

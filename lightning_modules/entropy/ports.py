@@ -9,19 +9,20 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_modules.clock import uncounted
 from lightning_modules.entropy.distributions import Distributions, Factorised, Whole
 from lightning_modules.entropy.estimates import ste_round, uniform_noise
-from lightning_modules.entropy.symbols import (
-    SymbolDecoder,
-    SymbolEncoder,
-    tally,
-    to_symbols,
-)
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, tally
 from lightning_modules.entropy.tables import CdfTables
+
+
+def _shifted(values: Whole, shifts: Whole | int, sign: int) -> Whole:
+    """Return values plus or minus shifts: mostly without shifts, and as they are."""
+    return values + sign * shifts if np.ndim(shifts) or shifts else values
 
 
 class Port(Protocol):
@@ -119,18 +120,20 @@ class EncodePort:
             OverflowingError: An element is not finite.
         """
         assert x is not None
-        taken = of.taken()
-        whole = of.take(of.bound(x)).round()
+        values, whole = of.whole(x)
         if self.estimate:
             with uncounted(unless=self.decides):
-                self.bits += float(taken.bits(whole).sum())
-        rows, shifts = self.choose(taken)
-        values = to_symbols(whole.flatten())
+                # As x lies in memory: the last digits of a sum depend on it.
+                rounded = torch.empty_like(x).copy_(whole)
+                self.bits += float(of.taken().bits(of.take(rounded)).sum())
+        rows, shifts = self.choose(of)
         if self.estimate:
             with uncounted():
                 self.histograms.setdefault(of.part, Counter()).update(tally(values))
-        self.encoder.push(values - shifts, rows, self.tables[of.table])
-        return of.put(whole)
+        symbols = _shifted(values, shifts, -1)
+        own = symbols is values
+        self.encoder.push(symbols, rows, self.tables[of.table], own=own)
+        return whole
 
     def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:
         """Return what tables code elements; a codec may want to note it."""
@@ -194,12 +197,11 @@ class DecodePort:
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
             return ahead
-        taken = of.taken()
-        rows, shifts = self.choose(taken)
-        whole = self.decoder.pull(rows, self.tables[of.table]) + shifts
+        rows, shifts = self.choose(of)
+        values = self.decoder.pull(rows, self.tables[of.table])
         self.expected[of.table] -= len(rows)
         self._check_expected()
-        return of.put(torch.from_numpy(whole).to(of.like).reshape(taken.like.shape))
+        return of.latent(_shifted(values, shifts, 1))
 
     def choose(self, of: Distributions) -> tuple[Whole, Whole | int]:
         """Return what tables code elements; a codec may know better."""

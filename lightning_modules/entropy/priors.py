@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, log
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.entropy.estimates import lower_bound
+from lightning_modules.entropy.scale_edges import ScaleEdges, find_edges
 from lightning_modules.entropy.tables import (
     TAIL_MASS,
     CdfTables,
@@ -52,10 +54,23 @@ class ScaleLevels:
         levels = (above / self.step).round().clamp(0, self.count - 1)
         return levels.to(torch.int32)
 
+    def edges(self, dtype: torch.dtype) -> ScaleEdges | None:
+        """Return where :meth:`indices` rises, on a CPU; ``None`` if it falls too."""
+        return _edges(self, dtype)
+
+    def level(self, index: float) -> float:
+        """Return the standard deviation of a level, or of one between two."""
+        return exp(log(self.low) + self.step * index)
+
     def tables(self) -> CdfTables:
         """Return the Gaussian tables that :meth:`indices` points into."""
-        levels = [exp(log(self.low) + self.step * i) for i in range(self.count)]
-        return gaussian_tables(np.array(levels))
+        return gaussian_tables(np.array([self.level(i) for i in range(self.count)]))
+
+
+@lru_cache(maxsize=32)
+def _edges(levels: ScaleLevels, dtype: torch.dtype) -> ScaleEdges | None:
+    middles = [levels.level(i + 0.5) for i in range(levels.count - 1)]
+    return find_edges(levels.indices, middles, dtype)
 
 
 class HyperPrior(nn.Module, ABC):

@@ -1,4 +1,9 @@
-"""Symbols into one stream of bytes and back: all that a codec knows of the coder."""
+"""Symbols into one stream of bytes and back: all that a codec knows of the coder.
+
+An encoder or a decoder belongs to one stream and may pass from thread to thread, but
+only one at a time may use it. Those of several streams share nothing that is written,
+and while they compute other threads run.
+"""
 
 import zlib
 from typing import Any
@@ -9,49 +14,67 @@ import torch
 from torch import Tensor
 
 from lightning_modules.clock import entropy_coding
-from lightning_modules.entropy.tables import MAX_VALUE, CdfTables, Ints
+from lightning_modules.entropy.tables import (
+    MAX_VALUE,
+    CdfTables,
+    Ints,
+    Rows,
+    out_of_range,
+)
 
 
-class _Checked:
-    """Keeps a CRC32 of coded values and table indices, however they are split."""
-
-    def __init__(self) -> None:
-        self._values = 0
-        self._indices = 0
-
-    def _note(self, values: Ints, indices: Ints) -> None:
-        self._values = zlib.crc32(values.astype("<i4", copy=False).data, self._values)
-        self._indices = zlib.crc32(
-            indices.astype("<i4", copy=False).data, self._indices
-        )
-
-    @property
-    def checksum(self) -> int:
-        """CRC32 of all values and table indices so far, the same on both sides."""
-        both = np.array([self._values, self._indices], dtype="<u4")
-        return zlib.crc32(both.tobytes())
+def _checksum(checks: tuple[int, int]) -> int:
+    """Return the CRC32 of two CRC32s: of all values and of all table indices."""
+    return zlib.crc32(np.array(checks, dtype="<u4").tobytes())
 
 
-def _int32(array: npt.NDArray[Any], name: str, low: int, high: int) -> Ints:
-    """Return a flat array of whole numbers in a range as contiguous int32."""
+def _flat(array: npt.NDArray[Any], name: str) -> None:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(
             f"{name} must be a flat array of integers, got shape {array.shape} and "
             f"{array.dtype}"
         )
+
+
+def _within(
+    array: npt.NDArray[Any], name: str, low: int, high: int
+) -> npt.NDArray[Any]:
     if array.size and (array.min() < low or array.max() > high):
-        raise ValueError(
-            f"{name} must lie within {low}..{high}, got {array.min()}..{array.max()}"
-        )
+        raise out_of_range(name, array, low, high)
+    return array
+
+
+def _values(array: npt.NDArray[Any]) -> Ints:
+    """Return symbols in int32; the coder looks at the range of what is int32."""
+    _flat(array, "symbols")
+    if array.dtype != np.int32:
+        array = _within(array, "symbols", -MAX_VALUE, MAX_VALUE)
     return np.ascontiguousarray(array, dtype=np.int32)
 
 
-class SymbolEncoder(_Checked):
+def _rows(array: npt.NDArray[Any], tables: CdfTables) -> Rows:
+    """Return table indices in uint16; the coder looks at the range of what is."""
+    _flat(array, "table indices")
+    if array.dtype != np.uint16:
+        array = _within(array, "table indices", 0, len(tables) - 1)
+    return np.ascontiguousarray(array, dtype=np.uint16)
+
+
+class SymbolEncoder:
     """Codes values into one stream, in the order in which a decoder asks for them."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._pushes: list[tuple[Ints, Ints, CdfTables]] = []
+        self._checks = (0, 0)
+        self._blocks: list[Any] = []
+
+    @property
+    def checksum(self) -> int:
+        """CRC32 of all values and table indices so far, the decoder's too.
+
+        Of two CRC32s: of the values and of the indices as little-endian int32, however
+        they are split into pushes.
+        """
+        return _checksum(self._checks)
 
     @entropy_coding
     def push(
@@ -59,37 +82,43 @@ class SymbolEncoder(_Checked):
         symbols: npt.NDArray[np.integer[Any]],
         indices: npt.NDArray[np.integer[Any]],
         tables: CdfTables,
+        *,
+        own: bool = False,
     ) -> None:
         """Append values to the stream.
 
         Args:
             symbols: (n,), integers within +-2^30; those outside a table cost about
-                2 log2(distance) + 1 bits and the escape.
-            indices: (n,), integers, the row of ``tables`` for each value.
+                2 log2(distance) + 1 bits and the escape. int32 is not converted.
+            indices: (n,), integers, the row of ``tables`` for each value. uint16 is not
+                converted.
             tables: Distributions; each push may bring others.
+            own: Whether the encoder may write over ``symbols``, for want of memory that
+                is at hand already.
 
         Raises:
             ValueError: An array has another shape, type or range.
         """
+        from lightning_modules.entropy import rans
+
         if symbols.shape != indices.shape:
             raise ValueError(
                 f"{symbols.shape} symbols do not match {indices.shape} table indices"
             )
-        values = _int32(symbols, "symbols", -MAX_VALUE, MAX_VALUE)
-        rows = _int32(indices, "table indices", 0, len(tables) - 1)
-        self._note(values, rows)
-        # The stream is written backwards at the end: keep what the caller may reuse.
-        self._pushes.append((values.copy(), rows.copy(), tables))
+        values, rows = _values(symbols), _rows(indices, tables)
+        # The stream is written backwards at the end, so it is kept until then.
+        block, self._checks = rans.block_of(values, rows, tables, self._checks, own=own)
+        self._blocks.append(block)
 
     @entropy_coding
     def finish(self) -> bytes:
         """Return the stream of everything that was pushed."""
         from lightning_modules.entropy import rans
 
-        return rans.encode(self._pushes)
+        return rans.encode(self._blocks)
 
 
-class SymbolDecoder(_Checked):
+class SymbolDecoder:
     """Reads values back from the bytes of one :class:`SymbolEncoder`.
 
     Attributes:
@@ -99,9 +128,13 @@ class SymbolDecoder(_Checked):
     def __init__(self, data: bytes) -> None:
         from lightning_modules.entropy import rans
 
-        super().__init__()
         self.asked = False
         self._reader = rans.Reader(data)
+
+    @property
+    def checksum(self) -> int:
+        """As the encoder's, of what was read."""
+        return _checksum(self._reader.checks)
 
     @entropy_coding
     def pull(self, indices: npt.NDArray[np.integer[Any]], tables: CdfTables) -> Ints:
@@ -109,17 +142,14 @@ class SymbolDecoder(_Checked):
 
         Args:
             indices: (n,), integers, the row of ``tables`` for each value; they may
-                depend on all values read before.
+                depend on all values read before. uint16 is not converted.
             tables: The encoder's.
 
         Raises:
             ValueError: The bytes cannot come from an encoder, or an index is no row.
         """
         self.asked = True
-        rows = _int32(indices, "table indices", 0, len(tables) - 1)
-        values = self._reader.read(rows, tables)
-        self._note(values, rows)
-        return values
+        return self._reader.read(_rows(indices, tables), tables)
 
     def check_left(self, count: int, bits: float) -> None:
         """Make sure that so many values, which take so many bits at least, may follow.
@@ -158,7 +188,16 @@ def to_symbols(rounded: Tensor) -> npt.NDArray[np.int32]:
     return symbols
 
 
-def tally(values: npt.NDArray[np.int32]) -> dict[int, int]:
+def tally(values: Ints) -> dict[int, int]:
     """Return how often each value occurs."""
-    found, counts = np.unique(values, return_counts=True)
+    if not len(values):
+        return {}
+    low, high = int(values.min()), int(values.max())
+    if high - low > len(values) + 256:
+        found, counts = np.unique(values, return_counts=True)
+    else:
+        # Counting takes a tenth of sorting.
+        all_counts = np.bincount(values - low)
+        offsets = all_counts.nonzero()[0]
+        found, counts = offsets + low, all_counts[offsets]
     return dict(zip(found.tolist(), counts.tolist(), strict=True))

@@ -20,7 +20,7 @@ import lightning_modules.video_vae.context
 from lightning_modules import load_codec
 from lightning_modules.dual_domain import entropy_model
 from lightning_modules.dual_domain.entropy_model import FRACTIONS, GUARD, LEVELS
-from lightning_modules.entropy.priors import ScaleLevels
+from lightning_modules.entropy.distributions import Gaussians
 from lightning_modules.frames import as_shown
 
 HEIGHT, WIDTH, FRAMES = 70, 75, 2
@@ -66,24 +66,24 @@ class recorded:
     """Note where each element lies among the tables, while in the context."""
 
     def __enter__(self):
-        self.indices, self.choose = ScaleLevels.indices, entropy_model.choose_tables
+        self.levels, self.choose = Gaussians.choose, entropy_model.choose_tables
         places = []
 
-        def indices(levels, scales):
-            above = scales.double().clamp_min(levels.low)
-            places.append(above.log() / levels.step)
-            return self.indices(levels, scales)
+        def levels(of):
+            above = of.take(of.like).double().clamp_min(of.levels.low)
+            places.append(above.log() / of.levels.step)
+            return self.levels(of)
 
         def choose(mean, log_scale):
             steps = (log_scale / LEVELS.step, mean * FRACTIONS)
             places.append(torch.stack([x.double() for x in steps]))
             return self.choose(mean, log_scale)
 
-        ScaleLevels.indices, entropy_model.choose_tables = indices, choose
+        Gaussians.choose, entropy_model.choose_tables = levels, choose
         return places
 
     def __exit__(self, *error):
-        ScaleLevels.indices, entropy_model.choose_tables = self.indices, self.choose
+        Gaussians.choose, entropy_model.choose_tables = self.levels, self.choose
 
 
 def loaded(folder, name, precision):

@@ -3,14 +3,16 @@ import os
 import re
 import subprocess
 import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_modules.entropy import rans
+from lightning_modules.entropy import checksums, rans
 from lightning_modules.entropy.estimates import gaussian_bits
-from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder
+from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, tally
 from lightning_modules.entropy.tables import CdfTables, gaussian_tables, tables_from_pmf
 
 SCALES = np.exp(np.linspace(math.log(0.11), math.log(16), 128))
@@ -38,108 +40,6 @@ def information(values, indices, tables):
     number = values - tables.offset[indices]
     frequency = tables.cdf[indices, number + 1] - tables.cdf[indices, number]
     return -np.log2(frequency / 65536).sum() / 8
-
-
-def test_gaussian_tables_reach_as_far_as_the_paper_says():
-    for tables, cap in ((TABLES, 8), (WIDE, 10**9)):
-        for row, scale in enumerate(SCALES):
-            reach = 2
-            while 0.5 * math.erfc(reach / scale / math.sqrt(2)) >= 1e-4 and reach < cap:
-                reach += 1
-            assert tables.offset[row] == -reach
-            assert tables.length[row] == 2 * reach + 3
-
-
-def test_gaussian_tables_hold_the_probabilities():
-    for row in (0, 60, 127):
-        frequency = np.diff(WIDE.cdf[row, : WIDE.length[row]])
-        values = WIDE.offset[row] + np.arange(len(frequency) - 1)
-        edges = np.append(values - 0.5, values[-1] + 0.5) / SCALES[row] / math.sqrt(2)
-        below = np.array([0.5 * math.erfc(-edge) for edge in edges])
-        expected = np.append(np.diff(below), 1 - (below[-1] - below[0])) * 65536
-        assert np.abs(frequency - expected).max() < 5
-        assert (frequency[:-1] == frequency[:-1][::-1]).mean() > 0.9
-
-
-def test_frequencies_are_positive_whole_and_sum_to_65536():
-    generator = np.random.default_rng(1)
-    pmf = generator.random((500, 40)) ** generator.integers(1, 60, (500, 1))
-    pmf[0] = 0
-    pmf[0, 3] = 1
-    length = generator.integers(1, 41, 500)
-    length[0] = 40
-    tables = tables_from_pmf(pmf, length, np.zeros(500, int), generator.random(500))
-    for row in range(500):
-        frequency = np.diff(tables.cdf[row, : length[row] + 2])
-        assert frequency.min() >= 1
-        assert frequency.sum() == 65536
-    assert tables.cdf[0, 4] - tables.cdf[0, 3] > 65536 / 3
-
-
-def test_a_table_as_large_as_possible_is_uniform():
-    width = (1 << 15) - 2
-    tables = tables_from_pmf(np.ones((1, width)), [width], [0], 1.0)
-    assert set(np.diff(tables.cdf[0])) <= {1, 2, 3}
-
-
-@pytest.mark.parametrize(
-    ("pmf", "length", "tail"),
-    [
-        ([[0.5, -0.1]], [2], 0.1),
-        ([[0.5, math.nan]], [2], 0.1),
-        ([[0.0, 0.0]], [2], 0.0),
-        ([[0.5, 0.5]], [3], 0.1),
-        ([[0.5, 0.5]], [0], 0.1),
-        ([[0.5, 0.5]], [2, 2], 0.1),
-        ([[0.5, 0.5]], [2], -0.1),
-    ],
-)
-def test_what_is_no_probability_is_refused(pmf, length, tail):
-    with pytest.raises(ValueError):
-        tables_from_pmf(pmf, length, [0], tail)
-
-
-def test_broken_tables_are_refused():
-    good = tables_from_pmf([[0.5, 0.3, 0.1], [1, 0, 0]], [3, 2], [-1, 0], 0.1)
-    changes = [
-        ("cdf", (0, 0), 1),
-        ("cdf", (0, 2), int(good.cdf[0, 1])),
-        ("cdf", (0, 4), 65535),
-        ("cdf", (1, 4), 7),
-        ("length", 0, 4),
-        ("length", 1, 2),
-        ("length", 1, 6),
-        ("offset", 0, -(2**31)),
-    ]
-    for name, position, value in changes:
-        tensors = good.to_tensors()
-        tensors[name][position] = value
-        with pytest.raises(ValueError, match="table"):
-            CdfTables.from_tensors(tensors)
-    with pytest.raises(ValueError, match="offset"):
-        CdfTables.from_tensors({"cdf": torch.zeros(1, 3), "length": torch.zeros(1)})
-    with pytest.raises(ValueError, match="shape"):
-        CdfTables(good.cdf[0], good.length, good.offset)
-    with pytest.raises(ValueError, match="each of"):
-        CdfTables(good.cdf, good.length[:1], good.offset)
-
-
-def test_tables_survive_a_checkpoint_and_cannot_be_changed(tmp_path):
-    torch.save(TABLES.to_tensors(), tmp_path / "tables.pt")
-    loaded = torch.load(tmp_path / "tables.pt", weights_only=True)
-    again = CdfTables.from_tensors(loaded)
-    assert again.to_bytes() == TABLES.to_bytes() != WIDE.to_bytes()
-    with pytest.raises(ValueError):
-        again.cdf[0, 1] = 5
-
-
-def test_the_lookup_starts_at_or_before_the_symbol():
-    for row in (0, 64, 127):
-        for slot in range(0, 65536, 97):
-            number = np.searchsorted(WIDE.cdf[row], slot, side="right") - 1
-            first = WIDE.lookup[row, slot >> 8]
-            assert first == np.searchsorted(WIDE.cdf[row], slot & ~255, "right") - 1
-            assert first <= number < WIDE.length[row] - 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 1000, rans.MANY - 1, rans.MANY])
@@ -206,6 +106,21 @@ def test_the_checksum_covers_symbols_and_indices():
     assert encode(*halves)[1] == checksum
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 1003])
+@pytest.mark.parametrize("spread", [1, 60, 2.0**30])
+def test_checksums_are_those_of_the_arrays_bytes(count, spread):
+    generator = np.random.default_rng(count)
+    values = np.clip(generator.normal(0, spread, count), -(2**31), 2**31 - 1)
+    values = values.astype(np.int32)
+    rows = generator.integers(0, min(int(5 * spread), 65536), count).astype(np.uint16)
+    for function, numbers in (
+        (checksums.crc_of_values, values),
+        (checksums.crc_of_rows, rows),
+    ):
+        expected = zlib.crc32(numbers.astype("<i4").tobytes(), 77)
+        assert function(np.uint32(77), numbers, checksums.TABLES) == expected
+
+
 def test_a_flipped_index_desynchronises_and_is_noticed():
     values, indices = draw(2000)
     data, checksum = encode((values, indices, TABLES))
@@ -270,24 +185,18 @@ def test_the_buffer_grows_when_every_symbol_is_the_worst():
     decoder.finish()
 
 
-def test_one_value_never_needs_more_words_than_the_margin():
-    # The longest code there is, from a state that is always about to overflow.
+def test_values_never_need_more_words_than_are_made_room_for():
+    # The longest code there is, from states that are always about to overflow.
     tables = tables_from_pmf([[1.0]], [1], [-(2**30)], 0.0)
-    arrays = (tables.cdf, tables.length, tables.offset)
-    values = np.full(2000, 2**30, dtype=np.int32)
-    rows = np.zeros(2000, dtype=np.int32)
-    states = np.full(1, 2**64 - 1, dtype=np.uint64)
-    words = np.empty(2000 * rans.MARGIN, dtype=np.uint32)
-    left, cursor = 2000, 0
-    while left:
-        before = cursor
-        limit = words[: cursor + rans.MARGIN]
-        now, cursor = rans._encode_block(
-            values[:left], rows[:left], *arrays, states, 0, left, limit, cursor
+    rows = np.zeros(1, dtype=np.uint16)
+    for value in (2**30, 2**30 - 1, 1 - 2**30, 3 - 2**30, -(2**30)):
+        block, _ = rans.block_of(np.full(1, value, np.int32), rows, tables)
+        states = np.full(1, (65535 << 48) - 1, dtype=np.uint64)
+        words = np.empty(block.steps + 1, dtype=np.uint32)
+        cursor = rans.encode_block(
+            block.places, block.distances, tables.entries, states, 0, words, block.steps
         )
-        assert now < left
-        assert cursor - before <= rans.MARGIN
-        left = now
+        assert 0 <= cursor <= block.steps
 
 
 def test_garbage_and_truncation_are_refused_and_harm_nothing():
@@ -314,6 +223,43 @@ def test_words_behind_a_long_stream_are_noticed(monkeypatch):
     assert np.array_equal(decoder.pull(indices, TABLES), values)
     with pytest.raises(ValueError, match="8 bytes are left"):
         decoder.finish()
+
+
+def test_streams_in_several_threads_share_nothing():
+    draws = [draw(20_000, seed=seed, spread=2.0) for seed in range(8)]
+    expected = [encode((*each, TABLES)) for each in draws]
+
+    def there_and_back(drawn):
+        values, indices = drawn
+        data, checksum = encode((values, indices, TABLES))
+        decoder = SymbolDecoder(data)
+        parts = [decoder.pull(part, TABLES) for part in np.array_split(indices, 50)]
+        assert np.array_equal(np.concatenate(parts), values)
+        assert decoder.checksum == checksum
+        return data, checksum
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(there_and_back, draws)) == expected
+
+
+def test_code_is_compiled_anew_where_none_can_be_kept(monkeypatch):
+    from numba.core import caching
+
+    from lightning_modules.entropy.compiled import compiled
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    with pytest.warns(UserWarning, match="set NUMBA_CACHE_DIR"):
+        doubled = compiled("int64(int64)")(lambda x: 2 * x)
+    assert doubled(4) == 8
+
+
+def test_counts_are_those_of_sorted_values():
+    for spread in (1, 1e9):
+        values = np.rint(np.random.default_rng(0).normal(0, spread, 99))
+        values = np.clip(values, -(2**30), 2**30).astype(np.int32)
+        found, counts = np.unique(values, return_counts=True)
+        assert tally(values) == dict(zip(found.tolist(), counts.tolist(), strict=True))
+    assert tally(values[:0]) == {}
 
 
 def test_every_flipped_bit_is_noticed():

@@ -94,3 +94,51 @@ def test_what_is_not_finite_is_not_written():
     port = EncodePort({"y": LEVELS.tables()}, estimate=False)
     with pytest.raises(OverflowingError, match="not finite"):
         port.code(y, Gaussians(scale, LEVELS))
+
+
+def test_what_is_too_large_is_refused_by_its_value():
+    y, scale = latent()
+    y[0, 0, 0, 0] = 2.0**31
+    port = EncodePort({"y": LEVELS.tables()}, estimate=False)
+    with pytest.raises(ValueError, match=r"symbols must lie .* got .*\.\.2147483648"):
+        port.code(y, Gaussians(scale, LEVELS))
+    # Within limits it is not too large, and neither is infinity.
+    y[0, 0, 0, 1] = float("inf")
+    coded = port.code(y, Gaussians(scale, LEVELS, limits=(-9.0, 9.0)))
+    assert coded[0, 0, 0, :2].tolist() == [9.0, 9.0]
+
+
+@pytest.mark.parametrize("keep", [None, checkerboard(5, 7, CPU)[1]])
+def test_a_scale_that_is_no_number_is_refused_by_both_sides(keep):
+    y, scale = latent()
+    tables = {"y": LEVELS.tables()}
+    port = EncodePort(tables, estimate=False)
+    port.code(y, Gaussians(scale, LEVELS, keep))
+    decode = DecodePort(SymbolDecoder(port.encoder.finish()), tables)
+    scale[0, 0, 0, 1] = float("nan")
+    for each, x in ((port, y), (decode, None)):
+        with pytest.raises(OverflowingError, match="deviation is NaN"):
+            each.code(x, Gaussians(scale, LEVELS, keep))
+
+
+@pytest.mark.parametrize("keep", [None, checkerboard(5, 7, CPU)[0]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_latents_are_coded_alike_whatever_their_type_and_layout(keep, dtype):
+    y, scale = latent()
+    tables = {"y": LEVELS.tables()}
+    port = EncodePort(tables, estimate=True)
+    plain = port.code(y.to(dtype), Gaussians(scale, LEVELS, keep))
+    last = EncodePort(tables, estimate=True)
+    channels_last = [
+        x.contiguous(memory_format=torch.channels_last) for x in (y, scale)
+    ]
+    coded = last.code(
+        channels_last[0].to(dtype), Gaussians(channels_last[1], LEVELS, keep)
+    )
+    assert coded.dtype == plain.dtype == dtype and torch.equal(coded, plain)
+    stream = port.encoder.finish()
+    assert last.encoder.finish() == stream
+    decode = DecodePort(SymbolDecoder(stream), tables)
+    assert torch.equal(
+        decode.code(None, Gaussians(scale, LEVELS, keep)).to(dtype), coded
+    )
