@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.float32 import exactly
 from lightning_modules.frames import check_frames
 from lightning_modules.packets import Packet, Received, check_packets
 from lightning_modules.released import Released
@@ -180,6 +181,7 @@ class VideoCodec(nn.Module, ABC):
         """Whether there is :meth:`forward_units`."""
         return type(self).forward_units is not VideoCodec.forward_units
 
+    @exactly
     @torch.inference_mode()
     def compress(
         self,
@@ -250,6 +252,7 @@ class VideoCodec(nn.Module, ABC):
         for received in self.receive(packets, height, width, scales=scales):
             yield received.frame
 
+    @exactly
     @torch.inference_mode()
     def receive(
         self,

@@ -22,6 +22,7 @@ from lightning_modules.entropy.symbols import (
     to_symbols,
 )
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.float32 import widened
 
 
 class Port(Protocol):
@@ -72,7 +73,8 @@ class EstimatePort:
     def code(self, x: Tensor | None, of: Distributions) -> Tensor:
         """Round a latent (straight through) and add its bits."""
         assert x is not None
-        x = of.bound(x)
+        given = x.dtype
+        x = of.bound(widened(x))
         rounded = ste_round(x)
         if self.seeds is None:
             bits = of.bits(rounded)
@@ -84,7 +86,7 @@ class EstimatePort:
         self.bits = self.bits + spent
         earlier = self.parts.get(of.part)
         self.parts[of.part] = spent if earlier is None else earlier + spent
-        return of.mask(rounded)
+        return of.mask(rounded).to(given)
 
     def _noise(self, x: Tensor, seeds: Tensor) -> Tensor:
         self.stream += 1

@@ -4,6 +4,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, islice
 from types import MappingProxyType
@@ -15,12 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
 from lightning_modules.clock import uncounted
-from lightning_modules.codec import (
-    CodecOutput,
-    RateKnob,
-    Schedule,
-    VideoCodec,
-)
+from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
 from lightning_modules.entropy.ports import (
     DecodePort,
     EncodePort,
@@ -28,6 +24,7 @@ from lightning_modules.entropy.ports import (
     Port,
 )
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.float32 import exact
 from lightning_modules.frames import (
     as_shown,
     pad_frames,
@@ -195,7 +192,9 @@ class UI2CCodec(VideoCodec):
         """
         integers = self.coding.arithmetic == "integer" and not self.training
         codec = self.in_integers if integers else self
-        units = list(codec._units(clip, rate, conditions))
+        # Whole numbers of float32 are none in TF32.
+        with exact(clip.device) if integers else nullcontext():
+            units = list(codec._units(clip, rate, conditions))
         return CodecOutput(
             torch.cat([unit.x_hat for unit in units], dim=1),
             torch.cat([unit.bits for unit in units], dim=1),
