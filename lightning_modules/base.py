@@ -451,10 +451,7 @@ class CodecModule(SavedModule, ABC):
     def validation_step(  # type: ignore[override]
         self, batch: Batch, batch_idx: int
     ) -> list[ValidationResult]:
-        """Code a clip at every rate point, as :class:`ValidationResult` values.
-
-        In float32 whatever training runs in: so does what codes files.
-        """
+        """Code a clip at every rate point, in float32, as files are coded."""
         results: list[ValidationResult] = []
         if not batch["name"]:
             # This rank has no clip, but takes part in what the ranks do together.
