@@ -10,13 +10,7 @@ import lightning_modules
 from callbacks.metrics.table import DEFAULT_METRICS, validation_names
 from datamodules.options import DataOptions
 from experiments.cli.configs import CONFIGS
-from lightning_modules.stages import (
-    AUTO,
-    Shrink,
-    Stage,
-    check_least,
-    check_precision,
-)
+from lightning_modules.stages import Shrink, Stage, check_least, check_precision
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -101,7 +95,7 @@ class TrainerOptions:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
-    matmul_precision: Literal["auto", "highest", "high", "medium"] | None = AUTO
+    matmul_precision: Literal["auto", "highest", "high", "medium"] | None = "auto"
     benchmark: bool = False
     deterministic: bool = False
     accumulate_grad_batches: int = 1

@@ -99,13 +99,19 @@ def module(request):
     torch.manual_seed(1)
     options = {"size": "tiny", **OPTIONS.get(option, {})}
     module = getattr(lightning_modules, name)(**options).train()
-    module.start_stage(Stage("all", 1, 5), 0, 1, 0)
+    frames = max(3, module.codec.frames_per_unit)
+    module.start_stage(Stage("all", 1, frames), 0, 1, 0)
     return module
+
+
+def drawn(module, clip):
+    frames = clip[:, : module.stage.frames]
+    return module.draw(frames, torch.arange(len(clip)), training=True)
 
 
 def train(module, clip):
     """Return the output and the loss of a step as a GPU takes it, and who watched."""
-    draw = module.draw(clip, torch.arange(len(clip)), training=True)
+    draw = drawn(module, clip)
     codec = module.codec
     with torch.autocast("cpu", dtype=torch.bfloat16), CudaAutocast() as mode:
         # VideoVAE's own code, without what it does on processors.
@@ -175,7 +181,7 @@ def test_without_islands_each_layer_would_be_seen(module, clip, monkeypatch):
 
 
 def test_a_step_is_that_of_float32_but_for_little(module, clip):
-    draw = module.draw(clip, torch.arange(len(clip)), training=True)
+    draw = drawn(module, clip)
     out = module.codec(draw.clip, draw.rate, **draw.conditions)
     module.loss(module.terms(draw, out)).backward()
     exact = [p.grad.clone() for p in module.codec.parameters() if p.grad is not None]
@@ -188,7 +194,7 @@ def test_a_step_is_that_of_float32_but_for_little(module, clip):
     norms = [sum(float(g.square().sum()) for g in grads) for grads in (exact, rounded)]
     assert dots / (norms[0] * norms[1]) ** 0.5 > 0.98
     with torch.no_grad():
-        assert float(other.bits.sum() / out.bits.sum()) == pytest.approx(1, abs=0.01)
+        assert float(other.bits.sum() / out.bits.sum()) == pytest.approx(1, abs=0.02)
         # Of networks that have not trained, whose pictures lie far from any.
         assert float((other.x_hat - out.x_hat).square().mean()) < 0.05**2
 
@@ -207,7 +213,7 @@ def test_objectives_of_dual_domain_have_all_digits(lively_module, clip, objectiv
     row = {"options": {"objective": objective}, "weights": OBJECTIVES[objective]}
     module.start_stage(Stage("one", 1, 3, **row), 0, 1, 0)
     seen = probed(module.codec)
-    _, loss, mode = train(module, clip[:, :3])
+    _, loss, mode = train(module, clip)
     assert loss.isfinite() and not mode.poor
     known = [p for p in ISLANDS["DualDomain"] if any(re.fullmatch(p, n) for n in seen)]
     assert known and not poor_layers(seen, known)
