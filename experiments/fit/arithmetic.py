@@ -109,8 +109,12 @@ def comparable(options: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(trainer, dict) or not isinstance(rows, list):
         return options
     usual = trainer.get("precision")
-    own = [None if row["precision"] == usual else row["precision"] for row in rows]
-    named = [{**row, "precision": name} for row, name in zip(rows, own, strict=True)]
+    named = [
+        {**row, "precision": None}
+        if isinstance(row, dict) and row.get("precision") == usual
+        else row
+        for row in rows
+    ]
     return {**options, "stages": named}
 
 

@@ -147,7 +147,9 @@ def _train(
             if goes_on := folder.resumption(stages[first:], done[first:]):
                 # At once, also into a file: the first step may take minutes.
                 print(goes_on, flush=True)
-            print(arithmetic, flush=True)
+            counts = zip(stages[first:], done[first:], strict=True)
+            if any((steps or 0) < stage.steps for stage, steps in counts):
+                print(arithmetic, flush=True)
             folder.write_config(options)
             # Before this process adds a part, while nobody else writes to one.
             cut_torn_tails(folder.path)
