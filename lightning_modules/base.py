@@ -18,19 +18,18 @@ from torch import Tensor
 
 from lightning_modules.codec import CodecOutput, VideoCodec
 from lightning_modules.draw import Draw as Draw
+from lightning_modules.float32 import uncast
 from lightning_modules.interval_means import IntervalMeans
 from lightning_modules.losses import TERMS, Losses, find_term
+from lightning_modules.optimizer import adamw
 from lightning_modules.perceptual import LpipsNet, UnavailableMetricError
 from lightning_modules.psnr import psnr
 from lightning_modules.ranks import gather_reasons
 from lightning_modules.rate_parts import loss_of_frames, nearest_points
 from lightning_modules.saved_module import SavedModule
-from lightning_modules.stages import Stage
+from lightning_modules.stages import UNTRAINED, Stage
 
 Batch = dict[str, Any]
-
-UNTRAINED = Stage("untrained", 1, 1)
-"""The stage of a module that no stage has been started for."""
 
 
 @dataclass
@@ -277,9 +276,8 @@ class CodecModule(SavedModule, ABC):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW over what trains, with the stage's learning rate per step."""
         stage = self.stage
-        optimizer = torch.optim.AdamW(
-            self.weight_groups(), lr=stage.lr, weight_decay=self.weight_decay
-        )
+        groups = self.weight_groups()
+        optimizer = adamw(groups, lr=stage.lr, weight_decay=self.weight_decay)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: stage.lr_at(step) / stage.lr
         )
@@ -449,10 +447,11 @@ class CodecModule(SavedModule, ABC):
         """Whether this stage decodes frames: PSNR and bits of others mean nothing."""
         return True
 
+    @uncast
     def validation_step(  # type: ignore[override]
         self, batch: Batch, batch_idx: int
     ) -> list[ValidationResult]:
-        """Code a clip at every rate point, as :class:`ValidationResult` values."""
+        """Code a clip at every rate point, in float32, as files are coded."""
         results: list[ValidationResult] = []
         if not batch["name"]:
             # This rank has no clip, but takes part in what the ranks do together.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.execution import EXECUTION, Execution
+from lightning_modules.float32 import exactly
 from lightning_modules.frames import check_frames
 from lightning_modules.graphs import Graphs
 from lightning_modules.overlap import Pending, in_turn, overlapped
@@ -137,6 +138,7 @@ class VideoCodec(nn.Module, ABC):
         """Whether there is :meth:`forward_units`."""
         return type(self).forward_units is not VideoCodec.forward_units
 
+    @exactly
     @torch.inference_mode()
     def compress(
         self,
@@ -220,6 +222,7 @@ class VideoCodec(nn.Module, ABC):
         for received in self.receive(packets, height, width, scales=scales):
             yield received.frame
 
+    @exactly
     @torch.inference_mode()
     def receive(
         self,

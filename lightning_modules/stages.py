@@ -5,7 +5,10 @@ from dataclasses import dataclass, field, replace
 from math import cos, inf, pi
 from typing import Any, Literal
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+AUTO = "auto"
+"""What the machine that a run begins on is good at."""
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", AUTO)
 """Lightning's precisions that keep the weights float32, as the suite's code expects."""
 
 TAKEN = (
@@ -69,7 +72,8 @@ class Stage:
             command line holds for every stage without ``--stages.NAME.data.X``.
         checkpoint_activations: Recompute each unit's activations in the backward
             pass: memory for one unit instead of all, about a third more time.
-        precision: Lightning's precision, for example ``bf16-mixed``.
+        precision: Lightning's precision, for example ``bf16-mixed``; that of the
+            trainer if null.
         unroll: How far gradients go back, and what a step is: a whole ``clip``, or a
             ``unit`` of it, which refers to the units before it as to constants. A
             batch of clips then takes as many steps as they have units.
@@ -136,6 +140,10 @@ class Stage:
             return self.lr
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.lr * (0.01 + 0.99 * (1 + cos(pi * min(1.0, done))) / 2)
+
+
+UNTRAINED = Stage("untrained", 1, 1)
+"""The stage of a module that no stage has been started for."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from datamodules.paths import printable
 from lightning_modules.allocator import keep_freed_memory
+from lightning_modules.float32 import exact
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,8 +33,8 @@ def choose_device(name: str) -> torch.device:
 def coding_mode(device: torch.device) -> Iterator[None]:
     """Compute without gradients and the same way every time, then restore.
 
-    A decoder must arrive at the encoder's numbers bit by bit: no kernels chosen by
-    timing, no TF32, deterministic algorithms wherever torch has them.
+    A decoder must arrive at the encoder's numbers bit by bit: :func:`exact`, as a
+    codec's packets are anyway, and deterministic algorithms wherever torch has them.
 
     Args:
         device: Where it computes. Convolutions on a CPU are deterministic as they are,
@@ -42,28 +43,19 @@ def coding_mode(device: torch.device) -> Iterator[None]:
     """
     if device.type == "cpu":
         keep_freed_memory()
-        with torch.inference_mode():
+        with exact(device), torch.inference_mode():
             yield
         return
     # cuBLAS reads it when it is first used; other values are not deterministic.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    cudnn = torch.backends.cudnn
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    precision = torch.get_float32_matmul_precision()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.set_float32_matmul_precision("highest")
     try:
-        with (
-            cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-            ),
-            torch.inference_mode(),
-        ):
+        with exact(device), torch.inference_mode():
             yield
     finally:
         torch.use_deterministic_algorithms(was_deterministic, warn_only=was_warn_only)
-        torch.set_float32_matmul_precision(precision)
 
 
 def frame_bytes(frame: Tensor) -> bytes:

@@ -63,7 +63,14 @@ class TrainerOptions:
         devices: Processes per node; ``auto`` takes every GPU, or one CPU process.
         num_nodes: Nodes (torchrun and SLURM start one process per device on each).
         strategy: Lightning's strategy; ``auto`` is DDP for more than one process.
-        precision: Of stages that name none: ``32-true``, ``bf16-mixed``, ...
+        precision: Of stages that name none: ``32-true``, ``bf16-mixed``, ``16-mixed``;
+            or ``auto``: ``bf16-mixed`` on GPUs that have bfloat16, ``32-true``
+            elsewhere. A run goes on in what it began in.
+        matmul_precision: Of products of float32 numbers, in convolutions too:
+            ``highest``, ``high`` (TF32), ``medium``; ``auto``: ``high`` on GPUs that
+            have TF32; null leaves torch's choice. Coding is never less than exact.
+        benchmark: Let cuDNN try its kernels and take the fastest (GPU): a run that
+            goes on may take others, so it is not exact.
         deterministic: Use only deterministic kernels (GPU; slower).
         accumulate_grad_batches: Micro-batches per step; the batch size stays.
         clip_norm: Largest gradient norm; larger ones are scaled down to it.
@@ -88,6 +95,8 @@ class TrainerOptions:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+    matmul_precision: Literal["auto", "highest", "high", "medium"] | None = "auto"
+    benchmark: bool = False
     deterministic: bool = False
     accumulate_grad_batches: int = 1
     clip_norm: float = 0.2
@@ -102,6 +111,12 @@ class TrainerOptions:
 
     def __post_init__(self) -> None:
         check_precision("trainer", self.precision)
+        if self.benchmark and self.deterministic:
+            raise ValueError(
+                "trainer: benchmark takes kernels by their time, which no two runs "
+                "measure alike, and deterministic asks for the same ones: give one of "
+                "the two"
+            )
         intervals = [name for name in vars(self) if name.endswith("_every_n_steps")]
         places = {"devices": 1, "num_nodes": 1, "threads": 0}
         steps = {"accumulate_grad_batches": 1, "max_bad_steps": 0}

@@ -96,6 +96,7 @@ def make_trainer(options: TrainerOptions, precision: str, **more: Any) -> Traine
             num_nodes=options.num_nodes,
             strategy=options.strategy,
             precision=precision,  # type: ignore[arg-type]
+            benchmark=options.benchmark,
             deterministic=options.deterministic,
             plugins=plugins,
             **more,

@@ -32,6 +32,13 @@ from callbacks.quality_metrics import QualityMetrics
 from datamodules.video import VideoDataModule
 from experiments.cli.command import nearest
 from experiments.cli.launcher import is_first_process
+from experiments.fit.arithmetic import (
+    OneArithmetic,
+    comparable,
+    computing,
+    settle,
+    with_former,
+)
 from experiments.fit.curves.rate_distortion import RateDistortion, reference_for
 from experiments.fit.curves.validations import last_validations
 from experiments.fit.loggers.artifacts import CheckpointArtifacts, check_artifacts
@@ -82,6 +89,18 @@ def train(
     """
     check_nodes(config.trainer.num_nodes)
     folder = RunFolder.named(options["runs_dir"], options["run"])
+    arithmetic = settle(options, config, folder.begun())
+    with computing(config.trainer):
+        return _train(folder, options, config, complete, arithmetic)
+
+
+def _train(
+    folder: RunFolder,
+    options: dict[str, Any],
+    config: Namespace,
+    complete: Callable[[dict[str, Any]], dict[str, Any]],
+    arithmetic: str,
+) -> int:
     quieten_lightning()
     if is_first_process():
         show_notes_on_data()
@@ -117,7 +136,12 @@ def train(
             folder.remove_leftovers()
             former = module.codec.former
             options = with_fingerprints(options, config.data, stages[first:])
-            folder.check(options, lambda old: complete(without_former(old, former)))
+            folder.check(
+                comparable(options),
+                lambda old: comparable(
+                    complete(with_former(without_former(old, former)))
+                ),
+            )
         # Again, for what another process has done before it gave up the lock.
         done = folder.steps_done(stages)
         if is_first_process():
@@ -126,6 +150,9 @@ def train(
             if goes_on := folder.resumption(stages[first:], done[first:]):
                 # At once, also into a file: the first step may take minutes.
                 print(goes_on, flush=True)
+            counts = zip(stages[first:], done[first:], strict=True)
+            if any((steps or 0) < stage.steps for stage, steps in counts):
+                print(arithmetic, flush=True)
             folder.write_config(options)
             # Before this process adds a part, while nobody else writes to one.
             cut_torn_tails(folder.path)
@@ -368,6 +395,7 @@ class Run:
     def _callbacks(self, stage: Stage) -> list[Callback]:
         options, tracking = self.trainer_options, self.tracking
         callbacks: list[Callback] = [
+            OneArithmetic(options, stage.precision or options.precision),
             StepGuard(
                 stage.clip_norm or options.clip_norm,
                 options.max_bad_steps,

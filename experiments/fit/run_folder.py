@@ -260,6 +260,17 @@ class RunFolder:
                 f"to start a new one (with --init_from {self.path} to fork)"
             )
 
+    def begun(self) -> dict[str, Any] | None:
+        """Return what the run was begun with, if it got anywhere.
+
+        Raises:
+            ValueError: Its ``config.yaml`` is damaged.
+        """
+        path = self.path / "config.yaml"
+        if not any(self.path.glob("*/last.ckpt")) or not path.exists():
+            return None
+        return _read_config(path)
+
     def write_config(self, config: dict[str, Any]) -> None:
         """Write ``config.yaml`` whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,7 @@ from lightning_modules.dhvc.design import (
 )
 from lightning_modules.dhvc.entropy_model import gaussians, split_prior
 from lightning_modules.entropy.ports import Port
+from lightning_modules.float32 import Float32Ends, in_float32, island_dtype
 from lightning_modules.layers import Pointwise, SubpelUp, at_least_float32
 
 
@@ -165,7 +166,7 @@ class LatentBlock(nn.Module):
         self.from_spatial = ResBlock(c, kernel, 2, style)
         mu = nn.Conv2d(c, z, 3, padding=1)
         mu.weight.data *= widths.recipe.latent_gain
-        self.posterior = nn.Sequential(Pointwise(observed + c, c), mu)
+        self.posterior = Float32Ends(Pointwise(observed + c, c), mu, last=True)
         past = (self.slots + options.auxiliary) * c
         self.predictor: nn.Module = (
             AttentionPredictor(c + past, c, *widths.prediction)
@@ -222,7 +223,8 @@ class LatentBlock(nn.Module):
         mean, sigma = split_prior(self.prior(context))
         residual = None if mu is None else at_least_float32(mu) - mean
         z_hat = mean + port.code(residual, gaussians(sigma))
-        spatial = spatial + self.restore(z_hat.to(spatial.dtype))
+        restored = in_float32(self.restore, z_hat.to(island_dtype(spatial)))
+        spatial = spatial + restored
         if isinstance(self.end, ResBlock):
             spatial = self.end(spatial, embedding)
         if path.decoded is None:
@@ -347,7 +349,10 @@ class DHVCNetwork(nn.Module):
 
     def embed(self, lmbda: Tensor) -> Tensor | None:
         """Return the embedding (B, E) of each sample's lambda (B,)."""
-        return self.embedding(lmbda) if self.options.variable_rate else None
+        if not self.options.variable_rate:
+            return None
+        # Neighbours among lambdas differ in the last digits of bfloat16.
+        return in_float32(self.embedding, lmbda)
 
     def refer(
         self, previous: Tensor | None, embedding: Tensor | None

@@ -18,6 +18,7 @@ import torch
 
 from lightning_modules.dhvc.network import Feature
 from lightning_modules.dhvc.walk import Steps
+from lightning_modules.float32 import EXACTNESS
 
 R = TypeVar("R")
 
@@ -95,6 +96,8 @@ class Workers:
         self._open = True
 
     def __enter__(self) -> "Workers":
+        # They go on while the caller has the process for other things.
+        EXACTNESS.__enter__()
         for thread in self._threads:
             thread.start()
         return self
@@ -111,6 +114,7 @@ class Workers:
             queue.put(None)
         for thread in self._threads:
             thread.join()
+        EXACTNESS.__exit__()
 
     def submit(self, steps: Steps[R], first: int) -> "Future[R]":
         """Give the next frame to the next worker.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_modules.dual_domain.design import Options, Widths
 from lightning_modules.dual_domain.flow import sample_at, warp
 from lightning_modules.dual_domain.transforms import blocks, squash
+from lightning_modules.float32 import Float32Ends
 from lightning_modules.layers import at_least_float32
 
 POINTS = 9
@@ -35,7 +36,7 @@ class DeformableAttention(nn.Module):
         super().__init__()
         d, hidden = widths.latent, widths.offsets
         self.heads = widths.heads
-        self.offset_net = nn.Sequential(
+        self.offset_net = Float32Ends(
             nn.Conv2d(2 * d + 2, hidden, 1),
             nn.GELU(),
             nn.Conv2d(hidden, hidden, 3, padding=1),
@@ -43,6 +44,7 @@ class DeformableAttention(nn.Module):
             nn.Conv2d(hidden, hidden, 3, padding=1),
             nn.GELU(),
             nn.Conv2d(hidden, self.heads * POINTS * 2, 1),
+            last=True,
         )
         # The first steps look exactly where the flow points.
         last = self.offset_net[-1]

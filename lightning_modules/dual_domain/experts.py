@@ -6,6 +6,7 @@ frame's own hyper-latent. So a step never depends on other frames. The effective
 1 / S.
 """
 
+from functools import partial
 from math import log
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import LMBDA_RANGE, Options, StepKind, Widths
 from lightning_modules.dual_domain.transforms import squash
+from lightning_modules.float32 import in_float32, widened, without_autocast
 from lightning_modules.layers import at_least_float32
 
 SLOPE = 0.5 * log(LMBDA_RANGE[1] / LMBDA_RANGE[0])
@@ -191,7 +193,8 @@ class StepScale(nn.Module):
         gain: Tensor = self.gain(quality)
         if self.experts is None:
             return gain
-        return gain + self.experts(content, quality)
+        # Here bfloat16 would save nothing, and its digits of log S are digits of y.
+        return gain + in_float32(partial(self.experts, quality=quality), content)
 
     def unscale(self, symbols: Tensor, quality: Tensor) -> Tensor:
         """Return symbols (B, C, h, w) as content: less the share of quality alone."""
@@ -211,6 +214,15 @@ def regularisers(
         quality: (B,), in [0, 1].
         weighed: Names of the terms to compute.
     """
+    # Slopes are small differences, of less than bfloat16 tells apart.
+    scales = [(scale, widened(content.detach())) for scale, content in scales]
+    with without_autocast(quality):
+        return _regularisers(scales, quality, weighed)
+
+
+def _regularisers(
+    scales: list[tuple[StepScale, Tensor]], quality: Tensor, weighed: frozenset[str]
+) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
     unrouted = weighed.isdisjoint({"load_balance", "router_z"})
 
@@ -218,7 +230,6 @@ def regularisers(
         terms[name] = terms[name] + value if name in terms else value
 
     for scale, content in scales:
-        content = content.detach()
         if "monotonicity" in weighed:
             rise = scale(content, quality + PROBE) - scale(content, quality - PROBE)
             add("monotonicity", F.relu(STEEPEST - rise / (2 * PROBE)).mean())

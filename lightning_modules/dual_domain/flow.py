@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import LATENT_STRIDE, Widths
+from lightning_modules.float32 import Float32Ends
 from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import at_least_float32
 
@@ -112,7 +113,7 @@ class FlowNet(nn.Module):
             last = nn.Conv2d(channels[-1], 2, kernel, padding=kernel // 2)
             nn.init.kaiming_normal_(last.weight)
             last.weight.data *= FIRST_FLOWS
-            return nn.Sequential(*layers, last)
+            return Float32Ends(*layers, last, last=True)
 
         self.levels = nn.ModuleList(level() for _ in range(LEVELS))
 

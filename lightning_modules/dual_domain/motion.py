@@ -25,6 +25,7 @@ from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import HYPER_STRIDE
 from lightning_modules.entropy.z_prior import PriorForm, build_prior
+from lightning_modules.float32 import Float32Ends
 from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import at_least_float32
 
@@ -73,7 +74,7 @@ class MotionEncoder(nn.Module):
             before = n
         last = down(n, latent)
         last.weight.data *= LATENT_GAIN
-        self.encoder = nn.Sequential(*layers, last)
+        self.encoder = Float32Ends(*layers, last, first=True, last=True)
         self.hyper_encoder = HyperEncoder(latent, n, widths.motion_z)
         self.gain = _Gain(latent)
 
@@ -101,7 +102,7 @@ class MotionDecoder(nn.Module):
         for _ in range(3):
             layers += [up(before, n), ResidualBlock(n)]
             before = n
-        self.decoder = nn.Sequential(*layers, up(n, 2))
+        self.decoder = Float32Ends(*layers, up(n, 2), first=True, last=True)
         self.hyper_decoder = HyperDecoder(widths.motion_z, n, 2 * latent)
         self.z_prior = build_prior(z_prior, widths.motion_z)
         self.gain = _Gain(latent)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.dual_domain.design import Widths
+from lightning_modules.float32 import Float32Ends
 from lightning_modules.layers import Pointwise
 
 LATENT_GAIN, Z_GAIN = 12.0, 24.0
@@ -59,7 +60,7 @@ def blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
 
-class Encoder(nn.Sequential):
+class Encoder(Float32Ends):
     """Pixels (B, inputs, H, W) to a latent (B, M, H/16, W/16)."""
 
     def __init__(self, widths: Widths, inputs: int = 3) -> None:
@@ -70,10 +71,10 @@ class Encoder(nn.Sequential):
             before = channels
         last = down(before, widths.latent)
         last.weight.data *= LATENT_GAIN
-        super().__init__(*layers, last)
+        super().__init__(*layers, last, last=True)
 
 
-class Decoder(nn.Sequential):
+class Decoder(Float32Ends):
     """A latent (B, M, h, w) to pixels (B, 3, 16 h, 16 w), about 0.5 at first."""
 
     def __init__(self, widths: Widths) -> None:
@@ -82,7 +83,7 @@ class Decoder(nn.Sequential):
         for channels in reversed(widths.transform):
             layers += [up(before, channels), blocks(channels, widths.blocks)]
             before = channels
-        super().__init__(*layers, up(before, 3))
+        super().__init__(*layers, up(before, 3), first=True)
 
 
 class ConditionalDecoder(nn.Module):

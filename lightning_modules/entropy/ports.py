@@ -18,6 +18,7 @@ from lightning_modules.entropy.distributions import Distributions, Factorised, W
 from lightning_modules.entropy.estimates import ste_round, uniform_noise
 from lightning_modules.entropy.symbols import SymbolDecoder, SymbolEncoder, tally
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.float32 import widened
 
 
 def _shifted(values: Whole, shifts: Whole | int, sign: int) -> Whole:
@@ -73,7 +74,8 @@ class EstimatePort:
     def code(self, x: Tensor | None, of: Distributions) -> Tensor:
         """Round a latent (straight through) and add its bits."""
         assert x is not None
-        x = of.bound(x)
+        given = x.dtype
+        x = of.bound(widened(x))
         rounded = ste_round(x)
         if self.seeds is None:
             bits = of.bits(rounded)
@@ -85,7 +87,7 @@ class EstimatePort:
         self.bits = self.bits + spent
         earlier = self.parts.get(of.part)
         self.parts[of.part] = spent if earlier is None else earlier + spent
-        return of.mask(rounded)
+        return of.mask(rounded).to(given)
 
     def _noise(self, x: Tensor, seeds: Tensor) -> Tensor:
         self.stream += 1

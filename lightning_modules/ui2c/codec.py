@@ -4,6 +4,7 @@ Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, islice
 from types import MappingProxyType
@@ -30,6 +31,7 @@ from lightning_modules.entropy.ports import (
 )
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.entropy.transfers import upload
+from lightning_modules.float32 import exact
 from lightning_modules.frames import (
     as_shown,
     pad_frames,
@@ -193,7 +195,9 @@ class UI2CCodec(VideoCodec):
         """
         integers = self.coding.arithmetic == "integer" and not self.training
         codec = self.in_integers if integers else self
-        units = list(codec._units(clip, rate, conditions))
+        # Whole numbers of float32 are none in TF32.
+        with exact(clip.device) if integers else nullcontext():
+            units = list(codec._units(clip, rate, conditions))
         return CodecOutput(
             torch.cat([unit.x_hat for unit in units], dim=1),
             torch.cat([unit.bits for unit in units], dim=1),

@@ -10,6 +10,7 @@ from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior
 from lightning_modules.entropy.steps import step_masks, step_positions
+from lightning_modules.float32 import Float32Ends, island_dtype
 from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import Pointwise, at_least_float32, channels_last
 from lightning_modules.ui2c.blocks import (
@@ -49,10 +50,12 @@ class IntraNetwork(nn.Module):
         pixels = 3 * PATCH**2
         self.embed = DepthConvBlock(pixels, channels)
         self.q_encoder = gain_table(1, rows, channels, QP_SPREAD)
-        self.encoder = nn.Sequential(
-            trunk(channels, channels, 6), nn.Conv2d(channels, y, 3, 2, 1)
+        self.encoder = Float32Ends(
+            trunk(channels, channels, 6), nn.Conv2d(channels, y, 3, 2, 1), last=True
         )
-        self.decoder = nn.Sequential(ResUp(y, channels), trunk(channels, channels, 12))
+        self.decoder = Float32Ends(
+            ResUp(y, channels), trunk(channels, channels, 12), first=True
+        )
         self.q_decoder = gain_table(1, rows, channels, 1 / QP_SPREAD)
         self.recon = nn.Sequential(
             DepthConvBlock(channels, pixels), nn.PixelShuffle(PATCH)
@@ -137,4 +140,4 @@ class IntraNetwork(nn.Module):
             keep, at = masks[step], positions[step]
             of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS, positions=at)
             y_hat = y_hat + (port.code(residual, of) + mean) * masks[step]
-        return channels_last((y_hat * gain_decoder).to(prior.dtype))
+        return channels_last((y_hat * gain_decoder).to(island_dtype(prior)))

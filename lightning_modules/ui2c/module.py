@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_modules.base import UNTRAINED, CodecModule, Draw
+from lightning_modules.base import CodecModule, Draw
 from lightning_modules.entropy.estimates import uniform_noise
 from lightning_modules.perceptual import LpipsNet
-from lightning_modules.stages import Stage
+from lightning_modules.stages import UNTRAINED, Stage
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.network import QP_COUNT
 

@@ -29,6 +29,7 @@ from lightning_modules.entropy.distributions import Factorised, Gaussians
 from lightning_modules.entropy.ports import Port, SilentPort
 from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, ScaleLevels
 from lightning_modules.entropy.steps import step_masks, step_positions
+from lightning_modules.float32 import in_float32, island_dtype
 from lightning_modules.frames import pad_to_multiple
 from lightning_modules.layers import (
     Pointwise,
@@ -212,9 +213,10 @@ class UI2CNetwork(nn.Module):
         if frames is not None:
             patches = self.embed(_patches(frames))
             encoded = self.encoder(torch.cat([patches, context], dim=1))
-            y = self.encoder_down(encoded * _scales(self.q_encoder, qps))
+            scaled = encoded * _scales(self.q_encoder, qps)
+            y = in_float32(self.encoder_down, scaled)
         y_hat = self.code_latent(y, prior_context, qps, port)
-        decoded = torch.cat([self.decoder_up(y_hat), context], dim=1)
+        decoded = torch.cat([in_float32(self.decoder_up, y_hat), context], dim=1)
         feature = self.decoder(decoded) * _scales(self.q_decoder, qps)
         return Unit(self.generate(feature, qps) if reconstruct else None, feature)
 
@@ -249,7 +251,7 @@ class UI2CNetwork(nn.Module):
             residual = None if target is None else target - mean
             of = Gaussians(scale, Y_LEVELS, keep, limits=RESIDUAL_LIMITS, positions=at)
             y_hat = y_hat + (port.code(residual, of) + mean) * mask
-        return channels_last((y_hat * quant_step).to(prior.dtype))
+        return channels_last((y_hat * quant_step).to(island_dtype(prior)))
 
     def hyper_latent(self, qps: Tensor, height: int, width: int) -> Factorised:
         """Return the distributions of z, for y of a height and a width."""

@@ -7,6 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lightning_modules.float32 import widened
+
 Name = Literal["cv_vae", "lean_vae"]
 Size = Literal["paper", "small", "tiny"]
 Norm = Literal["clip", "frame"]
@@ -78,7 +80,7 @@ class Backbone(nn.Module, ABC):
                 f"a latent of shape {tuple(latent.shape)} is not (B, {self.channels}, "
                 "t, h, w)"
             )
-        ranged = self._decode(latent)
+        ranged = widened(self._decode(latent))
         return ((ranged - self.low) / (self.high - self.low)).transpose(1, 2)
 
     def run(self, part: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

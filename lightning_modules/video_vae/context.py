@@ -16,6 +16,7 @@ from lightning_modules.entropy.distributions import Gaussians
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.priors import ScaleLevels
 from lightning_modules.entropy.steps import checkerboard, checkerboard_positions
+from lightning_modules.float32 import island_dtype
 from lightning_modules.layers import at_least_float32
 
 Y_LEVELS = ScaleLevels(0.11, 256.0, 64)
@@ -156,7 +157,7 @@ def _code_group(
         residual = None if part is None else at_least_float32(part) - mean
         of = Gaussians(scale, Y_LEVELS, keep, rounded_bits=_bits, positions=positions)
         coded = port.code(residual, of)
-        step = (coded + mean * keep).to(hyper.dtype)
+        step = (coded + mean * keep).to(island_dtype(hyper))
         if y_hat is None:
             y_hat = step
             space = context.space(y_hat)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_modules.entropy.distributions import Factorised
 from lightning_modules.entropy.ports import Port
 from lightning_modules.entropy.z_prior import PriorForm, build_prior
+from lightning_modules.float32 import Float32Ends
 from lightning_modules.video_vae.context import CHANNEL_CONTEXT, SpaceChannelContext
 
 BLOCKS = 3
@@ -79,8 +80,9 @@ class LatentCodec(nn.Module):
         for _ in range(halvings):
             analysis += [_halve(channels), *_blocks(channels)]
             synthesis += [_double(channels, channels), *_blocks(channels)]
-        self.encoder = nn.Sequential(*analysis, _same(channels, channels))
-        self.decoder = nn.Sequential(*synthesis, _same(channels, channels))
+        self.encoder = Float32Ends(*analysis, _same(channels, channels), last=True)
+        end = _same(channels, channels)
+        self.decoder = Float32Ends(*synthesis, end, first=True)
         self.hyper_encoder = nn.Sequential(
             _same(channels, channels),
             nn.ReLU(),

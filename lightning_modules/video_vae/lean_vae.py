@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.float32 import widened
 from lightning_modules.layers import Dense
 from lightning_modules.video_vae.backbone import Backbone, Run
 from lightning_modules.video_vae.wavelets import (
@@ -226,8 +227,9 @@ class LeanDecoder(nn.Module):
         frames = 1 if kind == "image" else 2
         parts = [self.patches[f"{kind}_low"](low), self.patches[f"{kind}_high"](high)]
         # (B, t, h, w, C, pt, ph, pw) to (B, C, t, pt, h, ph, w, pw)
+        # Samples are sums of bands, most of which cancel.
         return (
-            torch.cat(parts, dim=-1)
+            widened(torch.cat(parts, dim=-1))
             .unflatten(-1, (-1, frames, PATCH, PATCH))
             .permute(0, 4, 1, 5, 2, 6, 3, 7)
             .flatten(6, 7)

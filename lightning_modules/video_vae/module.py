@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_modules.base import UNTRAINED, CodecModule, Draw
+from lightning_modules.base import CodecModule, Draw
 from lightning_modules.perceptual import LpipsNet
-from lightning_modules.stages import Stage
+from lightning_modules.stages import UNTRAINED, Stage
 from lightning_modules.video_vae.codec import VideoVAECodec
 from lightning_modules.video_vae.gops import padded_length
 
