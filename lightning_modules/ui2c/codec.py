@@ -16,28 +16,13 @@ from torch.utils.checkpoint import checkpoint
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
 from lightning_modules.clock import uncounted
-from lightning_modules.codec import (
-    CodecOutput,
-    RateKnob,
-    Schedule,
-    VideoCodec,
-)
+from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
 from lightning_modules.entropy.device_ports import decode_port, encode_port
-from lightning_modules.entropy.ports import (
-    DecodePort,
-    EncodePort,
-    EstimatePort,
-    Port,
-)
+from lightning_modules.entropy.ports import DecodePort, EncodePort, EstimatePort, Port
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.entropy.transfers import upload
 from lightning_modules.float32 import exact
-from lightning_modules.frames import (
-    as_shown,
-    pad_frames,
-    pad_to_multiple,
-    padded_size,
-)
+from lightning_modules.frames import as_shown, pad_frames, pad_to_multiple, padded_size
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
     DesyncError,
