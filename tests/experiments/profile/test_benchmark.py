@@ -167,6 +167,7 @@ def test_a_row_that_does_not_fit_gives_way_to_the_next(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fit, "train", train)
     monkeypatch.setattr(fit, "base_configs", lambda: base_configs()[:1])
+    monkeypatch.setattr(fit, "layers", lambda name, form: [name])
     monkeypatch.setattr(fit, "has_option", lambda name: False)
     settings = Settings(scratch=tmp_path, seconds=60)
     figures = list(fit.measure(settings))
