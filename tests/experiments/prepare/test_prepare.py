@@ -335,7 +335,7 @@ def test_check_finds_a_bit_and_names_the_video(prepare, store, capsys):
     path.write_bytes(data)
     assert main([str(store), "--check"]) == 1
     said = capsys.readouterr().out
-    assert "1 videos are damaged:\n  c.mp4: 00000.frames has changed" in said
+    assert "1 video is damaged:\n  c.mp4: 00000.frames has changed" in said
 
 
 def test_another_store_than_a_run_was_begun_with_is_refused(prepare, store):
