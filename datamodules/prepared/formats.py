@@ -263,5 +263,5 @@ def _read_rows(
 
 
 def _read_exactly(file: int, out: npt.NDArray[Any], start: int) -> None:
-    if os.preadv(file, [out], start) != out.nbytes:
+    if os.preadv(file, [out.data], start) != out.nbytes:
         raise ClipError("the prepared store is damaged: a file is shorter than it was")

@@ -198,7 +198,9 @@ def write_store(
         OSError: It cannot be written.
     """
     skipped = dict(skipped)
-    videos, shots, own = [], [], []
+    videos: list[tuple[float, ...]] = []
+    shots: list[tuple[int, ...]] = []
+    own: list[bytes] = []
     for shard, members in enumerate(shards):
         for video in members:
             if video.note:
@@ -214,9 +216,9 @@ def write_store(
             place = (fps[video.number], video.start, video.end)
             videos.append((shard, *size, video.crc, *place))
     if not videos:
-        first = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
-        raise StoreError(f"no video could be stored: {first}")
-    index = {
+        named = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
+        raise StoreError(f"no video could be stored: {named}")
+    index: dict[str, npt.NDArray[Any]] = {
         "videos": np.array(videos, VIDEOS),
         "shots": np.array(shots, SHOTS),
         "names": np.frombuffer(b"".join(own), np.uint8),

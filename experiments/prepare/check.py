@@ -25,6 +25,7 @@ def check_store(folder: Path) -> int:
     if not faults:
         print("every checksum is right")
         return 0
-    print("\n  ".join([f"{len(faults)} videos are damaged:", *faults]))
+    noun = "video is" if len(faults) == 1 else "videos are"
+    print("\n  ".join([f"{len(faults)} {noun} damaged:", *faults]))
     print("remove the folder and make it again, or restore those files")
     return 1

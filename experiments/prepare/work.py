@@ -176,7 +176,8 @@ def _make_files(plan: Plan, folder: Path, workers: int, rank: int, world: int) -
                 continue
             faults = f", {len(notes)} cannot be used" if notes else ""
             count = len(plan.members(number))
-            progress.say(f"file {number:05}: {count} videos{faults}")
+            noun = "video" if count == 1 else "videos"
+            progress.say(f"{_name(number)}: {count} {noun}{faults}")
     return failed
 
 

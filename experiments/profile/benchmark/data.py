@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from fractions import Fraction
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,8 +103,11 @@ def _prepare(settings: Settings, folder: Path, name: str) -> Path:
     store = settings.scratch / name
     most = {"small": 40, "full": 100}[settings.form]
     options = ["--format", name, "--max_frames", str(most)]
-    if main([str(folder), str(store), *options]):
-        raise ValueError(f"{folder} could not be prepared as {name}")
+    said = StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        code = main([str(folder), str(store), *options])
+    if code:
+        raise ValueError(f"{folder} could not be prepared: {said.getvalue()}")
     return store
 
 

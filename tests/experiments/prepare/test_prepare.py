@@ -6,6 +6,7 @@ import os
 import shutil
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -335,7 +336,7 @@ def test_check_finds_a_bit_and_names_the_video(prepare, store, capsys):
     path.write_bytes(data)
     assert main([str(store), "--check"]) == 1
     said = capsys.readouterr().out
-    assert "1 videos are damaged:\n  c.mp4: 00000.frames has changed" in said
+    assert "1 video is damaged:\n  c.mp4: 00000.frames has changed" in said
 
 
 def test_another_store_than_a_run_was_begun_with_is_refused(prepare, store):
@@ -372,3 +373,29 @@ def test_a_run_keeps_the_fingerprint_of_its_store(
     said = capsys.readouterr().err
     assert f"(data.fingerprint: '{own}' -> " in said
     assert "the prepared store has other content): give the old ones" in said
+
+
+def test_septuplets_of_vimeo_and_videos_of_openvid(prepare, clips, store, tmp_path):
+    vimeo = tmp_path / "vimeo"
+    for number in (1, 2):
+        folder = vimeo / "sequences" / "00001" / f"000{number}"
+        folder.mkdir(parents=True)
+        for frame in range(7):
+            picture = np.full((24, 32, 3), 30 * number + frame, np.uint8)
+            cv2.imwrite(str(folder / f"im{frame + 1}.png"), picture)
+    (vimeo / "sep_trainlist.txt").write_text("00001/0002\n")
+    given = ("--source", "vimeo90k", "--format", "rgb")
+    assert prepare(*given, videos=vimeo) == 0
+    source = PreparedSource(store)
+    assert source.label(0) == "sequences/00001/0002 frames 0-6"
+    assert source.read(0, None, 7, 8, 1)[:, 0, 0, 0].tolist() == list(range(60, 67))
+    openvid = tmp_path / "openvid"
+    (openvid / "video").mkdir(parents=True)
+    for name in ("a.mp4", "c.mp4"):
+        shutil.copy(clips / name, openvid / "video" / name)
+    (openvid / "some.csv").write_text("video,caption\nc.mp4,a shot\nnone.mp4,no\n")
+    options = ("--source", "openvid", "--stride", 3, "--min_frames", 3)
+    assert prepare(*options, videos=openvid, store=tmp_path / "other") == 0
+    other = PreparedSource(tmp_path / "other")
+    labels = [other.label(item) for item in range(len(other))]
+    assert labels == ["video/c.mp4 frames 0-9", "video/c.mp4 frames 13-19"]
