@@ -180,6 +180,17 @@ def test_graphs_that_give_something_else_are_refused(make, scene, backend):
         list(codec.compress(scene(12, 32, 32), 21))
 
 
+def test_what_the_device_does_not_record_is_one_line(make, scene, backend, monkeypatch):
+    def fail(graph):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    codec = make("UI2C")
+    codec.configure(graphs=True)
+    monkeypatch.setattr(StandIn, "begin", fail)
+    with pytest.raises(ValueError, match=r"recorded .* \(operation .* capturing\): "):
+        list(codec.compress(scene(12, 16, 32), 21))
+
+
 def test_where_there_are_none_it_is_said_once(make, scene):
     codec = make("UI2C")
     plain = list(codec.compress(scene(6, 32, 32), 21))
