@@ -14,9 +14,10 @@ class DecodingExecution:
     """How encoders and decoders arrange their work.
 
     Attributes:
-        graphs: On a GPU, record the kernels of a unit's networks once for each size and
-            replay them as CUDA graphs, which takes the processor's share of launching
-            them (default: off); not one bit changes.
+        graphs: UI2C, ScaleSpaceFlow and VideoVAE's latent codec on a GPU: record the
+            kernels of a unit once for each size and replay them as CUDA graphs, which
+            saves the time of launching them (default: off); not one bit changes, which
+            is compared when they are recorded.
     """
 
     graphs: bool = False

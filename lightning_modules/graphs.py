@@ -290,6 +290,7 @@ class Graphs:
 
         Raises:
             GraphsDifferError: Graphs give something else than the walk.
+            ValueError: It cannot be recorded.
         """
         backend = BACKENDS.get(device.type)
         if backend is None:
@@ -305,7 +306,14 @@ class Graphs:
             return walk(*arguments)
         if len(self._recordings) >= KEPT:
             self._recordings.popitem(last=False)
-        recorded = Recording(backend(), walk, arguments)
+        try:
+            recorded = Recording(backend(), walk, arguments)
+        except RuntimeError as error:
+            why = str(error).partition("\n")[0]
+            raise ValueError(
+                f"the networks cannot be recorded as CUDA graphs here ({why}): leave "
+                "out --graphs"
+            ) from error
         self._recordings[key] = recorded
         outputs, recorded.outputs = recorded.outputs, None
         return outputs  # type: ignore[no-any-return]

@@ -45,6 +45,7 @@ class Cost:
         latents: How often each whole number was coded, by scale or part of the latent.
         seconds: Totals by name: ``encode``, ``encode_network``, ``encode_entropy``,
             ``decode``, ``decode_network``, ``decode_entropy``; those that are known.
+            The parts add up to more than ``encode`` where they overlap.
         peak_memory: Bytes, of ``encode`` and ``decode``.
         digest: SHA-256 of the frames that the encoder expects to be decoded, if it
             knows.

@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 import torch
 
-import lightning_modules
 from lightning_modules.clock import CodingClock, entropy_coding
 from lightning_modules.entropy import transfers
 from lightning_modules.entropy.symbols import OverflowingError
 from lightning_modules.overlap import AHEAD, THREAD, Pending, overlapped
 from lightning_modules.packets import Packet
+from lightning_modules.ui2c.codec import UI2CCodec
 
 CODECS = {
     "UI2C": {},
@@ -89,15 +89,15 @@ def same(one, other):
 
 
 def test_the_thread_makes_the_same_packets(codec, scene, far, monkeypatch):
-    frames = scene(7, 40, 70)
+    frames = scene(5, 40, 38)
     with monkeypatch.context() as near:
         near.delitem(transfers.COPIES, "cpu")
-        plain = code(codec, frames, "off", intra_period=4 * codec.start_multiple)
-        same(code(codec, frames, "on", intra_period=4 * codec.start_multiple), plain)
-        shown = list(codec.decompress(plain, 40, 70))
+        plain = code(codec, frames, "off", intra_period=2 * codec.start_multiple)
+        same(code(codec, frames, "on", intra_period=2 * codec.start_multiple), plain)
+        shown = list(codec.decompress(plain, 40, 38))
     assert far.waits == []
-    same(code(codec, frames, "on", intra_period=4 * codec.start_multiple), plain)
-    decoded = list(codec.decompress(plain, 40, 70))
+    same(code(codec, frames, "on", intra_period=2 * codec.start_multiple), plain)
+    decoded = list(codec.decompress(plain, 40, 38))
     assert all(map(torch.equal, decoded, shown))
 
 
@@ -254,7 +254,7 @@ def test_on_a_processor_it_is_off_unless_asked_for(small):
     assert small.overlaps
     with pytest.raises(ValueError, match=r"overlap 'maybe' is unknown: choose from"):
         small.configure(overlap="maybe")
-    assert lightning_modules.UI2C("tiny").codec.execution.overlap == "auto"
+    assert UI2CCodec("tiny").execution.overlap == "auto"
 
 
 def test_a_thread_that_works_while_nobody_counts_is_counted(monkeypatch):
