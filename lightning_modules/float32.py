@@ -13,7 +13,7 @@ computes on them as anywhere else: its streams depend on that.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -158,6 +158,8 @@ def uncast(method: Callable[P, T]) -> Callable[P, T]:
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """Return a context in which nothing on the device of ``x`` is cast."""
+    if not _is_cast(x):
+        return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -168,8 +170,8 @@ def widened(x: Tensor) -> Tensor:
 
 def island_dtype(like: Tensor) -> torch.dtype:
     """Return the dtype of what an island reads: that of ``like`` without autocast."""
-    under = torch.is_autocast_enabled(like.device.type)
-    return torch.float32 if under and like.dtype.itemsize < 4 else like.dtype
+    narrow = like.dtype.itemsize < 4 and _is_cast(like)
+    return torch.float32 if narrow else like.dtype
 
 
 def in_float32(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -199,6 +201,11 @@ class Float32Ends(nn.Sequential):
         for number, layer in enumerate(self):
             x = in_float32(layer, x) if number in self.ends else layer(x)
         return x
+
+
+def _is_cast(x: Tensor) -> bool:
+    """Whether autocast is on where ``x`` lies."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def _kernels() -> Iterator[Any]:
