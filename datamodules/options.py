@@ -29,7 +29,7 @@ class DataOptions:
         source: ``synthetic`` (procedural, no download), ``folder`` (any tree of videos
             and directories of PNG or JPEG frames), ``vimeo90k``, ``openvid``, or
             ``prepared`` (what ``python -m experiments.prepare IN OUT`` wrote, which is
-            read 40 to 300 times faster).
+            read 30 to 110 times faster).
         root: Directory of the source; ``synthetic`` has none.
         list_file: Vimeo-90K's list file or OpenVid's CSV, if it is not where the
             archive has it.

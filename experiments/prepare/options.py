@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """Decode videos once into a store that training reads 40 to 300 times faster.
+    """Decode videos once into a store that training reads 30 to 110 times faster.
 
     Attributes:
         videos: Folder of videos, or with --check the store.

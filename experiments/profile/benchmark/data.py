@@ -19,6 +19,8 @@ FASTER = 20
 """Times, than from the videos."""
 CLIPS = {"small": (4, 40), "full": (24, 400)}
 """Clips that are read of videos, and of a store."""
+VIDEOS = {"small": 3, "full": 100}
+"""That are read, at most."""
 WARM_UP = 2
 
 
@@ -30,7 +32,7 @@ def measure(settings: Settings) -> Sequence[Figure]:
     """
     root = settings.clips or _make_videos(settings)
     folder = settings.scratch / "folder"
-    _link(root, folder)
+    _link(root, folder, VIDEOS[settings.form])
     stores = [_prepare(settings, folder, name) for name in ("rgb", "yuv420", "jpeg")]
     few, many = CLIPS[settings.form]
     figures = []
@@ -86,14 +88,25 @@ def _loader(source: Any, root: Path, frames: int) -> Iterator[Any]:
     return iter(data.train_dataloader())
 
 
-def _link(root: Path, folder: Path) -> None:
-    """Link the videos into a folder of their own: no index is left in theirs."""
-    from datamodules.sources.folder import find_videos
+def _link(root: Path, folder: Path, most: int) -> None:
+    """Link some videos into a folder of their own: no index is left in theirs.
+
+    Those larger than 1920x1080 and broken ones are left out.
+    """
+    from datamodules.sources.folder import FolderSource, find_videos
 
     folder.mkdir()
     for name in find_videos(root):
         with suppress(FileExistsError):
             (folder / name.replace("/", "_")).symlink_to((root / name).absolute())
+    usual = [
+        name
+        for name, info in FolderSource(folder).videos
+        if info.height * info.width <= 1920 * 1080
+    ]
+    for link in folder.iterdir():
+        if link.is_symlink() and link.name not in usual[:most]:
+            link.unlink()
 
 
 def _prepare(settings: Settings, folder: Path, name: str) -> Path:
