@@ -256,7 +256,7 @@ class Recording:
         first, *others = self._graphs
         first.replay()
         for graph, step in zip(others, self.steps, strict=True):
-            step.coded.copy_(port.code(step.x, step.of))
+            step.coded.copy_(port.code(step.x, step.of.anew()))
             graph.replay()
         return self._copied()
 

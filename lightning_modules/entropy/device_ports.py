@@ -7,7 +7,6 @@ copy. A decoder waits once for each latent, for the numbers of its tables.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -200,6 +199,6 @@ def _put(taken: Tensor, of: Distributions) -> Tensor:
 def _taken(of: Distributions) -> Distributions:
     if of.keep is None:
         return of
-    taken = copy(of)
+    taken = of.anew()
     taken.like, taken.keep, taken.positions = _take(of.like, of), None, None
     return taken

@@ -6,10 +6,11 @@ object answers both.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -136,6 +137,12 @@ class Distributions(ABC):
         whole = np.zeros(self.like.numel(), number)
         put_values(number)(values.astype(np.int32, copy=False), at, plane, whole)
         return torch.from_numpy(whole).view(self.like.shape)
+
+    def anew(self) -> Self:
+        """Return a copy whose places are found again, as tensors hold other numbers."""
+        other = copy(self)
+        other.__dict__.pop("places", None)
+        return other
 
     def taken(self) -> "Distributions":
         """Return those of the elements that are coded, without the others."""
