@@ -9,6 +9,7 @@ from typing import IO, Any
 import av
 import numpy as np
 import numpy.typing as npt
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 
@@ -105,7 +106,9 @@ def is_shown_as_stored(frame: Any) -> bool:
 
 def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """Return a, b, c and d of a frame's display matrix, if it has one."""
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    # Not ``frame.side_data``: the frame keeps that, which keeps the frame, and hundreds
+    # of decoded frames would wait for Python to look for such circles.
+    data = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)
     if data is None:
         return None
     values = np.frombuffer(bytes(data), np.int32).tolist()
