@@ -108,7 +108,8 @@ def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """Return a, b, c and d of a frame's display matrix, if it has one."""
     # Not ``frame.side_data``: the frame keeps that, which keeps the frame, and hundreds
     # of decoded frames would wait for Python to look for such circles.
-    data = SideDataContainer(frame).get(SideData.DISPLAYMATRIX)
+    container: Any = SideDataContainer
+    data = container(frame).get(SideData.DISPLAYMATRIX)
     if data is None:
         return None
     values = np.frombuffer(bytes(data), np.int32).tolist()

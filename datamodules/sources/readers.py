@@ -15,7 +15,7 @@ is converted by the suite itself, as :mod:`datamodules.frames` says, in every co
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from datamodules.sources.source import (
     block_length,
     opencv,
 )
+from datamodules.yuv import Codes
 
 Video: TypeAlias = tuple[Path, VideoInfo]
 
@@ -224,7 +225,9 @@ def y4m_blocks(path: Path, numbers: Sequence[int]) -> Blocks:
             # It is cut, or its FRAME lines say more than that word.
             wanted = set(numbers)
             some = islice(raw.codes(), numbers[-1] + 1)
-            codes = (frame for at, frame in enumerate(some) if at in wanted)
+            codes: Iterator[Codes] = (
+                frame for at, frame in enumerate(some) if at in wanted
+            )
         else:
             codes = chain.from_iterable(
                 islice(raw.codes(number), 1) for number in numbers

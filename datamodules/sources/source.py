@@ -133,7 +133,7 @@ def read_clip(
     """
     numbers = window(length, frames, stride, rng)
     distinct, places = np.unique(numbers, return_inverse=True)
-    before = rng.bit_generator.state if rng else None
+    before: Any = rng.bit_generator.state if rng else None
     try:
         clip = _cropped(blocks(distinct.tolist()), len(distinct), crop, rng)
     except ClipError:

@@ -12,7 +12,9 @@ from experiments.cli.options import option, parse
 from experiments.profile.benchmark.figures import Figure, Part, Settings
 from experiments.results.drawing.tables import Table, print_table, words
 
-PARTS: dict[str, str] = {}
+PARTS: dict[str, str] = {
+    "loader_memory": "experiments.profile.benchmark.loader_memory",
+}
 """Module with ``measure`` of each part, in the order in which they run."""
 
 EPILOG = """example:
