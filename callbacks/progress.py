@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from callbacks.data_wait import KEY, LARGE
 from lightning_modules.base import CodecModule
 
 REFRESH_SECONDS = 0.25
@@ -111,6 +112,8 @@ class StageProgress(ProgressBar):
         self._shown = now
         # Reading the figures waits for the device, hence not at every step.
         figures = _figures(trainer, "train", FIGURES)
+        if (wait := float(trainer.callback_metrics.get(KEY, 0.0))) >= LARGE:
+            figures.append(f"{wait:.0%} waiting for data")
         figures.append(self._time_left(trainer))
         text = "  ".join(figures)
         step = trainer.global_step

@@ -92,7 +92,10 @@ def is_shown_as_stored(frame: Any) -> bool:
 
 def display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """Return a, b, c and d of a frame's display matrix, if it has one."""
-    data = frame.side_data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    # Not ``frame.side_data``: the frame keeps that, which keeps the frame, and hundreds
+    # of decoded frames would wait for Python to look for such circles.
+    kinds: Any = av.sidedata.sidedata
+    data = kinds.SideDataContainer(frame).get(kinds.Type.DISPLAYMATRIX)
     if data is None:
         return None
     values = np.frombuffer(bytes(data), np.int32).tolist()

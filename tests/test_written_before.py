@@ -81,7 +81,7 @@ def scalars(path):
         return {
             (row["step"], row["stage"], row["name"]): float(row["value"])
             for row in csv.DictReader(file)
-            if row["name"] != "train/frames_per_second"
+            if row["name"] not in ("train/frames_per_second", "train/data_wait")
         }
 
 

@@ -14,16 +14,17 @@ from datamodules.paths import (
 )
 from datamodules.sources.index import VideoInfo, index_videos
 from datamodules.sources.pyav_reader import PyAvReader
-from datamodules.sources.readers import has_decord, read_frames, read_y4m_frames
+from datamodules.sources.readers import READERS, has_decord, y4m_blocks
 from datamodules.sources.source import (
+    Blocks,
     ClipError,
     ClipSource,
     Frames,
     Rng,
     check_length,
     check_size,
+    image_blocks,
     read_clip,
-    read_images,
 )
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".y4m")
@@ -93,19 +94,19 @@ class FileSource(ClipSource):
             check_size(info.height, info.width, crop)
         path = self._root / name
 
-        def read(numbers: list[int]) -> Frames:
+        def blocks(numbers: list[int]) -> Blocks:
             if path.is_dir():
                 images = find_frames(path)
                 if len(images) <= numbers[-1]:
                     raise ClipError(f"it holds {len(images)} images now")
-                return read_images([images[number] for number in numbers])
+                return image_blocks([images[number] for number in numbers])
             if path.suffix.lower() == ".y4m":
-                return read_y4m_frames(path, numbers)
+                return y4m_blocks(path, numbers)
             if rng is None:
-                return PyAvReader(path, exact=True).read(numbers)
-            return read_frames(path, info.frames, numbers, info.plain)
+                return PyAvReader(path, exact=True).blocks(numbers)
+            return READERS.blocks((path, info), numbers)
 
-        return read_clip(read, info.frames, rng, frames, crop, stride)
+        return read_clip(blocks, info.frames, rng, frames, crop, stride)
 
     def describe(self) -> str:
         """Say root, videos, frames, hours and reader in one line."""

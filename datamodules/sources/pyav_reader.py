@@ -1,16 +1,17 @@
 """Frames that PyAV decodes by number, and what a video's packets say of them."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple, TypeAlias
 
 from datamodules.pyav import av
-from datamodules.sources.source import ClipError, Frames
+from datamodules.sources.source import Blocks, ClipError, Frames
 from datamodules.video_reader import VideoError
 from datamodules.video_stream import open_stream, turn_upright
+
+Decoding: TypeAlias = Generator[tuple[int, Frames], None, int]
+"""Frames as :data:`Blocks`; it returns how many it gave."""
 
 
 class PyAvReader:
@@ -37,32 +38,28 @@ class PyAvReader:
         if frames in (None, len(stamps)):
             self._keyframes = {key: bisect_left(stamps, key) for key in keyframes}
 
-    def read(self, numbers: Sequence[int]) -> Frames:
-        """Return frames by number (see :meth:`DecordReader.read`)."""
-        wanted = set(numbers)
+    def blocks(self, numbers: Sequence[int]) -> Blocks:
+        """Give frames by number, one at a time (see :meth:`DecordReader.blocks`)."""
         before = [key for key, at in self._keyframes.items() if 0 < at <= numbers[0]]
         seek_to = max(before) if before else None
         try:
-            frames = self._decode(wanted, numbers[-1], seek_to)
-            if len(frames) < len(wanted) and seek_to is not None:
+            given = yield from self._decode(numbers, seek_to)
+            if given < len(numbers) and seek_to is not None:
                 # The container called a frame a keyframe that is none.
-                frames = self._decode(wanted, numbers[-1], None)
+                given = yield from self._decode(numbers, None)
         except (av.FFmpegError, OSError) as error:
             raise ClipError(f"FFmpeg: {first_line(error)}") from error
         except VideoError as error:
             raise ClipError(str(error)) from error
-        if len(frames) < len(wanted):
+        if given < len(numbers):
             raise ClipError(
-                f"FFmpeg decoded {len(frames)} of {len(wanted)} frames "
+                f"FFmpeg decoded {given} of {len(numbers)} frames "
                 f"up to number {numbers[-1]}"
             )
-        if len({frame.shape for frame in frames}) > 1:
-            raise ClipError("frames differ in size")
-        return np.stack(frames)
 
-    def _decode(self, wanted: set[int], last: int, seek_to: int | None) -> list[Frames]:
-        """Return what can be decoded of the wanted frames, in order."""
-        frames: list[Frames] = []
+    def _decode(self, numbers: Sequence[int], seek_to: int | None) -> Decoding:
+        """Give those frames that can be decoded; return how many."""
+        wanted, given = set(numbers), 0
         with open_stream(self._path) as (container, stream):
             stream.codec_context.thread_count = 1
             number: int | None = 0
@@ -74,15 +71,16 @@ class PyAvReader:
                     # The demuxer may land on an earlier keyframe than asked for.
                     number = self._keyframes.get(packet_stamp(packet, -1))
                     if number is None:
-                        return self._decode(wanted, last, None)
+                        return (yield from self._decode(numbers, None))
                 for frame in packet.decode():
                     if number in wanted:
                         pixels = frame.to_ndarray(format="rgb24")
-                        frames.append(turn_upright(frame, pixels))
+                        yield given, turn_upright(frame, pixels)[None]
+                        given += 1
                     number += 1
-                if number > last:
+                if number > numbers[-1]:
                     break
-        return frames
+        return given
 
 
 def packet_stamp(packet: Any, otherwise: int) -> int:

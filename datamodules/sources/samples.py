@@ -97,10 +97,13 @@ class TrainingClips(Dataset[Sample]):
                     "smaller crop or other videos"
                 )
             item = self.items[int(rng.integers(len(self.items)))]
+        tensor = to_tensor(clip)
         if self.flip and rng.random() < 0.5:
-            clip = clip[:, :, ::-1]
+            for frame in tensor:
+                # One after another: a mirrored clip beside it takes twice the memory.
+                frame.copy_(frame.flip(-1))
         return {
-            "clip": to_tensor(clip),
+            "clip": tensor,
             "index": sample_seed(self.seed, self.stage, INDEX, number),
             "failures": failures,
         }
@@ -114,14 +117,19 @@ class TrainingClips(Dataset[Sample]):
 
 
 def to_tensor(clip: Any) -> torch.Tensor:
-    """Turn (T, H, W, 3) into a tensor (T, 3, H, W), both uint8."""
-    return torch.from_numpy(np.ascontiguousarray(clip.transpose(0, 3, 1, 2)))
+    """Turn (T, H, W, 3) into a tensor (T, 3, H, W), both uint8.
+
+    It has the array's memory where that lies so and may be written to.
+    """
+    return torch.from_numpy(np.require(clip.transpose(0, 3, 1, 2), None, ["C", "W"]))
 
 
 def collate(samples: list[Sample]) -> Batch:
     """Put samples into a batch: tensors stacked, indices int64, lists joined."""
+    clips = [sample["clip"] for sample in samples]
     batch: Batch = {
-        "clip": torch.stack([sample["clip"] for sample in samples]),
+        # One long clip is not copied.
+        "clip": torch.stack(clips) if len(clips) > 1 else clips[0][None],
         "index": torch.tensor([sample["index"] for sample in samples]),
     }
     if "failures" in samples[0]:

@@ -1,7 +1,7 @@
 """What every source shares: its interface, cutting a clip out, reading images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,13 @@ from datamodules.images import decode_image
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
 Rng: TypeAlias = np.random.Generator
+Blocks: TypeAlias = Iterator[tuple[int, Frames]]
+"""Whole frames of a clip, some at a time: the place of a block's first frame in the
+clip, and the block (n, H, W, 3), RGB, 0..255. A reader that has to begin again gives
+place 0 once more."""
+
+BLOCK_BYTES = 16 << 20
+"""Bytes of whole frames that a reader gives at once; two frames of 1080p."""
 
 # A fixed clip is decoded from the first frame on, so it must not start late.
 LATEST_FIXED_START = 240
@@ -114,7 +121,7 @@ class ClipSource(ABC):
 
 
 def read_clip(
-    read: Callable[[list[int]], Frames],
+    blocks: Callable[[list[int]], Blocks],
     length: int,
     rng: Rng | None,
     frames: int,
@@ -123,11 +130,57 @@ def read_clip(
 ) -> Frames:
     """Read a clip, as :meth:`ClipSource.read` says, of a video of ``length`` frames.
 
-    ``read`` gives frames by number; it is asked for rising ones, each once.
+    Whole frames never exist all at once: each block is cropped before the next is read.
+
+    Args:
+        blocks: Gives frames by number; it is asked for rising ones, each once.
+        length: Frames of the video.
+        rng: See :meth:`ClipSource.read`, as for the rest.
+        frames: Length of the clip.
+        crop: Side of its crop.
+        stride: Distance between its frames.
+
+    Returns:
+        A view of memory that holds a frame's channels one after another, as a tensor
+        of the clip does.
     """
     numbers = window(length, frames, stride, rng)
     distinct, places = np.unique(numbers, return_inverse=True)
-    return cut(read(distinct.tolist()), crop, rng)[places]
+    before: Any = rng.bit_generator.state if rng else None
+    try:
+        clip = _cropped(blocks(distinct.tolist()), len(distinct), crop, rng)
+    except ClipError:
+        if rng:
+            # The next draw, of another video, does not depend on how far this one got.
+            rng.bit_generator.state = before
+        raise
+    if distinct.tolist() != numbers:
+        clip = clip[places]
+    return clip.transpose(0, 2, 3, 1)
+
+
+def _cropped(blocks: Blocks, count: int, crop: int | None, rng: Rng | None) -> Frames:
+    """Return crops (count, 3, H, W) of whole frames."""
+    clip: Frames | None = None
+    for first, block in blocks:
+        height, width = block.shape[1:3]
+        if clip is None:
+            size = height, width
+            top, left, rows, columns = choose_window(height, width, crop, rng)
+            clip = np.empty((count, 3, rows, columns), np.uint8)
+        if size != (height, width):
+            raise ClipError("frames differ in size")
+        part = block[:, top : top + rows, left : left + columns]
+        clip[first : first + len(block)] = part.transpose(0, 3, 1, 2)
+        # The next one needs its place.
+        del block, part
+    assert clip is not None, "a reader gives frames, or raises"
+    return clip
+
+
+def block_length(frame_bytes: int) -> int:
+    """Return how many whole frames of so many bytes a block may have, at least 1."""
+    return max(1, BLOCK_BYTES // frame_bytes)
 
 
 def window(length: int, frames: int, stride: int, rng: Rng | None) -> list[int]:
@@ -159,11 +212,12 @@ def window(length: int, frames: int, stride: int, rng: Rng | None) -> list[int]:
     return [min(step, period - step) if step else 0 for step in steps]
 
 
-def cut(frames: Frames, crop: int | None, rng: Rng | None) -> Frames:
-    """Crop all frames of a clip alike.
+def choose_window(height: int, width: int, crop: int | None, rng: Rng | None) -> Window:
+    """Choose which part of a clip's frames is kept.
 
     Args:
-        frames: (T, H, W, 3).
+        height: Of the whole frames.
+        width: Of the whole frames.
         crop: Side of the square; ``None`` for whole frames.
         rng: Draws the place; ``None`` takes the largest centred crop that fits.
 
@@ -171,24 +225,13 @@ def cut(frames: Frames, crop: int | None, rng: Rng | None) -> Frames:
         ClipError: The frames are smaller than a random crop.
     """
     if crop is None:
-        return frames
-    height, width = frames.shape[1:3]
-    top, left, rows, columns = choose_window(height, width, crop, rng)
-    # A copy, so that the whole frames can be freed.
-    return frames[:, top : top + rows, left : left + columns].copy()
-
-
-def choose_window(height: int, width: int, crop: int | None, rng: Rng | None) -> Window:
-    """Choose which part of a clip's frames is kept; see :func:`cut`."""
-    if crop is None:
         return Window(0, 0, height, width)
     if rng is None:
         rows, columns = min(crop, height), min(crop, width)
         return Window((height - rows) // 2, (width - columns) // 2, rows, columns)
     check_size(height, width, crop)
     top = int(rng.integers(height - crop + 1))
-    left = int(rng.integers(width - crop + 1))
-    return Window(top, left, crop, crop)
+    return Window(top, int(rng.integers(width - crop + 1)), crop, crop)
 
 
 def check_length(length: int, frames: int) -> None:
@@ -219,24 +262,29 @@ def read_images(paths: Sequence[Path]) -> Frames:
     """Return PNG or JPEG files as frames (len(paths), H, W, 3), RGB, 0..255.
 
     Raises:
+        ClipError: See :func:`image_blocks`.
+    """
+    return np.concatenate([block for _, block in image_blocks(paths)])
+
+
+def image_blocks(paths: Sequence[Path]) -> Blocks:
+    """Give PNG or JPEG files as frames, one at a time.
+
+    Raises:
         ClipError: A file is missing, is cut, does not decode or differs in size.
     """
     cv2 = opencv()
-    frames: list[Frames] = []
-    for path in paths:
+    size = ""
+    for number, path in enumerate(paths):
         try:
             image = decode_image(path, cv2.IMREAD_COLOR)
         except (OSError, ValueError) as error:
             what = str(error) if path.is_file() else "is missing"
             raise ClipError(f"frame {path.name} {what}") from error
-        if frames and image.shape != frames[0].shape:
+        own = f"{image.shape[1]}x{image.shape[0]}"
+        if own != (size := size or own):
             raise ClipError(
-                f"frames differ in size: {paths[0].name} is {_size(frames[0])}, "
-                f"{path.name} is {_size(image)}"
+                f"frames differ in size: {paths[0].name} is {size}, "
+                f"{path.name} is {own}"
             )
-        frames.append(image)
-    return np.stack(frames)[..., ::-1]
-
-
-def _size(image: Frames) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+        yield number, image[None, :, :, ::-1]

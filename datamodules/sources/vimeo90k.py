@@ -10,11 +10,13 @@ from typing import Literal, TypeAlias
 
 from datamodules.paths import check_list, check_root, found_in
 from datamodules.sources.source import (
+    Blocks,
     ClipError,
     ClipSource,
     Frames,
     Rng,
     check_size,
+    image_blocks,
     read_clip,
     read_images,
 )
@@ -124,10 +126,10 @@ class Vimeo90KSource(ClipSource):
         """Read one clip (see :meth:`ClipSource.read`)."""
         folder = self._root / "sequences" / self._names[item]
 
-        def read(numbers: list[int]) -> Frames:
-            return read_images([folder / f"im{number + 1}.png" for number in numbers])
+        def blocks(numbers: list[int]) -> Blocks:
+            return image_blocks([folder / f"im{number + 1}.png" for number in numbers])
 
-        return read_clip(read, FRAMES, rng, frames, crop, stride)
+        return read_clip(blocks, FRAMES, rng, frames, crop, stride)
 
     def describe(self) -> str:
         """Say list file and number of septuplets in one line."""

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoints import AtomicCheckpointIO, FinalValidation, StageCheckpoints
+from callbacks.data_wait import DataWait
 from callbacks.ema import CodecEMA
 from callbacks.error_accumulation import ErrorAccumulation
 from callbacks.guards import (
@@ -41,6 +42,7 @@ from experiments.fit.arithmetic import (
 )
 from experiments.fit.curves.rate_distortion import RateDistortion, reference_for
 from experiments.fit.curves.validations import last_validations
+from experiments.fit.data_advice import cpus_of_a_device, data_advice
 from experiments.fit.loggers.artifacts import CheckpointArtifacts, check_artifacts
 from experiments.fit.loggers.choice import close_loggers, make_loggers, uses_wandb
 from experiments.fit.loggers.metrics_csv import read_metrics
@@ -182,6 +184,9 @@ def _train(
         print(summary(folder, stages[first:], received, sync, rate, later))
         if skipped:
             print(skipped)
+        cpus = cpus_of_a_device(run.devices)
+        if advice := data_advice(run.data_wait.waits.share, config.data, cpus):
+            print(advice)
     return 128 + received if received else 0
 
 
@@ -308,6 +313,9 @@ class Run:
             self.tracking.lpips_net,
             self.tracking.pooled_every_n_validations,
         )
+        # One for all stages too: the run's end says how much of it was a wait.
+        self.data_wait = DataWait()
+        self.devices = 1
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
@@ -371,6 +379,7 @@ class Run:
         last = self.folder.last(stage.name)
         interrupt = SaveOnSignal(last)
         trainer = self._trainer(stage, [*self._callbacks(stage), interrupt])
+        self.devices = trainer.num_devices
         try:
             with naming_lost(trainer):
                 trainer.fit(
@@ -407,6 +416,7 @@ class Run:
             RateCollapseGuard(),
             self.metrics,
             ErrorAccumulation(),
+            self.data_wait,
             self.curves,
         ]
         if options.ema_decay is not None:
@@ -435,6 +445,7 @@ class Run:
             options,
             stage.precision or options.precision,
             plugins=[AtomicCheckpointIO()],
+            profiler=self.data_wait.profiler,
             max_steps=stage.steps,
             max_epochs=-1,
             accumulate_grad_batches=parts,

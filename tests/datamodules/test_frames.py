@@ -359,7 +359,7 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
     write(Path("12:30.mp4"), scene(2))
     assert len(read(Path("12:30.mp4"))) == 2
     assert examine(Path("12:30.mp4")).frames == 2
-    assert len(PyAvReader(Path("12:30.mp4")).read([0, 1])) == 2
+    assert len(list(PyAvReader(Path("12:30.mp4")).blocks([0, 1]))) == 2
 
 
 def test_a_size_that_is_not_the_files_is_refused(tmp_path):

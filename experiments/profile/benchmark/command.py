@@ -19,6 +19,7 @@ PARTS: dict[str, str] = {
     "one_rank": "experiments.profile.benchmark.one_rank",
     "determinism": "experiments.profile.benchmark.determinism",
     "data": "experiments.profile.benchmark.data",
+    "loader_memory": "experiments.profile.benchmark.loader_memory",
     "precision": "experiments.profile.benchmark.precision",
     "entropy": "experiments.profile.benchmark.entropy",
     "overlap": "experiments.profile.benchmark.overlap",

@@ -1,8 +1,11 @@
 """Readers of videos and PNGs: exact frames, decord and PyAV, the cache of readers."""
 
+import gc
 import os
+import signal
 import subprocess
 import sys
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +19,16 @@ from datamodules.frames import open_video
 from datamodules.sequences.content import examine
 from datamodules.sources import readers as readers_module
 from datamodules.sources.folder import FolderSource
+from datamodules.sources.index import VideoInfo
 from datamodules.sources.pyav_reader import PyAvReader
-from datamodules.sources.readers import DecordReader, open_reader, read_frames
-from datamodules.sources.source import ClipError, window
+from datamodules.sources.readers import (
+    READERS_BYTES,
+    DecordReader,
+    OpenReaders,
+    held_bytes,
+    open_reader,
+)
+from datamodules.sources.source import ClipError, block_length, read_clip, window
 
 
 def decode(path):
@@ -28,17 +38,29 @@ def decode(path):
         return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
 
 
+def whole(blocks):
+    """All frames of blocks; a reader may begin again."""
+    frames = {}
+    for first, block in blocks:
+        assert first <= len(frames)
+        frames.update(enumerate(block, first))
+    return np.stack([frames[place] for place in range(len(frames))])
+
+
+def video(path, frames, size=(48, 64), plain=True):
+    return path, VideoInfo(0, 0, size[1], size[0], 25.0, frames, plain)
+
+
 def test_a_count_of_packets_that_is_too_high_sends_the_video_to_pyav(
     numbers, write_video, tmp_path, monkeypatch
 ):
     pytest.importorskip("decord")
     path = write_video(tmp_path / "b.mp4")
-    assert isinstance(open_reader(path, 24, 0), DecordReader)
+    assert isinstance(open_reader(video(path, 24)), DecordReader)
     monkeypatch.setattr(DecordReader, "__len__", lambda self: 29)
-    open_reader.cache_clear()
-    reader = open_reader(path, 24, 0)
+    reader = open_reader(video(path, 24))
     assert isinstance(reader, PyAvReader)
-    assert numbers(reader.read([3, 5, 23])) == [3, 5, 23]
+    assert numbers(whole(reader.blocks([3, 5, 23]))) == [3, 5, 23]
 
 
 def test_hidden_frames_are_not_counted(write_video, tmp_path):
@@ -87,7 +109,7 @@ def test_pyav_is_exact_where_the_container_lies_about_keyframes(write_video, tmp
     reader, shown = PyAvReader(path), decode(path)
     for start in range(20):
         frames = list(range(start, start + 4))
-        assert (reader.read(frames) == shown[frames]).all()
+        assert (whole(reader.blocks(frames)) == shown[frames]).all()
 
 
 def test_a_clip_does_not_depend_on_what_was_read_before(write_video, tmp_path):
@@ -97,44 +119,145 @@ def test_a_clip_does_not_depend_on_what_was_read_before(write_video, tmp_path):
     kept = DecordReader(path)
     for seed in range(60):
         frames = window(48, 5, 1, default_rng(seed))
-        assert (kept.read(frames) == DecordReader(path).read(frames)).all()
+        fresh = DecordReader(path)
+        assert (whole(kept.blocks(frames)) == whole(fresh.blocks(frames))).all()
 
 
-def opened():
-    return open_reader.cache_info().misses
+@pytest.fixture
+def opened(monkeypatch):
+    """The names of the videos that were opened."""
+    names = []
+
+    def note(video):
+        names.append(video[0].stem)
+        return open_reader(video)
+
+    monkeypatch.setattr(readers_module, "open_reader", note)
+    return names
 
 
-def test_the_readers_used_last_stay_open(write_video, tmp_path):
-    names = "abcdefghi"
-    paths = [write_video(tmp_path / f"{name}.mp4", frames=2) for name in names]
-    before = opened()
-    for name in "abcdefghaia":
-        read_frames(paths[names.index(name)], 2, [0])
-    assert opened() - before == 9
-    assert open_reader.cache_info().currsize == 8
-    read_frames(paths[1], 2, [0])
-    assert opened() - before == 10
+def test_the_readers_used_last_stay_open_within_a_limit(write_video, tmp_path, opened):
+    videos = [video(write_video(tmp_path / f"{n}.mp4", frames=2), 2) for n in "abc"]
+    a, b, c = videos
+    readers = OpenReaders(2 * held_bytes(a))
+    for each in (a, b, a, c, a, c):
+        whole(readers.blocks(each, [0]))
+    assert opened == ["a", "b", "c"]
+    whole(readers.blocks(b, [0]))
+    assert opened == ["a", "b", "c", "b"]
+    assert [each in readers for each in videos] == [False, True, True]
 
 
-def test_a_reader_that_failed_is_opened_anew(write_video, tmp_path):
-    path = write_video(tmp_path / "a.mp4", frames=2)
-    read_frames(path, 2, [0])
-    with pytest.raises(ClipError):
-        read_frames(path, 2, [9])
-    before = opened()
-    read_frames(path, 2, [0])
-    assert opened() == 1 and before == 0
-
-
-def test_readers_are_opened_anew_in_a_forked_process(
-    write_video, tmp_path, monkeypatch
+def test_a_video_above_the_limit_is_closed_after_its_clip(
+    write_video, tmp_path, opened
 ):
-    path = write_video(tmp_path / "a.mp4", frames=2)
-    read_frames(path, 2, [0])
-    before = opened()
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    read_frames(path, 2, [0])
-    assert opened() == before + 1
+    small = video(write_video(tmp_path / "small.mp4"), 24)
+    large = video(write_video(tmp_path / "large.mp4", size=(96, 96)), 24, (96, 96))
+    readers = OpenReaders(held_bytes(large) - 1)
+    for each in (small, large, large, small):
+        whole(readers.blocks(each, [0]))
+    assert opened == ["small", "large", "large", "small"]
+    # Of the videos that training mostly reads, some stay open.
+    assert held_bytes((tmp_path, VideoInfo(0, 0, 1920, 1080, 30.0, 9000))) * 3 < (
+        READERS_BYTES
+    )
+    assert held_bytes((tmp_path, VideoInfo(0, 0, 7680, 4320))) > READERS_BYTES
+
+
+def test_a_reader_that_failed_or_was_left_is_opened_anew(write_video, tmp_path, opened):
+    one = video(write_video(tmp_path / "a.mp4", frames=2), 2)
+    readers = OpenReaders()
+    whole(readers.blocks(one, [0]))
+    with pytest.raises(ClipError):
+        whole(readers.blocks(one, [9]))
+    next(readers.blocks(one, [0, 1]))
+    whole(readers.blocks(one, [0]))
+    assert opened == ["a"] * 3
+
+
+def test_readers_are_opened_anew_in_a_forked_process(write_video, tmp_path):
+    one = video(write_video(tmp_path / "a.mp4"), 24)
+    readers = OpenReaders()
+    shown = whole(readers.blocks(one, [3, 4]))
+    child = os.fork()
+    if not child:
+        # To free what the parent opened would wait for the parent's threads.
+        signal.alarm(20)
+        equal = (whole(readers.blocks(one, [3, 4])) == shown).all()
+        os._exit(0 if equal else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (whole(readers.blocks(one, [3, 4])) == shown).all()
+
+
+@pytest.mark.skipif(not readers_module.has_decord(), reason="needs decord")
+def test_decord_decodes_no_further_than_a_clip(write_video, tmp_path):
+    """A seek empties its queues, which it would fill in the background."""
+    reader = DecordReader(write_video(tmp_path / "a.mp4"))
+    decord, calls = reader._video, []
+
+    class Noting:
+        def __getattr__(self, name):
+            calls.append(name)
+            return getattr(decord, name)
+
+    reader._video = Noting()
+    whole(reader.blocks(range(20)))
+    assert calls == ["seek", "get_batch", "get_batch", "seek"]
+    calls.clear()
+    next(reader.blocks(range(20)))
+    assert calls == ["seek", "get_batch"]
+
+
+@pytest.mark.parametrize("decord", [True, False])
+@pytest.mark.parametrize("limit", [1, 3 * 48 * 64 * 3, 1 << 24])
+def test_blocks_of_any_length_are_the_same_frames(
+    write_video, tmp_path, monkeypatch, decord, limit
+):
+    if decord and not readers_module.has_decord():
+        pytest.skip("decord is not installed")
+    path = write_video(tmp_path / "a.mp4")
+    shown = decode(path)
+    monkeypatch.setattr("datamodules.sources.source.BLOCK_BYTES", limit)
+    assert block_length(48 * 64 * 3) == max(1, limit // (48 * 64 * 3))
+    reader = DecordReader(path) if decord else PyAvReader(path)
+    for seed, stride in enumerate((1, 1, 2, 3)):
+        frames = window(24, 8, stride, default_rng(seed))
+        assert (whole(reader.blocks(frames)) == shown[frames]).all()
+
+
+def test_whole_frames_of_a_clip_never_exist_at_once(write_video, tmp_path):
+    """Neither a reader nor what crops keeps a block when the next one comes."""
+    path = write_video(tmp_path / "a.mp4")
+    kept = []
+
+    def blocks(numbers):
+        for first, block in PyAvReader(path).blocks(numbers):
+            assert all(each() is None for each in kept)
+            kept.append(weakref.ref(block))
+            yield first, block
+            del block
+
+    clip = read_clip(blocks, 24, default_rng(0), 16, 32, 1)
+    assert clip.shape == (16, 32, 32, 3)
+    assert len(kept) == 16
+
+
+def test_decoded_frames_are_freed_without_the_garbage_collector(write_video, tmp_path):
+    """A frame that is asked for its side data keeps what keeps it, for ever so long."""
+    path = write_video(tmp_path / "a.mp4")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in PyAvReader(path).blocks(list(range(24))):
+            pass
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [each for each in gc.garbage if isinstance(each, av.VideoFrame)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not left
 
 
 WITH_DECORD = """

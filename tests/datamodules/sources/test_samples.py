@@ -1,10 +1,20 @@
 """Which frames and which crop a clip has, and what synthetic scenes look like."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from datamodules.sources.source import ClipError, cut, window
+from datamodules.sources.samples import TrainingClips, collate, to_tensor
+from datamodules.sources.source import (
+    ClipError,
+    Window,
+    choose_window,
+    read_clip,
+    window,
+)
 from datamodules.sources.synthetic import SyntheticSource
 
 
@@ -32,11 +42,74 @@ def test_a_fixed_window_starts_in_the_middle_but_not_late():
 
 
 def test_a_fixed_crop_is_centred_and_shrinks_to_fit():
-    frames = np.arange(2 * 6 * 10 * 3, dtype=np.uint8).reshape(2, 6, 10, 3)
-    assert (cut(frames, 4, None) == frames[:, 1:5, 3:7]).all()
-    assert (cut(frames, 8, None) == frames[:, :, 1:9]).all()
+    assert choose_window(6, 10, 4, None) == Window(1, 3, 4, 4)
+    assert choose_window(6, 10, 8, None) == Window(0, 1, 6, 8)
+    assert choose_window(6, 10, None, None) == Window(0, 0, 6, 10)
     with pytest.raises(ClipError, match="10x6, the crop is 8x8"):
-        cut(frames, 8, default_rng(0))
+        choose_window(6, 10, 8, default_rng(0))
+
+
+def test_a_clip_cropped_in_blocks_is_that_of_whole_frames():
+    """Also where it is played to and fro, and where a reader has to begin again."""
+    shown = default_rng(0).integers(0, 256, (9, 12, 20, 3), np.uint8)
+
+    def blocks(numbers):
+        yield 0, shown[-2:]
+        for first in range(0, len(numbers), 2):
+            yield first, shown[numbers[first : first + 2]]
+
+    # 6 frames, 1 in 3, are 0, 3, 4, 1: each once, and not rising.
+    for length, frames, stride in ((9, 5, 1), (9, 20, 1), (6, 4, 3), (9, 4, 2)):
+        for seed in range(4):
+            rng, same = default_rng(seed), default_rng(seed)
+            clip = read_clip(blocks, length, rng, frames, 8, stride)
+            numbers = window(length, frames, stride, same)
+            top, left = (int(same.integers(side - 7)) for side in (12, 20))
+            whole = shown[numbers]
+            assert (clip == whole[:, top : top + 8, left : left + 8]).all()
+            assert rng.integers(1 << 30) == same.integers(1 << 30)
+
+
+def test_what_is_drawn_after_a_broken_clip_does_not_depend_on_where_it_broke():
+    def breaking(good, numbers):
+        for first in range(good):
+            yield first, np.zeros((1, 12, 20, 3), np.uint8)
+        raise ClipError("it is cut")
+
+    drawn = set()
+    for good in range(3):
+        rng = default_rng(0)
+        with pytest.raises(ClipError, match="it is cut"):
+            read_clip(partial(breaking, good), 9, rng, 5, 8, 1)
+        drawn.add(int(rng.integers(1 << 30)))
+    assert len(drawn) == 1
+
+
+def test_a_clip_is_mirrored_as_its_sample_draws_and_not_copied():
+    clips = TrainingClips(
+        SyntheticSource(),
+        [0],
+        seed=0,
+        stage=0,
+        frames=2,
+        crop=8,
+        stride=1,
+        flip=True,
+    )
+    plain = replace(clips, flip=False)
+    equal = [bool((clips[n]["clip"] == plain[n]["clip"]).all()) for n in range(12)]
+    assert 0 < sum(equal) < 12
+    for number, same in enumerate(equal):
+        mirrored = plain[number]["clip"].flip(-1)
+        assert same or (clips[number]["clip"] == mirrored).all()
+    frozen = np.zeros((2, 3, 8, 8), np.uint8)
+    view = frozen.transpose(0, 2, 3, 1)
+    assert to_tensor(view).data_ptr() == frozen.ctypes.data
+    frozen.flags.writeable = False
+    view = frozen.transpose(0, 2, 3, 1)
+    assert to_tensor(view).data_ptr() != frozen.ctypes.data
+    sample = clips[0]
+    assert collate([sample])["clip"].data_ptr() == sample["clip"].data_ptr()
 
 
 def test_synthetic_scenes_are_decided_by_item_and_generator():

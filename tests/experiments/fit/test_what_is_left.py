@@ -58,11 +58,17 @@ def test_all_scalars_lie_on_one_axis(tracked):
     every_step += ["skipped_steps", "frames_per_second", "slot1/bpp", "slot2/psnr"]
     for name in every_step:
         assert [row[0] for row in found if row[2] == f"train/{name}"] == [1, 2, 3, 4, 5]
+    # Not of a stage's first step, nor of the first after a kill.
+    waits = [row for row in found if row[2] == "train/data_wait"]
+    assert {row[0] for row in waits} <= {2, 4, 5}
+    assert waits[-1][0] == 5
+    assert all(0 <= row[3] <= 1 for row in waits)
     kinds = ("blank", "truth", "noisy", "qp0", "qp21", "qp42", "qp63")
     for chosen in (kinds[:3], kinds[3:]):
         assert {f"train/{kind}/bpp" for kind in chosen} & names
     assert names <= {
         *(f"train/{name}" for name in (*every_step, "slot1/psnr", "slot2/bpp")),
+        "train/data_wait",
         *(f"train/{kind}/{name}" for kind in kinds for name in ("bpp", "psnr")),
         *(f"train/{kind}/loss" for kind in kinds if kind.startswith("qp")),
         *(name for name in names if name.startswith("val/")),
