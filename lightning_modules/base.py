@@ -132,7 +132,8 @@ class CodecModule(SavedModule, ABC):
 
         Args:
             clip: (B, T, 3, H, W), RGB in [0, 1].
-            seeds: int64 (B,).
+            seeds: int64 (B,), on the CPU, wherever the clip is: to read them must not
+                wait for a GPU. What follows from them may stay there, too.
             training: Whether to draw references, rates and noise.
         """
 
@@ -290,6 +291,17 @@ class CodecModule(SavedModule, ABC):
 
     # The step.
 
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch, but for the seeds, which :meth:`draw` reads."""
+        rest = {name: own for name, own in batch.items() if name != "index"}
+        moved = super().transfer_batch_to_device(rest, device, dataloader_idx)
+        return {**moved, "index": batch["index"]}
+
+    def _draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        return self.draw(clip, seeds, training).to(clip.device)
+
     def frame_terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
         """Return the terms that each frame has its own value of, (B, T)."""
         terms = {"rate": bits_to_bpp(out.bits, draw.clip)}
@@ -322,13 +334,13 @@ class CodecModule(SavedModule, ABC):
 
         So that dropout, say, is the same after a resume.
         """
-        torch.manual_seed(int(batch["index"][0]))
+        torch.manual_seed(batch["index"].tolist()[0])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Code a batch and return the loss; where units are apart, also step."""
         if self.stage.unroll == "unit":
             return self._step_after_each_unit(batch)
-        draw = self.draw(batch["clip"], batch["index"], training=True)
+        draw = self._draw(batch["clip"], batch["index"], training=True)
         out = self.codec(draw.clip, draw.rate, **draw.conditions)
         last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         return self._weigh(draw, out, last and self._logs_within(1))
@@ -345,7 +357,7 @@ class CodecModule(SavedModule, ABC):
             batch["index"].chunk(self.micro_batches),
             strict=True,
         )
-        draws = [self.draw(clip, seeds, training=True) for clip, seeds in parts]
+        draws = [self._draw(clip, seeds, training=True) for clip, seeds in parts]
         walks = [
             self.codec.forward_units(d.clip, d.rate, **d.conditions) for d in draws
         ]
@@ -457,7 +469,7 @@ class CodecModule(SavedModule, ABC):
         if not batch["name"]:
             # This rank has no clip, but takes part in what the ranks do together.
             return results
-        draw = self.draw(batch["clip"], batch["index"], training=False)
+        draw = self._draw(batch["clip"], batch["index"], training=False)
         for point, rate in self.rate_points().items():
             draw.rate = torch.full_like(draw.rate, rate)
             draw.lmbda = self.lmbda(draw.rate)

@@ -79,7 +79,7 @@ def predict(network: Any, reference: Tensor, motion: Tensor) -> Tensor:
         at_least_float32(reference), network.sigma0, network.num_levels
     )
     # Not by affine_grid, which autocast takes to half precision.
-    rows, columns = (_centres(side).to(motion) for side in motion.shape[1:3])
+    rows, columns = (_centres(side, motion) for side in motion.shape[1:3])
     down, right = torch.meshgrid(rows, columns, indexing="ij")
     still = torch.stack([right, down, torch.zeros_like(down)], dim=-1)
     moved = F.grid_sample(
@@ -91,6 +91,8 @@ def predict(network: Any, reference: Tensor, motion: Tensor) -> Tensor:
     return moved[:, :, 0]
 
 
-def _centres(side: int) -> Tensor:
-    """Return the centres of a row of pixels that reaches from -1 to 1, in float64."""
-    return (2 * torch.arange(side, dtype=torch.float64) + 1) / side - 1
+def _centres(side: int, like: Tensor) -> Tensor:
+    """Return the centres of a row of pixels that reaches from -1 to 1."""
+    # Made where they are needed: a copy to the device waits for all of its work.
+    places = torch.arange(side, dtype=torch.float64, device=like.device)
+    return ((2 * places + 1) / side - 1).to(like)
