@@ -12,7 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
@@ -22,42 +22,8 @@ from torch import Tensor, nn
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import check_frames
 from lightning_modules.packets import Packet, Received, check_packets
+from lightning_modules.rate_knob import RateKnob as RateKnob
 from lightning_modules.released import Released
-
-
-@dataclass(frozen=True)
-class RateKnob:
-    """A codec's own rate control: its unit, its range, the points it is tested at.
-
-    Attributes:
-        name: The word for it in commands and log keys, for example ``"qp"``.
-        low: Smallest value (fewest bits).
-        high: Largest value (most bits).
-        points: The values the paper reports, from few bits to many.
-    """
-
-    name: str
-    low: float
-    high: float
-    points: tuple[float, ...]
-
-    def check(self, value: float) -> float:
-        """Return ``value`` if the codec can code at it.
-
-        Raises:
-            ValueError: It is out of range, or no number.
-        """
-        if not isinstance(value, Real) or not self.low <= value <= self.high:
-            if self.low == self.high:
-                raise ValueError(
-                    f"rate {value} is not possible: this model has one rate, "
-                    f"{self.name} {self.low:g}"
-                )
-            raise ValueError(
-                f"rate {value} is not possible: {self.name} is a number from "
-                f"{self.low:g} (fewest bits) to {self.high:g} (most bits)"
-            )
-        return value
 
 
 @dataclass
@@ -127,6 +93,8 @@ class VideoCodec(nn.Module, ABC):
         former: Arguments that an earlier version had and :meth:`configure` sets now,
             each with the value at which that version trained as this one does.
         checkpoint_activations: Recompute each unit in the backward pass.
+        compiled_blocks: Kinds of sub-modules that training may run compiled: functions
+            of tensors, without draws, rounding or side effects.
         architecture: The constructor's arguments; of a network from a checkpoint, as
             that names them, see :meth:`name_as`.
         trained_with: What a checkpoint says of the training, see
@@ -143,6 +111,7 @@ class VideoCodec(nn.Module, ABC):
     coding: Any
     former: Mapping[str, Any] = MappingProxyType({})
     loss_terms: tuple[str, ...] = ()
+    compiled_blocks: tuple[type[nn.Module], ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:

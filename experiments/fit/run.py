@@ -56,6 +56,12 @@ from experiments.fit.weights import init_from
 from experiments.profile.complexity import kmacs_per_pixel
 from lightning_modules import codec_weights
 from lightning_modules.base import CodecModule
+from lightning_modules.compiled import (
+    blocks_to_compile,
+    check_compiler,
+    compile_blocks,
+    put_channels_last,
+)
 from lightning_modules.ranks import part
 from lightning_modules.stages import Stage, check_stages
 
@@ -87,6 +93,8 @@ def train(
     stages, first = schedule(config)
     module: CodecModule = config.model
     check_devices(config.trainer, stages)
+    if config.trainer.compile:
+        blocks_to_compile(module.codec)
     data = VideoDataModule(config.data)
     done = folder.steps_done(stages)
     pixels = []
@@ -219,6 +227,8 @@ def check_devices(options: TrainerOptions, stages: Sequence[Stage]) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+    if options.compile:
+        check_compiler(trainer.strategy.root_device)
     parts = options.accumulate_grad_batches
     shares = trainer.world_size * parts
     for stage in stages:
@@ -289,6 +299,10 @@ class Run:
             config.logger,
             **identity(options, parameters=parameters, **kmacs),
         )
+        if self.trainer_options.channels_last:
+            put_channels_last(module.codec)
+        if self.trainer_options.compile:
+            compile_blocks(module.codec)
         choice = self.tracking.log_checkpoints
         self.artifacts = CheckpointArtifacts(folder, choice, self.loggers)
 

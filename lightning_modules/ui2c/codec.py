@@ -15,12 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
 from lightning_modules.clock import uncounted
-from lightning_modules.codec import (
-    CodecOutput,
-    RateKnob,
-    Schedule,
-    VideoCodec,
-)
+from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
 from lightning_modules.entropy.ports import (
     DecodePort,
     EncodePort,
@@ -43,6 +38,7 @@ from lightning_modules.packets import (
     pack,
     read_symbols,
 )
+from lightning_modules.ui2c.blocks import DepthConvBlock, ResDown, ResUp
 from lightning_modules.ui2c.integers import Twin
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
@@ -93,6 +89,7 @@ class UI2CCodec(VideoCodec):
     coding_options = CodingOptions
     coding: CodingOptions
     former = MappingProxyType({"refresh": 0})
+    compiled_blocks = (DepthConvBlock, ResDown, ResUp)
     qp_bias: Tensor
 
     def __init__(
