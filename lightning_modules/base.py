@@ -7,7 +7,6 @@ else, from the loss to the log keys, is here once.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -26,35 +25,12 @@ from lightning_modules.ranks import gather_reasons
 from lightning_modules.rate_parts import loss_of_frames, nearest_points
 from lightning_modules.saved_module import SavedModule
 from lightning_modules.stages import Stage
+from lightning_modules.validation_result import ValidationResult as ValidationResult
 
 Batch = dict[str, Any]
 
 UNTRAINED = Stage("untrained", 1, 1)
 """The stage of a module that no stage has been started for."""
-
-
-@dataclass
-class ValidationResult:
-    """One clip at one rate point.
-
-    Attributes:
-        name: The clip's name.
-        point: The rate point as a log key, for example ``qp21``.
-        rate: The rate point.
-        clip: (B, T, 3, H, W), RGB in [0, 1].
-        x_hat: Its reconstruction.
-        bits: (B, T), estimated.
-        decoded: Whether ``x_hat`` and ``bits`` are a decoder's; otherwise nothing but
-            pictures is made of them.
-    """
-
-    name: str
-    point: str
-    rate: float
-    clip: Tensor
-    x_hat: Tensor
-    bits: Tensor
-    decoded: bool = True
 
 
 def bits_to_bpp(bits: Tensor, clip: Tensor) -> Tensor:
@@ -132,8 +108,9 @@ class CodecModule(SavedModule, ABC):
 
         Args:
             clip: (B, T, 3, H, W), RGB in [0, 1].
-            seeds: int64 (B,), on the CPU, wherever the clip is: to read them must not
-                wait for a GPU. What follows from them may stay there, too.
+            seeds: int64 (B,), on the CPU where the suite's data module gives them,
+                wherever the clip is: to read them must not wait for a GPU. What
+                follows from them may stay there, too.
             training: Whether to draw references, rates and noise.
         """
 
@@ -290,14 +267,6 @@ class CodecModule(SavedModule, ABC):
         }
 
     # The step.
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """Move a batch, but for the seeds, which :meth:`draw` reads."""
-        rest = {name: own for name, own in batch.items() if name != "index"}
-        moved = super().transfer_batch_to_device(rest, device, dataloader_idx)
-        return {**moved, "index": batch["index"]}
 
     def _draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
         return self.draw(clip, seeds, training).to(clip.device)

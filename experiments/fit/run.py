@@ -70,6 +70,7 @@ def train(
     options: dict[str, Any],
     config: Namespace,
     complete: Callable[[dict[str, Any]], dict[str, Any]],
+    watching: Sequence[Callback] = (),
 ) -> int:
     """Run every stage that is not finished.
 
@@ -77,6 +78,7 @@ def train(
         options: All options as plain values: what is stored and compared.
         config: The same, with classes instantiated.
         complete: As :meth:`RunFolder.check` takes it.
+        watching: Callbacks of the caller's, which come after the suite's own.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
@@ -142,6 +144,7 @@ def train(
             last_validations(read_metrics(folder.path / "metrics.csv")),
         )
         run = Run(folder, module, data, config, options, stages, pixels, curves)
+        run.watching = watching
         try:
             with loader_errors(), ending_with_rank_zero():
                 received = run.go_on(first, done)
@@ -288,6 +291,7 @@ class Run:
             self.tracking.lpips_net,
             self.tracking.pooled_every_n_validations,
         )
+        self.watching: Sequence[Callback] = ()
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
@@ -405,7 +409,8 @@ class Run:
         index = self.module.stage_index
         step = self.pixels[index] / stage.steps
         progress = StageProgress(later=sum(self.pixels[index + 1 :]) / step)
-        return [*callbacks, checkpoints, FinalValidation(), progress]
+        own = [*callbacks, checkpoints, FinalValidation(), progress]
+        return [*own, *self.watching]
 
     def _trainer(self, stage: Stage, callbacks: list[Callback]) -> Trainer:
         options = self.trainer_options

@@ -23,6 +23,8 @@ import lightning_modules
 from callbacks.device_counts import NORMS, DeviceCounts
 from callbacks.ema import CodecEMA
 from callbacks.guards import StepGuard
+from datamodules.options import DataOptions
+from datamodules.video import VideoDataModule
 from lightning_modules.draw import sent
 from lightning_modules.stages import Stage
 
@@ -34,7 +36,12 @@ SMALL = {
     "ScaleSpaceFlow": [{"distortion": "ms_ssim"}],
     "UI2C": [{}],
     "VideoVAE": [
-        {"backbone": "lean_vae", "z_prior": "bottleneck", "frames_per_unit": 5, "beta": 0.0},
+        {
+            "backbone": "lean_vae",
+            "z_prior": "bottleneck",
+            "frames_per_unit": 5,
+            "beta": 0.0,
+        },
         {"backbone": "cv_vae", "frames_per_unit": 5, "lpips": "random"},
     ],
 }
@@ -139,7 +146,7 @@ def step_of(module, trainer, guard, average, optimizer, gpu):
         "index": torch.tensor([2**40 + 7, 11]),
     }
     with gpu:
-        batch = module.transfer_batch_to_device(batch, GPU, 0)
+        batch = VideoDataModule(DataOptions()).transfer_batch_to_device(batch, GPU, 0)
         batch["clip"] = batch["clip"].float() / 255
         module.on_train_batch_start(batch, 0)
         loss = module.training_step(batch, 0)
@@ -203,7 +210,6 @@ def test_reading_a_value_and_blocking_copies_are_found():
 
 def test_counts_on_a_device_are_those_of_the_guard():
     generator = torch.Generator().manual_seed(1)
-    weight = torch.nn.Parameter(torch.zeros(3))
     plain, fused = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     optimizers = [
         torch.optim.AdamW([weight], 0.1, fused=kind)
@@ -225,6 +231,10 @@ def test_counts_on_a_device_are_those_of_the_guard():
             optimizer.step()
         torch.testing.assert_close(plain, fused)
     skipped, in_a_row, worst, norms = counts.read()
-    assert (skipped, in_a_row, norms) == (guard.skipped, guard.bad_in_a_row, guard.norms)
+    assert (skipped, in_a_row, norms) == (
+        guard.skipped,
+        guard.bad_in_a_row,
+        guard.norms,
+    )
     assert worst == 1 and skipped > 10
     assert optimizers[1].state[fused]["step"] == step + 1 - skipped

@@ -12,7 +12,10 @@ from experiments.cli.options import option, parse
 from experiments.profile.benchmark.figures import Figure, Part, Settings
 from experiments.results.drawing.tables import Table, print_table, words
 
-PARTS: dict[str, str] = {}
+PARTS: dict[str, str] = {
+    "step": "experiments.profile.benchmark.step",
+    "memory": "experiments.profile.benchmark.memory",
+}
 """Module with ``measure`` of each part, in the order in which they run."""
 
 EPILOG = """example:
