@@ -13,15 +13,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from callbacks.device_counts import NORMS, DeviceCounts, skips_on_device
 from callbacks.first_clip import FirstClip, frames_to_look_at
 from lightning_modules.base import CodecModule, ValidationResult
 from lightning_modules.codec import VideoCodec
 from lightning_modules.entropy.symbols import OverflowingError
 from lightning_modules.interval_means import IntervalMeans
 from lightning_modules.packets import check_finite
-
-NORMS = 100
-"""Gradient norms whose median tells what is usual."""
 
 COLLAPSED_BPP = 1e-4
 COLLAPSED_PSNR = 8.0
@@ -43,6 +41,9 @@ class DivergedError(RuntimeError):
 
 class StepGuard(Callback):
     """Clip the gradient's norm; skip, count and limit steps that would do harm.
+
+    On a GPU, whether a step is skipped is decided there, where the optimizer can; then
+    too many bad steps are noticed at the next step that is logged.
 
     A skipped step changes neither weights nor the optimizer's state, but it counts
     as a step: what a sample is depends on the number of steps done. A stage of skipped
@@ -77,6 +78,8 @@ class StepGuard(Callback):
         self.norms: list[float] = []
         self.skipped = 0
         self.bad_in_a_row = 0
+        self.worst_in_a_row = 0
+        self._counts: DeviceCounts | None = None
         self._interval = IntervalMeans()
 
     def on_before_optimizer_step(
@@ -91,8 +94,34 @@ class StepGuard(Callback):
         parameters = [p for group in groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        if skips_on_device(trainer, optimizer, norm):
+            self._judge_on_device(optimizer, parameters, norm)
+        else:
+            self._judge(parameters, norm)
+        self._interval.add("train/grad_norm", norm)
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (trainer.global_step + 1) % every == 0:
+            self._read_device()
+            # The ranks hold equal norms.
+            figures = self._interval.take(lambda sums: sums)
+            figures["train/skipped_steps"] = float(self.skipped)
+            pl_module.log_dict(figures, logger=False)
+            # Not by Lightning, which does it after the step's checkpoint.
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, trainer.global_step)
+        if self.worst_in_a_row > self.max_bad_steps:
+            raise DivergedError(
+                f"{self.worst_in_a_row} steps in a row had a gradient that is not "
+                f"finite (now step {trainer.global_step}): the weights are those of "
+                "the last good step, but training cannot go on; lower the learning "
+                "rate or clip_norm, try precision 32-true, and look at train/grad_norm"
+            )
+
+    def _judge(self, parameters: list[Tensor], norm: Tensor) -> None:
+        """Clip the gradients, or take them away where the step would do harm."""
         finite = bool(torch.isfinite(norm))
         self.bad_in_a_row = 0 if finite else self.bad_in_a_row + 1
+        self.worst_in_a_row = self.bad_in_a_row
         if finite and not self._sticks_out(float(norm)):
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         else:
@@ -100,26 +129,23 @@ class StepGuard(Callback):
             # Optimizers pass over parameters without a gradient, weight decay too.
             for parameter in parameters:
                 parameter.grad = None
-        figures = {
-            "train/grad_norm": float(norm),
-            "train/skipped_steps": float(self.skipped),
-        }
-        pl_module.log_dict(figures, logger=False)
-        self._interval.add("train/grad_norm", norm)
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (trainer.global_step + 1) % every == 0:
-            # The ranks hold equal norms.
-            figures |= self._interval.take(lambda sums: sums)
-            # Not by Lightning, which does it after the step's checkpoint.
-            for logger in trainer.loggers:
-                logger.log_metrics(figures, trainer.global_step)
-        if self.bad_in_a_row > self.max_bad_steps:
-            raise DivergedError(
-                f"{self.bad_in_a_row} steps in a row had a gradient that is not finite "
-                f"(now step {trainer.global_step}): the weights are those of the last "
-                "good step, but training cannot go on; lower the learning rate or "
-                "clip_norm, try precision 32-true, and look at train/grad_norm"
-            )
+
+    def _judge_on_device(
+        self, optimizer: Any, parameters: list[Tensor], norm: Tensor
+    ) -> None:
+        """Do the same without knowing the norm: the optimizer asks a tensor."""
+        if self._counts is None:
+            so_far = self.skipped, self.bad_in_a_row, self.norms
+            self._counts = DeviceCounts(*so_far, norm.device)
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        optimizer.found_inf = self._counts.judge(norm, self.skip_factor)
+
+    def _read_device(self) -> None:
+        """Wait for the device, and take over its counts."""
+        if self._counts is not None:
+            self.skipped, self.bad_in_a_row, worst, norms = self._counts.read()
+            self.worst_in_a_row = worst
+            self.norms = norms if self.skip_factor is not None else self.norms
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *batch: Any
@@ -129,7 +155,10 @@ class StepGuard(Callback):
         Raises:
             DivergedError: No step of the stage changed the weights.
         """
-        if trainer.global_step == trainer.max_steps == self.skipped:
+        if trainer.global_step != trainer.max_steps:
+            return
+        self._read_device()
+        if trainer.global_step == self.skipped:
             raise DivergedError(
                 f"each of its {self.skipped} steps was skipped, since none had a "
                 "gradient that is finite: nothing was trained; lower the learning "
@@ -147,6 +176,7 @@ class StepGuard(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts and the last norms."""
+        self._read_device()
         return {
             "skipped": self.skipped,
             "bad_in_a_row": self.bad_in_a_row,
@@ -156,7 +186,8 @@ class StepGuard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.skipped = state_dict["skipped"]
-        self.bad_in_a_row = state_dict["bad_in_a_row"]
+        self.bad_in_a_row = self.worst_in_a_row = state_dict["bad_in_a_row"]
+        self._counts = None
         # Checkpoints from before there was a factor have none.
         self.norms = state_dict.get("norms", [])
 

@@ -62,6 +62,8 @@ class StageProgress(ProgressBar):
         self._bar: Progress | None = None
         self._began = (0.0, 0)
         self._shown = 0.0
+        self._logged = -1
+        self._texts: list[str] = []
 
     def enable(self) -> None:
         """Speak."""
@@ -80,7 +82,7 @@ class StageProgress(ProgressBar):
         """Show where the stage begins or goes on."""
         step = trainer.global_step
         self._began = (time.monotonic(), step)
-        self._shown = 0.0
+        self._shown, self._logged, self._texts = 0.0, -1, []
         if not self._enabled:
             return
         if not self.console.is_terminal:
@@ -110,13 +112,14 @@ class StageProgress(ProgressBar):
         if not self._enabled or (now - self._shown < pause and not last):
             return
         self._shown = now
-        # Reading the figures waits for the device, hence not at every step.
-        figures = _figures(trainer, "train", FIGURES)
-        if (wait := float(trainer.callback_metrics.get(KEY, 0.0))) >= LARGE:
-            figures.append(f"{wait:.0%} waiting for data")
-        figures.append(self._time_left(trainer))
-        text = "  ".join(figures)
         step = trainer.global_step
+        # Reading figures waits for the device: only once for each logged step.
+        if (logged := step // trainer.log_every_n_steps) != self._logged:  # type: ignore[attr-defined]
+            self._logged = logged
+            self._texts = _figures(trainer, "train", FIGURES)
+            if (wait := float(trainer.callback_metrics.get(KEY, 0.0))) >= LARGE:
+                self._texts.append(f"{wait:.0%} waiting for data")
+        text = "  ".join([*self._texts, self._time_left(trainer)])
         if self._bar is None:
             self.print(f"{_title(pl_module)}  {step}/{trainer.max_steps}  {text}")
         else:

@@ -288,6 +288,14 @@ class VideoDataModule(LightningDataModule):
                 )
         return self.val_dataloader()
 
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch but for ``index``: a codec's draws read it on the CPU."""
+        rest = {name: own for name, own in batch.items() if name != "index"}
+        moved = super().transfer_batch_to_device(rest, device, dataloader_idx)
+        return {**moved, "index": batch["index"]}
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Turn the clip into floats in [0, 1] on the device, and note failures."""
         self._failures.update(batch.pop("failures", ()))

@@ -7,7 +7,6 @@ else, from the loss to the log keys, is here once.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -28,32 +27,9 @@ from lightning_modules.ranks import gather_reasons
 from lightning_modules.rate_parts import loss_of_frames, nearest_points
 from lightning_modules.saved_module import SavedModule
 from lightning_modules.stages import UNTRAINED, Stage
+from lightning_modules.validation_result import ValidationResult as ValidationResult
 
 Batch = dict[str, Any]
-
-
-@dataclass
-class ValidationResult:
-    """One clip at one rate point.
-
-    Attributes:
-        name: The clip's name.
-        point: The rate point as a log key, for example ``qp21``.
-        rate: The rate point.
-        clip: (B, T, 3, H, W), RGB in [0, 1].
-        x_hat: Its reconstruction.
-        bits: (B, T), estimated.
-        decoded: Whether ``x_hat`` and ``bits`` are a decoder's; otherwise nothing but
-            pictures is made of them.
-    """
-
-    name: str
-    point: str
-    rate: float
-    clip: Tensor
-    x_hat: Tensor
-    bits: Tensor
-    decoded: bool = True
 
 
 def bits_to_bpp(bits: Tensor, clip: Tensor) -> Tensor:
@@ -131,7 +107,9 @@ class CodecModule(SavedModule, ABC):
 
         Args:
             clip: (B, T, 3, H, W), RGB in [0, 1].
-            seeds: int64 (B,).
+            seeds: int64 (B,), on the CPU where the suite's data module gives them,
+                wherever the clip is: to read them must not wait for a GPU. What
+                follows from them may stay there, too.
             training: Whether to draw references, rates and noise.
         """
 
@@ -288,6 +266,9 @@ class CodecModule(SavedModule, ABC):
 
     # The step.
 
+    def _draw(self, clip: Tensor, seeds: Tensor, training: bool) -> Draw:
+        return self.draw(clip, seeds, training).to(clip.device)
+
     def frame_terms(self, draw: Draw, out: CodecOutput) -> dict[str, Tensor]:
         """Return the terms that each frame has its own value of, (B, T)."""
         terms = {"rate": bits_to_bpp(out.bits, draw.clip)}
@@ -320,13 +301,13 @@ class CodecModule(SavedModule, ABC):
 
         So that dropout, say, is the same after a resume.
         """
-        torch.manual_seed(int(batch["index"][0]))
+        torch.manual_seed(batch["index"].tolist()[0])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Code a batch and return the loss; where units are apart, also step."""
         if self.stage.unroll == "unit":
             return self._step_after_each_unit(batch)
-        draw = self.draw(batch["clip"], batch["index"], training=True)
+        draw = self._draw(batch["clip"], batch["index"], training=True)
         out = self.codec(draw.clip, draw.rate, **draw.conditions)
         last = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
         return self._weigh(draw, out, last and self._logs_within(1))
@@ -343,7 +324,7 @@ class CodecModule(SavedModule, ABC):
             batch["index"].chunk(self.micro_batches),
             strict=True,
         )
-        draws = [self.draw(clip, seeds, training=True) for clip, seeds in parts]
+        draws = [self._draw(clip, seeds, training=True) for clip, seeds in parts]
         walks = [
             self.codec.forward_units(d.clip, d.rate, **d.conditions) for d in draws
         ]
@@ -456,7 +437,7 @@ class CodecModule(SavedModule, ABC):
         if not batch["name"]:
             # This rank has no clip, but takes part in what the ranks do together.
             return results
-        draw = self.draw(batch["clip"], batch["index"], training=False)
+        draw = self._draw(batch["clip"], batch["index"], training=False)
         for point, rate in self.rate_points().items():
             draw.rate = torch.full_like(draw.rate, rate)
             draw.lmbda = self.lmbda(draw.rate)

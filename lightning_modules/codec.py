@@ -82,6 +82,8 @@ class VideoCodec(nn.Module, ABC):
         former: Arguments that an earlier version had and :meth:`configure` sets now,
             each with the value at which that version trained as this one does.
         checkpoint_activations: Recompute each unit in the backward pass.
+        compiled_blocks: Kinds of sub-modules that training may run compiled: functions
+            of tensors, without draws, rounding or side effects.
         architecture: The constructor's arguments; of a network from a checkpoint, as
             that names them, see :meth:`name_as`.
         trained_with: What a checkpoint says of the training, see
@@ -99,6 +101,7 @@ class VideoCodec(nn.Module, ABC):
     coding: Any
     former: Mapping[str, Any] = MappingProxyType({})
     loss_terms: tuple[str, ...] = ()
+    compiled_blocks: tuple[type[nn.Module], ...] = ()
     published: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, **architecture: Any) -> None:

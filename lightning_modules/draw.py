@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 
@@ -35,3 +36,32 @@ class Draw:
             frame_weights=self.frame_weights[:, frames],
             groups={name: mask[:, frames] for name, mask in self.groups.items()},
         )
+
+    def to(self, device: torch.device) -> "Draw":
+        """Return it on a device, which nothing waits for.
+
+        Conditions without dimensions stay: a codec that decides by one reads it here.
+        """
+
+        def sent_all(values: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {n: sent(v, device) if v.ndim else v for n, v in values.items()}
+
+        return replace(
+            self,
+            clip=sent(self.clip, device),
+            rate=sent(self.rate, device),
+            lmbda=sent(self.lmbda, device),
+            frame_weights=sent(self.frame_weights, device),
+            conditions=sent_all(self.conditions),
+            groups=sent_all(self.groups),
+        )
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a copy to a GPU begins, and nobody waits for it."""
+    if x.device == device:
+        return x
+    if x.device.type == "cpu" and device.type == "cuda" and torch.cuda.is_available():
+        # From other memory a GPU copies at once, behind all that it has to do.
+        x = x.pin_memory()
+    return x.to(device, non_blocking=True)

@@ -97,7 +97,8 @@ def ms_ssim(clip: Tensor, x_hat: Tensor) -> Tensor:
     if side < WINDOW:
         raise ValueError(f"ms_ssim needs sides of at least {WINDOW}, this has {side}")
     scales = min(len(MS_SSIM_WEIGHTS), (side // WINDOW).bit_length())
-    weights = clip.new_tensor(MS_SSIM_WEIGHTS[:scales], dtype=torch.float32)
+    # On the CPU, for exponents: a copy to the device would wait for all of its work.
+    weights = torch.tensor(MS_SSIM_WEIGHTS[:scales])
     # A convolution would be of half precision under autocast.
     with torch.autocast(clip.device.type, enabled=False):
         x, y = (v.float().reshape(-1, 1, *v.shape[-2:]) for v in (clip, x_hat))

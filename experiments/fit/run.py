@@ -67,6 +67,12 @@ from experiments.profile.complexity import kmacs_per_pixel
 from lightning_modules import codec_weights
 from lightning_modules.allocator import keep_freed_memory
 from lightning_modules.base import CodecModule
+from lightning_modules.compiled import (
+    blocks_to_compile,
+    check_compiler,
+    compile_blocks,
+    put_channels_last,
+)
 from lightning_modules.ranks import part
 from lightning_modules.stages import Stage, check_stages
 
@@ -75,6 +81,7 @@ def train(
     options: dict[str, Any],
     config: Namespace,
     complete: Callable[[dict[str, Any]], dict[str, Any]],
+    watching: Sequence[Callback] = (),
 ) -> int:
     """Run every stage that is not finished.
 
@@ -82,6 +89,7 @@ def train(
         options: All options as plain values: what is stored and compared.
         config: The same, with classes instantiated.
         complete: As :meth:`RunFolder.check` takes it.
+        watching: Callbacks of the caller's, which come after the suite's own.
 
     Returns:
         0, or 128 + the number of the signal that stopped it.
@@ -93,7 +101,7 @@ def train(
     folder = RunFolder.named(options["runs_dir"], options["run"])
     arithmetic = settle(options, config, folder.begun())
     with computing(config.trainer):
-        return _train(folder, options, config, complete, arithmetic)
+        return _train(folder, options, config, complete, arithmetic, watching)
 
 
 def _train(
@@ -102,6 +110,7 @@ def _train(
     config: Namespace,
     complete: Callable[[dict[str, Any]], dict[str, Any]],
     arithmetic: str,
+    watching: Sequence[Callback],
 ) -> int:
     quieten_lightning()
     if is_first_process():
@@ -110,6 +119,8 @@ def _train(
     stages, first = schedule(config)
     module: CodecModule = config.model
     check_devices(config.trainer, stages)
+    if config.trainer.compile:
+        blocks_to_compile(module.codec)
     data = VideoDataModule(config.data)
     done = folder.steps_done(stages)
     pixels = []
@@ -166,6 +177,7 @@ def _train(
             last_validations(read_metrics(folder.path / "metrics.csv")),
         )
         run = Run(folder, module, data, config, options, stages, pixels, curves)
+        run.watching = watching
         try:
             with loader_errors(), ending_with_rank_zero():
                 received = run.go_on(first, done)
@@ -254,6 +266,8 @@ def check_devices(options: TrainerOptions, stages: Sequence[Stage]) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+    if options.compile:
+        check_compiler(trainer.strategy.root_device)
     parts = options.accumulate_grad_batches
     shares = trainer.world_size * parts
     for stage in stages:
@@ -316,6 +330,7 @@ class Run:
         # One for all stages too: the run's end says how much of it was a wait.
         self.data_wait = DataWait()
         self.devices = 1
+        self.watching: Sequence[Callback] = ()
         self.keeps_files = config.logger != "none"
         if self.trainer_options.threads:
             torch.set_num_threads(self.trainer_options.threads)
@@ -328,6 +343,10 @@ class Run:
             config.logger,
             **identity(options, parameters=parameters, **kmacs),
         )
+        if self.trainer_options.channels_last:
+            put_channels_last(module.codec)
+        if self.trainer_options.compile:
+            compile_blocks(module.codec)
         choice = self.tracking.log_checkpoints
         self.artifacts = CheckpointArtifacts(folder, choice, self.loggers)
 
@@ -433,7 +452,8 @@ class Run:
         index = self.module.stage_index
         step = self.pixels[index] / stage.steps
         progress = StageProgress(later=sum(self.pixels[index + 1 :]) / step)
-        return [*callbacks, checkpoints, FinalValidation(), progress]
+        own = [*callbacks, checkpoints, FinalValidation(), progress]
+        return [*own, *self.watching]
 
     def _trainer(self, stage: Stage, callbacks: list[Callback]) -> Trainer:
         options = self.trainer_options

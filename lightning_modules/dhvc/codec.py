@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
+from lightning_modules.dhvc.blocks import PredictionBlock, ResBlock
 from lightning_modules.dhvc.design import LATENTS, PUBLISHED, SIZES, Options
 from lightning_modules.dhvc.entropy_model import sigma_tables
 from lightning_modules.dhvc.frame_coder import FrameCoder, Work
@@ -52,6 +53,7 @@ class DHVCCodec(VideoCodec):
 
     frames_per_unit = 1
     can_resync = True
+    compiled_blocks = (PredictionBlock, ResBlock)
     coding_options = CodingOptions
     coding: CodingOptions
     options: Options

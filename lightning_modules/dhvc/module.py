@@ -60,7 +60,7 @@ class DHVC(CodecModule):
         conditions = {"seeds": seeds} if training else {}
         uniform = [_uniform(seed) if training else 0.5 for seed in seeds.tolist()]
         knob = self.codec.rate_knob
-        place = torch.tensor(uniform, device=clip.device)
+        place = torch.tensor(uniform)
         low, high = place.new_tensor([knob.low, knob.high])
         if self.lmbda_sampling == "log":
             rate = low * (high / low) ** place

@@ -20,8 +20,9 @@ from lightning_modules.codec import (
     Schedule,
     VideoCodec,
 )
+from lightning_modules.dual_domain.alignment import AlignmentLayer
 from lightning_modules.dual_domain.design import LATENT_STRIDE, SIZES, Options
-from lightning_modules.dual_domain.entropy_model import symbol_tables
+from lightning_modules.dual_domain.entropy_model import Group, symbol_tables
 from lightning_modules.dual_domain.estimation import (
     CODES_FRAMES,
     PARTS,
@@ -40,6 +41,7 @@ from lightning_modules.dual_domain.network import (
 )
 from lightning_modules.dual_domain.options import CodingOptions, ModeDecision, Numeric
 from lightning_modules.dual_domain.packets import QUALITY_STEPS, read_head
+from lightning_modules.dual_domain.transforms import ResidualBlock
 from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import pad_to_multiple, padded_size
@@ -66,6 +68,7 @@ class DualDomainCodec(VideoCodec):
     rate_knob = RateKnob("quality", 0.0, 1.0, (0.0, 0.33, 0.67, 1.0))
     frames_per_unit = 1
     pad_multiple = LATENT_STRIDE
+    compiled_blocks = (AlignmentLayer, Group, ResidualBlock)
     coding_options = CodingOptions
     coding: CodingOptions
     options: Options

@@ -102,8 +102,8 @@ class DualDomain(CodecModule):
             rate = torch.full_like(seeds, 0.5, dtype=torch.float32)
             return Draw(clip, rate, self.lmbda(rate), weights, groups=groups)
         draws = [_draw_sample(seed, shape[1]) for seed in seeds.tolist()]
-        rate = torch.tensor([quality for quality, _ in draws], device=clip.device)
-        jitter = torch.tensor([row for _, row in draws], device=clip.device)
+        rate = torch.tensor([quality for quality, _ in draws])
+        jitter = torch.tensor([row for _, row in draws])
         quality = (rate[:, None] + JITTER * jitter).clamp(0.0, 1.0)
         # No frame counts more than others of its quality.
         weights = self.lmbda(quality) / self.lmbda(rate)[:, None]

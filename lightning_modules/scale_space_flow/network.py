@@ -7,7 +7,6 @@ Source: Agustsson et al., "Scale-space flow for end-to-end optimized video compr
 CVPR 2020; ``compressai.models.video.ScaleSpaceFlow`` (CompressAI 1.2.8).
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -80,8 +79,7 @@ def predict(network: Any, reference: Tensor, motion: Tensor) -> Tensor:
         at_least_float32(reference), network.sigma0, network.num_levels
     )
     # Not by affine_grid, which autocast takes to half precision.
-    kind = motion.dtype, motion.device
-    rows, columns = (_centres(side, *kind) for side in motion.shape[1:3])
+    rows, columns = (_centres(side, motion) for side in motion.shape[1:3])
     down, right = torch.meshgrid(rows, columns, indexing="ij")
     still = torch.stack([right, down, torch.zeros_like(down)], dim=-1)
     moved = F.grid_sample(
@@ -93,13 +91,8 @@ def predict(network: Any, reference: Tensor, motion: Tensor) -> Tensor:
     return moved[:, :, 0]
 
 
-@lru_cache(maxsize=16)
-# Autograd refuses what was made in inference mode.
-@torch.inference_mode(False)
-def _centres(side: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the centres of a row of pixels that reaches from -1 to 1.
-
-    Computed in float64 on the host, and kept: each copy would wait for the device.
-    """
-    centres = (2 * torch.arange(side, dtype=torch.float64, device="cpu") + 1) / side - 1
-    return centres.to(device, dtype)
+def _centres(side: int, like: Tensor) -> Tensor:
+    """Return the centres of a row of pixels that reaches from -1 to 1."""
+    # Made where they are needed: a copy to the device waits for all of its work.
+    places = torch.arange(side, dtype=torch.float64, device=like.device)
+    return ((2 * places + 1) / side - 1).to(like)

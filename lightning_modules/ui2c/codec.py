@@ -33,6 +33,7 @@ from lightning_modules.packets import (
     read_symbols,
     refuse_overflow,
 )
+from lightning_modules.ui2c.blocks import DepthConvBlock, ResDown, ResUp
 from lightning_modules.ui2c.integers import Twin
 from lightning_modules.ui2c.intra import IntraNetwork
 from lightning_modules.ui2c.network import (
@@ -87,6 +88,7 @@ class UI2CCodec(VideoCodec):
     coding: CodingOptions
     can_graph = True
     former = MappingProxyType({"refresh": 0})
+    compiled_blocks = (DepthConvBlock, ResDown, ResUp)
     qp_bias: Tensor
 
     def __init__(

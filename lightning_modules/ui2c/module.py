@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
+from lightning_modules.draw import sent
 from lightning_modules.entropy.estimates import uniform_noise
 from lightning_modules.perceptual import LpipsNet
 from lightning_modules.stages import UNTRAINED, Stage
@@ -144,7 +145,7 @@ class UI2C(CodecModule):
         """
         if not training:
             clip = clip[:, :1] if self._image_model_trains_alone else clip
-            zeros = torch.zeros_like(seeds)
+            zeros = torch.zeros_like(seeds, device=clip.device)
             weights = self._frame_weights(zeros, clip.shape[1])
             groups = self._slots(clip)
             return Draw(clip, zeros, self.lmbda(zeros), weights, groups=groups)
@@ -153,9 +154,10 @@ class UI2C(CodecModule):
         shares = self._shares() if reference is not None else {"blank": 1.0}
         draws = [_draw_sample(seed, shares) for seed in seeds.tolist()]
         rate, kind, phase, deviation, refresh = (
-            torch.tensor(column, device=clip.device)
+            sent(torch.tensor(column), clip.device)
             for column in zip(*draws, strict=True)
         )
+        seeds = sent(seeds, clip.device)
         conditions = {"seeds": seeds, "phase": phase}
         if reference is not None:
             noise = _gaussian(reference, seeds) * deviation[:, None, None, None, None]

@@ -45,8 +45,10 @@ from lightning_modules.packets import Packet, Pending, Received, pending, read_s
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.context import Y_LEVELS, channel_groups
+from lightning_modules.video_vae.cv_vae_blocks import Attention, ResidualBlock
 from lightning_modules.video_vae.gops import Gop, cut, join, padded_length
-from lightning_modules.video_vae.latent_codec import LatentCodec
+from lightning_modules.video_vae.latent_codec import Bottleneck, LatentCodec
+from lightning_modules.video_vae.lean_vae import TokenLayer
 from lightning_modules.video_vae.options import CodingOptions
 from lightning_modules.video_vae.packets import MAX_FRAMES, MAX_TILE, Head
 from lightning_modules.video_vae.released import released_weights
@@ -92,6 +94,7 @@ class VideoVAECodec(VideoCodec):
     coding_options = CodingOptions
     coding: CodingOptions
     can_graph = True
+    compiled_blocks = (Attention, Bottleneck, ResidualBlock, TokenLayer)
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ class VideoVAE(CodecModule):
         """Draw nothing but noise; all frames weigh the same."""
         conditions = {"seeds": seeds} if training else {}
         if not self.stage.codes:
-            conditions["uncoded"] = torch.ones((), dtype=torch.bool)
+            conditions["uncoded"] = torch.tensor(True)
         shape = clip.shape[:2]
         rate = torch.full(shape[:1], self.codec.rate_knob.high, device=clip.device)
         weights = torch.ones(shape, device=clip.device)

@@ -20,6 +20,8 @@ PARTS: dict[str, str] = {
     "determinism": "experiments.profile.benchmark.determinism",
     "data": "experiments.profile.benchmark.data",
     "loader_memory": "experiments.profile.benchmark.loader_memory",
+    "step": "experiments.profile.benchmark.step",
+    "memory": "experiments.profile.benchmark.memory",
     "precision": "experiments.profile.benchmark.precision",
     "entropy": "experiments.profile.benchmark.entropy",
     "overlap": "experiments.profile.benchmark.overlap",
