@@ -30,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightning_modules.clock import unwatched
 from lightning_modules.entropy.distributions import Distributions, Factorised
 from lightning_modules.entropy.ports import DecodePort, EncodePort, Port
+from lightning_modules.numerics import KERNELS
 
 R = TypeVar("R")
 
@@ -78,9 +79,14 @@ class CudaGraph:
 
 
 class Backend:
-    """Makes graphs on a CUDA device."""
+    """Makes graphs on a CUDA device.
 
-    def __init__(self) -> None:
+    Args:
+        device: Which one; it need not be the current one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pool = torch.cuda.graph_pool_handle()
 
     def graph(self) -> Graph:
@@ -90,21 +96,21 @@ class Backend:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Launch on a stream of its own, as recording asks for."""
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self._device)
         # Nothing of CUDA may be freed meanwhile, as a collection would.
         gc.collect()
         collects = gc.isenabled()
         gc.disable()
         try:
-            with torch.cuda.stream(torch.cuda.Stream()):
+            with torch.cuda.stream(torch.cuda.Stream(self._device)):
                 yield
         finally:
             if collects:
                 gc.enable()
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(self._device)
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"cuda": Backend}
+BACKENDS: dict[str, Callable[[torch.device], Backend]] = {"cuda": Backend}
 """By type of device; walks on others run as they are."""
 
 
@@ -296,7 +302,8 @@ class Graphs:
         if backend is None:
             self._tell(device.type)
             return walk(*arguments)
-        key = walk, signature(arguments)
+        # Other kernels are another walk.
+        key = walk, KERNELS.generation, signature(arguments)
         if recording := self._recordings.get(key):
             self._recordings.move_to_end(key)
             result: R = recording.replay(arguments)
@@ -307,7 +314,7 @@ class Graphs:
         if len(self._recordings) >= KEPT:
             self._recordings.popitem(last=False)
         try:
-            recorded = Recording(backend(), walk, arguments)
+            recorded = Recording(backend(device), walk, arguments)
         except RuntimeError as error:
             why = str(error).partition("\n")[0]
             raise ValueError(

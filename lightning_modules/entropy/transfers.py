@@ -22,7 +22,8 @@ def _from_cuda(flat: Tensor) -> tuple[Tensor, Wait]:
     host = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
     host.copy_(flat, non_blocking=True)
     copied = torch.cuda.Event()
-    copied.record()
+    # The copy waits in a queue of its own device, which need not be the current one.
+    copied.record(torch.cuda.current_stream(flat.device))
     return host, copied.synchronize
 
 

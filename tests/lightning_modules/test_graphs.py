@@ -3,6 +3,7 @@
 import warnings
 from contextlib import nullcontext
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from experiments.bitstreams.coding_mode import coding_mode
 from lightning_modules import graphs
 from lightning_modules.entropy import transfers
 from lightning_modules.graphs import WARM_UPS, GraphsDifferError, tensors_of
+from lightning_modules.numerics import current, recreated
 
 
 class Recorder(TorchDispatchMode):
@@ -71,7 +73,7 @@ class StandInBackend:
         self.off = 0
         self.made = 0
 
-    def __call__(self):
+    def __call__(self, device):
         self.made += 1
         return self
 
@@ -161,6 +163,22 @@ def test_other_sizes_and_moved_weights_are_recorded_anew(make, scene, backend):
     assert backend.made == 3
     list(copied.compress(scene(12, 32, 32), 21))
     assert backend.made == 4
+
+
+def test_a_recording_is_of_one_generation_of_kernels(make, scene, backend):
+    """A process may decode an older stream after its own: its graphs are others."""
+    codec, frames = make("UI2C"), scene(12, 32, 32)
+
+    def shown(kernels):
+        # As on a GPU, nothing but the activation tells the generations apart.
+        with recreated(replace(current(), onednn=False, kernels=kernels)):
+            packets = list(codec.compress(frames, 21, reconstruct=True))
+        return torch.cat([each.x_hat for each in packets])
+
+    plain = shown(kernels=0)
+    codec.configure(graphs=True)
+    assert not torch.equal(shown(kernels=1), plain)
+    assert torch.equal(shown(kernels=0), plain) and backend.made == 2
 
 
 def test_only_so_many_recordings_are_kept(make, scene, backend, monkeypatch):
