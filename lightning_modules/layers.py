@@ -10,6 +10,10 @@ MACS_OF_ONEDNN = 1 << 23
 """Of a product, from which oneDNN is the faster one on one thread of a processor with
 AVX-512: 0.50 to 0.70 of MKL's time on AMD's. Below it, its start costs more."""
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+"""A torch without it takes it for enabled all the same. Headers say that it was not
+used, and decoders switch it off: neither may change what is chosen."""
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Return ``x`` in float32, or as it is in float64.
@@ -34,6 +38,7 @@ def _has_newer_kernels(x: Tensor) -> bool:
         x.is_cpu
         and x.dtype == torch.float32
         and KERNELS.generation > 0
+        and HAS_ONEDNN
         and bool(torch.backends.mkldnn.enabled)
     )
 

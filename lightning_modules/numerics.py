@@ -18,6 +18,7 @@ import os
 import platform
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -160,6 +161,11 @@ class NumericConfiguration:
             )
         return found
 
+    def _shared_by_threads(self) -> str:
+        """Say what all threads of a process have in common."""
+        onednn = "with" if self.onednn else "without"
+        return f"kernels of generation {self.kernels} {onednn} oneDNN"
+
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         onednn = "" if self.onednn else ", oneDNN off"
@@ -188,7 +194,7 @@ def current() -> NumericConfiguration:
     """Return what this process runs with, as of now."""
     import torch
 
-    onednn: Any = torch.backends.mkldnn
+    onednn = _onednn()
     found = torch.backends.cpu.get_cpu_capability().lower()
     isa = f"native-{found}" if f"native-{found}" in ISAS else "native-other"
     held = all(os.environ.get(name) == value for name, value in PINS.items())
@@ -204,27 +210,88 @@ def current() -> NumericConfiguration:
     )
 
 
+class _Shared:
+    """Holds oneDNN and kernels, which all threads share, to an encoder's.
+
+    Who leaves restores those of whoever came before him and is still there, in whatever
+    order they leave; the last one restores what nobody asked for.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: dict[object, tuple[int, NumericConfiguration]] = {}
+        self._before = True, 1
+
+    @contextmanager
+    def held(self, wanted: NumericConfiguration) -> Iterator[None]:
+        """Have all threads compute so within a block."""
+        key = object()
+        with self._lock:
+            self._check(wanted)
+            if not self._asked:
+                self._before = _onednn().enabled, KERNELS.generation
+            self._asked[key] = threading.get_ident(), wanted
+            self._set(wanted.onednn, wanted.kernels)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._asked[key]
+                for _, last in self._asked.values():
+                    self._set(last.onednn, last.kernels)
+                if not self._asked:
+                    self._set(*self._before)
+
+    def _check(self, wanted: NumericConfiguration) -> None:
+        for thread, other in self._asked.values():
+            same = (other.onednn, other.kernels) == (wanted.onednn, wanted.kernels)
+            if thread != threading.get_ident() and not same:
+                raise ValueError(
+                    f"another thread codes with {other._shared_by_threads()}, and this "
+                    f"stream needs {wanted._shared_by_threads()}, which is one for all "
+                    "threads: wait until it is done, or code in another process"
+                )
+
+    @staticmethod
+    def _set(onednn: bool, kernels: int) -> None:
+        _onednn().enabled, KERNELS.generation = onednn, kernels
+
+
+SHARED = _Shared()
+"""The one of this process."""
+
+
 @contextmanager
 def recreated(wanted: NumericConfiguration | None) -> Iterator[None]:
     """Compute with an encoder's threads and kernels; then restore.
 
+    Torch's number of threads is of each thread. oneDNN and kernels are the process's:
+    threads that code at once must all be within a block of this, with the same.
+
     Args:
         wanted: The encoder's; ``None``, which it did not say, changes neither threads
             nor oneDNN. It then chose the kernels of generation 0.
+
+    Raises:
+        ValueError: Another thread computes with others now.
     """
     import torch
 
     wanted = wanted or replace(current(), kernels=0)
-    onednn: Any = torch.backends.mkldnn
-    before = torch.get_num_threads(), onednn.enabled, KERNELS.generation
-    torch.set_num_threads(wanted.threads)
-    onednn.enabled = wanted.onednn
-    KERNELS.generation = wanted.kernels
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        onednn.enabled, KERNELS.generation = before[1:]
+    before = torch.get_num_threads()
+    with SHARED.held(wanted):
+        torch.set_num_threads(wanted.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _onednn() -> Any:
+    """Return torch's settings of oneDNN."""
+    import torch
+
+    return torch.backends.mkldnn
 
 
 def default_threads() -> int:

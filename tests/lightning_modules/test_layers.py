@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lightning_modules import layers
 from lightning_modules.layers import (
     MACS_OF_ONEDNN,
     Dense,
@@ -9,7 +10,7 @@ from lightning_modules.layers import (
     channels_last,
     is_quick,
 )
-from lightning_modules.numerics import KERNELS
+from lightning_modules.numerics import KERNELS, current, recreated
 
 LARGE, SMALL = (1, 256, 16, 16), (2, 8, 5, 3)
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
@@ -85,3 +86,17 @@ def test_old_kernels_gradients_and_other_types_are_not_quick(older):
         KERNELS.generation = 1
         assert is_quick(x) and not is_quick(x.double())
     assert not is_quick(x)
+
+
+def test_a_torch_without_onednn_codes_as_its_header_says(monkeypatch):
+    """It takes its switch for on, but a decoder is told that it is off."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(layers, "HAS_ONEDNN", False)
+    assert torch.backends.mkldnn.enabled
+    layer, x = Pointwise(LARGE[1], 256), torch.randn(LARGE)
+    with torch.no_grad():
+        chosen = is_quick(x), channels_last(x).stride(), layer(x)
+        with recreated(current()):
+            assert not torch.backends.mkldnn.enabled
+            again = is_quick(x), channels_last(x).stride(), layer(x)
+    assert chosen[:2] == again[:2] and torch.equal(chosen[2], again[2])
