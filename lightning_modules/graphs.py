@@ -16,6 +16,7 @@ replay; what goes out is a copy.
 """
 
 import gc
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -271,9 +272,13 @@ class Recording:
 
 
 class Graphs:
-    """Runs walks as graphs, of which it keeps those of the latest shapes."""
+    """Runs walks as graphs, of which it keeps those of the latest shapes.
+
+    Threads take turns, each for a whole walk: a graph has one place for its inputs.
+    """
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         self._recordings: OrderedDict[Any, Recording] = OrderedDict()
         self._passes: dict[Any, int] = {}
         self._told = False
@@ -302,12 +307,22 @@ class Graphs:
         if backend is None:
             self._tell(device.type)
             return walk(*arguments)
+        with self._turn:
+            result: R = self._graphed(backend, device, walk, arguments)
+        return result
+
+    def _graphed(
+        self,
+        backend: Callable[[torch.device], Backend],
+        device: torch.device,
+        walk: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> Any:
         # Other kernels are another walk.
         key = walk, KERNELS.generation, signature(arguments)
         if recording := self._recordings.get(key):
             self._recordings.move_to_end(key)
-            result: R = recording.replay(arguments)
-            return result
+            return recording.replay(arguments)
         self._passes[key] = passes = self._passes.get(key, 0) + 1
         if passes <= WARM_UPS:
             return walk(*arguments)
@@ -323,7 +338,7 @@ class Graphs:
             ) from error
         self._recordings[key] = recorded
         outputs, recorded.outputs = recorded.outputs, None
-        return outputs  # type: ignore[no-any-return]
+        return outputs
 
     def _tell(self, device: str) -> None:
         if not self._told:

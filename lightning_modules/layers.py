@@ -8,7 +8,9 @@ from lightning_modules.numerics import KERNELS
 
 MACS_OF_ONEDNN = 1 << 23
 """Of a product, from which oneDNN is the faster one on one thread of a processor with
-AVX-512: 0.50 to 0.70 of MKL's time on AMD's. Below it, its start costs more."""
+AVX-512: 0.50 to 0.70 of MKL's time on AMD's. Below it, its start costs more.
+
+Streams of generation 1 depend on it: another number would be another generation."""
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 """A torch without it takes it for enabled all the same. Headers say that it was not

@@ -1,5 +1,6 @@
 """Graphs repeat a unit's kernels on other numbers: here with a stand-in for CUDA's."""
 
+import threading
 import warnings
 from contextlib import nullcontext
 from copy import deepcopy
@@ -12,8 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from experiments.bitstreams.coding_mode import coding_mode
 from lightning_modules import graphs
 from lightning_modules.entropy import transfers
-from lightning_modules.graphs import WARM_UPS, GraphsDifferError, tensors_of
+from lightning_modules.entropy.distributions import Gaussians
+from lightning_modules.entropy.ports import EncodePort
+from lightning_modules.graphs import WARM_UPS, Graphs, GraphsDifferError, tensors_of
 from lightning_modules.numerics import current, recreated
+from lightning_modules.ui2c.network import Y_LEVELS
 
 
 class Recorder(TorchDispatchMode):
@@ -188,6 +192,44 @@ def test_only_so_many_recordings_are_kept(make, scene, backend, monkeypatch):
     for width in (16, 32, 48):
         list(codec.compress(scene(2 * WARM_UPS + 2, 16, width), 21))
     assert backend.made == 3 and len(codec._graphs._recordings) == 2
+
+
+class HeldUpPort(EncodePort):
+    """Codes nothing, and has something else done before it says what was coded."""
+
+    def __init__(self, meanwhile):
+        super().__init__({}, False)
+        self.meanwhile = meanwhile
+
+    def code(self, x, of):
+        self.meanwhile()
+        return x.clone()
+
+
+def test_threads_do_not_write_over_each_others_inputs(backend):
+    ran = Graphs()
+
+    def walk(x, port):
+        doubled = x * 2
+        return port.code(doubled, Gaussians(doubled, Y_LEVELS)) + doubled
+
+    @torch.inference_mode()
+    def run(number, meanwhile=lambda: None):
+        x = torch.full((3,), number)
+        found = ran.run(torch.device("cpu"), walk, x, HeldUpPort(meanwhile))
+        return found.tolist()
+
+    for _ in range(WARM_UPS + 2):
+        assert run(1.0) == [4.0] * 3
+    other = threading.Thread(target=run, args=(10.0,))
+
+    def meanwhile():
+        other.start()
+        other.join(0.3)
+
+    assert run(1.0, meanwhile) == [4.0] * 3
+    other.join(5)
+    assert not other.is_alive()
 
 
 def test_graphs_that_give_something_else_are_refused(make, scene, backend):
