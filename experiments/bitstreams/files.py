@@ -35,7 +35,7 @@ from lightning_modules.entropy import (  # Compiled before they are timed.
     rans,  # noqa: F401
 )
 from lightning_modules.entropy.symbols import OverflowingError
-from lightning_modules.numerics import current
+from lightning_modules.numerics import current, recreated
 from lightning_modules.packets import DesyncError, check_finite
 
 
@@ -97,10 +97,17 @@ class StreamEncoder:
     def __iter__(self) -> Iterator[Tensor]:
         """Code; give frames (3, H, W), RGB in [0, 1], if it reconstructs.
 
+        With the threads and kernels that the header says, whatever the process has.
+
         Raises:
             ValueError: The codec cannot code at this rate, intra period or frame size,
-                or its reconstruction is not finite.
+                its reconstruction is not finite, or another thread codes with other
+                kernels.
         """
+        with recreated(self.header.numerics):
+            yield from self._code()
+
+    def _code(self) -> Iterator[Tensor]:
         rate = self.header.rate
         packets = self._codec.compress(
             self._clock.pause(self._frames),

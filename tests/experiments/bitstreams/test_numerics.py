@@ -134,6 +134,20 @@ def test_a_stream_decodes_with_its_own_generation_of_kernels(
         assert (decoder.digest == coded.digest) == bool(kernels)
 
 
+def test_an_encoder_codes_as_its_header_says(streams, scene, tmp_path):
+    """Whatever has changed since the header was made, in another thread perhaps."""
+    _, checkpoint, digest = streams["UI2C", "usual"]
+    codec, path = load_codec(checkpoint), tmp_path / "clip.lvc"
+    with open_stream(streams["UI2C", "usual"][0]) as reader:
+        header = reader.header
+    with recreated(replace(current(), **ODD, kernels=0)):
+        clip = scene(FRAMES, *SIZE)
+        coded = StreamEncoder(codec, header, clip, path, reconstruct=True).run()
+        assert current().kernels == 0
+    assert coded.digest == digest
+    assert path.read_bytes() == streams["UI2C", "usual"][0].read_bytes()
+
+
 def test_other_threads_and_kernels_would_show_other_frames(streams, monkeypatch):
     """Without what is recreated the test above could not pass."""
     differing = []
