@@ -119,8 +119,9 @@ def _train(
     stages, first = schedule(config)
     module: CodecModule = config.model
     done = folder.steps_done(stages)
-    counts = list(zip(stages, done, strict=True))[first:]
-    check_devices(config.trainer, stages, [s for s, n in counts if (n or 0) < s.steps])
+    numbered = list(zip(stages, done, strict=True))[first:]
+    left = [stage for stage, steps in numbered if (steps or 0) < stage.steps]
+    check_devices(config.trainer, stages, left)
     if config.trainer.compile:
         blocks_to_compile(module.codec)
     data = VideoDataModule(config.data)
