@@ -29,6 +29,7 @@ class DeviceCounts:
     Args:
         skipped: Steps that were skipped so far.
         bad_in_a_row: The last ones whose gradient was not finite.
+        worst_in_a_row: The most of those in a row so far.
         norms: The last finite norms, the newest last.
         device: Where to count.
     """
@@ -37,10 +38,11 @@ class DeviceCounts:
         self,
         skipped: int,
         bad_in_a_row: int,
+        worst_in_a_row: int,
         norms: list[float],
         device: torch.device,
     ) -> None:
-        counts = torch.tensor([skipped, bad_in_a_row, bad_in_a_row])
+        counts = torch.tensor([skipped, bad_in_a_row, worst_in_a_row])
         self._counts = sent(counts, device)
         # The oldest places are empty until there are so many.
         known = [torch.nan] * (NORMS - len(norms)) + norms[-NORMS:]

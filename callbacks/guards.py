@@ -43,7 +43,7 @@ class StepGuard(Callback):
     """Clip the gradient's norm; skip, count and limit steps that would do harm.
 
     On a GPU, whether a step is skipped is decided there, where the optimizer can; then
-    too many bad steps are noticed at the next step that is logged.
+    too many bad steps are noticed at the next logged step, or at the stage's last.
 
     A skipped step changes neither weights nor the optimizer's state, but it counts
     as a step: what a sample is depends on the number of steps done. A stage of skipped
@@ -109,12 +109,15 @@ class StepGuard(Callback):
             # Not by Lightning, which does it after the step's checkpoint.
             for logger in trainer.loggers:
                 logger.log_metrics(figures, trainer.global_step)
+        self._end_if_diverged(trainer.global_step)
+
+    def _end_if_diverged(self, step: int) -> None:
         if self.worst_in_a_row > self.max_bad_steps:
             raise DivergedError(
                 f"{self.worst_in_a_row} steps in a row had a gradient that is not "
-                f"finite (now step {trainer.global_step}): the weights are those of "
-                "the last good step, but training cannot go on; lower the learning "
-                "rate or clip_norm, try precision 32-true, and look at train/grad_norm"
+                f"finite (now step {step}): the weights are those of the last good "
+                "step, but training cannot go on; lower the learning rate or "
+                "clip_norm, try precision 32-true, and look at train/grad_norm"
             )
 
     def _judge(self, parameters: list[Tensor], norm: Tensor) -> None:
@@ -135,16 +138,18 @@ class StepGuard(Callback):
     ) -> None:
         """Do the same without knowing the norm: the optimizer asks a tensor."""
         if self._counts is None:
-            so_far = self.skipped, self.bad_in_a_row, self.norms
-            self._counts = DeviceCounts(*so_far, norm.device)
+            in_a_row = self.bad_in_a_row, self.worst_in_a_row
+            self._counts = DeviceCounts(
+                self.skipped, *in_a_row, self.norms, norm.device
+            )
         torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
         optimizer.found_inf = self._counts.judge(norm, self.skip_factor)
 
     def _read_device(self) -> None:
         """Wait for the device, and take over its counts."""
         if self._counts is not None:
-            self.skipped, self.bad_in_a_row, worst, norms = self._counts.read()
-            self.worst_in_a_row = worst
+            self.skipped, *in_a_row, norms = self._counts.read()
+            self.bad_in_a_row, self.worst_in_a_row = in_a_row
             self.norms = norms if self.skip_factor is not None else self.norms
 
     def on_train_batch_end(
@@ -153,11 +158,13 @@ class StepGuard(Callback):
         """Look at a stage's last step, before it is validated and saved.
 
         Raises:
-            DivergedError: No step of the stage changed the weights.
+            DivergedError: Too many steps in a row were not finite, or no step of the
+                stage changed the weights.
         """
         if trainer.global_step != trainer.max_steps:
             return
         self._read_device()
+        self._end_if_diverged(trainer.global_step)
         if trainer.global_step == self.skipped:
             raise DivergedError(
                 f"each of its {self.skipped} steps was skipped, since none had a "
@@ -180,15 +187,17 @@ class StepGuard(Callback):
         return {
             "skipped": self.skipped,
             "bad_in_a_row": self.bad_in_a_row,
+            "worst_in_a_row": self.worst_in_a_row,
             "norms": self.norms,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.skipped = state_dict["skipped"]
-        self.bad_in_a_row = self.worst_in_a_row = state_dict["bad_in_a_row"]
+        self.bad_in_a_row = in_a_row = state_dict["bad_in_a_row"]
         self._counts = None
-        # Checkpoints from before there was a factor have none.
+        # Earlier checkpoints have no worst, and those before the factor no norms.
+        self.worst_in_a_row = state_dict.get("worst_in_a_row", in_a_row)
         self.norms = state_dict.get("norms", [])
 
 

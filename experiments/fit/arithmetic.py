@@ -73,26 +73,76 @@ def settle(
     """
     trainer: TrainerOptions = config.trainer
     machine = Machine.of(trainer)
-    kept = _kept(begun)
+    stages: list[Stage] = config.stages or []
+    own = {name: getattr(machine, name) for name in FORMER}
+    new = choice = _Choice.of(trainer, stages, own, {})
+    if begun is not None:
+        choice = _Choice.of(trainer, stages, _kept(begun), _kept_rows(begun))
     for name in FORMER:
-        if getattr(trainer, name) == AUTO:
-            value = kept[name] if begun is not None else getattr(machine, name)
-            setattr(trainer, name, value)
-            options["trainer"][name] = value
-    rows = {row["name"]: row for row in (begun or {}).get("stages") or []}
-    for number, stage in enumerate(config.stages or []):
-        if stage.precision == AUTO:
-            former = rows.get(stage.name, {}).get("precision") or kept["precision"]
-            value = former if begun is not None else machine.precision
-            config.stages[number] = replace(stage, precision=value)
-            options["stages"][number]["precision"] = value
-    return _in_words(trainer, config.stages or [], machine, begun is not None)
+        value = getattr(choice, name)
+        setattr(trainer, name, value)
+        options["trainer"][name] = value
+    for number, (_, value) in enumerate(choice.rows):
+        config.stages[number] = replace(stages[number], precision=value)
+        options["stages"][number]["precision"] = value
+    said = f"computes in {choice.in_words(', matmul_precision ')}, on {machine.name}"
+    if new != choice:
+        said += ", as the run began: one begun here would take "
+        said += new.in_words(" and ")
+    return said
 
 
-def _kept(begun: Mapping[str, Any] | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Choice:
+    """What a run computes in, without ``auto``; ``rows`` are pairs of name and own."""
+
+    precision: str
+    matmul_precision: str | None
+    rows: tuple[tuple[str, str | None], ...]
+
+    @classmethod
+    def of(
+        cls,
+        options: TrainerOptions,
+        stages: list[Stage],
+        auto: Mapping[str, Any],
+        auto_rows: Mapping[str, str | None],
+    ) -> "_Choice":
+        """Return what is given, and in place of ``auto`` those values."""
+        both = {name: getattr(options, name) for name in FORMER}
+        both = {n: auto[n] if value == AUTO else value for n, value in both.items()}
+        rows = tuple(
+            (stage.name, auto_rows.get(stage.name) or auto["precision"])
+            if stage.precision == AUTO
+            else (stage.name, stage.precision)
+            for stage in stages
+        )
+        return cls(**both, rows=rows)
+
+    def in_words(self, between: str) -> str:
+        """Say both."""
+        found: dict[str, list[str]] = {}
+        for row, precision in self.rows:
+            found.setdefault(precision or self.precision, []).append(row)
+        names = [*found] or [self.precision]
+        if len(found) > 1:
+            names = [f"{name} ({', '.join(rows)})" for name, rows in found.items()]
+        matmul = self.matmul_precision or "as torch begins"
+        digits = {"high": " (TF32)", "medium": " (TF32, bfloat16)"}.get(matmul, "")
+        return f"{' and '.join(names)}{between}{matmul}{digits}"
+
+
+def _kept(begun: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the trainer of a run computes in, as its configuration has it."""
-    trainer = (begun or {}).get("trainer")
+    trainer = begun.get("trainer")
     return {**FORMER, **(trainer if isinstance(trainer, dict) else {})}
+
+
+def _kept_rows(begun: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return its rows' own precisions; what is wrong there is told where it is used."""
+    rows = begun.get("stages")
+    named = [r for r in rows if isinstance(r, dict)] if isinstance(rows, list) else []
+    return {str(row.get("name")): row.get("precision") for row in named}
 
 
 def with_former(options: dict[str, Any]) -> dict[str, Any]:
@@ -116,27 +166,6 @@ def comparable(options: dict[str, Any]) -> dict[str, Any]:
         for row in rows
     ]
     return {**options, "stages": named}
-
-
-def _in_words(
-    options: TrainerOptions, stages: list[Stage], machine: Machine, goes_on: bool
-) -> str:
-    found: dict[str, list[str]] = {}
-    for stage in stages:
-        found.setdefault(stage.precision or options.precision, []).append(stage.name)
-    names = [*found] or [options.precision]
-    if len(found) > 1:
-        names = [f"{name} ({', '.join(rows)})" for name, rows in found.items()]
-    matmul = options.matmul_precision
-    digits = {"high": " (TF32)", "medium": " (TF32, bfloat16)"}.get(matmul or "", "")
-    said = (
-        f"computes in {' and '.join(names)}, matmul_precision "
-        f"{matmul or 'as torch begins'}{digits}, on {machine.name}"
-    )
-    mine = machine.precision, machine.matmul_precision
-    if goes_on and mine != (options.precision, matmul):
-        said += f", as the run began: one begun here would take {' and '.join(mine)}"
-    return said
 
 
 @contextmanager

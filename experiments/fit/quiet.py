@@ -24,6 +24,10 @@ NEEDLESS = (
     r"torch\.distributed\.nn\.functional\.all_gather is deprecated",
     # What is logged is equal on all ranks, or of rank 0 by intention.
     r"It is recommended to use `self\.log\('val/.*sync_dist=True",
+    # Kernels of one pixel with channels last: the same order, under other numbers.
+    r"Grad strides do not match bucket view strides",
+    # A run is refused that would take another precision than it names.
+    r"You passed `Trainer\(accelerator='cpu', precision='16-mixed'\)`",
 )
 """Warnings about nothing that a user could mend."""
 

@@ -118,11 +118,13 @@ def _train(
         tell_of_children()
     stages, first = schedule(config)
     module: CodecModule = config.model
-    check_devices(config.trainer, stages)
+    done = folder.steps_done(stages)
+    numbered = list(zip(stages, done, strict=True))[first:]
+    left = [stage for stage, steps in numbered if (steps or 0) < stage.steps]
+    check_devices(config.trainer, stages, left)
     if config.trainer.compile:
         blocks_to_compile(module.codec)
     data = VideoDataModule(config.data)
-    done = folder.steps_done(stages)
     pixels = []
     for index, stage in enumerate(stages):
         # All rows are checked before the first one has cost a day.
@@ -252,10 +254,17 @@ def without_former(
     return {**options, "model": {**options["model"], "init_args": kept}}
 
 
-def check_devices(options: TrainerOptions, stages: Sequence[Stage]) -> None:
+def check_devices(
+    options: TrainerOptions, stages: Sequence[Stage], left: Sequence[Stage]
+) -> None:
     """Raise ``ValueError`` if what the rows ask for cannot be trained on this machine.
 
     Before anything of the run is written, and before other processes are started.
+
+    Args:
+        options: Say where it trains.
+        stages: All rows.
+        left: Those that are not finished.
     """
     for precision in sorted({stage.precision or options.precision for stage in stages}):
         trainer = make_trainer(
@@ -266,6 +275,13 @@ def check_devices(options: TrainerOptions, stages: Sequence[Stage]) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
+        rows = [s.name for s in left if (s.precision or options.precision) == precision]
+        if rows and trainer.precision != precision:
+            raise ValueError(
+                f"stage {rows[0]!r} trains in {precision}, which there is on GPUs "
+                f"only: here it would be {trainer.precision}; choose that or 32-true, "
+                "or train where there is a GPU"
+            )
     if options.compile:
         check_compiler(trainer.strategy.root_device)
     parts = options.accumulate_grad_batches

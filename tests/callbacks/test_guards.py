@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 import lightning_modules
+from callbacks import guards
 from callbacks.guards import (
     RankDivergenceGuard,
     RateCollapseGuard,
@@ -54,7 +55,8 @@ def test_a_bad_step_is_skipped_counted_and_still_a_step(tiny_module, fit, record
     assert trainer.callback_metrics["train/skipped_steps"] == 2
     (state,) = trainer.optimizers[0].state.values()
     assert state["step"] == 2
-    assert guard.state_dict() == {"skipped": 2, "bad_in_a_row": 0, "norms": []}
+    rows = {"bad_in_a_row": 0, "worst_in_a_row": 0}
+    assert guard.state_dict() == {"skipped": 2, **rows, "norms": []}
 
 
 def test_the_gradient_is_clipped_to_the_norm(tiny_module, fit):
@@ -105,6 +107,45 @@ def test_bad_steps_before_a_resume_count(tiny_module, fit):
     with pytest.raises(RuntimeError, match="3 steps in a row"):
         fit(tiny_module(bad_steps=(0,)), guard)
     assert guard.skipped == 8
+
+
+def steps_on_device(guard, norms, monkeypatch, every=50):
+    """Have a guard judge gradients as on a GPU, where one fused optimizer steps."""
+    monkeypatch.setattr(guards, "skips_on_device", lambda *_: True)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], 0.1, fused=True)
+    module = SimpleNamespace(log_dict=lambda *_, **__: None)
+    trainer = SimpleNamespace(
+        global_step=0, max_steps=len(norms), log_every_n_steps=every, loggers=[]
+    )
+    for norm in norms:
+        weight.grad = torch.tensor([norm])
+        guard.on_before_optimizer_step(trainer, module, optimizer)
+        optimizer.step()
+        trainer.global_step += 1
+        guard.on_train_batch_end(trainer, module, None, None, 0)
+    return weight
+
+
+def test_a_stage_that_ends_between_logged_steps_does_not_hide_bad_ones(monkeypatch):
+    nan = float("nan")
+    guard = StepGuard(1.0, max_bad_steps=2)
+    assert steps_on_device(guard, [1.0, nan, nan, 1.0], monkeypatch) < 0
+    assert (guard.skipped, guard.bad_in_a_row) == (2, 0)
+    with pytest.raises(RuntimeError, match=r"3 steps in a row.*now step 5"):
+        steps_on_device(StepGuard(1.0, 2), [1.0, 1.0, nan, nan, nan], monkeypatch)
+
+
+def test_bad_steps_before_a_save_between_logged_steps_count(monkeypatch):
+    nan = float("nan")
+    guard = StepGuard(1.0, max_bad_steps=2)
+    monkeypatch.setattr(guard, "on_train_batch_end", lambda *_: None)
+    steps_on_device(guard, [1.0, nan, nan, nan, 1.0], monkeypatch)
+    restored = StepGuard(1.0, max_bad_steps=2)
+    restored.load_state_dict(guard.state_dict())
+    for other in (guard, restored):
+        with pytest.raises(RuntimeError, match="3 steps in a row"):
+            steps_on_device(other, [1.0], monkeypatch, every=1)
 
 
 def test_a_norm_that_clips_everything_is_refused():

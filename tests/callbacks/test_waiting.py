@@ -4,7 +4,7 @@ Tensors on it have shapes and no values, so whatever would wait to read one fail
 lies on the CPU is real.
 """
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from types import SimpleNamespace
 
 import pytest
@@ -102,9 +102,9 @@ def module_on_gpu(name, arguments, gpu):
     networks = [module]
     if "lpips" in module._weighed_rows().values():
         # All modules share one.
-        network = deepcopy(module.losses.lpips.network)
-        network.to = lambda device: network
-        module.losses.lpips.network = network
+        lpips = module.losses.lpips = copy(module.losses.lpips)
+        network = deepcopy(lpips.network)
+        lpips._on = lambda device: network
         networks.append(network)
     with gpu, torch.no_grad():
         for network in networks:
@@ -216,7 +216,7 @@ def test_counts_on_a_device_are_those_of_the_guard():
         for weight, kind in ((plain, False), (fused, True))
     ]
     guard = StepGuard(1.0, max_bad_steps=3, skip_factor=4.0)
-    counts = DeviceCounts(0, 0, [], torch.device("cpu"))
+    counts = DeviceCounts(0, 0, 0, [], torch.device("cpu"))
     for step in range(NORMS + 60):
         gradient = torch.rand(3, generator=generator)
         gradient *= {0: 100.0, 5: torch.inf}.get(step % 17, 1.0)

@@ -79,6 +79,17 @@ def test_a_run_goes_on_in_what_it_began_in():
     )
 
 
+def test_what_is_given_is_not_called_another_choice_than_the_machines(on_a_gpu):
+    both = {"precision": "32-true", "matmul_precision": "highest"}
+    begun = {"trainer": both, "stages": []}
+    assert settled(begun, **both)[2].endswith("highest, on NVIDIA H200")
+    said = settled(begun, **both | {"precision": "auto"})[2]
+    assert said.endswith("begun here would take bf16-mixed and highest")
+    # Of a row that alone was left to the machine.
+    said = settled(begun, **both, rows=("auto", None))[2]
+    assert said.endswith("take bf16-mixed (row0) and 32-true (row1) and highest")
+
+
 def test_a_run_from_before_goes_on_as_torch_had_it(on_a_gpu):
     begun = {"trainer": {"precision": "32-true"}, "stages": []}
     found, _, said = settled(begun, precision="auto")

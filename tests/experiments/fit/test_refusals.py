@@ -169,6 +169,7 @@ def test_a_rehearsal_of_nothing_is_refused(option, value):
         ("--tracking.strips_every_n_validations=-1", "tracking: strips_every"),
         ("--shrink.total_steps=-4", "shrink: total_steps is -4"),
         ("--trainer.strategy=abacus", "abacus"),
+        ("--stages.first.precision=16-mixed", "'first' trains in 16-mixed, .*bf16"),
         ("--model.distortion=msee", "distortion 'msee' is unknown: choose .*'mse'"),
         ("--model.lmbda_range=[5,1]", r"lmbda_range is \[5\.0, 1\.0\]"),
     ],
