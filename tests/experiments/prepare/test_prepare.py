@@ -18,6 +18,7 @@ from datamodules.prepared.store import Store
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.opening import open_sources
 from datamodules.sources.prepared import PreparedSource
+from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
 from experiments.prepare import estimate as estimate_module
 from experiments.prepare import plan as plan_module
@@ -309,7 +310,17 @@ def change(path, old, new):
         (lambda s: change(s / "store.json", b"58", b"57"), "damaged, .*its checksum"),
         (lambda s: (s / "store.json").write_text("{"), "is damaged, .*store.json"),
         (lambda s: (s / "index.npz").write_text("no"), "is damaged, .*index.npz"),
+        (lambda s: (s / "index.npz").write_text(""), "is damaged, .*index.npz"),
+        (
+            # In the zip's directory: a version that there is not.
+            lambda s: change(s / "index.npz", b"PK\1\2-\3-", b"PK\1\2-\3\xff"),
+            "is damaged, .*index.npz",
+        ),
         (lambda s: (s / "index.npz").unlink(), "is damaged, .*No such file"),
+        (
+            lambda s: change(s / "store.json", b'"skipped"', b'"skapped"'),
+            "is damaged, .*store.json: 'skipped'",
+        ),
         (lambda s: os.truncate(s / "00000.frames", 9), "it has 9 bytes, not"),
         (lambda s: (s / "00000.frames").unlink(), "it is missing, not"),
         (lambda s: (s / "store.json").unlink(), "is no prepared store: there is no"),
@@ -323,6 +334,17 @@ def test_a_store_that_is_not_whole_is_refused(prepare, store, harm, message):
         change(store / "store.json", b'"stride": 1', b'"stride": 2')
     with pytest.raises(ValueError, match=message):
         PreparedSource(store)
+
+
+def test_a_damaged_table_is_an_error_of_its_clip(prepare, store):
+    prepare("--format", "jpeg")
+    source = PreparedSource(store)
+    with (store / "00000.frames").open("r+b") as file:
+        # Beyond what a place in a file can be.
+        file.seek(int(source._store.shots["table"][0]) + 8)
+        file.write(b"\xff" * 8)
+    with pytest.raises(ClipError, match="the prepared store: "):
+        source.read(0, None, 7, 16, 1)
 
 
 def test_check_finds_a_bit_and_names_the_video(prepare, store, capsys):
