@@ -73,7 +73,12 @@ def make_store(options: PrepareOptions) -> int:
         expected = estimate(plan, folder)
         for line in tell(plan, expected, folder, processes):
             say(line)
-        if warning := check_room(plan, expected, folder):
+        try:
+            warning = check_room(plan, expected, folder)
+        except ValueError:
+            _forget(folder, options.dry_run)
+            raise
+        if warning:
             say(warning)
     if options.dry_run:
         for line in listed(plan.broken.items()):
@@ -105,17 +110,30 @@ def _alone(folder: Path) -> AbstractContextManager[bool]:
 @contextmanager
 def _begun(folder: Path) -> Iterator[None]:
     """Begin a store, alone; leave no trace of one that could not be begun."""
-    new = not folder.exists()
     with _alone(folder):
         try:
             yield
         except BaseException:
             if not (folder / PLAN).exists() and not (folder / STORE).exists():
-                with suppress(OSError):
-                    (folder / LOCK).unlink()
-                    if new:
-                        folder.rmdir()
+                _remove(folder)
             raise
+
+
+def _forget(folder: Path, dry: bool) -> None:
+    """Forget a plan of which nothing is done, so that another one may follow."""
+    if dry:
+        return
+    with _alone(folder):
+        if not any(folder.glob("*.journal")):
+            (folder / PLAN).unlink(missing_ok=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock, which is held."""
+    with suppress(OSError):
+        (folder / LOCK).unlink()
+        folder.rmdir()
 
 
 def _lock_of(folder: Path, number: int) -> AbstractContextManager[bool]:
