@@ -20,9 +20,11 @@ from datamodules.sources.opening import open_sources
 from datamodules.sources.prepared import PreparedSource
 from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
+from experiments.fit.stores import with_fingerprints
 from experiments.prepare import estimate as estimate_module
 from experiments.prepare import plan as plan_module
 from experiments.prepare.command import main
+from lightning_modules.stages import Stage
 
 ONE_SHOT = ("--format", "rgb", "--threshold", "0")
 
@@ -392,12 +394,29 @@ def test_a_run_keeps_the_fingerprint_of_its_store(
     data[1] = f"--data.root={tmp_path / 'moved'}"
     assert two_stages(runs, *data, "--to_stage=first") == 0
     shutil.rmtree(tmp_path / "moved")
+    # Its row is finished; it is not forgotten.
+    assert two_stages(runs, *data, "--to_stage=first") == 0
     prepare("--stride", 2, "--min_frames", 3, store=tmp_path / "moved")
     capsys.readouterr()
     assert two_stages(runs, *data) == 2
     said = capsys.readouterr().err
     assert f"(data.fingerprint: '{own}' -> " in said
     assert "the prepared store has other content): give the old ones" in said
+
+
+def test_a_row_that_is_not_run_keeps_its_stores_fingerprint(prepare, store):
+    prepare()
+    rows = [{"name": "a", "data": {"root": str(store)}}, {"name": "b", "data": {}}]
+    options = {"data": {"source": "prepared", "root": None}, "stages": rows}
+    data = DataOptions("prepared")
+    size = {"steps": 1, "frames": 7, "crop": 16, "batch_size": 1, "lr": 1e-4}
+    stages = [Stage(name=row["name"], data=row["data"], **size) for row in rows]
+    begun = with_fingerprints(options, data, stages)
+    own = PreparedSource(store).fingerprint
+    assert [row["data"].get("fingerprint") for row in begun["stages"]] == [own, None]
+    assert with_fingerprints(options, data, stages[1:], begun) == begun
+    shutil.rmtree(store)
+    assert with_fingerprints(options, data, stages, begun) == begun
 
 
 def test_septuplets_of_vimeo_and_videos_of_openvid(prepare, clips, store, tmp_path):
