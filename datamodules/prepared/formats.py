@@ -266,7 +266,7 @@ def _read_exactly(file: int, out: npt.NDArray[Any], start: int) -> None:
     left = out.reshape(-1).view(np.uint8)
     while left.size:
         # A file system over a network may give a part.
-        count = os.preadv(file, [left], start)
+        count = os.preadv(file, [left.data], start)
         if not count:
             raise ClipError(
                 "the prepared store is damaged: a file is shorter than it was"

@@ -41,7 +41,9 @@ def data_advice(share: float, data: DataOptions, cpus: int) -> str:
 
 def _as_now(data: DataOptions) -> str:
     """Return options with which a store holds what the run reads now, and no more."""
-    options = {} if data.source == "folder" else {"source": data.source}
+    options: dict[str, str] = {}
+    if data.source != "folder":
+        options["source"] = data.source
     if data.list_file is not None:
         options["list_file"] = data.list_file
     if data.source == "openvid" and data.stride is None:
