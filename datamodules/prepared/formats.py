@@ -263,5 +263,12 @@ def _read_rows(
 
 
 def _read_exactly(file: int, out: npt.NDArray[Any], start: int) -> None:
-    if os.preadv(file, [out.data], start) != out.nbytes:
-        raise ClipError("the prepared store is damaged: a file is shorter than it was")
+    left = out.reshape(-1).view(np.uint8)
+    while left.size:
+        # A file system over a network may give a part.
+        count = os.preadv(file, [left.data], start)
+        if not count:
+            raise ClipError(
+                "the prepared store is damaged: a file is shorter than it was"
+            )
+        left, start = left[count:], start + count

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
-from datamodules.paths import find_frames
+from datamodules.paths import find_frames, reason_of
+from datamodules.pyav import av
 from datamodules.sources.pyav_reader import first_line
 from datamodules.sources.source import ClipError, Frames, read_images
 from datamodules.video_reader import VideoError
@@ -38,8 +38,8 @@ def decode_frames(path: Path) -> Iterator[Frames]:
             shape = frame.shape
             yield frame
             number += 1
-    except (av.FFmpegError, VideoError, ClipError, OSError, ValueError) as error:
-        raise ClipError(f"frame {number} (from 0): {first_line(error)}") from error
+    except (OSError, ValueError) as error:
+        raise ClipError(f"frame {number} (from 0): {reason_of(error)}") from error
     if shape is None:
         raise ClipError("no frame decodes")
 
@@ -51,11 +51,19 @@ def _decode(path: Path) -> Iterator[Frames]:
     elif path.suffix.lower() == ".y4m":
         yield from _decode_y4m(path)
     else:
+        yield from _decode_container(path)
+
+
+def _decode_container(path: Path) -> Iterator[Frames]:
+    try:
         with open_stream(path) as (container, stream):
             # Processes are the parallelism.
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
                 yield turn_upright(frame, frame.to_ndarray(format="rgb24"))
+    except av.FFmpegError as error:
+        why = error.strerror or first_line(error)
+        raise VideoError(f"FFmpeg: {why}") from error
 
 
 def _decode_y4m(path: Path) -> Iterator[Frames]:

@@ -5,10 +5,11 @@ on the disk. Whoever goes on cuts off what the journal does not know. A line of 
 journal has its checksum in front, so that a torn one counts as none.
 """
 
+import errno
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -123,7 +124,8 @@ class ShardWriter:
             Its entry; without shots if nothing of it can be used.
 
         Raises:
-            OSError: It cannot be written: the disk is full, for example.
+            OSError: It cannot be written: the disk is full, for example. Or the video
+                has gone.
         """
         start, self._crc = self._at, 0
         size, note = (0, 0), ""
@@ -134,6 +136,14 @@ class ShardWriter:
                     size, place = kept
                     shots.append(place)
             except ClipError as error:
+                if not path.exists():
+                    # No damage: a disk that is gone would end as an empty store.
+                    raise FileNotFoundError(
+                        errno.ENOENT,
+                        "it was there when the store was begun: restore it, and the "
+                        "same command goes on",
+                        os.fspath(path),
+                    ) from error
                 note = str(error)
             if not shots and not note:
                 note = f"no shot has {self._recipe.min_frames} frames to store"
@@ -258,7 +268,7 @@ def crc_of(path: Path, start: int, end: int, block: int = 1 << 22) -> int:
     return crc
 
 
-def missing_of(done: Sequence[StoredVideo], wanted: range) -> list[int]:
+def missing_of(done: Sequence[StoredVideo], wanted: Iterable[int]) -> list[int]:
     """Return the numbers of a file's videos that it does not hold yet."""
     known = {video.number for video in done}
     return [number for number in wanted if number not in known]

@@ -13,6 +13,7 @@ are read by ``python -m experiments.prepare OUT --check``.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -57,6 +58,17 @@ every loader process. ``first`` is a shot's first frame in the source."""
 Index = Mapping[str, npt.NDArray[Any]]
 
 
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading an index raises whose bytes have changed."""
+
+
 class StoreError(ValueError):
     """A folder is no store that can be read."""
 
@@ -99,11 +111,16 @@ class Store:
         try:
             with np.load(folder / INDEX, allow_pickle=False) as arrays:
                 index = {name: arrays[name] for name in arrays.files}
+        except UNREADABLE as error:
+            raise StoreError(_damaged(folder / INDEX, reason_of(error))) from error
+        try:
             recipe, files = Recipe(**said["recipe"]), said["files"]
             fingerprint = fingerprint_of(recipe, files, index)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise StoreError(_damaged(folder / INDEX, reason_of(error))) from error
-        if fingerprint != said["fingerprint"]:
+            differs = fingerprint != said["fingerprint"]
+            source, skipped = dict(said["source"]), dict(said["skipped"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(_damaged(folder / STORE, reason_of(error))) from error
+        if differs:
             raise StoreError(_damaged(folder / INDEX, "its checksum differs"))
         for number, nbytes in enumerate(files):
             path = data_file(folder, number)
@@ -114,9 +131,9 @@ class Store:
         return cls(
             folder,
             recipe,
-            said["source"],
+            source,
             files,
-            said["skipped"],
+            skipped,
             fingerprint,
             index["videos"],
             index["shots"],

@@ -88,7 +88,8 @@ class PreparedSource(ClipSource):
                 distinct.tolist(),
                 part,
             )
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            # The latter of a place in a damaged table that is beyond all files.
             raise ClipError(f"the prepared store: {reason_of(error)}") from error
         # Nothing is copied where the video is not played to and fro.
         return clip if distinct.tolist() == numbers else clip[places]

@@ -1,13 +1,15 @@
 """Functions called in another process, which ends with this one."""
 
+import os
 import pickle
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import lru_cache
 from inspect import isgenerator
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, TypeVar
@@ -110,6 +112,22 @@ class WorkerProcess:
         where: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its parent has, amid a call too.
+
+    Else one whose parent was killed goes on with its call, and holds what it has
+    locked, while the user gives the command again.
+    """
+    parent = parent_process()
+    assert parent is not None, "it is called in a WorkerProcess"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def prepare_process(threads: int, gpu: int) -> None:

@@ -133,10 +133,10 @@ def check_paths(
             raise ValueError(f"OUT is the checkpoint, {checkpoint}")
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ``ValueError`` if a folder of --output is a file, or lies in one."""
+def check_folder(folder: Path, option: str = "--output") -> None:
+    """Raise ``ValueError`` if a folder of an option is a file, or lies in one."""
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise ValueError(
-                f"--output: {place} is a file, it must be a folder: choose another"
+                f"{option}: {place} is a file, it must be a folder: choose another"
             )

@@ -5,6 +5,7 @@ import os
 
 from callbacks.data_wait import LARGE
 from datamodules.options import DataOptions
+from datamodules.sources.openvid import OpenVidSource
 from experiments.cli.command import called_as
 from experiments.fit.processes import started_by
 
@@ -29,13 +30,29 @@ def data_advice(share: float, data: DataOptions, cpus: int) -> str:
         remedies.append(f"--data.workers {workers}")
     if data.source not in ("synthetic", "prepared"):
         remedies.append(
-            f"`{called_as('prepare')} {data.root} OUT` once, then --data.source "
-            "prepared --data.root OUT"
+            f"`{called_as('prepare')} {data.root} OUT{_as_now(data)}` once, then "
+            "--data.source prepared --data.root OUT for the next run"
         )
     text = f"data: training waited {share:.0%} of its time for clips ({now})"
     if not remedies:
         return f"{text}: more CPUs a device would help"
     return f"{text}: try " + ", or ".join(remedies)
+
+
+def _as_now(data: DataOptions) -> str:
+    """Return options with which a store holds what the run reads now, and no more."""
+    options: dict[str, str] = {}
+    if data.source != "folder":
+        options["source"] = data.source
+    if data.list_file is not None:
+        options["list_file"] = data.list_file
+    if data.source == "openvid" and data.stride is None:
+        # Stored frames are every third already: the stride of a store is 1.
+        options["stride"] = str(OpenVidSource.default_stride)
+    if data.source == "vimeo90k":
+        # Each is one shot.
+        options["threshold"] = "0"
+    return "".join(f" --{name} {value}" for name, value in options.items())
 
 
 def _needed(share: float, workers: int) -> int:

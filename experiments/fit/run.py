@@ -150,7 +150,9 @@ def _train(
         if is_first_process():
             folder.remove_leftovers()
             former = module.codec.former
-            options = with_fingerprints(options, config.data, stages[first:])
+            options = with_fingerprints(
+                options, config.data, stages[first:], folder.begun()
+            )
             folder.check(
                 comparable(options),
                 lambda old: comparable(

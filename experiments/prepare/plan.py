@@ -6,7 +6,7 @@ byte however many processes made it and however often they were killed.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,23 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class PlannedFile:
+    """One file of a store: all that whoever makes it must know.
+
+    Attributes:
+        number: Of the file.
+        recipe: What is done to each video.
+        root: The folder below which the videos lie.
+        videos: Those of the file, by their number in the plan.
+    """
+
+    number: int
+    recipe: Recipe
+    root: Path
+    videos: dict[int, Planned]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a store is made of.
 
@@ -69,6 +86,11 @@ class Plan:
     def members(self, shard: int) -> range:
         """Return the numbers of a file's videos."""
         return range(self.ends[shard - 1] if shard else 0, self.ends[shard])
+
+    def file(self, shard: int) -> PlannedFile:
+        """Return one of the files."""
+        videos = {number: self.videos[number] for number in self.members(shard)}
+        return PlannedFile(shard, self.recipe, Path(self.source["root"]), videos)
 
     def pixels(self, shard: int) -> float:
         """Return how many pixels are decoded for a file."""
@@ -133,12 +155,13 @@ def make_plan(source: "FileSource", kind: str, recipe: Recipe) -> Plan:
     return plan
 
 
-def settle_plan(folder: Path, plan: Plan) -> Plan:
+def settle_plan(folder: Path, plan: Plan, *, keep: bool = True) -> Plan:
     """Return the plan that a store was begun with; under the store's lock.
 
     Args:
         folder: Of the store.
-        plan: What the command asks for; kept if nothing is there.
+        plan: What the command asks for; the videos may lie elsewhere now.
+        keep: Whether it is written if nothing is there.
 
     Raises:
         ValueError: The folder holds something else, or a store with another recipe or
@@ -158,15 +181,19 @@ def settle_plan(folder: Path, plan: Plan) -> Plan:
                     "restore it to go on, choose another OUT, or remove it to make it "
                     "again"
                 )
-        return kept
-    if any(not path.name.startswith(".") for path in folder.iterdir()):
+        # From where they lie now, as the command says it.
+        return replace(kept, source=plan.source)
+    if folder.is_dir() and any(
+        not path.name.startswith(".") for path in folder.iterdir()
+    ):
         raise ValueError(
             f"{folder} is no prepared store, it holds {found_in(folder)}: choose a new "
             "or empty folder OUT"
         )
-    said = {"version": VERSION, **asdict(plan)}
-    with whole_or_nothing(folder / PLAN) as temporary:
-        temporary.write_text(json.dumps(said))
+    if keep:
+        said = {"version": VERSION, **asdict(plan)}
+        with whole_or_nothing(folder / PLAN) as temporary:
+            temporary.write_text(json.dumps(said))
     return plan
 
 

@@ -3,7 +3,12 @@
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,7 +25,7 @@ from datamodules.prepared.shard import (
     read_journal,
 )
 from datamodules.prepared.store import PLAN, STORE, Store, write_store
-from experiments.bitstreams.processes import WorkerProcess
+from experiments.bitstreams.processes import WorkerProcess, end_with_parent
 from experiments.cli.activity import STORE as DECODE_AND_STORE
 from experiments.cli.activity import Activity, activity
 from experiments.cli.command import check_folder
@@ -31,7 +36,7 @@ from experiments.prepare.estimate import check_room, estimate, listed, tell
 from experiments.prepare.options import PrepareOptions
 from experiments.prepare.plan import (
     Plan,
-    load_plan,
+    PlannedFile,
     make_plan,
     open_videos,
     settle_plan,
@@ -55,16 +60,12 @@ def make_store(options: PrepareOptions) -> int:
             on.
     """
     folder = options.store
-    check_folder(folder)
+    check_folder(folder, "OUT")
     rank, world = rank_and_world()
-    if not options.dry_run:
-        folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder, options.dry_run):
+    with nullcontext() if options.dry_run else _begun(folder):
         # One process examines the videos, the others read its index.
         wanted = make_plan(open_videos(options), options.source, options.recipe)
-        plan = wanted
-        if not options.dry_run:
-            plan = settle_plan(folder, wanted)
+        plan = settle_plan(folder, wanted, keep=not options.dry_run)
     if (folder / STORE).exists():
         return _finished(folder)
     if rank == 0:
@@ -72,7 +73,12 @@ def make_store(options: PrepareOptions) -> int:
         expected = estimate(plan, folder)
         for line in tell(plan, expected, folder, processes):
             say(line)
-        if warning := check_room(plan, expected, folder):
+        try:
+            warning = check_room(plan, expected, folder)
+        except ValueError:
+            _forget(folder, options.dry_run)
+            raise
+        if warning:
             say(warning)
     if options.dry_run:
         for line in listed(plan.broken.items()):
@@ -84,28 +90,55 @@ def make_store(options: PrepareOptions) -> int:
         say("interrupted: finished videos are kept, the same command goes on")
         return 130
     with _alone(folder):
-        if (folder / STORE).exists():
-            return _finished(folder)
-        missing = _finish(plan, folder)
+        missing = 0 if (folder / STORE).exists() else _finish(plan, folder)
+    if not missing:
+        return _finished(folder)
     if failed:
         raise ValueError(
             f"{failed} files of {folder} are locked by another process, which works on "
             "the same store: wait for its end, then the same command goes on"
         )
-    if missing:
-        print("other processes still work; the last one finishes the store")
-        return 0
-    return _finished(folder)
+    print("other processes still work; the last one finishes the store")
+    return 0
+
+
+def _alone(folder: Path) -> AbstractContextManager[bool]:
+    """Keep the other processes of a store waiting."""
+    return locked(folder / LOCK, wait=True)
 
 
 @contextmanager
-def _alone(folder: Path, dry: bool = False) -> Iterator[None]:
-    """Keep the other processes of a store waiting."""
+def _begun(folder: Path) -> Iterator[None]:
+    """Begin a store, alone; leave no trace of one that could not be begun."""
+    with _alone(folder):
+        try:
+            yield
+        except BaseException:
+            if not (folder / PLAN).exists() and not (folder / STORE).exists():
+                _remove(folder)
+            raise
+
+
+def _forget(folder: Path, dry: bool) -> None:
+    """Forget a plan of which nothing is done, so that another one may follow."""
     if dry:
-        yield
         return
-    with locked(folder / LOCK, wait=True):
-        yield
+    with _alone(folder):
+        if not any(folder.glob("*.journal")):
+            (folder / PLAN).unlink(missing_ok=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that holds nothing but its lock, which is held."""
+    with suppress(OSError):
+        (folder / LOCK).unlink()
+        folder.rmdir()
+
+
+def _lock_of(folder: Path, number: int) -> AbstractContextManager[bool]:
+    """Be the only one at a file of the store."""
+    return locked(folder / f".{number:05}.lock")
 
 
 def _finished(folder: Path) -> int:
@@ -135,9 +168,15 @@ def _finish(plan: Plan, folder: Path) -> int:
     broken = {printable(name): why for name, why in plan.broken.items()}
     write_store(folder, plan.recipe, plan.source, names, fps, shards, broken)
     # The store is whole: what cannot be removed does not matter.
-    for path in (folder / PLAN, *folder.glob("*.journal"), *folder.glob(".*.lock")):
-        with suppress(OSError):
-            path.unlink()
+    with suppress(OSError):
+        (folder / PLAN).unlink()
+    for number in range(len(plan.ends)):
+        # Whoever is at a file needs its journal: without it, it would begin anew.
+        with suppress(OSError, LockedError), _lock_of(folder, number):
+            journal_file(folder, number).unlink()
+            (folder / f".{number:05}.lock").unlink()
+    with suppress(OSError):
+        (folder / LOCK).unlink()
     return 0
 
 
@@ -195,7 +234,7 @@ def _outcomes(
             done: Future[list[str]] = Future()
             with progress.working(_name(number), activity()):
                 try:
-                    done.set_result(make_file(folder, number, plan))
+                    done.set_result(make_file(folder, plan.file(number)))
                 except LockedError as error:
                     done.set_exception(error)
             yield number, done
@@ -212,7 +251,7 @@ def _outcomes(
         process, own = idle.get()
         try:
             with progress.working(_name(number), own):
-                return process.call(make_file, folder, number)
+                return process.call(make_file, folder, plan.file(number))
         finally:
             idle.put((process, own))
 
@@ -231,38 +270,37 @@ def _outcomes(
 
 def _prepare_worker(shared: Any) -> None:
     """Set up a worker: one thread, and its parent sees how far it is."""
+    end_with_parent()
     cv2.setNumThreads(0)
     activity().share(shared)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def make_file(folder: Path, number: int, plan: Plan | None = None) -> list[str]:
+def make_file(folder: Path, planned: PlannedFile) -> list[str]:
     """Append the videos to a file that it lacks.
 
     Args:
         folder: Of the store.
-        number: Of the file.
-        plan: What the store is made of; read if ``None``.
+        planned: The file.
 
     Returns:
         What is wrong with videos of it.
 
     Raises:
         LockedError: Another process is at it.
-        OSError: It cannot be written.
+        OSError: It cannot be written, or a video has gone.
     """
-    plan = plan or load_plan(folder)
-    root = Path(plan.source["root"])
-    with (
-        locked(folder / f".{number:05}.lock"),
-        ShardWriter(folder, number, plan.recipe) as writer,
-    ):
-        missing = missing_of(writer.done, plan.members(number))
-        frames = sum(
-            plan.recipe.decoded_frames(plan.videos[video].frames) for video in missing
-        )
-        activity().start(DECODE_AND_STORE, frames)
-        for video in missing:
-            writer.add(video, root / plan.videos[video].name, activity().step)
-        activity().stop()
-        return [video.note for video in writer.done if video.note]
+    number, recipe, videos = planned.number, planned.recipe, planned.videos
+    with _lock_of(folder, number):
+        if (folder / STORE).exists():
+            # Others have finished it since, and removed the journals.
+            return []
+        with ShardWriter(folder, number, recipe) as writer:
+            missing = missing_of(writer.done, videos)
+            frames = sum(recipe.decoded_frames(videos[v].frames) for v in missing)
+            activity().start(DECODE_AND_STORE, frames)
+            for video in missing:
+                path = planned.root / videos[video].name
+                writer.add(video, path, activity().step)
+            activity().stop()
+            return [video.note for video in writer.done if video.note]

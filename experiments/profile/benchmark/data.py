@@ -10,7 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from experiments.profile.benchmark.figures import Figure, Settings
+from experiments.profile.benchmark.figures import (
+    LACKS_PYAV,
+    Figure,
+    Settings,
+    has_pyav,
+)
 
 CROP = 256
 GOALS = {7: 100, 32: 20}
@@ -30,6 +35,8 @@ def measure(settings: Settings) -> Sequence[Figure]:
     Through the loader of training without worker processes: batches of one clip, as
     bytes, which is all that is done on the CPU.
     """
+    if not has_pyav():
+        return [Figure("clips", None, "clips/CPU s", note=LACKS_PYAV)]
     root = settings.clips or _make_videos(settings)
     folder = settings.scratch / "folder"
     _link(root, folder, VIDEOS[settings.form])

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -51,6 +52,15 @@ class Settings:
     clips: Path | None = None
     scratch: Path
     seconds: float = math.inf
+
+
+LACKS_PYAV = "left out: it needs the package av, with which videos are read"
+"""The note of a part that reads videos, on a machine that cannot."""
+
+
+def has_pyav() -> bool:
+    """Return whether videos can be read; machines for benchmarks may lack that."""
+    return find_spec("av") is not None
 
 
 Part = Callable[[Settings], Iterable[Figure]]

@@ -24,7 +24,12 @@ from datamodules.sources.samples import (
     leave_signals_to_parent,
 )
 from datamodules.writing import create_video
-from experiments.profile.benchmark.figures import Figure, Settings
+from experiments.profile.benchmark.figures import (
+    LACKS_PYAV,
+    Figure,
+    Settings,
+    has_pyav,
+)
 
 MB = 1e6
 LARGEST = 1920 * 1088
@@ -44,6 +49,8 @@ def measure(settings: Settings) -> list[Figure]:
         raise ValueError(
             "loader_memory needs Linux (/proc/PID/smaps_rollup): name other --parts"
         )
+    if not has_pyav():
+        return [Figure("memory of a loader", None, "MB", note=LACKS_PYAV)]
     # As in training, where the parent of a loader has it.
     import lightning.pytorch  # noqa: F401
 

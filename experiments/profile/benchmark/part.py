@@ -1,6 +1,7 @@
 """One part of the benchmark in a process of its own: what fails there, ends there."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def run_part(name: str, module: str, settings: Settings) -> Outcome:
     ended = False
     for line in _lines(settings.scratch / FIGURES):
         if "name" in line:
-            outcome.figures.append(Figure(**line))
+            outcome.figures.append(_finite(Figure(**line)))
         else:
             ended = True
             outcome.error = line["error"]
@@ -91,6 +92,14 @@ def run_part(name: str, module: str, settings: Settings) -> Outcome:
             last_line(settings.scratch / LOG) or "it said nothing"
         )
     return outcome
+
+
+def _finite(figure: Figure) -> Figure:
+    """Return a figure that JSON can hold: one without end is a failure."""
+    if figure.value is None or math.isfinite(figure.value):
+        return figure
+    error = figure.error or f"it is {figure.value}, which is no number"
+    return replace(figure, value=None, error=error)
 
 
 def environment() -> dict[str, str]:

@@ -60,6 +60,17 @@ def test_every_part_of_every_frame_is_that_of_the_whole(stored, clip):
             assert (part == want).all()
 
 
+def test_what_a_disk_gives_in_parts_is_read_whole(stored, monkeypatch):
+    _, read, _ = stored
+    whole, preadv = read(range(FRAMES), WINDOWS[1]), os.preadv
+
+    def parts(file, buffers, start):
+        return preadv(file, [memoryview(buffers[0]).cast("B")[:1000]], start)
+
+    monkeypatch.setattr(os, "preadv", parts)
+    assert (read(range(FRAMES), WINDOWS[1]) == whole).all()
+
+
 def test_a_shorter_file_is_an_error_and_no_black_frame(stored):
     _, read, path = stored
     os.truncate(path, 6 + path.stat().st_size // 2)

@@ -1,6 +1,8 @@
 """Another process that works only when it is asked to."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +53,23 @@ def test_a_process_that_has_ended_is_an_error():
     with WorkerProcess(prepare_process, 1, 0, daemon=True) as process:
         with pytest.raises(OSError, match="ended with exit code 3"):
             process.call(os._exit, 3)
+
+
+def test_a_worker_may_end_with_its_parent_amid_a_call():
+    # It has the parent's output, which is at its end when both are.
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SLEEP], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout.readline() == "begun\n"
+    parent.kill()
+    assert parent.communicate(timeout=60) == ("", None)
+
+
+SLEEP = """
+import os
+import time
+from experiments.bitstreams.processes import WorkerProcess, end_with_parent
+worker = WorkerProcess(end_with_parent, daemon=True)
+worker.call(os.write, 1, b"begun\\n")
+worker.call(time.sleep, 90)
+"""

@@ -35,7 +35,25 @@ def test_loaders_are_as_many_as_needed_and_as_there_are_cpus_for(
     assert "\n" not in line
     assert (f"try --data.workers {tried}, or `" in line) == (tried is not None)
     assert "experiments.prepare clips OUT` once, then --data.source prepared" in line
-    assert line.endswith("--data.root OUT")
+    assert line.endswith("--data.root OUT for the next run")
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ({"source": "vimeo90k"}, "--source vimeo90k --threshold 0"),
+        ({"source": "openvid"}, "--source openvid --stride 3"),
+        ({"source": "openvid", "stride": 2}, "--source openvid"),
+        (
+            {"source": "openvid", "list_file": "a.csv", "stride": 1},
+            "--source openvid --list_file a.csv",
+        ),
+    ],
+)
+def test_a_store_is_to_hold_what_the_run_reads(options, given):
+    # Else the folder of Vimeo-90K would train on the test list too.
+    line = data_advice(0.5, DataOptions(root="clips", **options), 16)
+    assert f"experiments.prepare clips OUT {given}` once" in line
 
 
 def test_clips_that_cannot_be_prepared_are_not_told_to_be():

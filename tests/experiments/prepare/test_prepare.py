@@ -18,10 +18,13 @@ from datamodules.prepared.store import Store
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.opening import open_sources
 from datamodules.sources.prepared import PreparedSource
+from datamodules.sources.source import ClipError
 from datamodules.video import VideoDataModule
+from experiments.fit.stores import with_fingerprints
 from experiments.prepare import estimate as estimate_module
 from experiments.prepare import plan as plan_module
 from experiments.prepare.command import main
+from lightning_modules.stages import Stage
 
 ONE_SHOT = ("--format", "rgb", "--threshold", "0")
 
@@ -217,7 +220,10 @@ def test_a_disk_without_room_is_refused_at_once(prepare, store, monkeypatch, cap
     assert prepare() == 2
     said = capsys.readouterr().err
     assert "kB are free there: choose another OUT, --format jpeg" in said
-    assert not list(store.glob("*.frames"))
+    # And may be tried again in another way.
+    assert not store.exists()
+    usage.free = 100_000_000
+    assert prepare("--format", "jpeg") == 0
 
 
 def test_a_dry_run_says_size_and_time_and_writes_nothing(prepare, store, capsys):
@@ -309,7 +315,17 @@ def change(path, old, new):
         (lambda s: change(s / "store.json", b"58", b"57"), "damaged, .*its checksum"),
         (lambda s: (s / "store.json").write_text("{"), "is damaged, .*store.json"),
         (lambda s: (s / "index.npz").write_text("no"), "is damaged, .*index.npz"),
+        (lambda s: (s / "index.npz").write_text(""), "is damaged, .*index.npz"),
+        (
+            # In the zip's directory: a version that there is not.
+            lambda s: change(s / "index.npz", b"PK\1\2-\3-", b"PK\1\2-\3\xff"),
+            "is damaged, .*index.npz",
+        ),
         (lambda s: (s / "index.npz").unlink(), "is damaged, .*No such file"),
+        (
+            lambda s: change(s / "store.json", b'"skipped"', b'"skapped"'),
+            "is damaged, .*store.json: 'skipped'",
+        ),
         (lambda s: os.truncate(s / "00000.frames", 9), "it has 9 bytes, not"),
         (lambda s: (s / "00000.frames").unlink(), "it is missing, not"),
         (lambda s: (s / "store.json").unlink(), "is no prepared store: there is no"),
@@ -323,6 +339,17 @@ def test_a_store_that_is_not_whole_is_refused(prepare, store, harm, message):
         change(store / "store.json", b'"stride": 1', b'"stride": 2')
     with pytest.raises(ValueError, match=message):
         PreparedSource(store)
+
+
+def test_a_damaged_table_is_an_error_of_its_clip(prepare, store):
+    prepare("--format", "jpeg")
+    source = PreparedSource(store)
+    with (store / "00000.frames").open("r+b") as file:
+        # Beyond what a place in a file can be.
+        file.seek(int(source._store.shots["table"][0]) + 8)
+        file.write(b"\xff" * 8)
+    with pytest.raises(ClipError, match="the prepared store: "):
+        source.read(0, None, 7, 16, 1)
 
 
 def test_check_finds_a_bit_and_names_the_video(prepare, store, capsys):
@@ -367,12 +394,29 @@ def test_a_run_keeps_the_fingerprint_of_its_store(
     data[1] = f"--data.root={tmp_path / 'moved'}"
     assert two_stages(runs, *data, "--to_stage=first") == 0
     shutil.rmtree(tmp_path / "moved")
+    # Its row is finished; it is not forgotten.
+    assert two_stages(runs, *data, "--to_stage=first") == 0
     prepare("--stride", 2, "--min_frames", 3, store=tmp_path / "moved")
     capsys.readouterr()
     assert two_stages(runs, *data) == 2
     said = capsys.readouterr().err
     assert f"(data.fingerprint: '{own}' -> " in said
     assert "the prepared store has other content): give the old ones" in said
+
+
+def test_a_row_that_is_not_run_keeps_its_stores_fingerprint(prepare, store):
+    prepare()
+    rows = [{"name": "a", "data": {"root": str(store)}}, {"name": "b", "data": {}}]
+    options = {"data": {"source": "prepared", "root": None}, "stages": rows}
+    data = DataOptions("prepared")
+    size = {"steps": 1, "frames": 7, "crop": 16, "batch_size": 1, "lr": 1e-4}
+    stages = [Stage(name=row["name"], data=row["data"], **size) for row in rows]
+    begun = with_fingerprints(options, data, stages)
+    own = PreparedSource(store).fingerprint
+    assert [row["data"].get("fingerprint") for row in begun["stages"]] == [own, None]
+    assert with_fingerprints(options, data, stages[1:], begun) == begun
+    shutil.rmtree(store)
+    assert with_fingerprints(options, data, stages, begun) == begun
 
 
 def test_septuplets_of_vimeo_and_videos_of_openvid(prepare, clips, store, tmp_path):

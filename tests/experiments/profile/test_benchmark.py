@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.profile.benchmark import command, gpu_tests, training
+from experiments.profile.benchmark import (
+    command,
+    data,
+    gpu_tests,
+    loader_memory,
+    training,
+)
 from experiments.profile.benchmark.codecs import base_configs, rows
 from experiments.profile.benchmark.command import PARTS, main
 from experiments.profile.benchmark.figures import Figure, Settings
@@ -25,6 +31,7 @@ TOYS = {
     "good": "yield Figure('bytes', 3, 'bytes', 'at most 4', str(settings.form))",
     "bad": "yield Figure('first', 1.5, 's')\n    raise ValueError('no such\\nthing')",
     "bug": "yield Figure('first', 1.5, 's')\n    return 1 / 0",
+    "nan": "yield Figure('error', float('nan'), 'dB')\n    yield Figure('one', 1, 's')",
     "half": "yield Figure('one', None, 's', error='not here')",
     "dead": "yield Figure('first', 2, 's')\n    os._exit(7)",
     "slow": "yield Figure('first', 2, 's')\n    sleep()",
@@ -77,6 +84,21 @@ def test_a_part_that_fails_is_named_and_the_others_still_run(bench, capsys, tmp_
     assert "failed: dead: its process ended with exit code 7" in captured.err
     assert "are left for all" in captured.err
     assert "bytes" in captured.out
+
+
+def test_a_figure_that_is_no_number_is_a_failure_and_no_end(bench):
+    code, report = bench("--parts", "nan", "good")
+    figures = report["outcomes"][0]["figures"]
+    assert [figure["value"] for figure in figures] == [None, 1]
+    assert figures[0]["error"] == "it is nan, which is no number"
+    assert (code, report["unfinished"]) == (1, [])
+
+
+@pytest.mark.parametrize("part", [data, loader_memory])
+def test_what_reads_videos_is_left_out_where_nothing_can(part, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "av", None)
+    (figure,) = part.measure(Settings(scratch=tmp_path))
+    assert figure.note.startswith("left out: it needs the package av")
 
 
 def test_a_part_that_hangs_is_stopped_with_all_that_it_started(bench, tmp_path):
