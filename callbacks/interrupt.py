@@ -20,10 +20,11 @@ class SaveOnSignal(Callback):
 
     SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (what a cluster sends ahead of a job's end)
     only set a flag; all ranks agree on it after each step, so one signal to one
-    rank is enough. They agree on their CPUs: no step waits for a GPU. The fit then returns normally, without a last validation. A
-    second SIGINT raises ``KeyboardInterrupt`` at once. A signal during a validation,
-    or in the step before one, waits for its end; a process killed before that goes
-    on from the last checkpoint, which loses time but changes no result.
+    rank is enough. They agree on their CPUs: no step waits for a GPU. The fit then
+    returns normally, without a last validation. A second SIGINT raises
+    ``KeyboardInterrupt`` at once. A signal during a validation, or in the step before
+    one, waits for its end; a process killed before that goes on from the last
+    checkpoint, which loses time but changes no result.
 
     Args:
         path: Where the checkpoint goes.
