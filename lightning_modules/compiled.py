@@ -14,6 +14,10 @@ from lightning_modules.codec import VideoCodec
 BACKEND = "inductor"
 """What compiles."""
 
+OPTIONS: dict[str, dict[str, Any]] = {"inductor": {"deterministic": True}}
+"""Of backends that have some. Kernels are not chosen by their time: a run that goes on
+would choose others, and round otherwise."""
+
 MOST_SHAPES = 512
 """Of inputs of one kind of block, over all widths and stages; torch would fall back to
 eager after 8, and training go on in another arithmetic than it began with."""
@@ -40,7 +44,12 @@ def compile_blocks(codec: VideoCodec) -> None:
     for block in blocks:
         # One graph for each shape: where one for many shapes came up amid a step, an
         # activation would be recomputed by another graph than it was computed by.
-        block.compile(backend=BACKEND, dynamic=False, fullgraph=True)
+        block.compile(
+            backend=BACKEND,
+            dynamic=False,
+            fullgraph=True,
+            options=OPTIONS.get(str(BACKEND)),
+        )
         block._compiled_call_impl = partial(_call, block, block._compiled_call_impl)
 
 
@@ -59,8 +68,16 @@ def blocks_to_compile(codec: VideoCodec) -> list[nn.Module]:
 
 
 def _call(block: nn.Module, compiled: Any, *inputs: Any, **more: Any) -> Any:
-    run = compiled if block.training else block._call_impl
-    return run(*inputs, **more)
+    if not block.training:
+        return block._call_impl(*inputs, **more)
+    try:
+        return compiled(*inputs, **more)
+    except torch._dynamo.exc.FailOnRecompileLimitHit as error:
+        raise ValueError(
+            f"trainer: compile has met more than {MOST_SHAPES} shapes of what "
+            f"{type(block).__name__} reads: let the stages have fewer crops, batch "
+            "sizes and lengths in one command (--to_stage), or set compile to false"
+        ) from error
 
 
 def _outermost(

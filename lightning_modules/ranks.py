@@ -4,6 +4,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -34,6 +35,33 @@ def gather(own: T) -> list[T]:
     ranks: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(ranks, own)
     return ranks
+
+
+class Votes:
+    """Yes or no of all ranks, asked on their CPUs: nobody waits for a GPU.
+
+    Where the ranks talk by their GPUs otherwise, they get a second group, by gloo. All
+    ranks must construct it together, and close it.
+    """
+
+    def __init__(self) -> None:
+        self._own: Any = None
+        if several() and dist.get_backend() != "gloo":
+            self._own = dist.new_group(backend="gloo")
+
+    def any(self, own: bool) -> bool:
+        """Return whether any rank says yes; all ranks must call it."""
+        if not several():
+            return own
+        vote = torch.tensor(int(own), device="cpu")
+        dist.all_reduce(vote, dist.ReduceOp.MAX, group=self._own)
+        return bool(vote)
+
+    def close(self) -> None:
+        """End the group of its own."""
+        if self._own is not None:
+            dist.destroy_process_group(self._own)
+            self._own = None
 
 
 def gather_reasons(own: Mapping[str, str]) -> dict[str, str]:

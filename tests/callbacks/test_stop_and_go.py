@@ -24,6 +24,7 @@ from callbacks.guards import RankDivergenceGuard, StepGuard
 from callbacks.interrupt import SaveOnSignal
 from callbacks.quality_metrics import QualityMetrics
 from lightning_modules.base import ValidationResult
+from lightning_modules.ranks import Votes
 
 
 class Module(LightningModule):
@@ -338,6 +339,9 @@ def test_two_ranks_measure_stop_and_diverge_together(tmp_path):
     expected = {k: float(v) for k, v in alone.callback_metrics.items()}
     assert results[0]["metrics"] == pytest.approx(expected, rel=1e-6)
     assert results[0]["stopped"] == [3, signal.SIGTERM]
+    # Nor would they wait for their GPUs: all was asked on their CPUs, apart.
+    assert results[0]["asked"] == [0, 1]
+    assert results[0]["stopped_early"] == [1, signal.SIGTERM]
     assert "differ at step 2, in 1 of 2 parameters" in results[0]["diverged"]
 
 
@@ -360,6 +364,31 @@ def child_slow(folder):
     print("received", interrupt.received)
 
 
+class SendAtStart(Callback):
+    """Send a signal before there is a step, after Lightning has set its handlers."""
+
+    def on_train_start(self, trainer, *args):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def votes_of_gpus():
+    """Return the votes of ranks that talk by their GPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.distributed, "get_backend", lambda: "nccl")
+        return Votes()
+
+
+def count_calls(patch, name):
+    calls, original = [], getattr(torch.distributed, name)
+
+    def counted(*args, **options):
+        calls.append(1)
+        return original(*args, **options)
+
+    patch.setattr(torch.distributed, name, counted)
+    return calls
+
+
 def child_ranks(folder, rank):
     ddp = {"strategy": "ddp", "devices": 2}
     # One clip more on rank 1: the mean over frames must not notice.
@@ -373,13 +402,25 @@ def child_ranks(folder, rank):
     callbacks = [interrupt, RankDivergenceGuard(1)]
     if rank == 1:
         callbacks.append(SendAt(signal.SIGTERM))
-    trainer = fit(Module(), *callbacks, steps=8, **ddp)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("callbacks.interrupt.Votes", votes_of_gpus)
+        asked = [count_calls(patch, name) for name in ("broadcast", "new_group")]
+        trainer = fit(Module(), *callbacks, steps=8, **ddp)
     stopped = [trainer.global_step, interrupt.received]
+    early = SaveOnSignal(folder / "early.ckpt")
+    trainer = fit(Module(), *[SendAtStart()] * rank, early, steps=8, **ddp)
+    stopped_early = [trainer.global_step, early.received]
 
     diverged = ""
     try:
         fit(Module(), Diverge(), RankDivergenceGuard(1), **ddp)
     except RuntimeError as error:
         diverged = str(error)
-    result = {"metrics": measured, "stopped": stopped, "diverged": diverged}
+    result = {
+        "metrics": measured,
+        "stopped": stopped,
+        "asked": [sum(calls) for calls in asked],
+        "stopped_early": stopped_early,
+        "diverged": diverged,
+    }
     (folder / f"rank{rank}.json").write_text(json.dumps(result))

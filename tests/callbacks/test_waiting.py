@@ -29,7 +29,8 @@ from lightning_modules.draw import sent
 from lightning_modules.stages import Stage
 
 GPU = torch.device("cuda", 0)
-FRAMES = 3
+FRAMES = {"UI2C": 3, "VideoVAE": 3}
+"""Of those that need more than two to have a reference."""
 SMALL = {
     "DHVC": [{}],
     "DualDomain": [{"step": "moe", "z_prior": "bottleneck"}],
@@ -98,7 +99,7 @@ class MadeUpGPU(TorchDispatchMode):
 def module_on_gpu(name, arguments, gpu):
     """Build a codec's module, whose weights move to the GPU that is made up."""
     module = getattr(lightning_modules, name)(size="tiny", **arguments)
-    module.start_stage(Stage("s", 9, FRAMES, crop=64), 0, 1, 0)
+    module.start_stage(Stage("s", 9, FRAMES.get(name, 2), crop=64), 0, 1, 0)
     networks = [module]
     if "lpips" in module._weighed_rows().values():
         # All modules share one.
@@ -142,7 +143,9 @@ def attach(module, step):
 
 def step_of(module, trainer, guard, average, optimizer, gpu):
     batch = {
-        "clip": torch.randint(0, 256, (2, FRAMES, 3, 64, 64), dtype=torch.uint8),
+        "clip": torch.randint(
+            0, 256, (2, module.stage.frames, 3, 64, 64), dtype=torch.uint8
+        ),
         "index": torch.tensor([2**40 + 7, 11]),
     }
     with gpu:

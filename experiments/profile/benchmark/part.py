@@ -155,7 +155,7 @@ def main(argv: Sequence[str]) -> int:
             part: Part = import_module(module).measure
             for figure in part(settings):
                 put(asdict(figure))
-        except Exception as caught:
+        except (Exception, SystemExit) as caught:
             error = reason(caught)
             raise
         finally:

@@ -29,11 +29,14 @@ VARIANTS = {
 }
 """What is compared with the loop, with further options and the goal of the ratio."""
 
+QUICK = ("fit",)
+"""Variants of the small form: to compile takes minutes."""
+
 WARM_UP = 2
 """Steps of each before any is timed: kernels are chosen, and compiled."""
 
 SHAPES: dict[str, dict[str, Any]] = {
-    "small": {"size": "tiny", "frames": 3, "crop": 64, "batch": 2, "turns": 3},
+    "small": {"size": "tiny", "frames": 3, "crop": 64, "batch": 2, "turns": 2},
     "full": {"size": "small", "frames": 5, "crop": 128, "batch": 16, "turns": 7},
 }
 """By form; a row of a configuration keeps what is less than this."""
@@ -125,23 +128,23 @@ def plain_loop(module: CodecModule, clip_norm: float) -> Callable[[Trainer], Any
     return start
 
 
-def measure(settings: Settings) -> list[Figure]:
+def measure(settings: Settings) -> Iterator[Figure]:
     """Measure each configuration's last row that trains whole clips, capped."""
-    figures = []
+    chosen = [v for v in VARIANTS if v in QUICK or settings.form == "full"]
     for config in codec_configs():
-        for number, (variant, (more, goal)) in enumerate(VARIANTS.items()):
+        for number, variant in enumerate(chosen):
+            more, goal = VARIANTS[variant]
             name = f"{config}, {variant} beside a plain loop"
             run = f"{config}{number}"
             try:
                 turns, note = _compare(config, more, run, settings)
             except ValueError as error:
-                figures.append(Figure(name, float("nan"), "ratio", goal, str(error)))
+                yield Figure(name, None, "ratio", goal, error=str(error))
                 continue
             if not number:
                 own = f"{config}, step of a plain loop"
-                figures.append(Figure(own, median(turns.plain), "s/step", "", note))
-            figures.append(Figure(name, turns.ratio, "ratio", goal, note))
-    return figures
+                yield Figure(own, median(turns.plain), "s/step", "", note)
+            yield Figure(name, turns.ratio, "ratio", goal, note)
 
 
 def _compare(
@@ -164,11 +167,13 @@ def _compare(
     _, written = parsed(arguments)
     row = [stage for stage in written.stages if stage.unroll == "clip"][-1]
     arguments += [f"--from_stage={row.name}", f"--to_stage={row.name}"]
-    arguments += [f"--stages.{row.name}.precision=null"]
     clock = _gpu_clock if settings.device == "cuda" else time.process_time
     turns = Turns(lambda trainer: lambda: None, shape["turns"], 2, clock)
     arguments += [f"--shrink.min_steps={turns.needed}"]
     parser, parsed_options = parsed(arguments)
+    for each in parsed_options.stages:
+        # Not by --stages.NAME.precision: a row may be called as every row is.
+        each.precision = None
     torch.manual_seed(parsed_options.seed)
     beside = instantiate(parser, parsed_options).model
     torch.manual_seed(parsed_options.seed)
