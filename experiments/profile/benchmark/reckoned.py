@@ -51,7 +51,7 @@ def peak_of_step(module: CodecModule, stage: Stage, samples: int) -> int:
     gradients and the optimizer's state, the batch, activations, losses and figures.
 
     Args:
-        module: It is started with the row, and its weights lose their values.
+        module: It is started with the row; its weights have no part in it.
         stage: The row; its precision is float32's where it names none.
         samples: Clips that a device takes at once.
     """
@@ -64,8 +64,8 @@ def peak_of_step(module: CodecModule, stage: Stage, samples: int) -> int:
     half = stage.precision == "bf16-mixed"
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     held = HeldBytes()
-    with fake, held, GpuCasts() if half else nullcontext(), _figures_apart(module):
-        _without_values(module)
+    casts = GpuCasts() if half else nullcontext()
+    with fake, held, casts, _figures_apart(module), _without_values(module):
         for weights in module.codec.parameters():
             held.hold(weights)
             size = weights.untyped_storage().nbytes()
@@ -159,14 +159,20 @@ def _full_size(draw: Draw, stage: Stage) -> Draw:
     )
 
 
-def _without_values(module: CodecModule) -> None:
+@contextmanager
+def _without_values(module: CodecModule) -> Iterator[None]:
+    """Put weights without values in the place of a module's own, for a while."""
+    kept: list[tuple[dict[str, Any], str, Any]] = []
     for part in module.modules():
         stored: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
-        for kind in stored:
-            for name, own in kind.items():
-                if own is None:
-                    continue
-                empty = torch.empty_strided(own.shape, own.stride(), dtype=own.dtype)
-                if isinstance(own, torch.nn.Parameter):
-                    empty = torch.nn.Parameter(empty, own.requires_grad)
-                kind[name] = empty
+        kept += [(k, n, own) for k in stored for n, own in k.items() if own is not None]
+    try:
+        for kind, name, own in kept:
+            empty = torch.empty_strided(own.shape, own.stride(), dtype=own.dtype)
+            if isinstance(own, torch.nn.Parameter):
+                empty = torch.nn.Parameter(empty, own.requires_grad)
+            kind[name] = empty
+        yield
+    finally:
+        for kind, name, own in kept:
+            kind[name] = own
