@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from lightning_modules.compressai import EntropyBottleneck, GaussianConditional
+from lightning_modules.entropy.lasting import lasting
 from lightning_modules.entropy.priors import HyperPrior
 
 
@@ -83,8 +84,7 @@ class _Likelihood(GaussianConditional):  # type: ignore[misc]
 
 
 @cache
-# Autograd refuses bounds that were made in inference mode.
-@torch.inference_mode(False)
+@lasting()
 def _likelihood(device: torch.device) -> _Likelihood:
     return _Likelihood(None).to(device)
 

@@ -5,14 +5,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from lightning_modules.entropy.lasting import lasting
+
 TILES = {2: [[0, 1], [1, 0]], 4: [[0, 1], [2, 3]]}
 """The places of a 2 x 2 tile by the number of coding steps."""
 
 
 @lru_cache(maxsize=8)
-# Cached tensors serve validation and training alike: autograd refuses those that were
-# made in inference mode.
-@torch.inference_mode(False)
+@lasting()
 def step_masks(
     steps: int, channels: int, height: int, width: int, device: torch.device
 ) -> Tensor:
@@ -36,7 +36,7 @@ def step_masks(
 
 
 @lru_cache(maxsize=8)
-@torch.inference_mode(False)
+@lasting()
 def step_positions(
     steps: int, channels: int, height: int, width: int, device: torch.device
 ) -> tuple[Tensor, ...]:
@@ -52,7 +52,7 @@ def checkerboard(height: int, width: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-@torch.inference_mode(False)
+@lasting()
 def checkerboard_positions(
     height: int, width: int, device: torch.device
 ) -> tuple[Tensor, ...]:

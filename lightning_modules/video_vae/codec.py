@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
@@ -175,8 +176,9 @@ class VideoVAECodec(VideoCodec):
             how far it overshoots. ``parts`` has the bits of ``y`` and ``z``.
         """
         # On a CPU the gradients of 3-D kernels are wrong in bfloat16, even NaN (oneDNN
-        # of torch 2.15).
-        with torch.autocast("cpu", enabled=False):
+        # of torch 2.15). Where tensors have no values, no kernel runs.
+        on = isinstance(clip, FakeTensor) and torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
             return self._forward(clip, conditions)
 
     def _forward(self, clip: Tensor, conditions: dict[str, Tensor]) -> CodecOutput:
