@@ -73,8 +73,8 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, dilation=2)
     if x.is_contiguous():
         return F.conv2d(x, weight, bias)
-    # Channels that are last stay there. As a matrix: with more dimensions torch's kernel
-    # depends on whether the weights want a gradient, which an encoder's may.
+    # Channels that are last stay there. As a matrix: with more dimensions the kernel
+    # depends on whether weights want a gradient, which an encoder's may.
     batch, _, height, width = x.shape
     y = F.linear(x.permute(0, 2, 3, 1).flatten(0, 2), weight.flatten(1), bias)
     return y.view(batch, height, width, -1).permute(0, 3, 1, 2)

@@ -45,6 +45,18 @@ def test_a_linear_layer_is_one_whatever_computes_it(tokens):
     torch.testing.assert_close(layer(x), wanted, **NEAR)
 
 
+@pytest.mark.parametrize("make", [lambda: Pointwise(32, 64), lambda: Dense(32, 64)])
+@torch.inference_mode()
+def test_weights_that_want_a_gradient_are_computed_with_as_others(make):
+    layer = make()
+    x = torch.randn((1, 4, 3, 32))
+    x = x if isinstance(layer, Dense) else channels_last(x.permute(0, 3, 1, 2))
+    wanting = kernels_of(lambda: layer(x)), layer(x)
+    layer.requires_grad_(False)
+    assert kernels_of(lambda: layer(x)) == wanting[0]
+    assert torch.equal(layer(x), wanting[1])
+
+
 def kernels_of(function):
     with torch.profiler.profile() as profile:
         function()
