@@ -101,12 +101,16 @@ class Dense(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., inputs) to (..., outputs)."""
-        large = x.numel() * self.out_features >= MACS_OF_ONEDNN
-        if not large or not _has_newer_kernels(x):
+        if not _has_newer_kernels(x):
             return super().forward(x)
-        rows = x.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
-        y = F.conv2d(rows, self.weight[..., None, None], self.bias, dilation=2)
-        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
+        if x.numel() * self.out_features < MACS_OF_ONEDNN:
+            # As a matrix, for the reason that :func:`pointwise` has.
+            y = F.linear(x.reshape(-1, self.in_features), self.weight, self.bias)
+        else:
+            rows = x.reshape(1, -1, 1, self.in_features).permute(0, 3, 1, 2)
+            y = F.conv2d(rows, self.weight[..., None, None], self.bias, dilation=2)
+            y = y.permute(0, 2, 3, 1)
+        return y.reshape(*x.shape[:-1], self.out_features)
 
 
 class SubpelUp(nn.Sequential):

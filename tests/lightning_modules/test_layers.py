@@ -46,15 +46,15 @@ def test_a_linear_layer_is_one_whatever_computes_it(tokens):
 
 
 @pytest.mark.parametrize("make", [lambda: Pointwise(32, 64), lambda: Dense(32, 64)])
-@torch.inference_mode()
 def test_weights_that_want_a_gradient_are_computed_with_as_others(make):
     layer = make()
-    x = torch.randn((1, 4, 3, 32))
-    x = x if isinstance(layer, Dense) else channels_last(x.permute(0, 3, 1, 2))
-    wanting = kernels_of(lambda: layer(x)), layer(x)
-    layer.requires_grad_(False)
-    assert kernels_of(lambda: layer(x)) == wanting[0]
-    assert torch.equal(layer(x), wanting[1])
+    # A part of a larger one, as what is cropped.
+    x = torch.randn((1, 4, 4, 32))[:, :, :3]
+    x = x if isinstance(layer, Dense) else x.permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        wanting = layer(x)
+        layer.requires_grad_(False)
+        assert torch.equal(layer(x), wanting)
 
 
 def kernels_of(function):
