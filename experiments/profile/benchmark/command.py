@@ -28,6 +28,9 @@ PARTS: dict[str, str] = {
 }
 """Module with ``measure`` of each part, in the order in which they run."""
 
+USUAL = ("gpu_tests", "fit", "coding", "one_rank", "determinism", "entropy")
+"""Parts that run if none is named; the others take minutes of a CPU each."""
+
 SHARES = {"gpu_tests": 0.15, "fit": 0.5, "coding": 0.3, "determinism": 0.2}
 """Of the whole time, at most, of the parts that take long; others have 0.15.
 
@@ -54,7 +57,8 @@ class BenchmarkOptions:
     process of its own; one that fails is named, and the others still run.
 
     Attributes:
-        parts: Parts to measure (default: all, as far as the time goes).
+        parts: Parts to measure (default: gpu_tests fit coding one_rank determinism
+            entropy).
         form: small takes two minutes on any machine and proves that everything runs;
             full is for a table (default: full if there is a GPU).
         device: Where networks run (default: cuda if there is one).
@@ -108,7 +112,7 @@ def benchmark(options: BenchmarkOptions) -> int:
     if form == "auto":
         form = "full" if device == "cuda" else "small"
     whole = 60 * (options.minutes or MINUTES[form])
-    names = list(dict.fromkeys(options.parts or PARTS))
+    names = list(dict.fromkeys(options.parts or USUAL))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     report = Report(form, describe_machine(), list(names))
     report.write(options.output)

@@ -32,14 +32,12 @@ def measure(settings: Settings) -> Iterator[Figure]:
     # CPUs have no use for bfloat16, so what is tried there is the way.
     precision = "bf16-mixed"
     variants = [("eager", [f"--trainer.precision={precision}"])]
-    if has_option("compile"):
+    # To compile takes longer than all else of the small form.
+    if settings.form == "full" and has_option("compile"):
         compiled = [*variants[0][1], "--trainer.compile=true"]
         variants.append(("compiled", compiled))
     names = base_configs()
     for place, name in enumerate(names):
-        if place and settings.form == "small":
-            # To compile takes longer than all else; that it works shows on one codec.
-            del variants[1:]
         try:
             config = layers(name, settings.form)
         except LackingError as error:
