@@ -24,6 +24,7 @@ from lightning_modules.bitstream import Packet
 from lightning_modules.clock import CodingClock, running_clock
 
 T = TypeVar("T")
+Begun = TypeVar("Begun")
 
 AHEAD = 2
 """Units whose bytes may wait while the next one is worked on: the thread is behind at a
@@ -134,22 +135,40 @@ def overlapped(
     Raises:
         Exception: Whatever ``units`` or the making of bytes raises.
     """
-    failure: Exception | None = None
-    source = iter(units)
-    waiting: deque[Promise[Sequence[Packet]]] = deque()
-    more = True
     with Background() as background:
-        while more or waiting:
-            while more and len(waiting) <= ahead:
-                try:
-                    unit = next(source)
-                except StopIteration:
-                    more = False
-                except Exception as error:
-                    failure, more = error, False
-                else:
-                    waiting.append(background.submit(partial(list, in_turn([unit]))))
-            if waiting:
-                yield from waiting.popleft().take()
+
+        def begin(unit: Packet | Pending) -> Promise[Sequence[Packet]]:
+            return background.submit(partial(list, in_turn([unit])))
+
+        for promise in begun_ahead(iter(units), begin, ahead + 1):
+            yield from promise.take()
+
+
+def begun_ahead(
+    items: Iterator[T], begin: Callable[[T], Begun], most: int
+) -> Iterator[Begun]:
+    """Begin the work of items before it is asked for, and give it in order.
+
+    Args:
+        items: What there is to do; an error of theirs is raised after all work that
+            was begun before it.
+        begin: Begins an item's work.
+        most: Pieces of work that may have begun and not been given.
+    """
+    failure: Exception | None = None
+    begun: deque[Begun] = deque()
+    more = True
+    while more or begun:
+        while more and len(begun) < most:
+            try:
+                item = next(items)
+            except StopIteration:
+                more = False
+            except Exception as error:
+                failure, more = error, False
+            else:
+                begun.append(begin(item))
+        if begun:
+            yield begun.popleft()
     if failure:
         raise failure

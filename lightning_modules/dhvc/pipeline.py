@@ -21,7 +21,6 @@ compute, and features change hands without a copy.
 Source: arXiv 2410.02598, section 6.2.2, Fig. 8 and supplement, "Parallel Acceleration".
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from copy import deepcopy
@@ -33,6 +32,7 @@ import torch
 from lightning_modules.dhvc.frame_coder import FrameCoder, Work
 from lightning_modules.dhvc.walk import State
 from lightning_modules.dhvc.workers import Workers
+from lightning_modules.overlap import begun_ahead
 
 R = TypeVar("R")
 
@@ -79,29 +79,15 @@ class PipelinedDHVC:
 
         A frame is asked for up to :attr:`ahead` frames before its result comes out.
         """
-        failure: Exception | None = None
         turns = cycle(self.coders)
-        taken: deque[Future[tuple[R, State]]] = deque()
-        more = True
         with Workers(self.devices) as workers:
-            while True:
-                while more and len(taken) < self.ahead:
-                    try:
-                        work = next(frames)
-                    except StopIteration:
-                        more = False
-                    except Exception as error:
-                        # What came before it is still to be given.
-                        failure, more = error, False
-                    else:
-                        coder = next(turns)
-                        steps = work.steps(coder, coder.start)
-                        taken.append(workers.submit(steps, work.first))
-                if not taken:
-                    break
-                yield taken.popleft().result()[0]
-        if failure:
-            raise failure
+
+            def begin(work: Work[R]) -> "Future[tuple[R, State]]":
+                coder = next(turns)
+                return workers.submit(work.steps(coder, coder.start), work.first)
+
+            for future in begun_ahead(frames, begin, self.ahead):
+                yield future.result()[0]
 
 
 def spread(device: torch.device, workers: int) -> list[torch.device]:
