@@ -21,10 +21,10 @@ from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,
-    check_length,
     check_size,
     image_blocks,
     read_clip,
+    unfit_for,
 )
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".y4m")
@@ -78,12 +78,7 @@ class FileSource(ClipSource):
     def unfit(self, item: int, frames: int, crop: int) -> str:
         """Say what the index has against a clip (see :meth:`ClipSource.unfit`)."""
         info = self._videos[item][1]
-        try:
-            check_length(info.frames, frames)
-            check_size(info.height, info.width, crop)
-        except ClipError as error:
-            return str(error)
-        return ""
+        return unfit_for(info.frames, info.height, info.width, frames, crop)
 
     def read(
         self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int

@@ -17,9 +17,8 @@ from datamodules.sources.source import (
     ClipSource,
     Frames,
     Rng,
-    check_length,
-    check_size,
     choose_window,
+    unfit_for,
     window,
 )
 
@@ -62,12 +61,8 @@ class PreparedSource(ClipSource):
         """Say what the index has against a clip (see :meth:`ClipSource.unfit`)."""
         shot = self._store.shots[item]
         video = self._store.videos[shot["video"]]
-        try:
-            check_length(int(shot["frames"]), frames)
-            check_size(int(video["height"]), int(video["width"]), crop)
-        except ClipError as error:
-            return str(error)
-        return ""
+        height, width = int(video["height"]), int(video["width"])
+        return unfit_for(int(shot["frames"]), height, width, frames, crop)
 
     def read(
         self, item: int, rng: Rng | None, frames: int, crop: int | None, stride: int

@@ -234,6 +234,16 @@ def choose_window(height: int, width: int, crop: int | None, rng: Rng | None) ->
     return Window(top, int(rng.integers(width - crop + 1)), crop, crop)
 
 
+def unfit_for(length: int, height: int, width: int, frames: int, crop: int) -> str:
+    """Say what length and size of a video have against a clip; nothing if it fits."""
+    try:
+        check_length(length, frames)
+        check_size(height, width, crop)
+    except ClipError as error:
+        return str(error)
+    return ""
+
+
 def check_length(length: int, frames: int) -> None:
     """Raise :class:`ClipError` if a video has no two frames to play to and fro."""
     if length < 1 or (length == 1 and frames > 1):
