@@ -67,6 +67,7 @@ class VideoCodec(nn.Module, ABC):
         scales: Packets of a unit, coarsest first, of which the first ones can be
             decoded without the others; 1 where a unit is one packet.
         can_resync: Whether ``compress`` takes ``resync``.
+        autocasts_on_cpu: Whether training heeds autocast on a CPU, too.
         can_graph: Whether its walks run as graphs if it is told so, see :meth:`walk`.
         start_multiple: Frames between starts without a reference divide by this.
         pad_multiple: Frames are padded right and bottom to a multiple of this.
@@ -95,6 +96,7 @@ class VideoCodec(nn.Module, ABC):
     pad_multiple: int
     scales: int = 1
     can_resync: bool = False
+    autocasts_on_cpu: bool = True
     can_graph: bool = False
     start_multiple: int = 1
     coding_options: type[Any] = NoCodingOptions

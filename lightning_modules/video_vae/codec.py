@@ -17,7 +17,6 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from lightning_modules.clock import uncounted
 from lightning_modules.codec import (
@@ -95,6 +94,9 @@ class VideoVAECodec(VideoCodec):
     coding_options = CodingOptions
     coding: CodingOptions
     can_graph = True
+    # There the gradients of 3-D kernels are wrong in bfloat16, even NaN (oneDNN of
+    # torch 2.15).
+    autocasts_on_cpu = False
     compiled_blocks = (Attention, Bottleneck, ResidualBlock, TokenLayer)
 
     def __init__(
@@ -175,9 +177,7 @@ class VideoVAECodec(VideoCodec):
             ``x_hat`` is clamped to [0, 1] in eval mode only, so that training feels
             how far it overshoots. ``parts`` has the bits of ``y`` and ``z``.
         """
-        # On a CPU the gradients of 3-D kernels are wrong in bfloat16, even NaN (oneDNN
-        # of torch 2.15). Where tensors have no values, no kernel runs.
-        on = isinstance(clip, FakeTensor) and torch.is_autocast_enabled("cpu")
+        on = self.autocasts_on_cpu and torch.is_autocast_enabled("cpu")
         with torch.autocast("cpu", torch.bfloat16, enabled=on):
             return self._forward(clip, conditions)
 

@@ -119,12 +119,15 @@ def _figures_apart(module: CodecModule) -> Iterator[None]:
     """Let a module forget what it noted of steps without values."""
     rates = module._rates
     module._figures.clear()
+    # No kernel runs that could be wrong.
+    module.codec.autocasts_on_cpu = True
     # It would take those of other steps as they are.
     module._rates = torch.empty(0)
     try:
         yield
     finally:
         module._figures.clear()
+        del module.codec.autocasts_on_cpu
         module._rates, module._frame_terms = rates, {}
         module.zero_grad(set_to_none=True)
 
