@@ -62,7 +62,8 @@ def test_all_scalars_lie_on_one_axis(tracked):
     waits = [row for row in found if row[2] == "train/data_wait"]
     assert {row[0] for row in waits} <= {2, 4, 5}
     assert waits[-1][0] == 5
-    assert all(0 <= row[3] <= 1 for row in waits)
+    # Above 0, for no loader works beside this process.
+    assert all(0 < row[3] <= 1 for row in waits)
     kinds = ("blank", "truth", "noisy", "qp0", "qp21", "qp42", "qp63")
     for chosen in (kinds[:3], kinds[3:]):
         assert {f"train/{kind}/bpp" for kind in chosen} & names
