@@ -12,13 +12,11 @@ Nothing of the checkout enters this project: it is imported while the command ru
 import argparse
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -29,6 +27,7 @@ from torch import Tensor
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
 from lightning_modules.allocator import keep_freed_memory
+from lightning_modules.alternating import alternating
 from lightning_modules.clock import CodingClock
 from lightning_modules.numerics import current
 from lightning_modules.ui2c.codec import UI2CCodec
@@ -188,29 +187,10 @@ def made_frames(size: tuple[int, int]) -> Tensor:
     )
 
 
-def alternating(
-    ours: Callable[[], object], theirs: Callable[[], object], repeats: int
-) -> tuple[float, float, float]:
-    """Run both in turns, after one run of each that warms up.
-
-    Returns:
-        Median CPU seconds of ours and of theirs, and the median of the ratios of
-        neighbouring runs.
-    """
-    times: list[list[float]] = [[], []]
-    for _ in range(repeats + 1):
-        for work, seconds in zip((ours, theirs), times, strict=True):
-            begun = time.process_time()
-            work()
-            seconds.append(time.process_time() - begun)
-    first, second = (seconds[1:] for seconds in times)
-    ratios = [a / max(b, 1e-9) for a, b in zip(first, second, strict=True)]
-    return median(first), median(second), median(ratios)
-
-
 def network_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return median CPU seconds of one pass of a network alone."""
-    return alternating(work, lambda: None, repeats)[0]
+    """Return median CPU seconds of one pass of a network alone, as coding runs it."""
+    with torch.inference_mode():
+        return alternating(work, lambda: None, repeats)[0]
 
 
 def entropy_seconds(codec: UI2CCodec, clip: Tensor) -> dict[str, float]:

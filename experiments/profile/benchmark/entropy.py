@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.profile.benchmark.figures import Figure, Settings, alternating
+from experiments.profile.benchmark.figures import Figure, Settings
+from lightning_modules.alternating import alternating
 from lightning_modules.entropy import rans
 from lightning_modules.entropy.distributions import Gaussians
 from lightning_modules.entropy.ports import DecodePort, EncodePort
@@ -160,7 +161,7 @@ def _figures(
         ("encode", case.encode, case.encode_symbols),
         ("decode", case.decode, case.decode_symbols),
     ):
-        seconds, ratio = alternating(
+        seconds, _, ratio = alternating(
             _repeated(whole, inner), _repeated(bare, inner), repeats, time.process_time
         )
         speed = count * inner / seconds / 1e6

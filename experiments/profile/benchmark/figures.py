@@ -1,12 +1,10 @@
-"""Measured figures, and a fair ratio of two ways to do one thing."""
+"""Measured figures, and the conditions that they are measured in."""
 
 import math
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import Literal
 
 
@@ -69,36 +67,3 @@ Part = Callable[[Settings], Iterable[Figure]]
 It runs in a process of its own. One that gives figures as they come keeps them if it
 fails or is stopped.
 """
-
-
-def alternating(
-    candidate: Callable[[], object],
-    baseline: Callable[[], object],
-    repeats: int,
-    clock: Callable[[], float] = time.process_time,
-) -> tuple[float, float]:
-    """Time two ways to do one thing in turns, after one run of each that warms up.
-
-    Args:
-        candidate: The one way.
-        baseline: The other.
-        repeats: Timed runs of each.
-        clock: Gives seconds; by default CPU seconds of this process and its threads,
-            which other load on the machine disturbs least.
-
-    Returns:
-        Median seconds of the candidate, and median of the ratios candidate / baseline
-        of neighbouring runs.
-    """
-    candidate()
-    baseline()
-    seconds, ratios = [], []
-    for _ in range(repeats):
-        begun = clock()
-        candidate()
-        between = clock()
-        baseline()
-        ended = clock()
-        seconds.append(between - begun)
-        ratios.append((between - begun) / max(ended - between, 1e-9))
-    return median(seconds), median(ratios)

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
-from experiments.profile.benchmark.figures import Figure, Settings, alternating
+from experiments.profile.benchmark.figures import Figure, Settings
+from lightning_modules.alternating import alternating
 
 SIZES = {"small": (64, 96), "full": (480, 832)}
 UNITS = {"small": 4, "full": 12}
@@ -44,7 +45,7 @@ def _of(name: str, settings: Settings) -> Iterator[Figure]:
             made[mode] = list(codec.compress(frames, rate))
 
     with coding_mode(device):
-        seconds, ratio = alternating(
+        seconds, _, ratio = alternating(
             partial(encode, "on"),
             partial(encode, "off"),
             REPEATS[settings.form],

@@ -9,7 +9,8 @@ import torch
 
 import lightning_modules
 from experiments.fit.layers import parameters
-from experiments.profile.benchmark.figures import Figure, Settings, alternating
+from experiments.profile.benchmark.figures import Figure, Settings
+from lightning_modules.alternating import alternating
 from lightning_modules.base import CodecModule
 from lightning_modules.float32 import allow, restored
 from lightning_modules.optimizer import adamw
@@ -75,7 +76,7 @@ def _steps(
         ways["TF32"] = step("high", False)
         ways["bfloat16 and TF32"] = step("high", True)
     for way, run in ways.items():
-        _, ratio = alternating(run, step("highest", False), repeats)
+        *_, ratio = alternating(run, step("highest", False), repeats)
         yield Figure(f"a step in {way}, {name}", ratio, "of float32's", note=note)
 
 
@@ -93,7 +94,7 @@ def _optimizer(name: str, module: CodecModule, repeats: int, device: str) -> Fig
 
         return run
 
-    _, ratio = alternating(stepping(one), stepping(several), 3 * repeats)
+    *_, ratio = alternating(stepping(one), stepping(several), 3 * repeats)
     count = sum(weight.numel() for weight in weights)
     note = f"{count / 1e6:.1f} M weights, {device}"
     return Figure(f"AdamW in one kernel, {name}", ratio, "of torch's own", note=note)

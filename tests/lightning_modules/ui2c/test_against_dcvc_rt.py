@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_modules.ui2c import against_dcvc_rt
+from lightning_modules.alternating import alternating
 from lightning_modules.ui2c.against_dcvc_rt import main, weight_for
 
 THEIRS = {
@@ -57,7 +57,7 @@ def test_a_size_that_cannot_be_is_refused(size, tmp_path, capsys):
 
 def test_both_run_in_turns():
     order = []
-    first, second, ratio = against_dcvc_rt.alternating(
+    first, second, ratio = alternating(
         lambda: order.append("ours"), lambda: order.append("theirs"), 2
     )
     assert order == ["ours", "theirs"] * 3
