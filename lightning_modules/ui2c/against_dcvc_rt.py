@@ -187,12 +187,6 @@ def made_frames(size: tuple[int, int]) -> Tensor:
     )
 
 
-def network_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return median CPU seconds of one pass of a network alone, as coding runs it."""
-    with torch.inference_mode():
-        return alternating(work, lambda: None, repeats)[0]
-
-
 def entropy_seconds(codec: UI2CCodec, clip: Tensor) -> dict[str, float]:
     """Return seconds that a frame's entropy coding takes, by ``encode``, ``decode``."""
     clock = CodingClock(torch.device("cpu"))
@@ -245,14 +239,10 @@ def compare(
     for name, (own, other_work) in works.items():
         mine, its, ratio = alternating(own, other_work, repeats)
         mine, its = mine / FRAMES, its / FRAMES
-        network = network_seconds(ours.passes(*size)[name], repeats)
-        rest = max(mine - network - entropy[name], 0.0)
-        shares = " / ".join(
-            f"{100 * part / mine:.0f}" for part in (network, entropy[name], rest)
-        )
         lines.append(
             f"{size[1]}x{size[0]} {name:6} | {1000 * its:8.1f} | {1000 * mine:8.1f} | "
-            f"{ratio:5.2f} | {shares:>12} | {bpp[1]:.2f} / {bpp[0]:.2f}"
+            f"{ratio:5.2f} | {100 * entropy[name] / mine:9.1f} | "
+            f"{bpp[1]:.2f} / {bpp[0]:.2f}"
         )
     return lines
 
@@ -270,9 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for threads in options.threads:
                 torch.set_num_threads(threads)
                 print(f"{current()}; CPU ms a frame of {FRAMES}, qp {QP}")
-                print(
-                    "work | DCVC-RT | UI2C | ratio | % network / entropy / rest | bpp"
-                )
+                print("work | DCVC-RT | UI2C | ratio | % entropy | bpp of both")
                 for size in options.sizes:
                     for line in compare(ours, theirs, size, options.repeats):
                         print(line, flush=True)
