@@ -63,7 +63,7 @@ def load_codec(
     Averaged weights are taken where the checkpoint has them.
 
     Args:
-        path: A ``.ckpt`` file.
+        path: A ``.ckpt`` file, or weights that were published for one of the codecs.
         device: Where to put it.
         dtype: A torch dtype; ``None`` keeps float32.
 
@@ -73,9 +73,19 @@ def load_codec(
     """
     import torch
 
+    path = Path(path)
+    contents = _read(path)
+    codec = None if "codec" in contents else _published(path, contents)
+    codec = codec or _trained(path, _checked(path, contents))
+    codec.to(device=device, dtype=dtype or torch.float32).eval()
+    codec.requires_grad_(False)
+    return codec
+
+
+def _trained(path: Path, checkpoint: dict[str, Any]) -> "VideoCodec":
+    """Return the codec of a checkpoint that ``fit`` wrote."""
     from lightning_modules.saved_file import fitting
 
-    checkpoint = read_checkpoint(path)
     entry = checkpoint["codec"]
     with fitting(path, entry["name"]):
         kind, named = codec_class(entry["name"]), entry["architecture"]
@@ -86,9 +96,25 @@ def load_codec(
         codec.load_state_dict(codec_weights(checkpoint))
         codec.trained_with = dict(entry.get("training", {}))
         codec.take_tables(entry["tables"])
-    codec.to(device=device, dtype=dtype or torch.float32).eval()
-    codec.requires_grad_(False)
     return codec
+
+
+def _published(path: Path, contents: dict[str, Any]) -> "VideoCodec | None":
+    """Return the codec of weights that somebody published; ``None`` for others."""
+    import torch
+
+    from lightning_modules.released import state_dict_of
+
+    _, weights = state_dict_of(contents)
+    if not weights or not all(isinstance(w, torch.Tensor) for w in weights.values()):
+        return None
+    try:
+        for name in CODECS:
+            if (codec := codec_class(name).from_released(weights, path)) is not None:
+                return codec
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return None
 
 
 def codec_class(name: str) -> "type[VideoCodec]":
@@ -106,21 +132,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         ValueError: There is no such file, it is no checkpoint of this suite, or it
             was cut or has changed since it was written.
     """
+    return _checked(Path(path), _read(Path(path)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a file holds, a checkpoint or a state dict of anyone's."""
     from lightning_modules.saved_file import read_saved
 
-    path = Path(path)
     if not path.is_file():
         raise ValueError(
             f"there is no checkpoint {path}: give the path of a .ckpt file, for "
             "example runs/NAME/STAGE/last.ckpt"
         )
     try:
-        checkpoint: dict[str, Any] = read_saved(path)
+        contents = read_saved(path)
     except ValueError as error:
         raise ValueError(
             f"{path} {error}: restore it, or take another checkpoint of the run, such "
             "as the stage's best.ckpt or last.ckpt"
         ) from error
+    return contents if isinstance(contents, dict) else {}
+
+
+def _checked(path: Path, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint, or raise ``ValueError`` if it is none that ``fit`` wrote."""
     try:
         CODECS[checkpoint["codec"]["name"]]
         dict(checkpoint["state_dict"])

@@ -9,17 +9,18 @@ what they are asked for, once for all codecs, and ask the codec's own methods.
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.entropy.by_tables import CodesByTables
 from lightning_modules.execution import EXECUTION, Execution
 from lightning_modules.float32 import exactly
 from lightning_modules.frames import check_frames
@@ -55,7 +56,7 @@ class NoCodingOptions:
     """Of a codec that can be told nothing about how it codes."""
 
 
-class VideoCodec(nn.Module, ABC):
+class VideoCodec(CodesByTables):
     """Base of every codec network.
 
     Subclasses are built from keyword arguments that :attr:`architecture` repeats,
@@ -115,7 +116,6 @@ class VideoCodec(nn.Module, ABC):
         self._graphs = Graphs()
         self.checkpoint_activations = False
         self.weighed_terms = frozenset(self.loss_terms)
-        self._tables: dict[str, CdfTables] | None = None
 
     @abstractmethod
     def forward(self, clip: Tensor, rate: Tensor, **conditions: Tensor) -> CodecOutput:
@@ -291,10 +291,6 @@ class VideoCodec(nn.Module, ABC):
         """Raise ``ValueError`` if one lost packet spoils all that comes after it."""
 
     @abstractmethod
-    def build_tables(self) -> dict[str, CdfTables]:
-        """Turn the entropy model's current weights into integer tables, by name."""
-
-    @abstractmethod
     def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
         """Return one steady-state unit's network work, as ``encode`` and ``decode``.
 
@@ -401,6 +397,22 @@ class VideoCodec(nn.Module, ABC):
         """
         return None
 
+    @classmethod
+    def from_released(cls, weights: Mapping[str, Tensor], path: Path) -> Self | None:
+        """Build the codec that published weights are all of; here there is none.
+
+        Args:
+            weights: A state dict, as it was published.
+            path: Its file: some models are published as several, side by side.
+
+        Returns:
+            ``None`` if they are none that were published for such a codec.
+
+        Raises:
+            ValueError: They are of a part of it alone, or do not fit it.
+        """
+        return None
+
     @property
     def like(self) -> Tensor:
         """A parameter: says device and dtype."""
@@ -436,46 +448,6 @@ class VideoCodec(nn.Module, ABC):
             it, from 1 to ``frames - 1``; none where units refer to those before them.
         """
         return []
-
-    @property
-    def tables(self) -> dict[str, CdfTables]:
-        """The integer tables that real bits are coded with; built once, then kept.
-
-        They are no buffers: averaging weights must not touch them, and their sizes
-        change. A checkpoint stores them beside the weights, because another machine
-        may round the floats they come from differently.
-        """
-        if self._tables is None:
-            self._tables = self.build_tables()
-        return self._tables
-
-    @tables.setter
-    def tables(self, tables: dict[str, CdfTables] | None) -> None:
-        self._tables = tables
-
-    def take_tables(self, saved: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take the integer tables of a checkpoint, after the weights.
-
-        Args:
-            saved: As ``CdfTables.to_tensors`` gave them, by the tables' name.
-
-        Raises:
-            ValueError: They are broken, or not those that this version codes with.
-        """
-        tables = {
-            name: CdfTables.from_tensors(dict(own)) for name, own in saved.items()
-        }
-        wanted = {name: len(own) for name, own in self.build_tables().items()}
-        found = {name: len(own) for name, own in tables.items()}
-        if found != wanted:
-            raise ValueError(f"it has the tables {found}, and {wanted} are needed")
-        self.tables = tables
-
-    def train(self, mode: bool = True) -> "VideoCodec":
-        """Switch mode; going back to training drops tables that will be stale."""
-        if mode:
-            self._tables = None
-        return super().train(mode)
 
     @property
     def shown_name(self) -> str:

@@ -1,8 +1,13 @@
 """Published weights that a codec has found to be of one of its networks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+
+ENTRIES = ("state_dict", "net", "model")
+"""Under which published files hold their state dict, if they hold anything else."""
 
 
 @dataclass(frozen=True)
@@ -18,3 +23,18 @@ class Released:
     kind: str
     weights: dict[str, Tensor]
     left_out: dict[str, int]
+
+
+def state_dict_of(contents: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the state dict of a published file, and the entry that it stands under.
+
+    Args:
+        contents: What the file holds.
+
+    Returns:
+        An empty name, and ``contents`` itself, if it has no such entry.
+    """
+    for entry in ENTRIES:
+        if entry in contents:
+            return entry, contents[entry]
+    return "", contents

@@ -38,7 +38,7 @@ def read_saved(path: str | Path, *, mmap: bool = True) -> Any:
 
     Args:
         path: A file of ``torch.save``. One from before it wrote archives has no
-            checksum, and is read without a check.
+            checksum, and is read without a check; so is a ``.safetensors`` file.
         mmap: Whether tensors stay in the file until they are used.
 
     Raises:
@@ -49,6 +49,8 @@ def read_saved(path: str | Path, *, mmap: bool = True) -> Any:
     """
     import torch
 
+    if Path(path).suffix == ".safetensors":
+        return _read_safetensors(Path(path))
     archive = check_saved(path)
     try:
         return torch.load(
@@ -67,6 +69,16 @@ def read_saved(path: str | Path, *, mmap: bool = True) -> Any:
         raise ValueError(
             f"is a damaged checkpoint, or none ({_reason(error)})"
         ) from error
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"is not a whole .safetensors file ({error})") from error
 
 
 def check_saved(path: str | Path) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from experiments.cli.checkpoints import find_checkpoint
 from lightning_modules import codec_weights
 from lightning_modules.codec import VideoCodec
+from lightning_modules.released import state_dict_of
 from lightning_modules.saved_file import UntrustedFileError, read_saved
 
 
@@ -42,8 +43,8 @@ def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> st
     if not path.is_file():
         raise ValueError(f"--init_from {path}: there is no such file")
     checkpoint = _read(path)
-    weights = checkpoint.get("state_dict", checkpoint)
-    _check_tensors(path, "state_dict" if "state_dict" in checkpoint else "", weights)
+    entry, weights = state_dict_of(checkpoint)
+    _check_tensors(path, entry, weights)
     if "state_dict" in checkpoint:
         _check_tensors(path, "ema", checkpoint.get("ema", {}))
     wanted = codec.state_dict()
@@ -118,17 +119,6 @@ def _check_tensors(path: Path, name: str, weights: Any) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if path.suffix == ".safetensors":
-        # Not at the top: machines that only train may lack it.
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(
-                f"--init_from {path}: not a whole .safetensors file ({error})"
-            ) from error
     try:
         checkpoint = read_saved(path, mmap=False)
     except UntrustedFileError as error:
@@ -138,9 +128,10 @@ def _read(path: Path) -> dict[str, Any]:
             "weights_only=False)['state_dict'], 'OUT')\""
         ) from error
     except ValueError as error:
+        safetensors = path.suffix == ".safetensors"
+        named = "" if safetensors else " (of safetensors, it must be called so)"
         raise ValueError(
-            f"--init_from {path}: {error}: restore it, or name another (a file of "
-            "safetensors must be called .safetensors)"
+            f"--init_from {path}: {error}: restore it, or name another{named}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(

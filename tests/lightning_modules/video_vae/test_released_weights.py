@@ -211,5 +211,5 @@ def test_a_damaged_safetensors_file_is_refused(released, tmp_path, length):
     path.write_bytes(
         safetensors(released.random_state(released.lean_shapes()))[:length]
     )
-    with pytest.raises(ValueError, match=r"model\.safetensors: not a whole"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: is not a whole"):
         init_from(released.Codec(LeanVAE(5, released.LEAN)), path)
