@@ -78,17 +78,14 @@ class StillsSource(FileSource):
         camera = draw_motion(own, times)
         camera = fit(camera, rows, columns, info.height, info.width)
         # A fixed clip is the centred one.
-        place = None if rng is None else own.random(2)
-        background = self._picture(item)
-        images = views(background, camera, own, (rows, columns), place)
+        place = (0.5, 0.5) if rng is None else (own.random(), own.random())
+        background, smaller = self._picture(item), own.random()
+        clip = views(background, camera, (rows, columns), place, smaller)
         if frames > 1 and own.random() < PATCHED:
             # Never a later one: the last validate, and are not to be trained on.
-            patch = Patch(self._picture(int(own.integers(item + 1))), own, images[0])
-            moved = draw_motion(own, times).plus(camera.times(-1.0))
-            images = list(patch.before(images, moved))
-        clip = np.empty((frames, 3, rows, columns), np.uint8)
-        for frame, image in zip(clip, images, strict=True):
-            frame[...] = np.asarray(image).transpose(2, 0, 1)
+            other = self._picture(int(own.integers(item + 1)))
+            patch = Patch(other, own, (rows, columns))
+            patch.lay(clip, draw_motion(own, times).plus(camera.times(-1.0)))
         return clip.transpose(0, 2, 3, 1)
 
     def describe(self) -> str:
