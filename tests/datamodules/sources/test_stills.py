@@ -243,6 +243,24 @@ def test_a_patch_hides_what_is_behind_and_moves_by_itself():
     assert shown >= 18
 
 
+def test_a_patch_turns_clockwise_and_grows():
+    still = np.zeros(2)
+    path = Motion(still, still, np.array([0, 0.2]), np.array([0, 0.5]))
+    clip = np.full((2, 3, 100, 100), 255, np.uint8)
+    Patch(2 * ramp(120, 120), default_rng(4), (100, 100)).lay(clip, path)
+    slopes = []
+    for red, _, blue in clip.astype(float):
+        # Where nothing but cloth is seen, as far as neighbours.
+        cloth = cv2.erode((blue == 0).astype(np.uint8), np.ones((3, 3))) > 0
+        assert cloth.sum() > 100
+        down, right = (part[cloth].mean() for part in np.gradient(red))
+        slopes.append((np.hypot(down, right), np.arctan2(down, right)))
+    (upright, level), (turned, angle) = slopes
+    assert abs(level) < 0.02
+    assert abs(angle - 0.5) < 0.02
+    assert abs(turned / upright - np.exp(-0.2)) < 0.02
+
+
 def test_patches_are_of_earlier_pictures_never_of_those_that_validate(
     make_pictures, always_patched, tmp_path
 ):
