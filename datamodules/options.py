@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias
 
 SourceName: TypeAlias = Literal[
-    "synthetic", "folder", "vimeo90k", "openvid", "prepared"
+    "synthetic", "folder", "stills", "vimeo90k", "openvid", "prepared"
 ]
 
 SMALLEST_CROP = 4
@@ -27,9 +27,10 @@ class DataOptions:
 
     Attributes:
         source: ``synthetic`` (procedural, no download), ``folder`` (any tree of videos
-            and directories of PNG or JPEG frames), ``vimeo90k``, ``openvid``, or
-            ``prepared`` (what ``python -m experiments.prepare IN OUT`` wrote, which is
-            read 30 to 110 times faster).
+            and directories of PNG or JPEG frames), ``stills`` (any tree of photographs,
+            over which a camera moves), ``vimeo90k``, ``openvid``, or ``prepared`` (what
+            ``python -m experiments.prepare IN OUT`` wrote, which is read 30 to 110
+            times faster).
         root: Directory of the source; ``synthetic`` has none.
         list_file: Vimeo-90K's list file or OpenVid's CSV, if it is not where the
             archive has it.

@@ -1,8 +1,9 @@
 """Any tree of video files and of directories of PNG or JPEG frames."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from datamodules.paths import (
     IMAGE_SUFFIXES,
@@ -34,6 +35,9 @@ HOLDS = f"videos ({' '.join(VIDEO_SUFFIXES)}) or directories of PNG or JPEG fram
 class FileSource(ClipSource):
     """Videos by path, indexed once.
 
+    Attributes:
+        things: What the source reads, for messages.
+
     Args:
         name: Name of the source, for messages.
         root: The tree that holds the index.
@@ -42,6 +46,8 @@ class FileSource(ClipSource):
     Raises:
         ValueError: No video can be used.
     """
+
+    things: ClassVar[str] = "videos"
 
     def __init__(self, name: str, root: Path, names: Sequence[str]) -> None:
         self._name = name
@@ -54,8 +60,8 @@ class FileSource(ClipSource):
         if not self._videos:
             first = "; ".join(f"{k}: {v}" for k, v in list(self.skipped.items())[:3])
             raise ValueError(
-                f"source {name!r}: none of the {len(names)} videos under {root} can "
-                f"be used: {first}"
+                f"source {name!r}: none of the {len(names)} {self.things} under {root} "
+                f"can be used: {first}"
             )
 
     @property
@@ -144,6 +150,22 @@ class FolderSource(FileSource):
 def find_videos(root: Path) -> list[str]:
     """Return videos and directories of images below a root, sorted, relative to it."""
     names: list[str] = []
+    for here, visible in visible_files(root):
+        videos = [name for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
+        names += [(here / name).as_posix() for name in videos]
+        # JPEG files beside videos are previews of them.
+        frames = PNG if videos else IMAGE_SUFFIXES
+        if any(name.lower().endswith(frames) for name in visible):
+            names.append(here.as_posix())
+    return sorted(names)
+
+
+def visible_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every directory below a root, each once, with its files; hidden ones not.
+
+    Yields:
+        The directory relative to ``root``, and the names of its files.
+    """
     seen: set[tuple[int, int]] = set()
     for directory, below, files in os.walk(root, followlinks=True):
         status = os.stat(directory)
@@ -152,12 +174,5 @@ def find_videos(root: Path) -> list[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         below[:] = sorted(name for name in below if not name.startswith("."))
-        here = Path(directory).relative_to(root)
         visible = [name for name in files if not name.startswith(".")]
-        videos = [name for name in visible if name.lower().endswith(VIDEO_SUFFIXES)]
-        names += [(here / name).as_posix() for name in videos]
-        # JPEG files beside videos are previews of them.
-        frames = PNG if videos else IMAGE_SUFFIXES
-        if any(name.lower().endswith(frames) for name in visible):
-            names.append(here.as_posix())
-    return sorted(names)
+        yield Path(directory).relative_to(root), visible

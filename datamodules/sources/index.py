@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from datamodules.images import decode_image
-from datamodules.paths import PNG, find_frames, open_at_once
+from datamodules.paths import IMAGE_SUFFIXES, PNG, find_frames, open_at_once
 from datamodules.pipes import SAVE_FIRST, is_pipe
 from datamodules.pyav import av
 from datamodules.raw_video import RawVideo, read_y4m
@@ -150,6 +150,12 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
         if is_pipe(path):
             raise ClipError(f"it is {SAVE_FIRST}")
         raise ClipError("the file is empty")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        try:
+            height, width = decode_image(path, cv2.IMREAD_COLOR).shape[:2]
+        except ValueError as error:
+            raise ClipError(str(error)) from error
+        return width, height, 0.0, 1, True
     if path.suffix.lower() == ".y4m":
         raw = read_y4m(path)
         known = float(raw.fps or 0)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from datamodules.options import DataOptions, SourceName
 from datamodules.paths import check_root, expand_root
-from datamodules.sources import folder, openvid, prepared, vimeo90k
+from datamodules.sources import folder, openvid, prepared, stills, vimeo90k
 from datamodules.sources.folder import FolderSource
 from datamodules.sources.openvid import OpenVidSource, find_tables
 from datamodules.sources.prepared import PreparedSource
 from datamodules.sources.source import ClipSource
+from datamodules.sources.stills import StillsSource
 from datamodules.sources.synthetic import SyntheticSource
 from datamodules.sources.vimeo90k import Split, Vimeo90KSource, find_list
 
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 HOLDS = {
     "folder": folder.HOLDS,
+    "stills": stills.HOLDS,
     "vimeo90k": vimeo90k.HOLDS,
     "openvid": openvid.HOLDS,
     "prepared": prepared.HOLDS,
@@ -120,6 +122,8 @@ def build_source(
         return OpenVidSource(root, list_file)
     if source == "folder":
         return FolderSource(root)
+    if source == "stills":
+        return StillsSource(root)
     if source == "prepared":
         return PreparedSource(root)
     scenes = SyntheticSource()

@@ -28,7 +28,7 @@ def data_advice(share: float, data: DataOptions, cpus: int) -> str:
     workers = min(_needed(share, data.workers), most)
     if workers > data.workers:
         remedies.append(f"--data.workers {workers}")
-    if data.source not in ("synthetic", "prepared"):
+    if data.source not in ("synthetic", "stills", "prepared"):
         remedies.append(
             f"`{called_as('prepare')} {data.root} OUT{_as_now(data)}` once, then "
             "--data.source prepared --data.root OUT for the next run"

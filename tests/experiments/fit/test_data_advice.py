@@ -56,8 +56,9 @@ def test_a_store_is_to_hold_what_the_run_reads(options, given):
     assert f"experiments.prepare clips OUT {given}` once" in line
 
 
-def test_clips_that_cannot_be_prepared_are_not_told_to_be():
-    options = DataOptions(workers=1)
+@pytest.mark.parametrize("source", ["synthetic", "stills"])
+def test_clips_that_cannot_be_prepared_are_not_told_to_be(source):
+    options = DataOptions(source=source, workers=1)
     assert data_advice(0.5, options, 16).endswith(": try --data.workers 2")
     assert data_advice(0.5, options, 2).endswith(": more CPUs a device would help")
     assert "(1 loader and 2 CPUs a device)" in data_advice(0.5, options, 2)
