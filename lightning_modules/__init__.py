@@ -89,11 +89,10 @@ def _trained(path: Path, checkpoint: dict[str, Any]) -> "VideoCodec":
     entry = checkpoint["codec"]
     with fitting(path, entry["name"]):
         kind, named = codec_class(entry["name"]), entry["architecture"]
-        codec = kind(
-            **{name: own for name, own in named.items() if name not in kind.former}
-        )
+        weights = codec_weights(checkpoint)
+        codec = kind(**kind.architecture_of(named, weights))
         codec.name_as(named)
-        codec.load_state_dict(codec_weights(checkpoint))
+        codec.load_state_dict(weights)
         codec.trained_with = dict(entry.get("training", {}))
         codec.take_tables(entry["tables"])
     return codec

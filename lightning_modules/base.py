@@ -284,8 +284,11 @@ class CodecModule(SavedModule, ABC):
         """
         terms = {name: out.bits.new_zeros(()) for name in self.term_weights}
         self._frame_terms = {}
+        balance = self.stage.balance if self.training else 0.0
         for name, values in self.frame_terms(draw, out).items():
             factor = self.factors.get(name, 1.0)
+            if balance:
+                values = values / draw.lmbda[:, None] ** balance
             terms[name] = factor * values.mean()
             self._frame_terms[name] = factor * values.detach()
         return {**terms, **out.terms}

@@ -376,6 +376,19 @@ class VideoCodec(CodesByTables):
         self.configure(**former)
         self.architecture = dict(architecture)
 
+    @classmethod
+    def architecture_of(
+        cls, named: Mapping[str, Any], weights: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Return the arguments that build the network of a checkpoint's weights.
+
+        Args:
+            named: As the checkpoint names it, see :meth:`name_as`. Presets may have
+                changed since, under the same name.
+            weights: Its state dict.
+        """
+        return {name: own for name, own in named.items() if name not in cls.former}
+
     def check_coding(self, coding: Any) -> None:
         """Raise ``ValueError`` if this very network cannot code so.
 

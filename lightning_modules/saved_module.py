@@ -63,7 +63,11 @@ class SavedModule(LightningModule):
                     "training, which are model.init_args in the run's config.yaml"
                 )
             arguments = {**entry["architecture"], **arguments}
-        former = codec_class(entry["name"]).former
+        kind = codec_class(entry["name"])
+        former, named = kind.former, entry["architecture"]
+        found = kind.architecture_of(named, codec_weights(checkpoint))
+        # A preset that has changed under its name.
+        renamed = {n: v for n, v in found.items() if n in named and v != named[n]}
         given_others = arguments or hparams_file
         with nullcontext() if given_others else fitting(checkpoint_path, entry["name"]):
             module = super().load_from_checkpoint(
@@ -72,11 +76,11 @@ class SavedModule(LightningModule):
                 hparams_file,
                 strict,
                 weights_only=True,
-                **{name: own for name, own in arguments.items() if name not in former},
+                **{n: v for n, v in (renamed | arguments).items() if n not in former},
             )
         codec = module.codec
         if not hparams_file:
-            given = entry["architecture"] | arguments
+            given = named | arguments
             now = {n: v for n, v in codec.architecture.items() if n in given}
             codec.name_as({n: v for n, v in given.items() if n in former} | now)
         return module

@@ -78,6 +78,9 @@ class Stage:
             ``unit`` of it, which refers to the units before it as to constants. A
             batch of clips then takes as many steps as they have units.
         clip_norm: Largest gradient norm; that of the trainer if null.
+        balance: Each training sample's loss is divided by its lambda to this power. At
+            0, as in the papers, high rates have most of the gradient; 0.5 lets all
+            rates learn alike.
 
     Raises:
         ValueError: A value is out of range, or no folder can have the name.
@@ -100,6 +103,7 @@ class Stage:
     precision: str | None = None
     unroll: Literal["clip", "unit"] = "clip"
     clip_norm: float | None = None
+    balance: float = 0.0
 
     def __post_init__(self) -> None:
         this = f"stage {self.name!r}"
@@ -116,6 +120,8 @@ class Stage:
             raise ValueError(
                 f"{this}: clip_norm is {self.clip_norm}, it must be above 0 and finite"
             )
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"{this}: balance is {self.balance}, it must be 0 to 1")
         for name, weight in self.weights.items():
             if not 0 <= weight < inf:
                 raise ValueError(

@@ -3,12 +3,12 @@
 Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, islice
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ from lightning_modules.ui2c.network import (
     UI2CNetwork,
     Unit,
     latent_size,
+    size_of,
 )
 from lightning_modules.ui2c.options import CodingOptions
 from lightning_modules.ui2c.units import (
@@ -68,8 +69,8 @@ class UI2CCodec(VideoCodec):
     """Unified intra and inter coding of two frames at once.
 
     Args:
-        size: Widths: ``paper`` (46.7 M parameters), ``small`` or ``tiny`` (CPU
-            rehearsals).
+        size: Widths: ``paper`` (46.7 M parameters), ``small`` (trained in hours of a
+            CPU), ``small_48`` (an earlier ``small``) or ``tiny`` (rehearsals).
         frames_per_unit: 2 (the paper) or 1 (DCVC-RT's P model).
         divided: Code the first frame with DCVC-RT's separate intra model (ablation,
             with ``frames_per_unit`` 1).
@@ -93,7 +94,7 @@ class UI2CCodec(VideoCodec):
 
     def __init__(
         self,
-        size: Literal["paper", "small", "tiny"] = "paper",
+        size: Literal["paper", "small", "small_48", "tiny"] = "paper",
         frames_per_unit: int = 2,
         divided: bool = False,
         input_offset: float = 0.5,
@@ -131,6 +132,15 @@ class UI2CCodec(VideoCodec):
             if divided
             else None
         )
+
+    @classmethod
+    def architecture_of(
+        cls, named: Mapping[str, Any], weights: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Find an earlier ``small`` by its latents; see the base class."""
+        found = super().architecture_of(named, weights)
+        latents = len(weights.get("network.encoder_down.bias", ()))
+        return {**found, "size": size_of(found.get("size", "paper"), latents)}
 
     def check_coding(self, coding: CodingOptions) -> None:
         """Refuse refreshes within a unit, and a start that is the only one anyway."""
