@@ -74,7 +74,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     def _hint(self) -> str:
         if not self.path.is_dir():
             return ""
-        return "; pictures, each for itself, are measured as stills=DIR"
+        return "; pictures that are no video can be measured as stills=DIR"
 
     def __iter__(self) -> Iterator["Tensor"]:
         """Give frames (3, H, W), float32 RGB in [0, 1].

@@ -126,8 +126,8 @@ def _find_in_directory(root: Path) -> list[VideoSequence]:
         path = root / place
         if path.is_dir() and all(image_number(p) is None for p in find_frames(path)):
             logger.warning(
-                "%s is no sequence: its images have no numbers; as pictures, each for "
-                "itself, they are %s=%s",
+                "%s is no sequence: its images have no numbers; pictures that are no "
+                "video can be measured as %s=%s",
                 path,
                 STILLS_KEY,
                 path,

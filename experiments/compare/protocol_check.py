@@ -128,7 +128,7 @@ def find_differences(
             continue
         if name == "yuv_as" and anchor.protocol.colour == "yuv420":
             continue
-        if name in indifferent:
+        if name in indifferent and None not in (a, b):
             continue
         note(name, a, b)
     for metric in metrics:
