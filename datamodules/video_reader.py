@@ -70,6 +70,12 @@ class VideoReader(AbstractContextManager["VideoReader"]):
     _pictures: Iterator["Tensor"]
     close: Callable[[], None] = lambda: None
 
+    @property
+    def _hint(self) -> str:
+        if not self.path.is_dir():
+            return ""
+        return "; pictures that are no video can be measured as stills=DIR"
+
     def __iter__(self) -> Iterator["Tensor"]:
         """Give frames (3, H, W), float32 RGB in [0, 1].
 
@@ -82,7 +88,7 @@ class VideoReader(AbstractContextManager["VideoReader"]):
             if (height, width) != (self.height, self.width):
                 raise VideoError(
                     f"{self.path}: frame {number} (from 0) is {width}x{height}, but "
-                    f"the first is {self.width}x{self.height}"
+                    f"the first is {self.width}x{self.height}{self._hint}"
                 )
             yield picture
             number += 1

@@ -15,6 +15,9 @@ What to measure on is said by any number of texts, each of which is one of these
   set with the directory's name. The name of a raw file says what it is:
   ``name_416x240_50.yuv``.
 * One video, raw file or image: part of a set with its directory's name.
+* ``stills=DIR``: every PNG or JPEG picture that DIR itself holds, each a sequence of
+  one frame and of its own size, in a set with the directory's name. ``stills:N=DIR``:
+  the first N.
 * ``patterns``: the eight motions of :mod:`datamodules.sequences.motion_patterns` over
   procedural pictures, each a set, ``motion_blur`` to ``motion_zoom``; needs no file.
   ``patterns:N``: over N pictures. ``patterns=DIR``, ``patterns:N=DIR``: over the first
@@ -38,9 +41,11 @@ from datamodules.sequences.files import VideoSequence
 from datamodules.sequences.motion_patterns import find_patterns
 from datamodules.sequences.standard_files import find_standard_set
 from datamodules.sequences.standard_sets import STANDARD_SETS, set_key
+from datamodules.sequences.stills import find_stills
 from datamodules.sources.folder import VIDEO_SUFFIXES, find_videos
 
 PATTERNS_KEY = "patterns"
+STILLS_KEY = "stills"
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +85,9 @@ def _find(spec: str) -> list[VideoSequence]:
     key = set_key(head.partition(":")[0])
     if names_patterns(expanded):
         return find_patterns(head.partition(":")[2], Path(tail) if equals else None)
+    if equals and key == STILLS_KEY:
+        folder = Path(tail)
+        return find_stills(_free_set(folder), head.partition(":")[2], folder)
     if equals and key in STANDARD_SETS:
         return find_standard_set(key, head.partition(":")[2], Path(tail))
     if equals and head.lower().endswith(".json"):
@@ -97,9 +105,9 @@ def _find(spec: str) -> list[VideoSequence]:
     elif equals:
         reason = (
             f"there is no standard set {head!r}, only {', '.join(STANDARD_SETS)}, "
-            f"and {PATTERNS_KEY}"
+            f"{PATTERNS_KEY} and {STILLS_KEY}"
         )
-    elif key in STANDARD_SETS:
+    elif key in (*STANDARD_SETS, STILLS_KEY):
         reason = f"to say where that set is, write {expanded}=ROOT"
     else:
         reason = "there is no such file or directory"
@@ -117,7 +125,13 @@ def _find_in_directory(root: Path) -> list[VideoSequence]:
     for place in sorted([*find_videos(root), *distinct.values()]):
         path = root / place
         if path.is_dir() and all(image_number(p) is None for p in find_frames(path)):
-            logger.warning("%s is no sequence: its images have no numbers", path)
+            logger.warning(
+                "%s is no sequence: its images have no numbers; pictures that are no "
+                "video can be measured as %s=%s",
+                path,
+                STILLS_KEY,
+                path,
+            )
             continue
         name = place if path.is_dir() else place.removesuffix(path.suffix)
         name = set_name if place == "." else printable(name.replace("/", "_"))

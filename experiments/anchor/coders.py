@@ -11,6 +11,7 @@ from experiments.anchor.networks import make_network_coder
 from experiments.anchor.pyav import PyAVCoder
 from experiments.anchor.reference import ReferenceCoder
 from experiments.anchor.settings import Preset
+from experiments.anchor.stills import StillCoder
 
 
 class Tool(NamedTuple):
@@ -53,6 +54,7 @@ def _make_reference(
 TOOLS = {
     "pyav": Tool(PyAVCoder),
     "ffmpeg": Tool(FFmpegCoder),
+    "pillow": Tool(StillCoder),
     "reference": Tool(_make_reference, ("binary", "decoder", "config")),
     "compressai": Tool(make_network_coder, ("rates", "device", "threads")),
     "decoded": Tool(make_decoded_coder, ("rates", "bytes")),

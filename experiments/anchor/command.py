@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.anchor.settings import Preset, codec_names, load_preset, load_presets
 from experiments.cli.command import run_command
@@ -22,6 +22,8 @@ examples:
       --config cfg/encoder_lowdelay_vtm.cfg --output results/vtm.json
   python -m experiments.anchor --codec compressai --preset ssf2020 --quality 1 3 5 7 \\
       --sequences uvg=/data/UVG --max_frames 96 --output results/ssf2020.json
+  python -m experiments.anchor --codec jpeg --sequences stills=/data/kodak \\
+      --colour rgb --output results/jpeg.json
   python -m experiments.anchor --codec decoded --name DCVC-FM \\
       --decoded 0=out/q0/{sequence} 21=out/q21/{sequence} --bytes 0=out/q0/bin \\
       21=out/q21/bin --sequences uvg=/data/UVG --fid frames --output results/fm.json
@@ -72,10 +74,15 @@ def describe_presets() -> str:
 
 def _knobs(preset: Preset) -> list[str]:
     """Return what sets a preset's rate, with its range."""
-    return [
-        f"--{name} {knob.low:g} to {knob.high:g}" if knob.bounded else f"--{name} RATE="
-        for name, knob in preset.knobs.items()
-    ]
+    texts = []
+    for name, knob in preset.knobs.items():
+        text = f"--{name} RATE="
+        if knob.bounded:
+            text = f"--{name} {knob.low:g} to {knob.high:g}"
+        if knob.usual:
+            text += f" (default: {' '.join(f'{value:g}' for value in knob.usual)})"
+        texts.append(text)
+    return texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +91,13 @@ class AnchorOptions(JobOptions):
 
     Attributes:
         list: Print all presets and end.
-        codec: Which: aom, av1 (SVT-AV1), compressai (learned), decoded (any that was
-            run elsewhere), hm, vtm, vvc (VVenC), x264, x265.
+        codec: Which: aom, av1 (SVT-AV1), avif, compressai (learned), decoded (any that
+            was run elsewhere), hm, jpeg, vtm, vvc (VVenC), webp, x264, x265.
         preset: How; see --list (default: its first).
         qp: Constant quantisers, in the encoder's own scale.
         crf: Constant rate factors instead, where the encoder has them.
-        quality: Published weights of compressai, from torch hub's folder; nothing is
-            downloaded.
+        quality: Of jpeg, webp and avif (default: six that --list names); or published
+            weights of compressai, from torch hub's folder, nothing is downloaded.
         checkpoint: Other weights of compressai, at any number as rate.
         decoded: Frames that another codec decoded: video, folder of PNG, or a folder or
             pattern ({sequence}) with one of these for each sequence.
@@ -105,15 +112,11 @@ class AnchorOptions(JobOptions):
     list: bool = option(False, shows=describe_presets)
     codec: str = option(metavar="NAME")
     preset: str | None = option(None, metavar="NAME")
-    qp: tuple[float, ...] = option((), metavar="Q", one_of="rate", needed=True)
-    crf: tuple[float, ...] = option((), metavar="Q", one_of="rate", needed=True)
-    quality: tuple[float, ...] = option((), metavar="N", one_of="rate", needed=True)
-    checkpoint: tuple[str, ...] = option(
-        (), metavar="RATE=FILE", one_of="rate", needed=True
-    )
-    decoded: tuple[str, ...] = option(
-        (), metavar="RATE=PATH", one_of="rate", needed=True
-    )
+    qp: tuple[float, ...] = option((), metavar="Q", one_of="rate")
+    crf: tuple[float, ...] = option((), metavar="Q", one_of="rate")
+    quality: tuple[float, ...] = option((), metavar="N", one_of="rate")
+    checkpoint: tuple[str, ...] = option((), metavar="RATE=FILE", one_of="rate")
+    decoded: tuple[str, ...] = option((), metavar="RATE=PATH", one_of="rate")
     bytes: tuple[str, ...] = option((), metavar="RATE=BYTES")
     device: Literal["auto", "cpu", "cuda"] | None = None
     binary: Path | None = option(None, metavar="PATH")
@@ -142,13 +145,13 @@ def anchor(options: AnchorOptions) -> int:
     from experiments.evaluate.jobs import run_jobs
 
     preset = load_preset(options.codec, options.preset)
-    knob = next(name for name in (*NUMBERED, *NAMED) if getattr(options, name))
-    values = getattr(options, knob)
+    knob, values = _told_rates(options, preset)
     rates: dict[float, str | None] = dict.fromkeys(values)
     if knob in NAMED:
         rates = {**by_rate(f"--{knob}", values)}
     for rate in rates:
         preset.check_rate(knob, rate)
+    options = _with_own_period(options, preset)
     coder = make_coder(
         preset,
         knob,
@@ -161,3 +164,35 @@ def anchor(options: AnchorOptions) -> int:
     for remark in coder.remarks():
         print(f"note: {remark}", file=sys.stderr)
     return run_jobs(coder, [Rate(rate) for rate in rates], options)
+
+
+def _told_rates(options: AnchorOptions, preset: Preset) -> tuple[str, Sequence[Any]]:
+    """Return what sets the rate, and its values: those given, or else the usual.
+
+    Raises:
+        ValueError: None is given, and the preset has no usual ones.
+    """
+    for name in (*NUMBERED, *NAMED):
+        if values := getattr(options, name):
+            return name, values
+    for name, knob in preset.knobs.items():
+        if knob.usual:
+            return name, knob.usual
+    raise ValueError(
+        f"preset {preset.name!r} of {preset.codec} needs its rates: give --"
+        f"{' or --'.join(preset.knobs)} with one or more values; --list says which"
+    )
+
+
+def _with_own_period(options: AnchorOptions, preset: Preset) -> AnchorOptions:
+    """Return the options with the intra period of an encoder that has no other."""
+    own = preset.intra_period
+    if own is None:
+        return options
+    if options.intra_period not in (-1, own):
+        print(
+            f"note: {preset.codec} codes each frame alone: its intra period is {own}, "
+            f"and not {options.intra_period}; compare accepts it with any other",
+            file=sys.stderr,
+        )
+    return replace(options, intra_period=own)

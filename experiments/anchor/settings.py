@@ -1,7 +1,7 @@
 """The codecs' settings: the YAML files beside this module, read and filled in."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ class Knob:
         options: What it adds to the encoder's options; ``{rate}`` is its value.
         per_bit: Added to the value for each bit of depth above 8, for encoders whose
             scale moves with it.
+        usual: Values to take where the user names none; by default one must be named.
     """
 
     low: float = -math.inf
@@ -29,6 +30,7 @@ class Knob:
     whole: bool = True
     options: Mapping[str, Any] | None = None
     per_bit: int = 0
+    usual: Sequence[float] = ()
 
     @property
     def bounded(self) -> bool:
@@ -57,6 +59,7 @@ class Preset:
         endless: What the encoder calls an intra period without end.
         restarts: Whether each intra period is a stream of its own, one after another in
             the file, because the encoder has no refresh in this structure.
+        intra_period: Of an encoder that has no other.
     """
 
     codec: str
@@ -72,6 +75,7 @@ class Preset:
     options: Mapping[str, Any] = field(default_factory=dict)
     endless: str = "-1"
     restarts: bool = False
+    intra_period: int | None = None
 
     def check_rate(self, knob: str, rate: float) -> float:
         """Return a rate that the encoder has.

@@ -78,9 +78,9 @@ class SequencesOption:
 
     Attributes:
         sequences: Test sequences: NAME=ROOT (uvg, mcl_jcv, hevc_b to hevc_e), a dataset
-            JSON of DCVC, any folder of videos, one video, or patterns, patterns:N,
-            patterns=DIR (eight synthetic motions over N pictures, procedural or of a
-            folder).
+            JSON of DCVC, any folder of videos, one video, stills=DIR (each picture of a
+            folder a sequence of one frame), or patterns, patterns:N, patterns=DIR
+            (eight synthetic motions over N pictures, procedural or of a folder).
     """
 
     sequences: tuple[str, ...] = option(metavar="SPEC")

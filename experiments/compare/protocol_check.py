@@ -7,6 +7,9 @@ from experiments.results.result import PROTOCOL_FIELDS, Result, SequenceResult
 
 NOT_STATED = "not stated"
 
+ALL_INTRA = "all_intra"
+"""Structure of a codec that codes each frame alone, as a result states it."""
+
 ALL_UNSTATED = "unstated"
 """For ``--allow``: go on wherever a file does not say."""
 
@@ -102,9 +105,17 @@ def find_differences(
     What a file does not state counts as different, even where neither does. Two things
     do not: the limit on frames, as each sequence's are compared too, and how 4:2:0
     becomes RGB where it stays 4:2:0.
+
+    A codec that codes each frame alone has the same numbers under every intra period,
+    and sequences of one frame have the same under every limit on frames, too.
     """
     names = (anchor.name, other.name)
     found = []
+    indifferent: tuple[str, ...] = ()
+    if ALL_INTRA in (r.codec.get("structure") for r in (anchor, other)):
+        indifferent = ("intra_period",)
+    if _are_stills(anchor, sets) and _are_stills(other, sets):
+        indifferent = ("intra_period", "max_frames")
 
     def note(field: str, a: object, b: object, where: str = "") -> None:
         if a != b or a is None or b is None:
@@ -116,6 +127,8 @@ def find_differences(
         if name == "max_frames" and (a is None or b is None):
             continue
         if name == "yuv_as" and anchor.protocol.colour == "yuv420":
+            continue
+        if name in indifferent and None not in (a, b):
             continue
         note(name, a, b)
     for metric in metrics:
@@ -202,6 +215,11 @@ def explain_differences(differences: Sequence[Difference]) -> list[str]:
         *(f"- {text}" for text in describe(differences)),
         *(f"{name}: {EXPLANATIONS[name]}." for name in fields_that_differ),
     ]
+
+
+def _are_stills(result: Result, sets: dict[str, tuple[str, ...]]) -> bool:
+    """Tell whether all of these sequences have one frame."""
+    return all(s.frames == 1 for s in result.sequences if s.name in sets.get(s.set, ()))
 
 
 def _size(sequence: SequenceResult) -> str | None:

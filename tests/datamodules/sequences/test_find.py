@@ -83,7 +83,7 @@ def test_variables_are_expanded(samples, message, tmp_path, monkeypatch):
 def test_what_names_nothing_is_refused(message, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no standard set 'vimeo', only uvg, mcl_jcv" in message(f"vimeo={tmp_path}")
-    assert "hevc_e, and patterns" in message(f"{tmp_path}/no=thing")
+    assert "hevc_e, patterns and stills" in message(f"{tmp_path}/no=thing")
     assert "write uvg:Beauty=ROOT" in message("uvg:Beauty")
     assert "there is no such file or directory" in message(tmp_path / "no.mp4")
     assert "there is no directory" in message(f"uvg={tmp_path}/no")

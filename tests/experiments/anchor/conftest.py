@@ -73,7 +73,7 @@ def write_y4m(path, codes):
 @pytest.fixture(scope="session")
 def anchor():
     """What makes a coder, and codes a scene with it."""
-    functions = (scene, coder_of, code, psnr, write_y4m)
+    functions = (scene, sequence, coder_of, code, psnr, write_y4m)
     return SimpleNamespace(FRAMES=FRAMES, **{f.__name__: f for f in functions})
 
 

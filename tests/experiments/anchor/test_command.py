@@ -27,6 +27,11 @@ def test_every_preset_says_what_it_is_and_leaves_no_placeholder(codec, name):
     if preset.tool in ("compressai", "decoded"):
         assert not preset.pixel_formats and not preset.options
         return
+    if preset.tool == "pillow":
+        assert not preset.pixel_formats and preset.intra_period == 1
+        knob = preset.knobs["quality"]
+        assert all(preset.check_rate("quality", rate) for rate in knob.usual)
+        return
     assert set(preset.pixel_formats) == {"yuv420", "rgb"}
     assert set(preset.pixel_formats.values()) <= set(PIXEL_FORMATS)
     assert isinstance(preset.run["suffix"], str)

@@ -66,6 +66,36 @@ def test_how_rgb_is_made_does_not_matter_to_planes_that_stay_as_they_are(
     assert not compare(make_result("a"), make_result("b", yuv_as=None)).differences
 
 
+def test_a_codec_that_codes_each_frame_alone_fits_any_intra_period(
+    compare, make_result
+):
+    alone = make_result("b", 0.9, intra_period=1)
+    with pytest.raises(ProtocolMismatch, match="intra_period is -1 in a and 1 in b"):
+        compare(make_result("a"), alone)
+    alone.codec["structure"] = "all_intra"
+    assert not compare(make_result("a"), alone).differences
+    assert not compare(alone, make_result("a"), anchor="b").differences
+    # It says nothing of the rest, nor of what the other does not state.
+    shorter = make_result("a", max_frames=32, intra_period=None)
+    with pytest.raises(ProtocolMismatch, match=r"max_frames is .*intra_period is not"):
+        compare(shorter, alone)
+
+
+def test_where_intra_frames_are_does_not_matter_to_still_pictures(compare, make_result):
+    files = [make_result("a"), make_result("b", 0.9, intra_period=1, max_frames=0)]
+    with pytest.raises(ProtocolMismatch, match="max_frames is 96 in a and 0 in b"):
+        compare(*files)
+    for file in files:
+        for sequence in file.sequences:
+            sequence.frames = 1
+    assert not compare(*files).differences
+    # One video among them, and it matters.
+    for file in files:
+        file.sequences[0].frames = 2
+    with pytest.raises(ProtocolMismatch, match="intra_period is -1 in a and 1 in b"):
+        compare(*files)
+
+
 def test_the_same_difference_to_several_files_is_said_once(compare, make_result):
     others = [make_result(n, intra_period=32) for n in "bc"]
     for other in others:
