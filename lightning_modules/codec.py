@@ -24,6 +24,7 @@ from lightning_modules.execution import EXECUTION, Execution
 from lightning_modules.float32 import exactly
 from lightning_modules.frames import check_frames
 from lightning_modules.graphs import Graphs
+from lightning_modules.latents import Latents
 from lightning_modules.overlap import Pending, in_turn, overlapped
 from lightning_modules.packets import Packet, Received, check_packets
 from lightning_modules.rate_knob import RateKnob as RateKnob
@@ -400,6 +401,18 @@ class VideoCodec(nn.Module, ABC):
             ValueError: They are, but do not fit this one.
         """
         return None
+
+    @property
+    def latents(self) -> Latents:
+        """What a unit's pixels are made of, counted.
+
+        Raises:
+            ValueError: The codec does not say it.
+        """
+        raise ValueError(
+            f"{self.shown_name} does not say how many numbers its latents have: give "
+            "its class the property `latents`"
+        )
 
     @property
     def like(self) -> Tensor:

@@ -23,6 +23,7 @@ from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.entropy.transfers import upload
 from lightning_modules.float32 import exact
 from lightning_modules.frames import as_shown, pad_frames, pad_to_multiple, padded_size
+from lightning_modules.latents import Latents
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
     DesyncError,
@@ -470,6 +471,14 @@ class UI2CCodec(VideoCodec):
     def cycle(self) -> int:
         """The group of 8, by the position in which units change their qp."""
         return len(QP_BIAS)
+
+    @property
+    def latents(self) -> Latents:
+        """The y of a unit; see the base class."""
+        block = self.frames_per_unit, LATENT_STRIDE, LATENT_STRIDE
+        y = self.network.encoder_down.out_channels
+        note = f"the intra model has {2 * y}" if self.intra is not None else ""
+        return Latents(block, {"y": y}, note)
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""
