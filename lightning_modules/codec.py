@@ -282,8 +282,7 @@ class VideoCodec(nn.Module, ABC):
         """Raise ``ValueError`` if so many scales cannot be decoded without the rest."""
         if self.scales == 1:
             raise ValueError(
-                f"{self.shown_name} has no scales that could be decoded alone: its "
-                "units are decoded whole"
+                f"{self.shown_name} has no scales: its units are decoded whole"
             )
         if not 1 <= scales <= self.scales:
             raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
@@ -404,15 +403,8 @@ class VideoCodec(nn.Module, ABC):
 
     @property
     def latents(self) -> Latents:
-        """What a unit's pixels are made of, counted.
-
-        Raises:
-            ValueError: The codec does not say it.
-        """
-        raise ValueError(
-            f"{self.shown_name} does not say how many numbers its latents have: give "
-            "its class the property `latents`"
-        )
+        """How many numbers pixels are made of."""
+        raise NotImplementedError(f"{type(self).__name__} does not count its latents")
 
     @property
     def like(self) -> Tensor:
@@ -475,9 +467,7 @@ class VideoCodec(nn.Module, ABC):
         Raises:
             ValueError: They are broken, or not those that this version codes with.
         """
-        tables = {
-            name: CdfTables.from_tensors(dict(own)) for name, own in saved.items()
-        }
+        tables = {n: CdfTables.from_tensors(dict(own)) for n, own in saved.items()}
         wanted = {name: len(own) for name, own in self.build_tables().items()}
         found = {name: len(own) for name, own in tables.items()}
         if found != wanted:

@@ -21,6 +21,7 @@ from datamodules.sequences.find import find_sequences
 from experiments.profile.components import Block, find_components
 from experiments.results.drawing.tables import Table, numbers, words
 from lightning_modules.codec import VideoCodec
+from lightning_modules.latents import Latents
 
 Places: TypeAlias = npt.NDArray[np.int64]
 
@@ -37,11 +38,18 @@ def find_clips(
     """Return the sequences that texts name, see :func:`find_sequences`.
 
     Raises:
-        ValueError: See there; or a sequence is in both.
+        ValueError: See there; a sequence is in both, or two to measure on share a
+            name.
     """
     train, test = find_sequences(training), find_sequences(held_out)
     trained = {each.path.resolve() for each in train if each.clip is None}
+    names = [each.name for each in test]
     for each in test:
+        if names.count(each.name) > 1:
+            raise ValueError(
+                f"--held_out has two sequences {each.name!r}, {each.path} is one: "
+                "rename it, or leave one out"
+            )
         if each.clip is None and each.path.resolve() in trained:
             raise ValueError(
                 f"{each.path} is among --ceiling and --held_out: its own components "
@@ -63,6 +71,20 @@ def sizes_of(codec: VideoCodec) -> dict[str, VideoCodec]:
         } or {"as given": codec}
 
 
+def latents_of(codec: VideoCodec) -> Latents:
+    """Return a codec's own count of its latents.
+
+    Raises:
+        ValueError: It has none.
+    """
+    try:
+        return codec.latents
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{error}: leave out --ceiling, or give it the property `latents`"
+        ) from error
+
+
 def measure_ceiling(
     codec: VideoCodec,
     training: Sequence[VideoSequence],
@@ -78,18 +100,18 @@ def measure_ceiling(
         more: Numbers per block to tell the ceiling of, too.
 
     Returns:
-        ``block``, ``training_blocks``, ``seconds``, and ``rows``, each with a size's
-        name, what it has, and ``psnr`` by the name of the sequence: in dB, of RGB,
-        from the mean square error over whole blocks of all frames.
+        ``training`` sequences, ``training_blocks`` and ``seconds``; and ``rows``, each
+        with a size's name, what it has, and ``psnr`` by the name of the sequence: in
+        dB, of RGB, from the mean square error over the whole blocks of all frames.
 
     Raises:
-        ValueError: The codec does not say its latents, a sequence is smaller than a
-            block, or a block has fewer samples than numbers.
+        ValueError: The codec does not count its latents, a sequence holds no block, or
+            a block has fewer samples than numbers.
     """
     begun = time.perf_counter()
     rows: list[dict[str, Any]] = []
     for name, sized in sizes_of(codec).items():
-        latents = sized.latents
+        latents = latents_of(sized)
         rows.append(
             {
                 "size": name,
@@ -100,7 +122,7 @@ def measure_ceiling(
                 "note": latents.note,
             }
         )
-    own = codec.latents.block
+    own = latents_of(codec).block
     rows += [{"size": "", "block": own, "numbers": count} for count in more]
     for row in rows:
         block, count = row["block"], row["numbers"]

@@ -475,10 +475,7 @@ class UI2CCodec(VideoCodec):
     @property
     def latents(self) -> Latents:
         """The y of a unit; see the base class."""
-        block = self.frames_per_unit, LATENT_STRIDE, LATENT_STRIDE
-        y = self.network.encoder_down.out_channels
-        note = f"the intra model has {2 * y}" if self.intra is not None else ""
-        return Latents(block, {"y": y}, note)
+        return self.network.latents(alone=self.intra is None)
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""

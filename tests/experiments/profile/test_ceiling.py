@@ -117,6 +117,13 @@ def test_what_holds_no_block_is_refused_before_the_work(
             measure_ceiling(pairs, *sequences, more)
 
 
+def test_two_that_share_a_name_are_refused(tmp_path, clips):
+    (tmp_path / "other").mkdir()
+    other = write_waves(tmp_path / "other" / "test.y4m", 2, 0.0)
+    with pytest.raises(ValueError, match="two sequences 'test'"):
+        find_clips([str(clips[0])], [str(clips[1]), str(other)])
+
+
 def test_a_video_that_turns_out_shorter_than_a_unit_is_refused(clips):
     (sequence,) = find_sequences([str(clips[0])])
     unknown = replace(sequence, frames=None)
@@ -127,7 +134,7 @@ def test_a_video_that_turns_out_shorter_than_a_unit_is_refused(clips):
 def test_a_codec_that_does_not_say_its_latents_is_refused(clips, pairs, monkeypatch):
     monkeypatch.delattr(type(pairs), "latents")
     sequences = find_clips(*([str(each)] for each in clips))
-    with pytest.raises(ValueError, match="UI2C does not say how many numbers"):
+    with pytest.raises(ValueError, match="UI2CCodec does not count its latents: leave"):
         measure_ceiling(pairs, *sequences)
 
 
