@@ -25,6 +25,7 @@ from lightning_modules.execution import EXECUTION, Execution
 from lightning_modules.float32 import exactly
 from lightning_modules.frames import check_frames
 from lightning_modules.graphs import Graphs
+from lightning_modules.latents import Latents
 from lightning_modules.overlap import Pending, in_turn, overlapped
 from lightning_modules.packets import Packet, Received, check_packets
 from lightning_modules.rate_knob import RateKnob as RateKnob
@@ -281,8 +282,7 @@ class VideoCodec(CodesByTables):
         """Raise ``ValueError`` if so many scales cannot be decoded without the rest."""
         if self.scales == 1:
             raise ValueError(
-                f"{self.shown_name} has no scales that could be decoded alone: its "
-                "units are decoded whole"
+                f"{self.shown_name} has no scales: its units are decoded whole"
             )
         if not 1 <= scales <= self.scales:
             raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
@@ -425,6 +425,11 @@ class VideoCodec(CodesByTables):
             ValueError: They are of a part of it alone, or do not fit it.
         """
         return None
+
+    @property
+    def latents(self) -> Latents:
+        """How many numbers pixels are made of."""
+        raise NotImplementedError(f"{type(self).__name__} does not count its latents")
 
     @property
     def like(self) -> Tensor:

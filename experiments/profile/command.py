@@ -46,9 +46,14 @@ class ProfileOptions:
         overlap: Time encoding with overlap too, bytes of a unit made while the networks
             work on the next (default: on a GPU).
         repeats: Timed runs.
+        ceiling: Also tell the most PSNR that each size's latents can have without a
+            reference: that of principal components, found on these sequences (as for
+            evaluate).
+        held_out: Sequences to measure that on.
+        numbers: Tell it of a latent with so many numbers per block, too.
 
     Raises:
-        ValueError: A number is too small.
+        ValueError: A number is too small, or an option needs another one.
     """
 
     config: tuple[str, ...] = option(repeated=True)
@@ -63,6 +68,9 @@ class ProfileOptions:
     dtype: Literal["float32", "float16", "bfloat16", "float64"] = "float32"
     overlap: bool = False
     repeats: int = 3
+    ceiling: tuple[str, ...] = option((), metavar="SPEC", nargs="+")
+    held_out: tuple[str, ...] = option((), metavar="SPEC", nargs="+")
+    numbers: tuple[int, ...] = option((), metavar="N", nargs="+")
 
     def __post_init__(self) -> None:
         if self.repeats < 1:
@@ -70,6 +78,16 @@ class ProfileOptions:
         if self.height < 1 or self.width < 1:
             size = f"{self.width}x{self.height}"
             raise ValueError(f"{size} is no picture size: both must be >= 1")
+        if bool(self.ceiling) != bool(self.held_out):
+            given, missing = ("ceiling", "held_out")[:: 1 if self.ceiling else -1]
+            raise ValueError(
+                f"--{given} needs --{missing}: components are found on the sequences "
+                "of --ceiling and measured on those of --held_out"
+            )
+        if self.numbers and not self.ceiling:
+            raise ValueError("--numbers are of a ceiling: add --ceiling and --held_out")
+        if min(self.numbers, default=1) < 1:
+            raise ValueError(f"--numbers is {min(self.numbers)}: it must be at least 1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,7 +112,7 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     import torch
 
     from experiments.bitstreams.coding_mode import choose_device, coding_mode
-    from experiments.profile import complexity, groups, pipeline, timing
+    from experiments.profile import ceiling, complexity, groups, pipeline, timing
 
     size = options.height, options.width
     with torch.device("meta"):
@@ -104,10 +122,16 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
         pipeline.check_pipeline(codec, workers)
     if options.gop_batch is not None:
         groups.check_groups(codec, options.gop_batch)
+    clips = None
+    if options.ceiling:
+        clips = ceiling.find_clips(options.ceiling, options.held_out)
     timed = options.time or workers or options.gop_batch
     device = choose_device(options.device if timed else "cpu")
     report = complexity.count(codec, *size)
     print_table(complexity.complexity_table(report))
+    if clips:
+        report["ceiling"] = ceiling.measure_ceiling(codec, *clips, options.numbers)
+        print_table(ceiling.ceiling_table(codec.shown_name, report["ceiling"]))
     if timed:
         codec = build_codec(options.config).to(device, getattr(torch, options.dtype))
         codec.eval()

@@ -29,6 +29,7 @@ from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
 from lightning_modules.dhvc.walk import FrameWalk, State, complete
 from lightning_modules.entropy.ports import SilentPort
 from lightning_modules.entropy.tables import CdfTables
+from lightning_modules.latents import Latents
 from lightning_modules.packets import Packet, Pending, Received
 
 R = TypeVar("R")
@@ -192,6 +193,14 @@ class DHVCCodec(VideoCodec):
         return spread(self.network.like.device, self.coding.pipeline)
 
     # The rest of the contract.
+
+    @property
+    def latents(self) -> Latents:
+        """Those of all scales, for a position of the coarsest; see the base class."""
+        block = 1, self.pad_multiple, self.pad_multiple
+        numbers = range(1, self.scales + 1)
+        scales = {f"z{n}": self.network.symbols(n, block)["z"] for n in numbers}
+        return Latents(block, scales)
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables, which all scales share."""

@@ -45,6 +45,7 @@ from lightning_modules.dual_domain.transforms import ResidualBlock
 from lightning_modules.entropy.ports import EstimatePort, SilentPort
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.frames import pad_to_multiple, padded_size
+from lightning_modules.latents import Latents
 from lightning_modules.packets import Packet, Pending, Received
 
 
@@ -303,6 +304,13 @@ class DualDomainCodec(VideoCodec):
             shares = steps.experts.shares(content, quality)[0]
             maps |= {f"expert{i}": share for i, share in enumerate(shares, start=1)}
         return maps
+
+    @property
+    def latents(self) -> Latents:
+        """The symbols of a frame, without its motion; see the base class."""
+        block = 1, LATENT_STRIDE, LATENT_STRIDE
+        symbols = self.network.symbols(Mode.INTRA, (1, 1, 1))["symbols"]
+        return Latents(block, {"symbols": symbols}, "motion is not counted")
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables and the factorised ones of each z."""

@@ -30,6 +30,7 @@ from lightning_modules.entropy.ports import (
 from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.entropy.transfers import upload
 from lightning_modules.frames import as_shown, pad_to_multiple, padded_size
+from lightning_modules.latents import Latents
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
     DesyncError,
@@ -248,6 +249,16 @@ class ScaleSpaceFlowCodec(VideoCodec):
         return found
 
     # The rest of the contract.
+
+    @property
+    def latents(self) -> Latents:
+        """A residual's y, which has as many numbers as a first frame's.
+
+        Motion is not counted, though the decoder of residuals sees it too.
+        """
+        block = 1, LATENT_STRIDE, LATENT_STRIDE
+        y = prod(self._latent_shape("res", 1, block[1:]))
+        return Latents(block, {"y": y}, "motion is not counted")
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of latents and each bottleneck's."""

@@ -23,6 +23,7 @@ from lightning_modules.entropy.tables import CdfTables
 from lightning_modules.entropy.transfers import upload
 from lightning_modules.float32 import exact
 from lightning_modules.frames import as_shown, pad_frames, pad_to_multiple, padded_size
+from lightning_modules.latents import Latents
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import (
     DesyncError,
@@ -480,6 +481,11 @@ class UI2CCodec(VideoCodec):
     def cycle(self) -> int:
         """The group of 8, by the position in which units change their qp."""
         return len(QP_BIAS)
+
+    @property
+    def latents(self) -> Latents:
+        """The y of a unit; see the base class."""
+        return self.network.latents(alone=self.intra is None)
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""

@@ -31,6 +31,7 @@ from lightning_modules.entropy.priors import HYPER_STRIDE, FactorisedPrior, Scal
 from lightning_modules.entropy.steps import step_masks, step_positions
 from lightning_modules.float32 import in_float32, island_dtype
 from lightning_modules.frames import pad_to_multiple
+from lightning_modules.latents import Latents
 from lightning_modules.layers import (
     Pointwise,
     SubpelUp,
@@ -283,6 +284,18 @@ class UI2CNetwork(nn.Module):
             # What is not coded follows from symbols.
             return {"z": z}
         return {"z": z, "y": self.encoder_down.out_channels * height * width}
+
+    def latents(self, *, alone: bool) -> Latents:
+        """Return what a unit's pixels are made of.
+
+        Args:
+            alone: Whether there is no intra model beside it.
+        """
+        y = self.encoder_down.out_channels
+        note = "" if alone else f"the intra model of first frames has {2 * y}"
+        return Latents(
+            (self.frames_per_unit, LATENT_STRIDE, LATENT_STRIDE), {"y": y}, note
+        )
 
     def generate(self, feature: Tensor, qps: Tensor) -> Tensor:
         """Turn a feature into its n frames (B, n, 3, H, W)."""

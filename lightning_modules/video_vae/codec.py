@@ -40,6 +40,7 @@ from lightning_modules.frames import (
     pad_to_multiple,
     padded_size,
 )
+from lightning_modules.latents import Latents
 from lightning_modules.layers import at_least_float32
 from lightning_modules.packets import Packet, Pending, Received, pending, read_symbols
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
@@ -365,6 +366,13 @@ class VideoVAECodec(VideoCodec):
             if gop.frames[0]:
                 found += gop.frames[: 1 + gop.blends]
         return found
+
+    @property
+    def latents(self) -> Latents:
+        """The y of a group, shared frames in it; see the base class."""
+        block = self.frames_per_unit, self.latent_stride, self.latent_stride
+        steps = self.frames_per_unit // TIME_STRIDE + 1
+        return Latents(block, {"y": steps * self.latent_codec.channels})
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""

@@ -445,6 +445,22 @@ def test_another_process_decodes_the_same_frames(build, save_checkpoint, tmp_pat
     assert own and differing == []
 
 
+def test_latents_are_what_is_coded(codec):
+    latents = codec.latents
+    frames, height, width = latents.block
+    side = max(64, codec.pad_multiple)
+    clip = noise_clip(2 * codec.frames_per_unit, side, side)[0]
+    counts = [0]
+    for packet in codec.compress(clip, middle_rate(codec), reconstruct=True):
+        counts[-1] += sum(packet.histograms.values(), Counter()).total()
+        if packet.frames:
+            counts.append(0)
+    blocks = codec.frames_per_unit // frames * (side // height) * (side // width)
+    # The unit of the fewest symbols has no motion, but a hyper-latent.
+    share = blocks * latents.numbers / min(counts[:-1])
+    assert 0.75 < share <= 1
+
+
 def test_bpp_counts_original_pixels(codec):
     clip = noise_clip(2, 50, 38)
     with torch.inference_mode():
