@@ -82,6 +82,7 @@ class SavedModule(LightningModule):
         if not hparams_file:
             given = named | arguments
             now = {n: v for n, v in codec.architecture.items() if n in given}
+            now |= {n: named[n] for n in renamed if n not in arguments}
             codec.name_as({n: v for n, v in given.items() if n in former} | now)
         return module
 

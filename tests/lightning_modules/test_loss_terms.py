@@ -5,6 +5,8 @@ import torch
 
 import lightning_modules
 from lightning_modules import losses
+from lightning_modules.codec import CodecOutput
+from lightning_modules.draw import Draw
 from lightning_modules.losses import TERMS, Term
 from lightning_modules.perceptual import UnavailableMetricError
 from lightning_modules.stages import Stage
@@ -152,3 +154,19 @@ def test_missing_weights_are_named_before_the_first_step(name, tmp_path, monkeyp
     module = build(name)
     module.start_stage(weighed, 0, 1, 0)
     module.setup("fit")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_balance_divides_each_sample_by_its_own_lambda_in_training_alone(training):
+    module = build("UI2C", frames_per_unit=1)
+    out = CodecOutput(torch.zeros(2, 1, 3, 16, 16), torch.full((2, 1), 256.0))
+    lmbda, ones = torch.tensor([4.0, 100.0]), torch.ones(2, 1)
+    draw = Draw(torch.ones(2, 1, 3, 16, 16), torch.zeros(2), lmbda, ones)
+    module.start_stage(Stage("row", 1, 1, balance=0.5), 0, 1, 0)
+    terms = module.train(training).terms(draw, out)
+    factors = torch.tensor([1 / 2, 1 / 10]) if training else torch.ones(2)
+    assert terms["rate"].item() == pytest.approx(factors.mean().item())
+    white = 3.0 * 6.0 / 8.0  # Black for white is wrong in the luma alone.
+    assert terms["distortion"].item() == pytest.approx(
+        (white * lmbda * factors).mean().item()
+    )

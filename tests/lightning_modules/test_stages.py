@@ -50,3 +50,9 @@ def test_a_schedule_without_rows_or_with_twins_is_refused():
         check_stages([])
     with pytest.raises(ValueError, match="twin"):
         check_stages([Stage("twin", 1, 1), Stage("twin", 2, 1)])
+
+
+@pytest.mark.parametrize("balance", [-0.1, 1.5, float("nan")])
+def test_a_balance_beyond_0_to_1_is_refused(balance):
+    with pytest.raises(ValueError, match=r"balance is .*, it must be 0 to 1"):
+        Stage("row", 1, 1, balance=balance)

@@ -168,7 +168,7 @@ def test_one_option_makes_a_short_run_of_any_schedule(parser):
         ),
         (
             [UI2C, "--model.size", "large"],
-            "model.size: choose 'paper', 'small', 't",
+            "model.size: choose 'paper', 'small', 's",
         ),
         (
             ["--model", "UI3C"],

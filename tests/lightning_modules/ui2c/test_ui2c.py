@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
-from lightning_modules import UI2C
+from lightning_modules import UI2C, load_codec
 from lightning_modules.entropy.priors import FactorisedPrior
 from lightning_modules.entropy.steps import step_masks
 from lightning_modules.entropy.symbols import (
@@ -336,3 +337,25 @@ def test_cuda_bytes_decode_on_cuda():
     packets = list(codec.compress(ramp_clip(5), 42, reconstruct=True))
     decoded = torch.stack([f.cpu() for f in codec.decompress(packets, 48, 64)])
     assert torch.equal(decoded, torch.cat([p.x_hat.cpu() for p in packets]))
+
+
+@pytest.mark.parametrize("frames_per_unit", [1, 2])
+def test_a_checkpoint_of_the_former_small_is_its_network_under_its_name(
+    frames_per_unit, tmp_path
+):
+    architecture = {"size": "small_48", "frames_per_unit": frames_per_unit}
+    module = UI2C(**architecture)
+    trainer = Trainer(accelerator="cpu", logger=False)
+    trainer.strategy.connect(module)
+    path = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(path)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["codec"]["architecture"]["size"] = "small"
+    checkpoint["hyper_parameters"]["size"] = "small"
+    torch.save(checkpoint, path)
+    for codec in load_codec(path), UI2C.load_from_checkpoint(path).codec:
+        assert codec.network.encoder_down.out_channels == 48
+        assert codec.architecture["size"] == "small"
+        torch.testing.assert_close(
+            dict(codec.state_dict()), dict(module.codec.state_dict())
+        )
