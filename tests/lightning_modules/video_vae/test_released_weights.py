@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from experiments.fit.weights import init_from
+from lightning_modules import load_codec
 from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.cv_vae import CVVAE
 from lightning_modules.video_vae.lean_vae import LeanVAE, LeanVAEWidths
@@ -138,6 +139,22 @@ def test_published_weights_of_another_network_are_refused(
             released.save(tmp_path, released.random_state(shapes)),
         )
     assert all(torch.equal(before[k], v) for k, v in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["cv_vae", "lean_vae"])
+def test_a_backbone_alone_is_no_checkpoint_and_the_way_to_one_is_said(
+    released, tmp_path, kind
+):
+    shapes = released.cv_shapes() if kind == "cv_vae" else released.lean_shapes()
+    path = tmp_path / "vae.safetensors"
+    path.write_bytes(safetensors(released.random_state(shapes)))
+    with pytest.raises(
+        ValueError, match=r"safetensors: these are .* code nothing yet"
+    ) as told:
+        load_codec(path)
+    line = str(told.value)
+    assert "\n" not in line and line.endswith(f"--init_from {path}")
+    assert ("ablations/video_vae/lean_vae" in line) is (kind == "lean_vae")
 
 
 def test_published_weights_with_a_missing_layer_are_refused(released, tmp_path):
