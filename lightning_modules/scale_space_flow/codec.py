@@ -116,7 +116,7 @@ class ScaleSpaceFlowCodec(VideoCodec):
         codec.load_state_dict({k: released.weights.get(k, v) for k, v in own.items()})
         codec.rate_knob = RateKnob("quality", quality, quality, (quality,))
         codec.name_as({"size": SIZE})
-        codec.trained_with = {"released": released.kind, "quality": quality}
+        codec.trained_with = {"released": released.kind}
         return codec
 
     # The walk.
