@@ -105,7 +105,9 @@ def _published(path: Path, contents: dict[str, Any]) -> "VideoCodec | None":
     from lightning_modules.released import state_dict_of
 
     _, weights = state_dict_of(contents)
-    if not weights or not all(isinstance(w, torch.Tensor) for w in weights.values()):
+    if not isinstance(weights, dict) or not weights:
+        return None
+    if not all(isinstance(weight, torch.Tensor) for weight in weights.values()):
         return None
     try:
         for name in CODECS:
@@ -144,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
             "example runs/NAME/STAGE/last.ckpt"
         )
     try:
-        contents = read_saved(path)
+        contents = read_saved(path, blanks=True)
     except ValueError as error:
         raise ValueError(
             f"{path} {error}: restore it, or take another checkpoint of the run, such "

@@ -33,16 +33,29 @@ class UntrustedFileError(ValueError):
     """A file holds Python objects, and reading those can run any program."""
 
 
-def read_saved(path: str | Path, *, mmap: bool = True) -> Any:
+class Blank:
+    """Stands where a file has a Python object: it takes its parts and keeps none."""
+
+    def __init__(self, *parts: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read_saved(path: str | Path, *, mmap: bool = True, blanks: bool = False) -> Any:
     """Read tensors and plain values, after a check of every byte of them.
 
     Args:
         path: A file of ``torch.save``. One from before it wrote archives has no
             checksum, and is read without a check; so is a ``.safetensors`` file.
         mmap: Whether tensors stay in the file until they are used.
+        blanks: Whether Python objects of an archive, such as a training's options,
+            become :class:`Blank` instead of an error. Nothing of theirs is run.
 
     Raises:
         UntrustedFileError: It holds Python objects besides tensors and plain values.
+            With ``blanks``: such as no training writes, or it is no archive.
         ValueError: It was cut or has changed, or ``torch.save`` did not write it. The
             text of all errors goes on from the file's name.
         OSError: It cannot be read.
@@ -52,18 +65,26 @@ def read_saved(path: str | Path, *, mmap: bool = True) -> Any:
     if Path(path).suffix == ".safetensors":
         return _read_safetensors(Path(path))
     archive = check_saved(path)
+    serialization = torch.serialization
+    objects: list[str] = []
     try:
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=mmap and archive
-        )
+        if blanks and archive:
+            objects = serialization.get_unsafe_globals_in_checkpoint(path)
+        with serialization.safe_globals([(Blank, name) for name in objects]):
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=mmap and archive
+            )
     except OSError:
         raise
     except Exception as error:
-        if found := re.search(r"(?i)unsupported (?:global|class|operand)", str(error)):
-            named = re.search(r"GLOBAL (\S+\.\S+)", str(error)[found.start() :])
-            objects = f" ({named[1]})" if named else ""
+        found = re.search(r"(?i)unsupported (?:global|class|operand)", str(error))
+        if found or objects:
+            text = str(error)[found.start() :] if found else ""
+            if named := re.search(r"GLOBAL (\S+\.\S+)", text):
+                objects = [named[1]]
+            listed = f" ({', '.join(objects[:3])})" if objects else ""
             raise UntrustedFileError(
-                f"holds Python objects{objects} besides tensors, and reading those can "
+                f"holds Python objects{listed} besides tensors, and reading those can "
                 "run any program"
             ) from error
         raise ValueError(

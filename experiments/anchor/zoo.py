@@ -56,12 +56,14 @@ def find_weights(
                 raise ValueError(f"--checkpoint {rate:g}: there is no file {path}")
             found[rate] = Weights(path, _sha256(path), None)
             continue
-        path = hub_file(_zoo_name(preset, int(rate)))
+        url = _zoo_url(preset, int(rate))
+        path = hub_file(url.rpartition("/")[2])
         if not path.is_file():
             raise ValueError(
                 f"--quality {rate:g} of {preset.name} is in {path.name}, which is not "
-                f"in {path.parent}: put it there, set TORCH_HOME to the folder that "
-                "holds hub/checkpoints, or name a file with --checkpoint RATE=FILE"
+                f"in {path.parent}: get {url} and put it there, set TORCH_HOME to the "
+                "folder that holds hub/checkpoints, or name a file with --checkpoint "
+                "RATE=FILE"
             )
         digest = _sha256(path)
         named = path.name.partition(".")[0].rpartition("-")[2]
@@ -69,13 +71,13 @@ def find_weights(
     return found
 
 
-def _zoo_name(preset: Preset, quality: int) -> str:
-    """Return the name of the file that CompressAI's zoo has for a quality."""
+def _zoo_url(preset: Preset, quality: int) -> str:
+    """Return where CompressAI's zoo has the file of a quality."""
     from lightning_modules.compressai import image, video
 
     files = {**image.model_urls, **video.model_urls}
     url: str = files[preset.run["model"]][preset.run["metric"]][quality]
-    return url.rpartition("/")[2]
+    return url
 
 
 def _sha256(path: Path) -> str:

@@ -120,7 +120,7 @@ def _check_tensors(path: Path, name: str, weights: Any) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        checkpoint = read_saved(path, mmap=False)
+        checkpoint = read_saved(path, mmap=False, blanks=True)
     except UntrustedFileError as error:
         raise ValueError(
             f"--init_from {path}: {error}. If you trust the file, convert it once: "

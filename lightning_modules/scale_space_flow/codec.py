@@ -8,7 +8,8 @@ each latent as a string of its own.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import prod
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -53,7 +54,12 @@ from lightning_modules.scale_space_flow.network import (
     build_network,
     predict,
 )
-from lightning_modules.scale_space_flow.released import released_weights
+from lightning_modules.scale_space_flow.released import (
+    SIZE,
+    is_released,
+    quality_of,
+    released_weights,
+)
 
 LATENT_STRIDE = 16
 STREAMS_PER_FRAME = 4
@@ -93,6 +99,26 @@ class ScaleSpaceFlowCodec(VideoCodec):
     def find_released(self, weights: Mapping[str, Tensor]) -> Released | None:
         """Return the weights of CompressAI's zoo, ``ssf2020``."""
         return released_weights(weights, dict(self.named_parameters()), "network.")
+
+    @classmethod
+    def from_released(cls, weights: Mapping[str, Tensor], path: Path) -> Self | None:
+        """Build the codec of a file of CompressAI's zoo, ``ssf2020-mse-4-577c1eda``.
+
+        Its rate is called ``quality``, and is that of the file's name: the lambdas of
+        these models are not published.
+        """
+        if not is_released(weights):
+            return None
+        quality = quality_of(path)
+        codec = cls(SIZE)
+        released = codec.find_released(weights)
+        assert released is not None, "they are"
+        own = codec.state_dict()
+        codec.load_state_dict({k: released.weights.get(k, v) for k, v in own.items()})
+        codec.rate_knob = RateKnob("quality", quality, quality, (quality,))
+        codec.name_as({"size": SIZE})
+        codec.trained_with = {"released": released.kind}
+        return codec
 
     # The walk.
 

@@ -13,6 +13,7 @@ Source: the paper's sections on the framework, the latent codec and overlapping 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
@@ -52,7 +53,7 @@ from lightning_modules.video_vae.latent_codec import Bottleneck, LatentCodec
 from lightning_modules.video_vae.lean_vae import TokenLayer
 from lightning_modules.video_vae.options import CodingOptions
 from lightning_modules.video_vae.packets import MAX_FRAMES, MAX_TILE, Head
-from lightning_modules.video_vae.released import released_weights
+from lightning_modules.video_vae.released import refuse_alone, released_weights
 from lightning_modules.video_vae.side_by_side import side_by_side
 from lightning_modules.video_vae.tiling import Tiling, decode_in_tiles, encode_in_tiles
 
@@ -161,6 +162,11 @@ class VideoVAECodec(VideoCodec):
     def find_released(self, weights: Mapping[str, Tensor]) -> Released | None:
         """Return the published weights of CV-VAE or LeanVAE as the backbone's."""
         return released_weights(weights, self.state_dict())
+
+    @classmethod
+    def from_released(cls, weights: Mapping[str, Tensor], path: Path) -> None:
+        """Refuse the published weights of CV-VAE or LeanVAE, which are a backbone's."""
+        refuse_alone(weights, path)
 
     # Training and estimates.
 

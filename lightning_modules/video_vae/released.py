@@ -9,6 +9,7 @@ Source: AILab-CVC/CV-VAE (the model for SD 2.1) and westlake-repl/LeanVAE.
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -145,6 +146,25 @@ def find_released(weights: Mapping[str, Tensor]) -> Released | None:
             "vae3d_v1-1"
         )
     return None
+
+
+def refuse_alone(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ``ValueError`` if weights are of a backbone, which alone codes nothing.
+
+    Args:
+        weights: As :func:`released_weights` takes it.
+        path: Its file, for the message.
+    """
+    found = find_released(weights)
+    if found is None:
+        return
+    lean = " --config ablations/video_vae/lean_vae" if found.kind == "LeanVAE" else ""
+    raise ValueError(
+        f"these are the released weights of {found.kind}, a backbone without a latent "
+        "codec, so they code nothing yet: train a VideoVAE from them, python -m "
+        f"experiments.fit --config video_vae{lean} --config "
+        f"ablations/video_vae/released_weights --init_from {path}"
+    )
 
 
 def _rename(

@@ -9,7 +9,7 @@ import torch
 
 from callbacks.checkpoints import AtomicCheckpointIO
 from lightning_modules import UI2C, load_codec
-from lightning_modules.saved_file import UntrustedFileError, read_saved
+from lightning_modules.saved_file import Blank, UntrustedFileError, read_saved
 
 CONTENT = {"a": torch.arange(50, dtype=torch.float32), "b": {"c": [1, "two", 3.0]}}
 
@@ -75,6 +75,36 @@ def test_python_objects_are_called_so_and_not_run(tmp_path, monkeypatch, new):
         torch.save({"a": Evil()}, "evil", _use_new_zipfile_serialization=new)
     with pytest.raises(UntrustedFileError, match=r"objects \(posix\.system\) besides"):
         read_saved("evil")
+    assert not (tmp_path / "harm").exists()
+
+
+class Options:
+    def __setstate__(self, state):
+        raise AssertionError("nothing of the object is run")
+
+
+class Table(dict):
+    pass
+
+
+def test_objects_are_blanks_if_asked_for(tmp_path):
+    path = tmp_path / "training.ckpt"
+    options = Options()
+    options.lr = 1
+    torch.save({**CONTENT, "options": [options, path]}, path)
+    with pytest.raises(UntrustedFileError, match=r"Options\) besides"):
+        read_saved(path)
+    found = read_saved(path, mmap=False, blanks=True)
+    assert [type(each) for each in found.pop("options")] == [Blank, Blank]
+    assert torch.equal(found["a"], CONTENT["a"]) and found["b"] == CONTENT["b"]
+
+
+@pytest.mark.parametrize("found", [Evil(), Table(a=1)], ids=["program", "a dict's"])
+def test_blanks_are_no_way_round_the_refusal(tmp_path, monkeypatch, found):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": found}, "evil")
+    with pytest.raises(UntrustedFileError, match=r"system|Table"):
+        read_saved("evil", blanks=True)
     assert not (tmp_path / "harm").exists()
 
 

@@ -176,7 +176,7 @@ def test_a_missing_file_is_named_with_its_folder(anchor, zoo, name):
     file = line.split()[6].removesuffix(",")
     assert file.endswith(".pth.tar") and f"-{best}-" in file
     assert ("ms-ssim" in file) is (preset.run["metric"] == "ms-ssim")
-    assert f"not in {zoo}:" in line
+    assert f"not in {zoo}: get https://" in line and f"/{file} and put it" in line
 
 
 def test_files_of_other_models_or_none_are_refused(anchor, coder, weights, tmp_path):

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from experiments.fit.weights import init_from
+from experiments.results.origin import describe
+from lightning_modules import load_codec
+from lightning_modules.scale_space_flow import released
 from lightning_modules.scale_space_flow.codec import ScaleSpaceFlowCodec
 from lightning_modules.scale_space_flow.entropy_model import Bottleneck, medians
 from lightning_modules.scale_space_flow.network import PARTS, build_network, predict
@@ -166,6 +169,58 @@ def test_the_zoos_weights_need_the_papers_size(lively_module, tmp_path):
     codec = lively_module("ScaleSpaceFlow").codec
     with pytest.raises(ValueError, match=r"ssf2020, and .* not fit .* the size paper"):
         init_from(codec, path)
+
+
+@pytest.fixture
+def zoo_file(codec, tmp_path, monkeypatch):
+    """The codec's weights as a published file, of a zoo whose models are tiny."""
+    monkeypatch.setattr(released, "SIZE", "tiny")
+    monkeypatch.setattr(sys.modules[ScaleSpaceFlowCodec.__module__], "SIZE", "tiny")
+    network = build_network("tiny")
+    network.load_state_dict(codec.network.state_dict())
+    path = tmp_path / "ssf2020-mse-4-577c1eda.pth.tar"
+    torch.save(as_published(network, older=True), path)
+    return path
+
+
+def test_a_file_of_the_zoo_is_a_checkpoint_that_codes(zoo_file, codec, library, scene):
+    loaded = load_codec(zoo_file)
+    knob = loaded.rate_knob
+    assert (knob.name, knob.low, knob.high, knob.points) == ("quality", 4, 4, (4,))
+    assert loaded.trained_with == {"released": "ssf2020"}
+    # Measured on the meta device, too: the architecture builds such a network.
+    assert type(loaded)(**loaded.architecture).state_dict().keys() == (
+        codec.state_dict().keys()
+    )
+    clip = scene(3, 128, 256)
+    packets = list(loaded.compress(clip, 4))
+    frames = torch.stack(list(loaded.decompress(packets, 128, 256)))
+    with torch.inference_mode():
+        theirs = library([*clip[:, None]])
+    expected = torch.cat(theirs["x_hat"]).clamp(0, 1)
+    torch.testing.assert_close(frames, expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="this model has one rate, quality 4"):
+        next(loaded.compress(clip, 0.01))
+
+
+def test_files_of_the_zoo_differ_in_their_rate_alone_so_they_are_one_curve(zoo_file):
+    first = describe(load_codec(zoo_file))
+    other = zoo_file.rename(zoo_file.with_name("ssf2020-mse-7-4d867411.pth.tar"))
+    assert first == describe(load_codec(other))
+    assert first["rate_unit"] == "quality"
+
+
+@pytest.mark.parametrize("name", ["mine.pth.tar", "ssf2020-mse-0-577c1eda.pth.tar"])
+def test_a_name_that_says_no_quality_is_refused(zoo_file, name):
+    path = zoo_file.rename(zoo_file.with_name(name))
+    with pytest.raises(ValueError, match=rf"{name}: .*call it as it is published"):
+        load_codec(path)
+
+
+def test_a_checkpoint_of_the_zoo_has_the_papers_size(zoo_file):
+    torch.save(build_network("small").state_dict(), zoo_file)
+    with pytest.raises(ValueError, match=r"eda\.pth\.tar: .*must have the size paper"):
+        load_codec(zoo_file)
 
 
 @pytest.mark.parametrize(

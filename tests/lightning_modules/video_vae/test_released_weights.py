@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 
 import pytest
 import torch
 from torch import nn
 
 from experiments.fit.weights import init_from
+from lightning_modules import load_codec
 from lightning_modules.video_vae.backbones import build_backbone
 from lightning_modules.video_vae.cv_vae import CVVAE
 from lightning_modules.video_vae.lean_vae import LeanVAE, LeanVAEWidths
@@ -16,6 +18,18 @@ from lightning_modules.video_vae.released import (
     find_released,
     released_weights,
 )
+
+
+class Videos:
+    """A class of somebody's training, which is not importable here."""
+
+    def __init__(self, files):
+        self.files = files
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("true",)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +141,22 @@ def test_published_weights_of_another_network_are_refused(
     assert all(torch.equal(before[k], v) for k, v in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("kind", ["cv_vae", "lean_vae"])
+def test_a_backbone_alone_is_no_checkpoint_and_the_way_to_one_is_said(
+    released, tmp_path, kind
+):
+    shapes = released.cv_shapes() if kind == "cv_vae" else released.lean_shapes()
+    path = tmp_path / "vae.safetensors"
+    path.write_bytes(safetensors(released.random_state(shapes)))
+    with pytest.raises(
+        ValueError, match=r"safetensors: these are .* code nothing yet"
+    ) as told:
+        load_codec(path)
+    line = str(told.value)
+    assert "\n" not in line and line.endswith(f"--init_from {path}")
+    assert ("ablations/video_vae/lean_vae" in line) is (kind == "lean_vae")
+
+
 def test_published_weights_with_a_missing_layer_are_refused(released, tmp_path):
     state = released.random_state(released.lean_shapes())
     del state["encoder.low_layer.ffd_layer.1.0.weight"]
@@ -155,18 +185,28 @@ def test_a_part_of_published_weights_is_refused(released, tmp_path, part):
         init_from(released.Codec(LeanVAE(5, released.LEAN)), path)
 
 
-def test_a_file_with_python_objects_is_refused_with_advice(released, tmp_path):
+def test_a_training_checkpoint_with_python_objects_needs_no_conversion(
+    released, tmp_path
+):
+    # What Lightning saves beside the weights: options, and the data module itself.
     content = {
         "state_dict": released.random_state(released.lean_shapes()),
-        "hyper_parameters": argparse.Namespace(lr=1),
+        "hyper_parameters": {"args": argparse.Namespace(lr=1), "data": Videos("a.txt")},
     }
     path = released.save(tmp_path, content)
-    with pytest.raises(ValueError, match=r"argparse\.Namespace.*convert it once: "):
+    codec = released.Codec(LeanVAE(5, released.LEAN))
+    assert "released weights of LeanVAE" in init_from(codec, path)
+    phi = content["state_dict"]["latent_bottleneck.phi"]
+    assert torch.equal(codec.backbone.encoder.sensing.weight, phi)
+
+
+def test_python_objects_that_no_training_writes_are_refused_with_advice(
+    released, tmp_path
+):
+    state = released.random_state(released.lean_shapes())
+    path = released.save(tmp_path, {"state_dict": state, "harm": Evil()})
+    with pytest.raises(ValueError, match=r"posix\.system.*convert it once: "):
         init_from(released.Codec(LeanVAE(5, released.LEAN)), path)
-    torch.save(torch.load(path, weights_only=False)["state_dict"], path)
-    assert "weights loaded" in init_from(
-        released.Codec(LeanVAE(5, released.LEAN)), path
-    )
 
 
 def test_a_file_that_is_no_state_dict_is_refused(released, tmp_path):
