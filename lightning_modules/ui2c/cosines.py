@@ -1,7 +1,7 @@
 """A start of UI2C's transforms as cosine transforms, in place of random ones.
 
 Residual branches begin at nothing, so the network begins as two linear maps: frames to
-their lowest frequencies, and back. A random start takes thousands of steps to get there.
+their lowest frequencies, and back. From a random start that takes thousands of steps.
 The paper names no start; this is ours, for trainings of hours.
 """
 
@@ -107,7 +107,7 @@ def _basis(block: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
     """Return the best frequencies of a block of YUV, and their variances.
 
     Returns:
-        ``(count, frames * 3 * rows * columns)`` with orthonormal rows, and ``(count,)``.
+        ``(count, samples)`` with orthonormal rows, and ``(count,)``.
     """
     sides = [_cosines(length) for length in block]
     spread = [

@@ -5,7 +5,7 @@ Source: arXiv 2510.14431, sections 3.5 and 4.1.
 
 from itertools import accumulate
 from math import inf, log
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from lightning_modules.entropy.estimates import uniform_noise
 from lightning_modules.perceptual import LpipsNet
 from lightning_modules.stages import UNTRAINED, Stage
 from lightning_modules.ui2c.codec import UI2CCodec
+from lightning_modules.ui2c.cosines import start_as_cosines
 from lightning_modules.ui2c.network import QP_COUNT
 
 FRAME_WEIGHTS = (0.5, 1.2, 0.5, 0.9, 0.5, 0.9, 0.5, 0.9)
@@ -49,6 +50,8 @@ class UI2C(CodecModule):
             smaller one first.
         distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM), ``uf`` (DCVC-UF), or another
             row of ``losses.TERMS``.
+        start: Weights begin ``random``, or with transforms that are ``cosines``, see
+            :func:`.cosines.start_as_cosines`.
         lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW.
         architecture: Arguments of :class:`UI2CCodec`.
@@ -67,12 +70,15 @@ class UI2C(CodecModule):
         hybrid_references: bool = True,
         lmbda_range: tuple[float, float] = (1.0, 768.0),
         distortion: str = "yuv",
+        start: Literal["random", "cosines"] = "random",
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.01,
         **architecture: Any,
     ) -> None:
         _check_lmbda_range(lmbda_range)
         super().__init__(UI2CCodec(**architecture), distortion, weight_decay, lpips)
+        if start == "cosines":
+            start_as_cosines(self.codec.network, lmbda_range)
         self.hybrid_references = hybrid_references
         self.lmbda_range = lmbda_range
         table = torch.tensor(FRAME_WEIGHTS)
