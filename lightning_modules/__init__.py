@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_modules.execution import DecodingExecution, Execution
+from lightning_modules.shipped import find_model
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,8 @@ def load_codec(
     Averaged weights are taken where the checkpoint has them.
 
     Args:
-        path: A ``.ckpt`` file.
+        path: A ``.ckpt`` file, a ``.safetensors`` file that ``export`` wrote, or the
+            name of a model that ships; a file of that name counts before it.
         device: Where to put it.
         dtype: A torch dtype; ``None`` keeps float32.
 
@@ -100,22 +102,20 @@ def codec_class(name: str) -> "type[VideoCodec]":
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint that ``fit`` wrote; ``codec`` says whose it is.
+    """Read what :func:`load_codec` takes; ``codec`` says whose it is.
 
     Raises:
         ValueError: There is no such file, it is no checkpoint of this suite, or it
             was cut or has changed since it was written.
     """
-    from lightning_modules.saved_file import read_saved
-
-    path = Path(path)
+    path = find_model(path)
     if not path.is_file():
         raise ValueError(
             f"there is no checkpoint {path}: give the path of a .ckpt file, for "
             "example runs/NAME/STAGE/last.ckpt"
         )
     try:
-        checkpoint: dict[str, Any] = read_saved(path)
+        checkpoint = _read(path)
     except ValueError as error:
         raise ValueError(
             f"{path} {error}: restore it, or take another checkpoint of the run, such "
@@ -129,6 +129,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} is no checkpoint of this suite ({type(error).__name__}: {error})"
         ) from error
     return checkpoint
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a file of ``export``, or else of ``fit``."""
+    from lightning_modules.exported import read_card, read_exported
+    from lightning_modules.saved_file import read_saved
+
+    found: dict[str, Any] = (
+        read_saved(path) if read_card(path) is None else read_exported(path)
+    )
+    return found
 
 
 def codec_weights(checkpoint: dict[str, Any]) -> "dict[str, torch.Tensor]":
