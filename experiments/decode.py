@@ -13,6 +13,7 @@ examples:
   python -m experiments.decode cut.lvc frames --checkpoint last.ckpt --partial
   python -m experiments.decode in.lvc preview.mp4 --checkpoint dhvc.ckpt --scales 1
   python -m experiments.decode in.lvc - --checkpoint last.ckpt | ffplay -
+  python -m experiments.decode in.lvc out.y4m   (encoded with a model that ships)
 
 OUT appears only when it is complete; a pipe gets frames as they come. PNG images hold
 exactly the decoded frames, rounded to 8 bits; .y4m and .yuv round chroma to 4:2:0 too;

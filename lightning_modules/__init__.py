@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_modules.execution import DecodingExecution, Execution
+from lightning_modules.shipped import find_model
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +64,9 @@ def load_codec(
     Averaged weights are taken where the checkpoint has them.
 
     Args:
-        path: A ``.ckpt`` file, or weights that were published for one of the codecs.
+        path: A ``.ckpt`` file, a ``.safetensors`` file that ``export`` wrote, weights
+            that were published for one of the codecs, or the name of a model that
+            ships; a file of that name counts before it.
         device: Where to put it.
         dtype: A torch dtype; ``None`` keeps float32.
 
@@ -73,7 +76,7 @@ def load_codec(
     """
     import torch
 
-    path = Path(path)
+    path = find_model(path)
     contents = _read(path)
     codec = None if "codec" in contents else _published(path, contents)
     codec = codec or _trained(path, _checked(path, contents))
@@ -127,17 +130,19 @@ def codec_class(name: str) -> "type[VideoCodec]":
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint that ``fit`` wrote; ``codec`` says whose it is.
+    """Read what :func:`load_codec` takes; ``codec`` says whose it is.
 
     Raises:
         ValueError: There is no such file, it is no checkpoint of this suite, or it
             was cut or has changed since it was written.
     """
-    return _checked(Path(path), _read(Path(path)))
+    path = find_model(path)
+    return _checked(path, _read(path))
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Return what a file holds, a checkpoint or a state dict of anyone's."""
+    from lightning_modules.exported import read_card, read_exported
     from lightning_modules.saved_file import read_saved
 
     if not path.is_file():
@@ -146,7 +151,8 @@ def _read(path: Path) -> dict[str, Any]:
             "example runs/NAME/STAGE/last.ckpt"
         )
     try:
-        contents = read_saved(path, blanks=True)
+        exported = read_card(path) is not None
+        contents = read_exported(path) if exported else read_saved(path, blanks=True)
     except ValueError as error:
         raise ValueError(
             f"{path} {error}: restore it, or take another checkpoint of the run, such "

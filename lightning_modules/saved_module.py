@@ -1,15 +1,20 @@
 """What a checkpoint holds of a codec, and a module that is built from one."""
 
 from contextlib import nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+from lightning import __version__
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 
 from lightning_modules import codec_class, codec_weights, read_checkpoint
 from lightning_modules.codec import VideoCodec
+from lightning_modules.exported import read_card
 from lightning_modules.saved_file import fitting
+from lightning_modules.shipped import find_model
 
 
 class SavedModule(LightningModule):
@@ -35,7 +40,8 @@ class SavedModule(LightningModule):
         It has no stage: every term of the codec's own counts in its loss.
 
         Args:
-            checkpoint_path: A ``.ckpt`` file; only tensors and plain values are read.
+            checkpoint_path: What ``load_codec`` takes; only tensors and plain values
+                are read.
             map_location: See Lightning, as for the next two.
             hparams_file: Arguments of the class, instead of those that the checkpoint
                 holds.
@@ -71,7 +77,7 @@ class SavedModule(LightningModule):
         given_others = arguments or hparams_file
         with nullcontext() if given_others else fitting(checkpoint_path, entry["name"]):
             module = super().load_from_checkpoint(
-                checkpoint_path,
+                _as_lightning_reads(checkpoint_path, checkpoint),
                 map_location,
                 hparams_file,
                 strict,
@@ -120,3 +126,21 @@ class SavedModule(LightningModule):
             "training": self.training_settings(),
             "tables": {name: entry.to_tensors() for name, entry in tables.items()},
         }
+
+
+def _as_lightning_reads(path: str | Path, checkpoint: dict[str, Any]) -> Any:
+    """Return a path, or the contents of an exported file, which Lightning cannot read.
+
+    Args:
+        path: What ``load_from_checkpoint`` was given.
+        checkpoint: What was read from there.
+    """
+    if read_card(find_model(path)) is None:
+        return path
+    file = BytesIO()
+    # Clones: the tensors of such a file share its memory, which cannot be saved.
+    weights = {key: each.clone() for key, each in checkpoint["state_dict"].items()}
+    own = {"state_dict": weights, "hyper_parameters": checkpoint["hyper_parameters"]}
+    torch.save({"pytorch-lightning_version": __version__, **own}, file)
+    file.seek(0)
+    return file

@@ -16,7 +16,12 @@ from experiments.bitstreams.coding_mode import (
     speed,
     summary,
 )
-from experiments.bitstreams.files import StreamDecoder, load_decoder, open_stream
+from experiments.bitstreams.files import (
+    StreamDecoder,
+    load_decoder,
+    open_stream,
+    shipped_decoder,
+)
 from experiments.bitstreams.options import DecodeOptions
 from experiments.bitstreams.pixels import OtherPixelsError, PixelChecks
 from experiments.cli.command import check_paths
@@ -67,7 +72,10 @@ def decode(options: DecodeOptions) -> None:
         stack.enter_context(coding_mode(device))
         stack.enter_context(recreated(header.numerics))
         _warn_unlike(options, header, device)
-        codec = load_decoder(header, options.checkpoint, device)
+        checkpoint = options.checkpoint
+        if checkpoint is None:
+            checkpoint = shipped_decoder(header, options.input)
+        codec = load_decoder(header, checkpoint, device)
         codec.configure(**options.coding)
         checks = PixelChecks(
             partial(_tell_other_pixels, options, header), strict=options.strict

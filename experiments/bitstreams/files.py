@@ -37,6 +37,7 @@ from lightning_modules.entropy import (  # Compiled before they are timed.
 from lightning_modules.entropy.symbols import OverflowingError
 from lightning_modules.numerics import current, recreated
 from lightning_modules.packets import DesyncError, check_finite
+from lightning_modules.shipped import model_of, shipped_models
 
 
 class StreamEncoder:
@@ -267,17 +268,41 @@ def check_decoder(header: StreamHeader, codec: VideoCodec, checkpoint: Path) -> 
         ValueError: It was another one; the message names the checkpoint of this one.
     """
     name, fingerprint = type(codec).__name__, codec.fingerprint()
+    if (name, fingerprint) == (header.codec, header.fingerprint):
+        return
+    model = model_of(header.codec, header.fingerprint, header.dtype)
+    remedy = "use the checkpoint that it was encoded with"
+    if model:
+        remedy = f"it was the shipped model {model}: give --checkpoint {model}"
     if name != header.codec:
         raise ValueError(
             f"the stream was encoded with {header.codec.removesuffix('Codec')}, but "
-            f"{checkpoint} is of {codec.shown_name}"
+            f"{checkpoint} is of {codec.shown_name}: {remedy}"
         )
-    if fingerprint != header.fingerprint:
+    raise ValueError(
+        f"the stream was encoded with the weights {header.fingerprint.hex()}, but "
+        f"{checkpoint} has {fingerprint.hex()}: {remedy}"
+    )
+
+
+def shipped_decoder(header: StreamHeader, path: Path) -> Path:
+    """Return the file of the shipped model that a stream was encoded with.
+
+    Args:
+        header: Of the stream.
+        path: Its name.
+
+    Raises:
+        ValueError: It was none that ships.
+    """
+    name = model_of(header.codec, header.fingerprint, header.dtype)
+    if name is None:
         raise ValueError(
-            f"the stream was encoded with the weights {header.fingerprint.hex()}, but "
-            f"{checkpoint} has {fingerprint.hex()}: use the checkpoint that it was "
-            "encoded with"
+            f"{printable(path)} was encoded with {header.codec.removesuffix('Codec')} "
+            f"of the weights {header.fingerprint.hex()}, which are no shipped model's: "
+            "give --checkpoint"
         )
+    return shipped_models()[name]
 
 
 class StreamDecoder:

@@ -105,8 +105,8 @@ class EncodeOptions(RawVideoOptions, CodecOptions, DeviceOptions):
         input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
             image; or a pipe, - for the standard input.
         output: Bitstream file to write.
-        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
-            whose newest is taken.
+        checkpoint: Trained codec: a file, the folder of a stage or a run, whose newest
+            is taken, or the name of a shipped model (lvc --models).
         rate: Quality in the codec's own unit (UI2C: qp 0 to 63); more is more bits.
         target_bpp: Search the rate that takes so many bits per pixel, within 1 %.
         target_kbps: Search the rate that takes so many kilobits per second, within
@@ -148,8 +148,9 @@ class DecodeOptions:
         input: Bitstream file, or a pipe.
         output: Video to write: .y4m, .yuv, .mp4, .mkv, or no suffix for PNG images; a
             pipe, - for the standard output, gets y4m, or yuv if it is called .yuv.
-        checkpoint: The codec that the file was encoded with: a .ckpt file, or the
-            folder of a stage or a run, whose newest is taken.
+        checkpoint: The codec that the file was encoded with: a file, the folder of a
+            stage or a run, whose newest is taken, or a shipped model's name (default:
+            the shipped model that the file names).
         device: Where the networks run (default: the encoder's kind if there is one).
         depth: Bits per sample of .y4m and .yuv.
         partial: Write the frames before the first missing or damaged unit.
@@ -163,7 +164,7 @@ class DecodeOptions:
 
     input: Path = option(metavar="IN", positional=True)
     output: Path | None = option(None, metavar="OUT", positional=True, nargs="?")
-    checkpoint: Path = option(metavar="CKPT", read=checkpoint_option)
+    checkpoint: Path | None = option(None, metavar="CKPT", read=checkpoint_option)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     depth: int = option(8, metavar="BITS")
     partial: bool = False

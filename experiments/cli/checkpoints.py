@@ -1,4 +1,4 @@
-"""The checkpoint that a path means: a file, or the newest one of a run's folder."""
+"""The checkpoint that is meant: a file, the newest one of a run, or a shipped model."""
 
 import sys
 from argparse import ArgumentTypeError
@@ -7,16 +7,16 @@ from pathlib import Path
 import yaml
 
 from experiments.cli.launcher import is_first_process
+from lightning_modules.shipped import find_model, shipped_models
 
 LAST = "last.ckpt"
 
 
 def checkpoint_option(text: str) -> Path:
-    """Return the file that ``--checkpoint`` means, and say which if it is a folder's.
+    """Return the file that ``--checkpoint`` means, and say which if it is another path.
 
     Raises:
-        ArgumentTypeError: It is a folder without a checkpoint, see
-            :func:`find_checkpoint`.
+        ArgumentTypeError: See :func:`find_checkpoint`.
     """
     try:
         path = find_checkpoint(Path(text))
@@ -31,14 +31,22 @@ def find_checkpoint(path: Path) -> Path:
     """Return ``last.ckpt`` of a stage, or of the last stage of a run that has one.
 
     Args:
-        path: A stage's folder ``runs/NAME/STAGE`` or a run's ``runs/NAME``; anything
-            else is given back.
+        path: A stage's folder ``runs/NAME/STAGE``, a run's ``runs/NAME``, or the name
+            of a model that ships; anything else is given back. Where the user has a
+            file or folder of such a name, that counts, and a note says so.
 
     Raises:
-        ValueError: It is a folder and has none, or does not say which stage is last.
+        ValueError: It is a folder and has none, or does not say which stage is last; or
+            a bare name that is neither a path nor a shipped model's.
     """
+    if path.exists() and str(path) in shipped_models() and is_first_process():
+        print(
+            f"note: {path} is {path.absolute()}; the suite's own model of that name "
+            f"is {shipped_models()[str(path)]}",
+            file=sys.stderr,
+        )
     if not path.is_dir():
-        return path
+        return find_model(path)
     if (path / LAST).is_file():
         return path / LAST
     begun = {last.parent.name for last in path.glob(f"*/{LAST}")}

@@ -11,6 +11,10 @@ COMMANDS = {
     "fit": ("experiments.fit.command", "Train a codec, or go on with a run."),
     "encode": ("experiments.encode", "Code a video into a bitstream file."),
     "decode": ("experiments.decode", "Turn a bitstream file back into video."),
+    "export": (
+        "experiments.fit.export.command",
+        "Write a trained codec into one small file.",
+    ),
     "prepare": (
         "experiments.prepare.command",
         "Decode videos once into a store that training reads fast.",
@@ -60,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help", "help"):
         print(overview())
         return 0
+    if name == "--models":
+        # Only here: whoever reads the list of commands does not wait for it.
+        from experiments.cli.models import main as list_models
+
+        return list_models()
     if name == "--version":
         print(title())
         return 0
@@ -82,13 +91,15 @@ def overview() -> str:
         [
             f"{title()}: train, evaluate and ablate learned video codecs",
             "",
-            "usage: lvc COMMAND ...",
+            "usage: lvc COMMAND ... | --models | --version",
             "",
             *lines,
             "",
             "lvc COMMAND --help shows a command's options; python -m "
             "experiments.COMMAND is the same",
-            "(of benchmark: experiments.profile.benchmark).",
+            "(of benchmark: experiments.profile.benchmark, of export: "
+            "experiments.fit.export).",
+            "lvc --models lists the trained models that ship, for --checkpoint NAME.",
         ]
     )
 

@@ -35,8 +35,8 @@ class EvaluateOptions(JobOptions, CodecOptions, DeviceOptions):
     """Code test sequences with a trained codec and compare them with the source.
 
     Attributes:
-        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
-            whose newest is taken.
+        checkpoint: Trained codec: a file, the folder of a stage or a run, whose newest
+            is taken, or the name of a shipped model (lvc --models).
         rate: Values of the codec's knob (default: the ones its paper reports).
         target_bpp: Search the rate that gives these bits per pixel on each sequence.
         target_kbps: The same in kbit/s.

@@ -35,7 +35,7 @@ class RunOptions:
         run: Name of the run; the same again goes on. Default: from the file names.
         runs_dir: Folder that holds the runs.
         init_from: Checkpoint whose weights a new run starts from; of the folder of a
-            stage or a run, its newest.
+            stage or a run, its newest; or the name of a shipped model.
         init_from_min_share: Least share of the codec's weights that it must hold, 0 to
             1; files that a codec knows to be published for it may hold less.
         from_stage: Stage to begin with; the ones before it are left out.

@@ -9,6 +9,7 @@ from torch import Tensor
 from experiments.cli.checkpoints import find_checkpoint
 from lightning_modules import codec_weights
 from lightning_modules.codec import VideoCodec
+from lightning_modules.exported import read_card, read_exported
 from lightning_modules.released import state_dict_of
 from lightning_modules.saved_file import UntrustedFileError, read_saved
 
@@ -19,9 +20,9 @@ def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> st
     Args:
         codec: Gets the weights.
         path: A checkpoint of this suite (its averaged weights, if it has them; of a
-            folder the one that :func:`find_checkpoint` finds), a plain state dict (also
-            a ``.safetensors`` file), or weights that the codec knows to be published
-            for it.
+            folder or a shipped model's name the one that :func:`find_checkpoint`
+            finds), a file of ``export``, a plain state dict (also a ``.safetensors``
+            file), or weights that the codec knows to be published for it.
         min_share: Least share of the codec's weights, 0 to 1, that must be loaded;
             published weights, which are checked as such, may be fewer.
 
@@ -119,6 +120,11 @@ def _check_tensors(path: Path, name: str, weights: Any) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    try:
+        if read_card(path) is not None:
+            return read_exported(path)
+    except ValueError as error:
+        raise ValueError(f"--init_from {path} {error}: get the file again") from error
     try:
         checkpoint = read_saved(path, mmap=False, blanks=True)
     except UntrustedFileError as error:

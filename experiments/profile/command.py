@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from datamodules.whole_files import whole_or_nothing
+from experiments.cli.checkpoints import checkpoint_option
 from experiments.cli.command import run_command
 from experiments.cli.configs import describe_configs
 from experiments.cli.options import option, parse
@@ -16,8 +17,10 @@ from experiments.results.drawing.tables import Table, print_table, words
 if TYPE_CHECKING:
     from lightning_modules.codec import VideoCodec
 
-EPILOG = """example:
-  python -m experiments.profile --config experiments/configs/ui2c.yaml"""
+EPILOG = """examples:
+  python -m experiments.profile --config experiments/configs/ui2c.yaml
+  python -m experiments.profile --checkpoint runs/ui2c --time --height 270 --width 480
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +35,13 @@ class ProfileOptions:
     Attributes:
         config: As for fit: a path, or the name of one of the suite's own; can be
             repeated.
+        checkpoint: In its place, a trained codec: a file, the folder of a stage or a
+            run, or the name of a shipped model (lvc --models).
         list_configs: Print those, and end.
         height: Of the frames, in pixels.
         width: Of the frames, in pixels.
         output: Write the figures to this JSON file.
-        time: Also time it, with random weights.
+        time: Also time it, with random weights if there is no checkpoint.
         pipeline: Also time P workers that code overlapping frames (DHVC without
             auxiliary path), beside one.
         gop_batch: Also time N groups of pictures (VideoVAE): one at a time, side by
@@ -56,7 +61,12 @@ class ProfileOptions:
         ValueError: A number is too small, or an option needs another one.
     """
 
-    config: tuple[str, ...] = option(repeated=True)
+    config: tuple[str, ...] | None = option(
+        None, repeated=True, one_of="codec", needed=True
+    )
+    checkpoint: Path | None = option(
+        None, metavar="CKPT", read=checkpoint_option, one_of="codec"
+    )
     list_configs: bool = option(False, shows=describe_configs)
     height: int = 1080
     width: int = 1920
@@ -115,8 +125,8 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
     from experiments.profile import ceiling, complexity, groups, pipeline, timing
 
     size = options.height, options.width
-    with torch.device("meta"):
-        codec = build_codec(options.config)
+    with nullcontext() if options.checkpoint else torch.device("meta"):
+        codec = _codec_of(options).to("meta")
     workers = options.pipeline
     if workers is not None:
         pipeline.check_pipeline(codec, workers)
@@ -133,7 +143,7 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
         report["ceiling"] = ceiling.measure_ceiling(codec, *clips, options.numbers)
         print_table(ceiling.ceiling_table(codec.shown_name, report["ceiling"]))
     if timed:
-        codec = build_codec(options.config).to(device, getattr(torch, options.dtype))
+        codec = _codec_of(options).to(device, getattr(torch, options.dtype))
         codec.eval()
     if options.time:
         with coding_mode(device):
@@ -155,6 +165,14 @@ def measure(options: ProfileOptions) -> dict[str, Any]:
         report["groups"] = {"dtype": options.dtype, **figures}
         print_table(groups.groups_table(figures))
     return report
+
+
+def _codec_of(options: ProfileOptions) -> "VideoCodec":
+    from lightning_modules import load_codec
+
+    if options.checkpoint:
+        return load_codec(options.checkpoint)
+    return build_codec(options.config or ())
 
 
 def build_codec(configs: Sequence[str]) -> "VideoCodec":

@@ -26,8 +26,8 @@ class PropagationOptions(SequencesOption, CodecOptions, DeviceOptions):
     """Find how far one frame's errors reach, and how well a codec's rate obeys.
 
     Attributes:
-        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
-            whose newest is taken.
+        checkpoint: Trained codec: a file, the folder of a stage or a run, whose newest
+            is taken, or the name of a shipped model (lvc --models).
         output: Folder to write.
         name: Label of the curves (default: the codec's).
         overlay: Show these files of earlier runs too; without --checkpoint only these.

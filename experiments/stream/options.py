@@ -47,8 +47,8 @@ class StreamOptions(DeviceOptions, RawVideoOptions, CodecOptions):
     Attributes:
         input: Video, raw 4:2:0 (.y4m, .yuv), directory of PNG or JPEG images, or one
             image.
-        checkpoint: Trained codec: a .ckpt file, or the folder of a stage or a run,
-            whose newest is taken.
+        checkpoint: Trained codec: a file, the folder of a stage or a run, whose newest
+            is taken, or the name of a shipped model (lvc --models).
         rate: Quality in the codec's own unit (DHVC: lambda 256 to 2048).
         output: New or empty directory.
         lose: Packets that are lost, for example 5:4.

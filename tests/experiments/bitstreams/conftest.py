@@ -94,11 +94,12 @@ def codec(monkeypatch):
 
 
 def run_encode(source, target, *more):
-    return encode.main([str(source), str(target), "--checkpoint=c", "--rate=9", *more])
+    arguments = [str(source), str(target), "--checkpoint=c.ckpt", "--rate=9"]
+    return encode.main([*arguments, *more])
 
 
 def run_decode(source, target, *more):
-    return decode.main([str(source), str(target), "--checkpoint=c", *more])
+    return decode.main([str(source), str(target), "--checkpoint=c.ckpt", *more])
 
 
 def read(path):

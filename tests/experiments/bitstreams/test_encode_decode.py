@@ -177,7 +177,7 @@ def test_a_malformed_option_is_explained(commands, source, out, option, capsys):
 
 
 def test_decode_needs_something_to_do(stream, capsys):
-    assert decode.main([str(stream), "--checkpoint=c"]) == 2
+    assert decode.main([str(stream), "--checkpoint=c.ckpt"]) == 2
     assert "give OUT, or --hash" in capsys.readouterr().err
 
 

@@ -116,7 +116,7 @@ def test_other_weights_are_refused_and_both_are_named(
 def test_another_codec_is_refused(only_error, zip_codec, commands, stream, out, codec):
     codec["kind"] = type("OtherCodec", (zip_codec,), {})
     assert commands.decode(stream, out / "v.y4m") == 2
-    assert "was encoded with Zip, but c is of Other" in only_error()
+    assert "was encoded with Zip, but c.ckpt is of Other" in only_error()
 
 
 def with_header(stream, offset, data):

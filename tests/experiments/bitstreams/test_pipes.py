@@ -177,7 +177,7 @@ def test_what_takes_several_passes_is_refused_before_the_pipe_is_opened(
     only_error, encode_main, out, tmp_path
 ):
     os.mkfifo(tmp_path / "pipe")
-    command = [str(tmp_path / "pipe"), str(out / "v.lvc"), "--checkpoint=c"]
+    command = [str(tmp_path / "pipe"), str(out / "v.lvc"), "--checkpoint=c.ckpt"]
     assert encode_main([*command, "--target_bpp=0.1"]) == 2
     assert "several encodes, and" in (error := only_error())
     assert "save it to a file first, or give --rate" in error

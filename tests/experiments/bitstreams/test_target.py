@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("codec")
 
 
 def run_search(source, target, *more):
-    return encode.main([str(source), str(target), "--checkpoint=c", *more])
+    return encode.main([str(source), str(target), "--checkpoint=c.ckpt", *more])
 
 
 @pytest.fixture

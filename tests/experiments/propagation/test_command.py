@@ -319,7 +319,7 @@ def test_wrong_options_are_one_line_and_nothing_is_written(
     usual = ("--checkpoint", checkpoint("ui2c"), "--sequences", video, "--output", out)
     for arguments, message in (
         (("--output", out), "nothing to do"),
-        (("--checkpoint", "x", "--output", out), "go together"),
+        (("--checkpoint", "x.ckpt", "--output", out), "go together"),
         ((*usual, "--max_frames", "1"), "--max_frames is 1"),
         ((*usual, "--targets", "0"), "--targets is 0"),
         ((*usual, "--sweep", "1"), "--sweep is 1"),

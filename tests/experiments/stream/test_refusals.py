@@ -150,7 +150,7 @@ def test_the_commands_of_the_help_text_parse(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_nonsense_is_refused_by_the_parser(wrong, message, capsys):
-    arguments = ["in", "--checkpoint", "c", "--rate", "1", "--output", "o", *wrong]
+    arguments = ["in", "--checkpoint", "c.ckpt", "--rate", "1", "--output", "o", *wrong]
     with pytest.raises(SystemExit):
         stream.main(arguments)
     assert message in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Turn a trained codec into one small file, without optimizer and averages."""
