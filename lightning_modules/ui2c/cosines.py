@@ -5,13 +5,20 @@ their lowest frequencies, and back. From a random start that takes thousands of 
 The paper names no start; this is ours, for trainings of hours.
 """
 
+from collections.abc import Sequence
 from math import cos, log, pi, prod, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_modules.ui2c.blocks import DepthConvBlock
-from lightning_modules.ui2c.network import LATENT_STRIDE, PATCH, UI2CNetwork
+from lightning_modules.ui2c.network import (
+    LATENT_STRIDE,
+    PATCH,
+    QP_COUNT,
+    UI2CNetwork,
+)
 
 CORRELATION = 0.95
 """Of neighbouring pixels, in the usual model of pictures, a Markov chain."""
@@ -42,65 +49,77 @@ def start_as_cosines(network: UI2CNetwork, lmbdas: tuple[float, float]) -> None:
         network: Of one or two frames a unit; its weights are replaced.
         lmbdas: Lagrangians of qp 0 and qp 63.
     """
+    steps = [sqrt(6 / (2.25 * log(2) * lmbda)) for lmbda in lmbdas]
+    latents = network.encoder_down.out_channels
     n = network.frames_per_unit
-    width = network.encoder_down.in_channels
-    latent = network.encoder_down.out_channels
-    first, _ = _basis((1, PATCH, PATCH), width // n)
-    whole, variances = _basis((n, LATENT_STRIDE, LATENT_STRIDE), latent)
-    patches = _patch_matrix(n)
-    per_patch = torch.block_diag(*[first] * n)
-    # What the latents' frequencies are in features of the block's four patches.
-    back = whole @ patches.T @ torch.block_diag(*[per_patch.T] * 4)
-    step = [sqrt(6 / (2.25 * log(2) * lmbda)) for lmbda in lmbdas]
-    middle = sqrt(step[0] * step[1])
+    basis, variances = _basis((n, LATENT_STRIDE, LATENT_STRIDE), latents)
     # Residuals end at 128, and those of qp 63 are the largest.
-    large = (LARGEST * step[1] / variances.sqrt()).clamp_max(1.0)
+    large = (LARGEST * steps[1] / variances.sqrt()).clamp_max(1.0)
+    middle = sqrt(steps[0] * steps[1])
+    factors = large / middle
     with torch.no_grad():
         for block in network.modules():
             if isinstance(block, DepthConvBlock):
-                for end in (block.spatial[-1], block.reduce):
-                    nn.init.zeros_(end.weight)  # type: ignore[arg-type]
-        enter: nn.Module = network.embed
-        if isinstance(enter, nn.Identity):
-            enter = network.encoder[0].adaptor  # type: ignore[union-attr]
-        else:
-            _begin(network.encoder[0].adaptor, torch.eye(width))  # type: ignore[union-attr]
-        _begin(enter, per_patch)
-        down = torch.zeros_like(network.encoder_down.weight)
-        up = torch.zeros_like(network.decoder_up[0].weight)  # type: ignore[arg-type]
-        back = large[:, None] * back
-        forth = torch.linalg.pinv(back)
-        for place in range(4):
-            row, column = divmod(place, 2)
-            part = slice(place * width, (place + 1) * width)
-            down[:, :, 1 + row, 1 + column] = back[:, part] / middle
-            up[place::4, :, 1, 1] = forth[part] * middle
-        network.encoder_down.weight.copy_(down)
-        network.decoder_up[0].weight.copy_(up)  # type: ignore[operator, union-attr]
-        _begin(network.decoder[0][0].adaptor, torch.eye(width))  # type: ignore[index]
-        _begin(network.decoder[1], torch.eye(width))
-        recon = network.recon_out.in_channels
-        wider = torch.block_diag(*[torch.eye(recon // n, width // n)] * n)
-        _begin(network.recon[0].adaptor, wider)  # type: ignore[union-attr]
-        _begin(network.recon_out, per_patch.T @ wider.T)
-        ramp = torch.linspace(-0.5, 0.5, 64)
-        rows = torch.cat([ramp, ramp[-1] + (1 + torch.arange(8)) / 63])
-        gains = (step[0] / step[1]) ** rows
-        network.q_encoder.copy_(gains[None, :, None].expand_as(network.q_encoder))
-        network.q_decoder.copy_((1 / gains)[None, :, None].expand_as(network.q_decoder))
-        scales = (large * variances.sqrt() / middle).clamp(LEAST_SCALE, MOST_SCALE)
-        for head in network.fusion[1], network.spatial_prior[1]:
-            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
-        network.fusion[1].bias[latent : 2 * latent] = scales  # type: ignore[index]
-        network.spatial_prior[1].bias[:latent] = scales  # type: ignore[index]
+                _nothing(block.spatial[-1])
+                _nothing(block.reduce)
+        _begin_transforms(network, basis, factors)
+        _begin_gains(network, steps)
+        scales = (factors * variances.sqrt()).clamp(LEAST_SCALE, MOST_SCALE)
+        _begin_prior(network.fusion, slice(latents, 2 * latents), scales)
+        _begin_prior(network.spatial_prior, slice(0, latents), scales)
 
 
-def _begin(layer: nn.Module, matrix: Tensor) -> None:
+def _begin_transforms(network: Any, basis: Tensor, factors: Tensor) -> None:
+    """Let layers be patches' transforms, and then a block's of its four patches."""
+    n = network.frames_per_unit
+    width, recon = network.encoder_down.in_channels, network.recon_out.in_channels
+    first, _ = _basis((1, PATCH, PATCH), width // n)
+    per_patch, same = torch.block_diag(*[first] * n), torch.eye(width)
+    if isinstance(network.embed, nn.Identity):
+        _begin(network.encoder[0].adaptor, per_patch)
+    else:
+        _begin(network.embed, per_patch)
+        _begin(network.encoder[0].adaptor, same)
+    # The latents' frequencies in features of patches, whose own are fewer.
+    of_features = basis @ _patch_matrix(n).T @ torch.block_diag(*[per_patch.T] * 4)
+    down = factors[:, None] * of_features
+    up = torch.linalg.pinv(down)
+    network.encoder_down.weight.zero_()
+    network.decoder_up[0].weight.zero_()
+    for place in range(4):
+        row, column = divmod(place, 2)
+        part = slice(place * width, (place + 1) * width)
+        network.encoder_down.weight[:, :, 1 + row, 1 + column] = down[:, part]
+        network.decoder_up[0].weight[place::4, :, 1, 1] = up[part]
+    _begin(network.decoder[0][0].adaptor, same)
+    _begin(network.decoder[1], same)
+    wider = torch.block_diag(*[torch.eye(recon // n, width // n)] * n)
+    _begin(network.recon[0].adaptor, wider)
+    _begin(network.recon_out, per_patch.T @ wider.T)
+
+
+def _begin_gains(network: Any, steps: Sequence[float]) -> None:
+    """Let each qp's gains be its ideal quantiser's, above qp 63 too."""
+    rows = torch.arange(network.q_encoder.shape[1]) / (QP_COUNT - 1) - 0.5
+    gains = (steps[0] / steps[1]) ** rows[None, :, None]
+    network.q_encoder.copy_(gains.expand_as(network.q_encoder))
+    network.q_decoder.copy_((1 / gains).expand_as(network.q_decoder))
+
+
+def _begin_prior(prior: Any, part: slice, scales: Tensor) -> None:
+    """Let a prior begin with the scales of pictures, whatever it is given."""
+    _nothing(prior[-1])
+    prior[-1].bias[part] = scales
+
+
+def _begin(layer: Any, matrix: Tensor) -> None:
     """Make a 1x1 layer's first inputs go through a matrix, and nothing else."""
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    weight.zero_()
-    weight[:, : matrix.shape[1], 0, 0] = matrix
+    _nothing(layer)
+    layer.weight[:, : matrix.shape[1], 0, 0] = matrix
+
+
+def _nothing(layer: Any) -> None:
+    layer.weight.zero_()
 
 
 def _basis(block: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
