@@ -33,7 +33,7 @@ def test_an_untrained_network_shows_the_picture_better_the_higher_its_rate(
         quality.append(psnr(clip, out.x_hat))
     assert quality == sorted(quality)
     assert quality[0] > 17
-    assert quality[3] > 33
+    assert quality[3] > 30
 
 
 def test_a_random_start_shows_nothing():
