@@ -50,7 +50,7 @@ class UI2C(CodecModule):
             smaller one first.
         distortion: ``yuv`` (6:1:1), ``yuv_rgb`` (DCVC-FM), ``uf`` (DCVC-UF), or another
             row of ``losses.TERMS``.
-        start: Weights begin ``random``, or with transforms that are ``cosines``, see
+        initial: Weights begin ``random``, or with transforms that are ``cosines``, see
             :func:`.cosines.start_as_cosines`.
         lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW.
@@ -70,14 +70,14 @@ class UI2C(CodecModule):
         hybrid_references: bool = True,
         lmbda_range: tuple[float, float] = (1.0, 768.0),
         distortion: str = "yuv",
-        start: Literal["random", "cosines"] = "random",
+        initial: Literal["random", "cosines"] = "random",
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.01,
         **architecture: Any,
     ) -> None:
         _check_lmbda_range(lmbda_range)
         super().__init__(UI2CCodec(**architecture), distortion, weight_decay, lpips)
-        if start == "cosines":
+        if initial == "cosines":
             start_as_cosines(self.codec.network, lmbda_range)
         self.hybrid_references = hybrid_references
         self.lmbda_range = lmbda_range

@@ -137,7 +137,7 @@ def test_a_changed_byte_and_a_cut_file_are_named(exported):
     with pytest.raises(ValueError, match=rf"^{exported} was cut, or is damaged"):
         load_codec(exported)
     exported.write_bytes(whole[: start // 2])
-    with pytest.raises(ValueError, match=rf"^{exported} is not a checkpoint"):
+    with pytest.raises(ValueError, match=rf"^{exported} is not a whole"):
         load_codec(exported)
 
 

@@ -24,7 +24,7 @@ def test_an_untrained_network_shows_the_picture_better_the_higher_its_rate(
     frames_per_unit,
 ):
     torch.manual_seed(0)
-    module = UI2C(size="small", frames_per_unit=frames_per_unit, start="cosines")
+    module = UI2C(size="small", frames_per_unit=frames_per_unit, initial="cosines")
     clip = smooth_clip(frames_per_unit)[None]
     quality = []
     for qp in (0, 21, 42, 63):
