@@ -125,9 +125,7 @@ BRANCH_GAIN = 0.2
 overflows float32 within 7 frames, before the first step of a clip of several units."""
 
 
-def start_prior(
-    head: nn.Conv2d, channels: int, ones: int, before: int = 0
-) -> None:
+def start_prior(head: nn.Conv2d, channels: int, ones: int, before: int = 0) -> None:
     """Make a prior's last layer begin with nearly constant parameters.
 
     Steps and scales begin at 1: at 0, where DCVC's code begins, both sit below their

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
 from lightning_modules.clock import uncounted
-from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
+from lightning_modules.codec import CodecOutput, RateKnob, Schedule
 from lightning_modules.entropy.device_ports import decode_port, encode_port
 from lightning_modules.entropy.ports import DecodePort, EncodePort, EstimatePort, Port
 from lightning_modules.entropy.tables import CdfTables
@@ -47,6 +47,7 @@ from lightning_modules.ui2c.network import (
     latent_size,
 )
 from lightning_modules.ui2c.options import CodingOptions
+from lightning_modules.ui2c.released import ReleasedCodec
 from lightning_modules.ui2c.units import (
     BLANK,
     INTEGERS,
@@ -64,7 +65,7 @@ STREAMS_PER_UNIT = 8
 """Noise streams kept for a unit: one for z and one per coding step."""
 
 
-class UI2CCodec(VideoCodec):
+class UI2CCodec(ReleasedCodec):
     """Unified intra and inter coding of two frames at once.
 
     Args:
@@ -122,11 +123,15 @@ class UI2CCodec(VideoCodec):
         # Not made where it is needed: a copy to the device waits for all of its work.
         self.register_buffer("qp_bias", bias, persistent=False)
         self._twin: Twin[UI2CCodec] = Twin()
-        self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
-        self.intra = (
+        self.network: UI2CNetwork = UI2CNetwork(widths, frames_per_unit, skip_threshold)
+        self.intra: IntraNetwork | None = (
             # 368 and 256 at the paper's trunk of 256.
             IntraNetwork(
-                widths.trunk * 23 // 16, 2 * widths.latent, widths.hyper, QP_COUNT
+                widths.trunk * 23 // 16,
+                2 * widths.latent,
+                widths.hyper,
+                QP_COUNT,
+                skip_threshold,
             )
             if divided
             else None
@@ -135,6 +140,8 @@ class UI2CCodec(VideoCodec):
     def check_coding(self, coding: CodingOptions) -> None:
         """Refuse refreshes within a unit, and a start that is the only one anyway."""
         coding.check(self.frames_per_unit, divided=self.intra is not None)
+        if coding.start == "blank":
+            self.refuse_inter()
 
     @property
     def exact(self) -> bool:
@@ -214,6 +221,8 @@ class UI2CCodec(VideoCodec):
         frames = self._to_network(clip)
         state: State | None = None
         start = 0
+        if count > 1:
+            self.refuse_inter()
         if self.starts_with_intra:
             given = conditions.get("first")
             first = frames[:, :1] if given is None else self._to_network(given)

@@ -1,6 +1,7 @@
 """DCVC-RT's image model, which codes the first frame of divided models."""
 
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from lightning_modules.ui2c.blocks import (
     trunk,
 )
 from lightning_modules.ui2c.network import PATCH, QP_SPREAD, RESIDUAL_LIMITS, Y_LEVELS
+from lightning_modules.ui2c.released import refuse_former
 
 STEPS = 4
 GAINS = 2
@@ -90,6 +92,12 @@ class IntraNetwork(nn.Module):
         initialise(self)
         start_prior(fusion_head, y, ones=1, before=GAINS)
         start_prior(spatial_head, y, ones=1)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *rest: Any
+    ) -> None:
+        refuse_former(state_dict.get(f"{prefix}reduction.weight"))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(
         self, frame: Tensor | None, qp: Tensor, port: Port, latent_size: tuple[int, int]
