@@ -292,7 +292,7 @@ def test_published_weights_code_through_the_commands(folder, capsys):
     assert encode([*arguments, "--max_frames", "3"]) == 0
     assert decode([str(stream), *checkpoint, "--hash"]) == 0
     (folder / IMAGE.file).unlink()
-    assert decode([str(stream), *checkpoint, "--hash"]) == 2
+    with pytest.warns(UserWarning, match="video model alone"):
+        assert decode([str(stream), *checkpoint, "--hash"]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert any(line.startswith("warning: ") and "alone" in line for line in said)
     assert said[-1].startswith("error: the stream was encoded with the weights")
