@@ -273,10 +273,9 @@ class ReleasedCodec(VideoCodec):
         part, theirs = found
         network = getattr(self, part.network)
         if self.frames_per_unit != 1 or network is None:
-            needed = "divided.yaml" if part is IMAGE else "single_frame.yaml"
             raise ValueError(
                 f"these are released weights of {part.kind}, which this network has "
-                f"not: add --config ablations/ui2c/{needed} --model.input_offset 0.0"
+                "not: add --config ablations/ui2c/dcvc_rt, whose network has"
             )
         if self.input_offset != 0:
             raise ValueError(

@@ -262,8 +262,8 @@ def test_a_run_begins_with_both_files(folder):
 @pytest.mark.parametrize(
     ("architecture", "part", "message"),
     [
-        ({}, VIDEO, "ablations/ui2c/single_frame.yaml"),
-        ({"frames_per_unit": 1}, IMAGE, "ablations/ui2c/divided.yaml"),
+        ({}, VIDEO, "--config ablations/ui2c/dcvc_rt"),
+        ({"frames_per_unit": 1}, IMAGE, "--config ablations/ui2c/dcvc_rt"),
         ({"frames_per_unit": 1}, VIDEO, "--model.input_offset 0.0"),
         ({"frames_per_unit": 1, "size": "tiny", "input_offset": 0.0}, VIDEO, "paper"),
     ],
