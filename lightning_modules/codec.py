@@ -426,6 +426,15 @@ class VideoCodec(CodesByTables):
         """
         return None
 
+    def released_beside(self, weights: Mapping[str, Tensor], path: Path) -> Path | None:
+        """Return the file with the rest of what :meth:`find_released` found; here none.
+
+        Args:
+            weights: A state dict, as it was published.
+            path: Its file.
+        """
+        return None
+
     @property
     def latents(self) -> Latents:
         """How many numbers pixels are made of."""

@@ -4,6 +4,7 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
@@ -69,6 +70,7 @@ def run_command(
         SIGTERM; or 141, without a word, if nobody reads its output, as of
         ``| head -1``. Any other exception is a bug and keeps its traceback.
     """
+    warnings.formatwarning = _only_message
     outliving = ("stdout", "stderr") if outlives_reader else ("stderr",)
     with outliving_readers(*outliving):
         return with_reader(lambda: _run(command, sigterm_ends=sigterm_ends))
@@ -97,6 +99,10 @@ def _run(command: Callable[[], int | None], *, sigterm_ends: bool) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
+
+
+def _only_message(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {message}\n"
 
 
 def _reason(error: Exception) -> str:

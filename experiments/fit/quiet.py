@@ -34,7 +34,6 @@ NEEDLESS = (
 
 def quieten_lightning() -> None:
     """Drop Lightning's notes on hardware, tips and limits; warnings stay."""
-    warnings.formatwarning = _only_message
     for message in NEEDLESS:
         warnings.filterwarnings("ignore", message=message)
     for name in CHATTER:
@@ -46,10 +45,6 @@ def show_notes_on_data() -> None:
     notes = logging.getLogger("datamodules")
     notes.handlers = [logging.StreamHandler()]
     notes.setLevel(logging.INFO)
-
-
-def _only_message(message: Warning | str, *_: object, **__: object) -> str:
-    return f"warning: {message}\n"
 
 
 def _no_chatter(record: logging.LogRecord) -> bool:

@@ -10,7 +10,7 @@ from experiments.cli.checkpoints import find_checkpoint
 from lightning_modules import codec_weights
 from lightning_modules.codec import VideoCodec
 from lightning_modules.exported import read_card, read_exported
-from lightning_modules.released import state_dict_of
+from lightning_modules.released import Released, state_dict_of
 from lightning_modules.saved_file import UntrustedFileError, read_saved
 
 
@@ -55,6 +55,10 @@ def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> st
         if released is not None:
             given = released.weights
             source = f", released weights of {released.kind}"
+            beside = codec.released_beside(weights, path)
+            if beside and (other := _released_beside(codec, beside)):
+                given = {**other.weights, **given}
+                source += f", and of {other.kind} in {beside.name}"
         elif "state_dict" in checkpoint:
             given = codec_weights(checkpoint)
         else:
@@ -99,6 +103,13 @@ def init_from(codec: VideoCodec, path: str | Path, min_share: float = 0.0) -> st
             )
     codec.load_state_dict({**wanted, **{key: given[key] for key in fits}})
     return "\n".join(report)
+
+
+def _released_beside(codec: VideoCodec, path: Path) -> Released | None:
+    """Return what the other file of a published model has for the codec."""
+    entry, weights = state_dict_of(_read(path))
+    _check_tensors(path, entry, weights)
+    return codec.find_released(weights)
 
 
 def _check_tensors(path: Path, name: str, weights: Any) -> None:

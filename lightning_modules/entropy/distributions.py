@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lightning_modules.entropy.estimates import gaussian_bits, lower_bound
-from lightning_modules.entropy.priors import Z_LIMIT, HyperPrior, ScaleLevels
+from lightning_modules.entropy.priors import Z_LIMITS, HyperPrior, ScaleLevels
 from lightning_modules.entropy.scale_edges import BITS, FLOATS, flat
 from lightning_modules.entropy.symbols import OverflowingError, to_symbols
 from lightning_modules.entropy.tables import MAX_VALUE, Ints, out_of_range
@@ -186,13 +186,14 @@ class Factorised(Distributions):
         row: Tensor | None = None,
     ) -> None:
         like = prior.like.new_empty(shape)
-        super().__init__(like, name, name, limits=(-Z_LIMIT, Z_LIMIT))
+        super().__init__(like, name, name, limits=Z_LIMITS)
         self.prior = prior
         self.row = row
 
     def bound(self, x: Tensor) -> Tensor:
         """Return z within the limits; gradients that pull it back pass."""
-        return -lower_bound(-lower_bound(x, -Z_LIMIT), -Z_LIMIT)
+        low, high = Z_LIMITS
+        return -lower_bound(-lower_bound(x, low), -high)
 
     def bits(self, values: Tensor) -> Tensor:
         """Estimate what values cost."""

@@ -23,7 +23,7 @@ from lightning_modules.layers import at_least_float32
 
 HYPER_STRIDE = 4
 """Positions of a latent along each side of a position of its hyper-latent."""
-Z_LIMIT = 127
+Z_LIMITS = (-128, 127)
 """z is clamped to what one signed byte holds."""
 PROBABILITY_FLOOR = 1e-9
 """No element of z costs more than its -log2: about what an escaped value does."""
@@ -128,7 +128,8 @@ class HyperPrior(nn.Module, ABC):
     @torch.no_grad()
     def tables(self) -> CdfTables:
         """Return integer tables; row r and channel c have ``r * channels + c``."""
-        edges = torch.arange(-Z_LIMIT, Z_LIMIT + 2, dtype=torch.float64) - 0.5
+        low, high = Z_LIMITS
+        edges = torch.arange(low, high + 2, dtype=torch.float64) - 0.5
         edges = edges.expand(self.rows, self.channels, -1)
         # Other devices round otherwise.
         logits = deepcopy(self).cpu().logits(edges, torch.arange(self.rows))
@@ -143,7 +144,7 @@ class HyperPrior(nn.Module, ABC):
         pmf = np.take_along_axis(mass, np.minimum(columns, symbols - 1), axis=1)
         pmf = np.where(inside, pmf, 0.0)
         tail = np.maximum(1.0 - pmf.sum(1), 0.0)
-        return tables_from_pmf(pmf, length, first - Z_LIMIT, tail)
+        return tables_from_pmf(pmf, length, first + low, tail)
 
 
 class FactorisedPrior(HyperPrior):

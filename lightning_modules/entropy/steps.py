@@ -9,6 +9,8 @@ from lightning_modules.entropy.lasting import lasting
 
 TILES = {2: [[0, 1], [1, 0]], 4: [[0, 1], [2, 3]]}
 """The places of a 2 x 2 tile by the number of coding steps."""
+ORDERS = {2: [0, 1], 4: [0, 3, 2, 1]}
+"""What moves the groups in each step; of 4, to the opposite corner first."""
 
 
 @lru_cache(maxsize=8)
@@ -28,7 +30,7 @@ def step_masks(
     """
     places = torch.tensor(TILES[steps]).repeat(height // 2 + 1, width // 2 + 1)
     places = places[:height, :width]
-    step, group = torch.arange(steps)[:, None], torch.arange(steps)[None, :]
+    step, group = torch.tensor(ORDERS[steps])[:, None], torch.arange(steps)[None, :]
     # Exclusive or: in every step the groups sit on different places, and over all
     # steps each group visits every place once.
     masks = places == (step ^ group)[:, :, None, None]

@@ -32,55 +32,12 @@ from lightning_modules.clock import CodingClock
 from lightning_modules.numerics import current
 from lightning_modules.ui2c.codec import UI2CCodec
 from lightning_modules.ui2c.network import QP_BIAS
+from lightning_modules.ui2c.released import VIDEO
 
 FRAMES = 4
 QP = 32
 SAME = 1e-3
 """Of samples of the first frame; with kernels of generation 0 they are equal."""
-
-LAYERS = (
-    (r"\.dc\.", ".spatial."),
-    (r"\.ffn\.0\.", ".expand.0."),
-    (r"\.ffn\.2\.", ".reduce."),
-    (r"^feature_adaptor_", "adaptor_"),
-    (r"^feature_extractor\.conv", "extractor_"),
-    (r"^encoder\.conv1\.", "embed."),
-    (r"^encoder\.conv2\.", "encoder."),
-    (r"^encoder\.conv3\.", "encoder.2."),
-    (r"^encoder\.down\.", "encoder_down."),
-    (r"^(hyper_(?:en|de)coder)\.conv\.", r"\1."),
-    (r"^(hyper_encoder\.[12])\.down\.", r"\1.0."),
-    (r"^(hyper_decoder\.[01])\.up\.conv\.", r"\1.0."),
-    (r"^(hyper_(?:encoder\.[12]|decoder\.[01]))\.conv\.", r"\1.1."),
-    (r"^temporal_prior_encoder\.down\.", "temporal_prior.0."),
-    (r"^temporal_prior_encoder\.conv\.", "temporal_prior.1."),
-    (r"^y_prior_fusion\.conv\.3\.", "fusion.1."),
-    (r"^y_prior_fusion\.conv\.", "fusion.0."),
-    (r"^y_spatial_prior\.conv\.2\.", "spatial_prior.1."),
-    (r"^y_spatial_prior\.conv\.", "spatial_prior.0."),
-    (r"^decoder\.up\.conv\.", "decoder_up."),
-    (r"^decoder\.conv1\.", "decoder.0."),
-    (r"^decoder\.conv2\.", "decoder.1."),
-    (r"^recon_generation_net\.conv\.", "recon."),
-    (r"^recon_generation_net\.head\.", "recon_out."),
-)
-"""Patterns of their names, and ours instead; each is tried once, in this order."""
-
-
-def weight_for(name: str, ours: dict[str, Tensor]) -> Tensor:
-    """Return our weights for one of their tensors.
-
-    Args:
-        name: Theirs.
-        ours: State of a :class:`~lightning_modules.ui2c.network.UI2CNetwork`.
-    """
-    if layer := re.match(r"bit_estimator_z\.f(\d)\.([hba])$", name):
-        return ours[f"z_prior.{layer[2]}"][int(layer[1]) - 1][..., None, None]
-    if name.startswith("q_"):
-        return ours[name][0][..., None, None]
-    for pattern, own in LAYERS:
-        name = re.sub(pattern, own, name)
-    return ours[name]
 
 
 class Theirs:
@@ -107,7 +64,7 @@ class Theirs:
         self.model = model.DMC().eval()
         state = ours.network.state_dict()
         self.model.load_state_dict(
-            {name: weight_for(name, state) for name in self.model.state_dict()}
+            {name: VIDEO.theirs(name, state) for name in self.model.state_dict()}
         )
         self.model.update()
 

@@ -125,7 +125,7 @@ BRANCH_GAIN = 0.2
 overflows float32 within 7 frames, before the first step of a clip of several units."""
 
 
-def start_prior(head: nn.Conv2d, channels: int, ones: int) -> None:
+def start_prior(head: nn.Conv2d, channels: int, ones: int, before: int = 0) -> None:
     """Make a prior's last layer begin with nearly constant parameters.
 
     Steps and scales begin at 1: at 0, where DCVC's code begins, both sit below their
@@ -136,11 +136,12 @@ def start_prior(head: nn.Conv2d, channels: int, ones: int) -> None:
         head: The layer.
         channels: Of each parameter map.
         ones: How many of the first maps begin at 1; the others begin at 0.
+        before: Channels ahead of the maps, which begin at 0 too.
     """
     nn.init.xavier_normal_(head.weight, BRANCH_GAIN)
     assert head.bias is not None
     nn.init.zeros_(head.bias)
-    nn.init.ones_(head.bias[: ones * channels])
+    nn.init.ones_(head.bias[before : before + ones * channels])
 
 
 def gain_table(slots: int, rows: int, channels: int, spread: float) -> nn.Parameter:

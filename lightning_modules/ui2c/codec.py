@@ -3,12 +3,12 @@
 Source: arXiv 2510.14431, sections 3.2 to 3.4.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, islice
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from datamodules.yuv import rgb_to_yuv, yuv_to_rgb
 from lightning_modules.clock import uncounted
-from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
+from lightning_modules.codec import CodecOutput, RateKnob, Schedule
 from lightning_modules.entropy.device_ports import decode_port, encode_port
 from lightning_modules.entropy.ports import DecodePort, EncodePort, EstimatePort, Port
 from lightning_modules.entropy.tables import CdfTables
@@ -41,14 +41,14 @@ from lightning_modules.ui2c.network import (
     LATENT_STRIDE,
     QP_BIAS,
     QP_COUNT,
-    SIZES,
     Y_LEVELS,
     UI2CNetwork,
     Unit,
     latent_size,
-    size_of,
+    widths_of,
 )
 from lightning_modules.ui2c.options import CodingOptions
+from lightning_modules.ui2c.released import ReleasedCodec
 from lightning_modules.ui2c.units import (
     BLANK,
     INTEGERS,
@@ -66,7 +66,7 @@ STREAMS_PER_UNIT = 8
 """Noise streams kept for a unit: one for z and one per coding step."""
 
 
-class UI2CCodec(VideoCodec):
+class UI2CCodec(ReleasedCodec):
     """Unified intra and inter coding of two frames at once.
 
     Args:
@@ -108,44 +108,35 @@ class UI2CCodec(VideoCodec):
             input_offset=input_offset,
             skip_threshold=skip_threshold,
         )
-        if size not in SIZES:
-            raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
-        if frames_per_unit not in SIZES[size]:
-            raise ValueError(f"frames_per_unit is {frames_per_unit}: choose 1 or 2")
+        widths = widths_of(size, frames_per_unit)
         if divided and frames_per_unit != 1:
             raise ValueError(
                 "divided models code one frame at a time: set "
                 "frames_per_unit to 1, or divided to false"
             )
-        widths = SIZES[size][frames_per_unit]
         self.frames_per_unit = self.start_multiple = frames_per_unit
         self.input_offset = input_offset
-        bias = torch.tensor(QP_BIAS)
         # Not made where it is needed: a copy to the device waits for all of its work.
-        self.register_buffer("qp_bias", bias, persistent=False)
+        self.register_buffer("qp_bias", torch.tensor(QP_BIAS), persistent=False)
         self._twin: Twin[UI2CCodec] = Twin()
-        self.network = UI2CNetwork(widths, frames_per_unit, skip_threshold)
-        self.intra = (
-            # 368 and 256 at the paper's trunk of 256.
+        self.network: UI2CNetwork = UI2CNetwork(widths, frames_per_unit, skip_threshold)
+        self.intra: IntraNetwork | None = (
             IntraNetwork(
-                widths.trunk * 23 // 16, 2 * widths.latent, widths.hyper, QP_COUNT
+                widths.trunk * 23 // 16,  # 368 at the paper's 256.
+                widths.image_latent,
+                widths.hyper,
+                QP_COUNT,
+                skip_threshold,
             )
             if divided
             else None
         )
 
-    @classmethod
-    def architecture_of(
-        cls, named: Mapping[str, Any], weights: Mapping[str, Tensor]
-    ) -> dict[str, Any]:
-        """Find an earlier ``small`` by its latents; see the base class."""
-        found = super().architecture_of(named, weights)
-        latents = len(weights.get("network.encoder_down.bias", ()))
-        return {**found, "size": size_of(found.get("size", "paper"), latents)}
-
     def check_coding(self, coding: CodingOptions) -> None:
         """Refuse refreshes within a unit, and a start that is the only one anyway."""
         coding.check(self.frames_per_unit, divided=self.intra is not None)
+        if coding.start == "blank":
+            self.refuse_inter()
 
     @property
     def exact(self) -> bool:
@@ -225,6 +216,8 @@ class UI2CCodec(VideoCodec):
         frames = self._to_network(clip)
         state: State | None = None
         start = 0
+        if count > 1:
+            self.refuse_inter()
         if self.starts_with_intra:
             given = conditions.get("first")
             first = frames[:, :1] if given is None else self._to_network(given)

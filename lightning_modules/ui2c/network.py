@@ -80,6 +80,7 @@ class Widths:
         prior: Features of what y's distributions are computed from. DCVC-RT's are as
             wide as all that goes in and out (2, 3 and 4 times ``latent``), which is
             the default, ``None``; most of a small network would lie there.
+        image_latent: y of the image model of divided models.
     """
 
     trunk: int
@@ -92,6 +93,7 @@ class Widths:
     recon_blocks: int = 8
     extractor: tuple[int, int] = (2, 4)
     prior: int | None = None
+    image_latent: int = 256
 
 
 SIZES: dict[str, dict[int, Widths]] = {
@@ -104,17 +106,17 @@ SIZES: dict[str, dict[int, Widths]] = {
     # Hours on a CPU: as many latents a pixel as up to 1 bit a pixel needs (README),
     # and little else, so that 2.5 M weights of 16 bits ship in 6 MB.
     "small": {
-        1: Widths(80, 96, 192, 32, True, 3, 3, 4, (1, 2), prior=96),
+        1: Widths(80, 96, 192, 32, True, 3, 3, 4, (1, 2), prior=96, image_latent=96),
         2: Widths(96, 128, 192, 32, False, 4, 2, 4, (1, 2), prior=96),
     },
     # What "small" was at first: 48 latents end below 30 dB. For checkpoints of it.
     "small_48": {
-        1: Widths(64, 80, 48, 48, embed=True, encoder=3, decoder=3, recon_blocks=4),
+        1: Widths(64, 80, 48, 48, True, 3, 3, 4, image_latent=96),
         2: Widths(96, 128, 48, 48, encoder=4, recon_blocks=4),
     },
     # Minutes on a CPU: shows that everything works, not how well.
     "tiny": {
-        1: Widths(32, 40, 16, 16, True, 2, 2, 2, (1, 2)),
+        1: Widths(32, 40, 16, 16, True, 2, 2, 2, (1, 2), image_latent=32),
         2: Widths(48, 64, 32, 16, False, 2, 2, 2, (1, 2)),
     },
 }
@@ -123,6 +125,19 @@ SIZES: dict[str, dict[int, Widths]] = {
 def size_of(name: str, latents: int) -> str:
     """Return what a preset is called now that had a name and so many latents."""
     return f"{name}_{latents}" if f"{name}_{latents}" in SIZES else name
+
+
+def widths_of(size: str, frames_per_unit: int) -> Widths:
+    """Return the widths of a preset.
+
+    Raises:
+        ValueError: There is none of that name, or not for so many frames.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size {size!r} is unknown: choose from {list(SIZES)}")
+    if frames_per_unit not in SIZES[size]:
+        raise ValueError(f"frames_per_unit is {frames_per_unit}: choose 1 or 2")
+    return SIZES[size][frames_per_unit]
 
 
 @dataclass

@@ -69,6 +69,7 @@ TELLING = {
     "motion_hyperprior.entropy_bottleneck.quantiles": "ScaleSpaceFlow",
     "decoder.up.0.block.0.conv1.weight": "VideoVAE",
     "latent_bottleneck.phi": "VideoVAE",
+    "recon_generation_net.head.weight": "UI2C",
 }
 """Keys of published weights, and whose they are."""
 
