@@ -128,7 +128,8 @@ def network(part):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Both files, of a DCVC-RT that is narrower."""
-    narrow = replace(SIZES["paper"][1], trunk=32, recon=40, latent=16, hyper=16)
+    paper = SIZES["paper"][1]
+    narrow = replace(paper, trunk=32, recon=40, latent=16, hyper=16, image_latent=32)
     monkeypatch.setitem(SIZES["paper"], 1, narrow)
     shapes = {VIDEO: video(32, 40, 16, 16), IMAGE: image(46, 32, 16)}
     for part, own in shapes.items():
