@@ -98,13 +98,18 @@ class DHVCCodec(VideoCodec):
 
     @classmethod
     def from_released(cls, weights: Mapping[str, Tensor], path: Path) -> Self | None:
-        """Build DHVC 1.0 of its published weights; see the base class."""
+        """Build DHVC 1.0 of its published weights, one file for each lambda.
+
+        The lambda is that of the file's name, and the only rate.
+        """
         if not is_released(weights):
             return None
+        with torch.device("meta"):
+            wanted = cls("paper", (1, 1), **vars(DHVC_1))
+        found = wanted.find_released(weights)
+        assert found is not None, "they are"
         lmbda = released_lmbda(path)
         codec = cls("paper", (lmbda, lmbda), **vars(DHVC_1))
-        found = codec.find_released(weights)
-        assert found is not None
         codec.load_state_dict(found.weights)
         codec.trained_with = {"released": KIND}
         return codec

@@ -23,9 +23,8 @@ CONFIG = "ablations/dhvc/base_dhvc_1"
 TELLING = "dec_blocks.0.tcp.enc1.0.weight"
 """A key that no other published network has."""
 LMBDAS = (256, 512, 1024, 2048)
-"""Of the paper's four models."""
-CLASS_LMBDA = 2048
-"""What the public class has for its lambda if it is told none; no file says its own."""
+"""Of the paper's four models. No file says its own: the public tests read
+``pretrained/3/checkpoint_best_loss.pth.tar``."""
 
 TABLES = re.compile(r"\.(up_bound|discrete_gaussian)\.")
 """Bounds and tables of sigma, which are constants."""
@@ -75,18 +74,26 @@ def is_released(weights: Mapping[str, Tensor]) -> bool:
 
 
 def released_lmbda(path: Path) -> int:
-    """Return the lambda of published weights, which their file's name may hold.
+    """Return the lambda of published weights, which their name must say.
 
     Args:
-        path: With one of ``LMBDAS`` in its name, as a number by itself.
+        path: One of ``LMBDAS`` stands in the file's name as a number by itself, or is
+            the whole name of its folder.
 
-    Returns:
-        ``CLASS_LMBDA`` where it has none: the weights do not say it. It is a name
-        alone, of the model's point on a curve.
+    Raises:
+        ValueError: None does, or several do.
     """
-    numbers = [int(found) for found in re.findall(r"\d+", path.name)]
-    known = [number for number in numbers if number in LMBDAS]
-    return known[0] if known else CLASS_LMBDA
+    found = {int(n) for n in re.findall(r"\d+", path.name)}.intersection(LMBDAS)
+    if not found:
+        found = {n for n in LMBDAS if path.absolute().parent.name == str(n)}
+    if len(found) != 1:
+        raise ValueError(
+            f"these are the released weights of {KIND}, one file for each lambda, and "
+            f"nothing in them says which: put one of {', '.join(map(str, LMBDAS))} "
+            "into the file's name, for example dhvc1-2048.pth.tar, or call its folder "
+            "so"
+        )
+    return found.pop()
 
 
 def released_weights(
