@@ -10,22 +10,35 @@ refers to no earlier frame.
 Source: arXiv 2410.02598, sections 4, 7.3 and 7.4.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lightning_modules.codec import CodecOutput, RateKnob, Schedule, VideoCodec
+from lightning_modules.codec import (
+    CodecOutput,
+    RateKnob,
+    Released,
+    Schedule,
+    VideoCodec,
+)
 from lightning_modules.dhvc.blocks import PredictionBlock, ResBlock
-from lightning_modules.dhvc.design import LATENTS, PUBLISHED, SIZES, Options
-from lightning_modules.dhvc.entropy_model import sigma_tables
+from lightning_modules.dhvc.design import DHVC_1, PUBLISHED, SIZES, Options
+from lightning_modules.dhvc.entropy_model import LEVELS, sigma_tables
 from lightning_modules.dhvc.frame_coder import FrameCoder, Work
 from lightning_modules.dhvc.network import DHVCNetwork
 from lightning_modules.dhvc.options import CodingOptions
 from lightning_modules.dhvc.pipeline import PipelinedDHVC, spread
+from lightning_modules.dhvc.released import (
+    KIND,
+    is_released,
+    released_lmbda,
+    released_weights,
+)
 from lightning_modules.dhvc.walk import FrameWalk, State, complete
 from lightning_modules.entropy.ports import SilentPort
 from lightning_modules.entropy.tables import CdfTables
@@ -78,6 +91,28 @@ class DHVCCodec(VideoCodec):
         self.network = DHVCNetwork(SIZES[size], options)
         # A tenth faster on a CPU; layer norms and MLPs want channels last.
         self.network.to(memory_format=torch.channels_last)
+
+    def find_released(self, weights: Mapping[str, Tensor]) -> Released | None:
+        """Return DHVC 1.0's weights under this network's names; see the base class."""
+        return released_weights(weights, self.state_dict())
+
+    @classmethod
+    def from_released(cls, weights: Mapping[str, Tensor], path: Path) -> Self | None:
+        """Build DHVC 1.0 of its published weights, one file for each lambda.
+
+        The lambda is that of the file's name, and the only rate.
+        """
+        if not is_released(weights):
+            return None
+        with torch.device("meta"):
+            wanted = cls("paper", (1, 1), **vars(DHVC_1))
+        found = wanted.find_released(weights)
+        assert found is not None, "they are"
+        lmbda = released_lmbda(path)
+        codec = cls("paper", (lmbda, lmbda), **vars(DHVC_1))
+        codec.load_state_dict(found.weights)
+        codec.trained_with = {"released": KIND}
+        return codec
 
     # Training and estimates.
 
@@ -204,7 +239,7 @@ class DHVCCodec(VideoCodec):
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables, which all scales share."""
-        return {"z": sigma_tables()}
+        return {"z": sigma_tables(LEVELS[self.options.structure])}
 
     def passes(self, height: int, width: int) -> dict[str, Callable[[], object]]:
         """Return a frame with all its references; see the base class.
@@ -240,7 +275,7 @@ class DHVCCodec(VideoCodec):
 
     def _blank(self, shape: tuple[int, int, int]) -> Iterator[tuple[Tensor, ...]]:
         widths = reversed(SIZES[self.architecture["size"]].decoder)
-        latents = LATENTS[self.options.structure]
+        latents = self.options.layout.latents
         for stride, width, own in zip(
             self.options.strides, widths, latents, strict=False
         ):

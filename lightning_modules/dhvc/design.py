@@ -1,7 +1,8 @@
 """DHVC's dimensions: widths by size, and what the paper's ablations change.
 
-Source: arXiv 2410.02598, section 5. The widths are DHVC 1.0's published ones; numbers
-of blocks are not public, they are the ones that give the paper's complexity.
+Source: arXiv 2410.02598, section 5, and DHVC 1.0's public code (NJUVISION/DHVC), which
+has all widths. Numbers of blocks of 2.0 are not public: they are the ones that give the
+paper's complexity. Those of 1.0 are the code's.
 """
 
 from dataclasses import dataclass
@@ -13,11 +14,32 @@ PATH_RATIOS = (1.5, 1.75, 2.0, 3.0, 4.0)
 """Hidden widths of the blocks of both top-down paths, by level."""
 
 
-LATENTS = {
-    "dhvc2": ((32,), (96,), (8,), (8,)),
-    "dhvc1": ((32,), (32, 32), (96,), (8,)),
+@dataclass(frozen=True)
+class Layout:
+    """What one version of DHVC has throughout, whatever ablations change.
+
+    Attributes:
+        latents: Channels of the latents of each scale, coarsest first.
+        down: Side of the kernels that halve.
+        black: What the network knows black as; white is 1.
+        sigma: Largest standard deviation that has a table, and how many have one.
+        blocks_around: Whether residual blocks also go where DHVC 1.0 has them: on S
+            where a scale begins and ends and behind each latent, on D where a scale
+            ends (not before a second latent), and in the middle of a posterior. D then
+            begins as zeros, not as a constant that is learned.
+    """
+
+    latents: tuple[tuple[int, ...], ...]
+    down: int
+    black: float
+    sigma: tuple[float, int]
+    blocks_around: bool
+
+
+LAYOUTS = {
+    "dhvc2": Layout(((32,), (96,), (8,), (8,)), 2, -1.0, (256.0, 95), False),
+    "dhvc1": Layout(((32,), (32, 32), (96,), (8,)), 3, 0.0, (20.0, 64), True),
 }
-"""Channels of the latents of each scale, coarsest first."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +80,7 @@ class Widths:
     Attributes:
         encoder: Channels of the bottom-up path.
         encoder_blocks: Its residual blocks.
+        encoder_blocks_1: As many in the structure of DHVC 1.0.
         decoder: Channels of both top-down paths.
         prediction: Blocks of a context predictor, and the ratio of their MLP.
         unet: Hidden channels of a U-Net predictor.
@@ -69,6 +92,7 @@ class Widths:
 
     encoder: tuple[int, ...] = (192, 384, 512, 512, 512)
     encoder_blocks: tuple[int, ...] = (6, 6, 6, 4, 2)
+    encoder_blocks_1: tuple[int, ...] = (6, 2, 2, 4, 4)
     decoder: tuple[int, ...] = (128, 256, 384, 512, 512)
     prediction: tuple[int, int] = (4, 4)
     unet: int = 128
@@ -84,6 +108,7 @@ SIZES: dict[str, Widths] = {
     "small": Widths(
         encoder=(64, 96, 128, 128, 128),
         encoder_blocks=(2, 2, 2, 1, 1),
+        encoder_blocks_1=(2, 1, 1, 2, 2),
         decoder=(48, 64, 96, 128, 128),
         prediction=(2, 2),
         unet=32,
@@ -96,6 +121,7 @@ SIZES: dict[str, Widths] = {
     "tiny": Widths(
         encoder=(32, 48, 64, 64, 64),
         encoder_blocks=(1, 1, 1, 1, 1),
+        encoder_blocks_1=(1, 1, 1, 1, 1),
         decoder=(24, 32, 48, 64, 64),
         prediction=(1, 2),
         unet=16,
@@ -113,9 +139,9 @@ class Options:
 
     Attributes:
         strides: Of the scales, coarsest first, each half the one before.
-        structure: ``dhvc2``: one latent per scale, halving by 2x2 convolutions;
-            ``dhvc1`` (ablation): two at 1/32 with other channels, halving by 3x3, and
-            a block at the end of each spatial reference.
+        structure: A row of ``LAYOUTS``. ``dhvc2``: one latent per scale, halving by 2x2
+            convolutions; ``dhvc1`` (ablation): two at 1/32 with other channels, halving
+            by 3x3, and more blocks around the latents, as DHVC 1.0's public code has.
         variable_rate: Whether one model serves all lambdas, which the layer norms then
             follow; otherwise ``lmbda_range`` must be one number (ablation).
         predictor: Of contexts: ``attention``, or the ``unet`` of 1.0 (ablation).
@@ -142,7 +168,7 @@ class Options:
             ValueError: Strides do not halve, or there is no reference frame.
         """
         object.__setattr__(self, "strides", tuple(self.strides))
-        strides, count = self.strides, len(LATENTS[self.structure])
+        strides, count = self.strides, len(self.layout.latents)
         halves = tuple(strides[0] >> i for i in range(count))
         if strides != halves or strides[0] < 1 or strides[0] % 2**count:
             raise ValueError(
@@ -154,18 +180,30 @@ class Options:
                 f"reference_frames is {self.reference_frames}: it must be at least 1"
             )
 
+    @property
+    def layout(self) -> Layout:
+        """What the structure stands for."""
+        return LAYOUTS[self.structure]
+
+
+DHVC_1 = Options(
+    structure="dhvc1",
+    variable_rate=False,
+    predictor="unet",
+    reference="spatial",
+    auxiliary=False,
+)
+"""DHVC 1.0 (arXiv 2312.07126), as ``ablations/dhvc/base_dhvc_1.yaml`` has it.
+
+It is its public code's network without the blocks of S behind the last latent, to which
+nothing refers: 831,472 of 117,924,664 parameters, 34 of 442 kMACs per pixel. The table
+below has fewer parameters, and counts more."""
 
 PUBLISHED = {
     Options(): {"parameters": 107.97e6, "forward": 400.71},
     Options(auxiliary=False): {"parameters": 91.07e6, "forward": 349.44},
     # Four models of 449.84 M parameters together, one for each lambda.
-    Options(
-        structure="dhvc1",
-        variable_rate=False,
-        predictor="unet",
-        reference="spatial",
-        auxiliary=False,
-    ): {"parameters": 112.46e6, "forward": 433.81},
+    DHVC_1: {"parameters": 112.46e6, "forward": 433.81},
 }
 """Parameters and kMACs per pixel of a frame, coded and decoded once.
 

@@ -337,12 +337,16 @@ class FrameCoder:
         )
 
     def _to_network(self, frame: Tensor) -> Tensor:
-        """Pad (B, 3, H, W) and map RGB in [0, 1] to [-1, 1]."""
+        """Pad (B, 3, H, W) and map RGB in [0, 1] to the network's range."""
         padded = pad_to_multiple(frame.to(self.network.like), self.pad_multiple)
-        return (2.0 * padded - 1.0).contiguous(memory_format=torch.channels_last)
+        black = self.options.layout.black
+        pixels = (1.0 - black) * padded + black
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     def _to_rgb(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        rgb = (at_least_float32(pixels[..., :height, :width]) + 1.0) / 2.0
+        black = self.options.layout.black
+        shown = at_least_float32(pixels[..., :height, :width])
+        rgb = (shown - black) / (1.0 - black)
         return rgb if self.network.training else as_shown(rgb).to(self.home)
 
 

@@ -44,15 +44,14 @@ from lightning_modules.dhvc.blocks import (
 )
 from lightning_modules.dhvc.design import (
     KERNELS,
-    LATENTS,
     PATH_RATIOS,
     Options,
     Recipe,
     Widths,
 )
-from lightning_modules.dhvc.entropy_model import gaussians, split_prior
+from lightning_modules.dhvc.entropy_model import LEVELS, gaussians, split_prior
 from lightning_modules.entropy.ports import Port
-from lightning_modules.float32 import Float32Ends, in_float32, island_dtype
+from lightning_modules.float32 import in_float32, island_dtype
 from lightning_modules.layers import Pointwise, SubpelUp, at_least_float32
 
 
@@ -122,6 +121,24 @@ class Pyramid(nn.Module):
         return found
 
 
+class Posterior(nn.ModuleList):
+    """From what a latent observes and what is known of it to its location.
+
+    Args:
+        merge: Of all parts.
+        mu: The last layer: in float32, for its values are rounded.
+        between: Blocks between the two.
+    """
+
+    def __init__(self, merge: Pointwise, mu: nn.Conv2d, between: Stack) -> None:
+        super().__init__([merge, mu])
+        self.between = between
+
+    def forward(self, parts: Tensor, embedding: Tensor | None) -> Tensor:
+        """Map (B, C, h, w), all parts, to (B, z, h, w)."""
+        return in_float32(self[1], self.between(self[0](parts), embedding))
+
+
 class LatentBlock(nn.Module):
     """One latent: its posterior, its prior, and what it adds to both paths.
 
@@ -131,7 +148,9 @@ class LatentBlock(nn.Module):
         coarser: Channels of the paths one scale before, if the block begins a scale.
         level: Counted from the finest.
         z: Channels of the latent.
-        begins: Whether it is the first of all, where D is a constant.
+        begins: Whether it is the first of all, before which there is no D.
+        ends: Whether it is the last of its scale.
+        last: Whether it is the last of all, behind which nothing refers to S.
         widths: Of the network.
         options: Of the network.
         style: Of the residual blocks.
@@ -145,13 +164,23 @@ class LatentBlock(nn.Module):
         level: int,
         z: int,
         begins: bool,
+        ends: bool,
+        last: bool,
         widths: Widths,
         options: Options,
         style: BlockStyle,
     ) -> None:
         super().__init__()
         c, kernel = channels, KERNELS[level]
-        path_block = partial(ResBlock, c, kernel, PATH_RATIOS[level], style)
+        ratio = PATH_RATIOS[level]
+        path_block = partial(ResBlock, c, kernel, ratio, style)
+        self.around = around = options.layout.blocks_around
+
+        def where(wanted: bool) -> Stack:
+            """Return a block of DHVC 1.0 in a place where it has one, or nothing."""
+            return Stack(int(around and wanted), c, kernel, ratio, style)
+
+        self.levels = LEVELS[options.structure]
         self.keeps_decoded = options.reference == "decoded"
         self.refers_to_decoded = options.auxiliary or self.keeps_decoded
         self.slots = options.reference_frames
@@ -161,12 +190,14 @@ class LatentBlock(nn.Module):
         )
         self.up_spatial = SubpelUp(coarser, c) if coarser else nn.Identity()
         self.up_decoded = SubpelUp(coarser, c) if coarser else nn.Identity()
+        self.enter_spatial = where(bool(coarser))
         self.spatial = path_block()
         self.from_observed = ResBlock(observed, kernel, 2, style)
         self.from_spatial = ResBlock(c, kernel, 2, style)
         mu = nn.Conv2d(c, z, 3, padding=1)
         mu.weight.data *= widths.recipe.latent_gain
-        self.posterior = Float32Ends(Pointwise(observed + c, c), mu, last=True)
+        between = Stack(int(around), c, kernel, 2, style)
+        self.posterior = Posterior(Pointwise(observed + c, c), mu, between)
         past = (self.slots + options.auxiliary) * c
         self.predictor: nn.Module = (
             AttentionPredictor(c + past, c, *widths.prediction)
@@ -175,12 +206,13 @@ class LatentBlock(nn.Module):
         )
         self.prior = Pointwise(c, 2 * z)
         self.restore = Pointwise(z, c)
-        self.end: nn.Module = nn.Identity()
-        if options.structure == "dhvc1":
-            self.end = path_block()
-        self.decoded = nn.Identity() if begins else path_block()
+        self.end = where(True)
+        alone = not coarser if around else begins
+        self.decoded = nn.Identity() if alone else path_block()
         self.merge = Pointwise(3 * c, c)
         self.decode = path_block()
+        self.leave_spatial = where(ends and not last)
+        self.leave_decoded = where(ends)
 
     def forward(
         self,
@@ -205,14 +237,15 @@ class LatentBlock(nn.Module):
         Returns:
             Where the paths stand now, and what later frames may refer to.
         """
-        spatial = self.spatial(self.up_spatial(path.spatial), embedding)
+        entered = self.enter_spatial(self.up_spatial(path.spatial), embedding)
+        spatial = self.spatial(entered, embedding)
         mu = None
         if observed is not None:
             parts = [
                 self.from_observed(observed, embedding),
                 self.from_spatial(spatial, embedding),
             ]
-            mu = self.posterior(torch.cat(parts, dim=1))
+            mu = self.posterior(self._joined(parts), embedding)
         missing = self.temporal_constant.expand_as(spatial)
         known = [spatial, *[missing] * (self.slots - len(past)), *past]
         if self.auxiliary_constant is not None:
@@ -220,23 +253,27 @@ class LatentBlock(nn.Module):
                 auxiliary = self.auxiliary_constant.expand_as(spatial)
             known.append(auxiliary)
         context = self.predictor(torch.cat(known, dim=1))
-        mean, sigma = split_prior(self.prior(context))
+        mean, sigma = split_prior(self.prior(context), self.levels)
         residual = None if mu is None else at_least_float32(mu) - mean
-        z_hat = mean + port.code(residual, gaussians(sigma))
+        z_hat = mean + port.code(residual, gaussians(sigma, self.levels))
         restored = in_float32(self.restore, z_hat.to(island_dtype(spatial)))
-        spatial = spatial + restored
-        if isinstance(self.end, ResBlock):
-            spatial = self.end(spatial, embedding)
+        spatial = self.end(spatial + restored, embedding)
+        left = self.leave_spatial(spatial, embedding)
         if path.decoded is None:
-            return Path(spatial, None), spatial
+            return Path(left, None), spatial
         # Where nothing refers to it, an encoder needs it for a viewer alone.
         with uncounted(unless=observed is None or self.refers_to_decoded):
             decoded = self.up_decoded(path.decoded)
             if isinstance(self.decoded, ResBlock):
                 decoded = self.decoded(decoded, embedding)
-            merged = self.merge(torch.cat([decoded, context, spatial], dim=1))
-            decoded = self.decode(merged, embedding)
-        return Path(spatial, decoded), decoded if self.keeps_decoded else spatial
+            parts = [decoded, context, spatial]
+            decoded = self.decode(self.merge(self._joined(parts)), embedding)
+            path = Path(left, self.leave_decoded(decoded, embedding))
+        return path, decoded if self.keeps_decoded else spatial
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        """Join parts whose last one is S, which DHVC 1.0 has first."""
+        return torch.cat([parts[-1], *parts[:-1]] if self.around else parts, dim=1)
 
 
 class Scale(nn.ModuleList):
@@ -300,8 +337,10 @@ class DHVCNetwork(nn.Module):
         self.embedding: nn.Module = (
             LambdaEmbedding(embedding) if embedding else nn.Identity()
         )
-        down = 3 if options.structure == "dhvc1" else 2
-        self.encoder = Pyramid(stem, w.encoder, w.encoder_blocks, 2, True, down, style)
+        layout = options.layout
+        down = layout.down
+        counts = w.encoder_blocks_1 if layout.blocks_around else w.encoder_blocks
+        self.encoder = Pyramid(stem, w.encoder, counts, 2, True, down, style)
         # Always there, so that a schedule can name it as frozen.
         self.auxiliary: nn.Module = nn.Identity()
         if options.auxiliary:
@@ -310,8 +349,12 @@ class DHVCNetwork(nn.Module):
             self.auxiliary = Pyramid(stem, w.decoder, counts, ratio, False, down, style)
         coarsest = w.decoder[-1]
         self.spatial_constant = nn.Parameter(torch.zeros(1, coarsest, 1, 1))
-        self.decoded_constant = nn.Parameter(torch.zeros(1, coarsest, 1, 1))
-        for number, latents in enumerate(LATENTS[options.structure], start=1):
+        self.decoded_constant = (
+            None
+            if layout.blocks_around
+            else nn.Parameter(torch.zeros(1, coarsest, 1, 1))
+        )
+        for number, latents in enumerate(layout.latents, start=1):
             level = len(w.decoder) - number
             blocks = (
                 LatentBlock(
@@ -321,6 +364,8 @@ class DHVCNetwork(nn.Module):
                     level=level,
                     z=z,
                     begins=number == 1 and not i,
+                    ends=i == len(latents) - 1,
+                    last=number == self.count,
                     widths=w,
                     options=options,
                     style=style,
@@ -369,15 +414,18 @@ class DHVCNetwork(nn.Module):
         times = (batch, 1, height // stride, width // stride)
         # Copies: without gradients a view of a parameter still asks for one, which the
         # counter of MACs does not bear.
-        return Path(
-            self.spatial_constant.repeat(times),
-            self.decoded_constant.repeat(times) if decode else None,
-        )
+        spatial = self.spatial_constant.repeat(times)
+        if not decode:
+            return Path(spatial, None)
+        constant = self.decoded_constant
+        if constant is None:
+            return Path(spatial, torch.zeros_like(spatial))
+        return Path(spatial, constant.repeat(times))
 
     def symbols(self, number: int, shape: tuple[int, int, int]) -> dict[str, int]:
         """Return how many symbols a scale of a padded frame takes, by table."""
-        stride, options = self.options.strides[number - 1], self.options
-        channels = sum(LATENTS[options.structure][number - 1])
+        stride = self.options.strides[number - 1]
+        channels = sum(self.options.layout.latents[number - 1])
         return {"z": channels * prod(shape) // stride**2}
 
     def scale(self, number: int) -> Scale:

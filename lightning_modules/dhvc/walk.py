@@ -104,7 +104,9 @@ class FrameWalk:
         assert self.path.decoded is not None
         pixels: Tensor = self.network.tail(self.path.decoded, self.embedding)
         # What the auxiliary path sees is what anyone sees, in training too.
-        seen = pixels.clamp(-1.0, 1.0) if self.network.options.auxiliary else None
+        options = self.network.options
+        black = options.layout.black
+        seen = pixels.clamp(black, 1.0) if options.auxiliary else None
         return pixels, State(past, seen)
 
 

@@ -66,6 +66,7 @@ def test_entries_that_are_no_weights_are_no_checkpoint(tmp_path, contents):
 # What each codec knows, and what it leaves to the others.
 
 TELLING = {
+    "dec_blocks.0.tcp.enc1.0.weight": "DHVC",
     "motion_hyperprior.entropy_bottleneck.quantiles": "ScaleSpaceFlow",
     "decoder.up.0.block.0.conv1.weight": "VideoVAE",
     "latent_bottleneck.phi": "VideoVAE",
