@@ -158,7 +158,7 @@ RELATIVES = (
     ("DCVC-UF", ("q_scale_y_enc",)),
     ("DCVC-FM", ("mv_y_q_enc", "refine.0.down1.weight")),
     ("DCVC-DC", ("mv_y_q_basic_enc", "q_basic_enc")),
-    ("DCVC-HEM", ("mv_y_q_basic",)),
+    ("DCVC-HEM", ("mv_y_q_basic", "q_basic")),
     ("DCVC", ("contextualEncoder.0.weight",)),
 )
 """Other codecs of the family, and names that only they have."""
@@ -222,6 +222,23 @@ def other_file(path: Path, part: Part) -> Path | None:
     names = path.name.replace(part.word, other.word), other.file
     beside = (path.with_name(name) for name in names if name != path.name)
     return next((each for each in beside if each.is_file()), None)
+
+
+def read_beside(path: Path, part: Part) -> dict[str, Tensor]:
+    """Return the state dict of the other model's file.
+
+    Raises:
+        ValueError: It is damaged, or of another model.
+    """
+    try:
+        contents = read_saved(path, blanks=True)
+        _, weights = state_dict_of(contents) if isinstance(contents, dict) else ("", {})
+        found = find_part(weights) if isinstance(weights, dict) else None
+        if found is None or found[0] is not part:
+            raise ValueError(f"is not {part.kind}: get that, or move the file away")
+    except ValueError as error:
+        raise ValueError(f"{path.name}, beside it: {error}") from error
+    return found[1]
 
 
 def refuse_former(reduction: Tensor | None) -> None:
@@ -316,16 +333,13 @@ class ReleasedCodec(VideoCodec):
             return None
         parts = {found[0]: found[1]}
         if beside := other_file(path, found[0]):
-            _, theirs = state_dict_of(read_saved(beside))
-            other = find_part(theirs)
-            if other is None or other[0] in parts:
-                wanted = IMAGE if VIDEO in parts else VIDEO
-                raise ValueError(f"{beside}, beside it, is not {wanted.kind}")
-            parts[other[0]] = other[1]
+            other = IMAGE if VIDEO in parts else VIDEO
+            parts[other] = read_beside(beside, other)
         codec = cls(frames_per_unit=1, divided=IMAGE in parts, input_offset=0.0)
         for part, theirs in parts.items():
             network = getattr(codec, part.network)
             network.load_state_dict(fit_part(part, theirs, network.state_dict()))
+        codec.trained_with = {"released": "DCVC-RT"}
         if VIDEO not in parts:
             # Always the same, as the fingerprint names all weights.
             for parameter in codec.network.parameters():

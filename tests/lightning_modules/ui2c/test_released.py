@@ -217,9 +217,18 @@ def test_the_image_file_alone_codes_pictures_only(folder):
             refused()
 
 
-def test_what_lies_beside_must_be_the_other_model(folder):
-    (folder / IMAGE.file).write_bytes((folder / VIDEO.file).read_bytes())
-    with pytest.raises(ValueError, match="beside it, is not DCVC-RT's image model"):
+@pytest.mark.parametrize(
+    "contents", ["same", [1, 2], {"state_dict": [1]}, {"q_basic": torch.ones(1)}, "cut"]
+)
+def test_what_lies_beside_must_be_the_other_model(folder, contents):
+    beside = folder / IMAGE.file
+    if contents == "same":
+        beside.write_bytes((folder / VIDEO.file).read_bytes())
+    elif contents == "cut":
+        beside.write_bytes(beside.read_bytes()[:-100])
+    else:
+        torch.save(contents, beside)
+    with pytest.raises(ValueError, match=rf"{IMAGE.file}, beside it: (is|was|these)"):
         load_codec(folder / VIDEO.file)
 
 
