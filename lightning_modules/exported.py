@@ -1,9 +1,9 @@
 """A codec alone in one file of safetensors: rounded weights, tables, and a card.
 
-Tensors are the codec's state dict under its own names, and ``tables/NAME/FIELD``, in
-int32. The file's metadata has the card as JSON, and a digest of it and of every tensor:
-the format itself would take a changed byte for another weight. Cards are read without
-torch.
+Tensors are the codec's state dict under its own names, and ``tables/NAME/FIELD`` in
+int32, or, for cumulated frequencies, their differences, which fit 16 bits. The file's metadata
+has the card as JSON, and a digest of it and of every tensor: the format itself would take
+a changed byte for another weight. Cards are read without torch.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CARD = "learned_video_codec"
 DIGEST = "digest"
 TABLES = "tables"
+FREQUENCIES = "frequencies"
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 """In which a codec can run; its fingerprint is that of weights rounded to it."""
 
@@ -118,6 +119,8 @@ def read_exported(path: str | Path) -> dict[str, Any]:
         kind, _, rest = name.partition("/")
         if rest:
             table, _, field = rest.rpartition("/")
+            if field == FREQUENCIES:
+                field, tensor = "cdf", _cumulated(tensor)
             tables.setdefault(table, {})[field] = tensor
         else:
             weights[f"codec.{kind}"] = tensor
@@ -131,6 +134,13 @@ def read_exported(path: str | Path) -> dict[str, Any]:
         "state_dict": weights,
         "hyper_parameters": {**card.architecture, **card.training},
     }
+
+
+def _cumulated(frequencies: "Tensor") -> "Tensor":
+    import torch
+
+    whole = frequencies.to(torch.int32).cumsum(dim=1, dtype=torch.int32)
+    return torch.nn.functional.pad(whole, (1, 0))
 
 
 def round_weights(codec: "VideoCodec", dtype: "torch.dtype") -> None:
@@ -185,6 +195,7 @@ def write_exported(
     Raises:
         ValueError: Its architecture or training is nothing that JSON can hold.
     """
+    import torch
     from safetensors.torch import save
 
     parameters = dict(codec.named_parameters(remove_duplicate=False))
@@ -197,6 +208,8 @@ def write_exported(
     }
     for name, own in codec.tables.items():
         for field, tensor in own.to_tensors().items():
+            if field == "cdf":
+                field, tensor = FREQUENCIES, tensor.diff(dim=1).to(torch.uint16)
             tensors[f"{TABLES}/{name}/{field}"] = tensor
     card = Card(
         codec.shown_name,
