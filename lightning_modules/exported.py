@@ -1,9 +1,9 @@
 """A codec alone in one file of safetensors: rounded weights, tables, and a card.
 
 Tensors are the codec's state dict under its own names, and ``tables/NAME/FIELD``: in
-int32, or of cumulated frequencies their differences, in 16 bits. The file's metadata has
-the card as JSON, and a digest of it and of every tensor: the format itself would take a
-changed byte for another weight. Cards are read without torch.
+int32, or of cumulated frequencies their differences, in 16 bits. The file's metadata
+has the card as JSON, and a digest of it and of every tensor: the format itself would
+take a changed byte for another weight. Cards are read without torch.
 """
 
 import hashlib
