@@ -60,7 +60,7 @@ def test_profile_tells_the_ceiling_of_every_size(tmp_path, capsys, clips):
     assert profile(SINGLE, *given, f"--output={output}") == 0
     found = json.loads(output.read_text())["ceiling"]
     rows = {row["size"] or row["numbers"]: row for row in found["rows"]}
-    assert list(rows) == ["paper", "small", "tiny", 1, 2]
+    assert list(rows) == ["paper", "small", "small_48", "tiny", 1, 2]
     assert rows["paper"]["levels"] == {"y": 128}
     assert rows["paper"]["parameters"] == 20_691_456
     assert rows["paper"]["per_pixel"] == 0.5

@@ -74,6 +74,7 @@ class Weights(nn.Module):
     """A VideoVAE as far as weights are concerned."""
 
     find_released = VideoVAECodec.find_released
+    released_beside = VideoVAECodec.released_beside
 
     def __init__(self, backbone, latent_codec=None):
         super().__init__()
