@@ -38,3 +38,14 @@ def state_dict_of(contents: Mapping[str, Any]) -> tuple[str, Any]:
         if entry in contents:
             return entry, contents[entry]
     return "", contents
+
+
+def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Return the names, sorted, that one of two has not, or in another shape."""
+    return [
+        key
+        for key in sorted(given.keys() | wanted.keys())
+        if key not in given
+        or key not in wanted
+        or given[key].shape != wanted[key].shape
+    ]

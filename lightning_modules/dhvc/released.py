@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lightning_modules.dhvc.design import DHVC_1, SIZES
-from lightning_modules.released import Released
+from lightning_modules.released import Released, misfits
 
 KIND = "DHVC 1.0"
 CONFIG = "ablations/dhvc/base_dhvc_1"
@@ -126,15 +126,7 @@ def released_weights(
             left_out[BEHIND] += 1
         else:
             given[name] = value.flatten() if key.endswith(".gamma") else value
-    wrong = [
-        key
-        for key in sorted(wanted.keys() | given.keys())
-        if key not in given
-        or key not in wanted
-        or given[key].shape != wanted[key].shape
-    ]
-    if wrong or unknown:
-        both = [*unknown, *wrong]
+    if both := [*unknown, *misfits(given, wanted)]:
         raise ValueError(
             f"these are the released weights of {KIND}, and {len(both)} of them do not "
             f"fit the network ({', '.join(both[:3])}{', ...' if both[3:] else ''}): it "

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_modules.released import Released
+from lightning_modules.released import Released, misfits
 
 TELLING = "motion_hyperprior.entropy_bottleneck.quantiles"
 """A key that no other published network has."""
@@ -71,11 +71,7 @@ def released_weights(
             value = value.new_empty(0)
         name = OLDER.sub(lambda found: f".{NEWER[found[1]]}.{found[2]}", key)
         given[prefix + name] = value
-    wrong = [
-        key
-        for key in sorted(wanted)
-        if key not in given or given[key].shape != wanted[key].shape
-    ]
+    wrong = misfits({key: given[key] for key in given if key in wanted}, wanted)
     if wrong:
         raise ValueError(
             f"these are the released weights of ssf2020, and {len(wrong)} of them do "

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.codec import VideoCodec
-from lightning_modules.released import Released, state_dict_of
+from lightning_modules.released import Released, misfits, state_dict_of
 from lightning_modules.saved_file import read_saved
 from lightning_modules.ui2c.network import size_of
 
@@ -200,14 +200,7 @@ def fit_part(
         ValueError: One is missing, left over, or of another shape.
     """
     given = part.ours(theirs)
-    wrong = sorted(
-        key
-        for key in wanted.keys() | given.keys()
-        if key not in wanted
-        or key not in given
-        or given[key].shape != wanted[key].shape
-    )
-    if wrong:
+    if wrong := misfits(given, wanted):
         raise ValueError(
             f"these are released weights of {part.kind}, and {len(wrong)} of them do "
             f"not fit the network ({', '.join(wrong[:3])}, ...): it must have the size "
@@ -255,7 +248,7 @@ def refuse_former(reduction: Tensor | None) -> None:
 
 
 class ReleasedCodec(VideoCodec):
-    """A codec that may be built from DCVC-RT's files, or begin with their weights.
+    """A codec of files that are no checkpoints of its own: DCVC-RT's, or older ones.
 
     Attributes:
         lacks: Of a codec of the image model alone, what is missing; empty otherwise.

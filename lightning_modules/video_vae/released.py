@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lightning_modules.released import Released
+from lightning_modules.released import Released, misfits
 
 LATENT_LAYERS = frozenset(
     {
@@ -100,19 +100,14 @@ def released_weights(
         return None
     given = {f"backbone.{key}": value for key, value in found.weights.items()}
     own = {
-        key
-        for key in wanted
+        key: value
+        for key, value in wanted.items()
         if key.startswith(("backbone.encoder.", "backbone.decoder."))
     }
     wrong = [
         key
-        for key in sorted(own | given.keys())
+        for key in misfits(given, own)
         if key.removeprefix("backbone.") not in LATENT_LAYERS
-        and (
-            key not in wanted
-            or key not in given
-            or given[key].shape != wanted[key].shape
-        )
     ]
     if wrong:
         raise ValueError(
