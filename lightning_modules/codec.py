@@ -282,7 +282,8 @@ class VideoCodec(CodesByTables):
         """Raise ``ValueError`` if so many scales cannot be decoded without the rest."""
         if self.scales == 1:
             raise ValueError(
-                f"{self.shown_name} has no scales: its units are decoded whole"
+                f"{self.shown_name} has no scales that could be decoded alone: its "
+                "units are decoded whole"
             )
         if not 1 <= scales <= self.scales:
             raise ValueError(f"{scales} scales: there are 1 to {self.scales}")
@@ -436,9 +437,9 @@ class VideoCodec(CodesByTables):
         return None
 
     @property
-    def latents(self) -> Latents:
-        """How many numbers pixels are made of."""
-        raise NotImplementedError(f"{type(self).__name__} does not count its latents")
+    def latents(self) -> Latents | None:
+        """How many numbers pixels are made of; ``None`` if it does not count them."""
+        return None
 
     @property
     def like(self) -> Tensor:

@@ -77,12 +77,12 @@ def latents_of(codec: VideoCodec) -> Latents:
     Raises:
         ValueError: It has none.
     """
-    try:
-        return codec.latents
-    except NotImplementedError as error:
+    if codec.latents is None:
         raise ValueError(
-            f"{error}: leave out --ceiling, or give it the property `latents`"
-        ) from error
+            f"{type(codec).__name__} does not count its latents: leave out --ceiling, "
+            "or give it the property `latents`"
+        )
+    return codec.latents
 
 
 def measure_ceiling(

@@ -478,7 +478,7 @@ class UI2CCodec(ReleasedCodec):
     @property
     def latents(self) -> Latents:
         """The y of a unit; see the base class."""
-        return self.network.latents(alone=self.intra is None)
+        return self.network.latents("" if self.intra is None else self.intra.note)
 
     def build_tables(self) -> dict[str, CdfTables]:
         """Return the Gaussian tables of y and the factorised ones of z."""

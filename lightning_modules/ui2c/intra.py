@@ -57,6 +57,7 @@ class IntraNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.skip_threshold = skip_threshold
+        self.latent_channels = latent_channels
         y, z = latent_channels, hyper_channels
         pixels = 3 * PATCH**2
         self.embed = DepthConvBlock(pixels, channels)
@@ -138,7 +139,12 @@ class IntraNetwork(nn.Module):
         if self.skip_threshold:
             # What is not coded follows from symbols.
             return {"z_intra": z}
-        return {"z_intra": z, "y": self.reduction.out_channels * height * width}
+        return {"z_intra": z, "y": self.latent_channels * height * width}
+
+    @property
+    def note(self) -> str:
+        """What is to be said where another network's latents are counted."""
+        return f"the intra model of first frames has {self.latent_channels}"
 
     def code_latent(self, y: Tensor | None, prior: Tensor, port: Port) -> Tensor:
         """Walk through the four steps and return y_hat."""

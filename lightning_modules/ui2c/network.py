@@ -300,17 +300,10 @@ class UI2CNetwork(nn.Module):
             return {"z": z}
         return {"z": z, "y": self.encoder_down.out_channels * height * width}
 
-    def latents(self, *, alone: bool) -> Latents:
-        """Return what a unit's pixels are made of.
-
-        Args:
-            alone: Whether there is no intra model beside it.
-        """
-        y = self.encoder_down.out_channels
-        note = "" if alone else f"the intra model of first frames has {2 * y}"
-        return Latents(
-            (self.frames_per_unit, LATENT_STRIDE, LATENT_STRIDE), {"y": y}, note
-        )
+    def latents(self, note: str) -> Latents:
+        """Return what a unit's pixels are made of, with a note."""
+        block = self.frames_per_unit, LATENT_STRIDE, LATENT_STRIDE
+        return Latents(block, {"y": self.encoder_down.out_channels}, note)
 
     def generate(self, feature: Tensor, qps: Tensor) -> Tensor:
         """Turn a feature into its n frames (B, n, 3, H, W)."""

@@ -359,3 +359,11 @@ def test_a_checkpoint_of_the_former_small_is_its_network_under_its_name(
         torch.testing.assert_close(
             dict(codec.state_dict()), dict(module.codec.state_dict())
         )
+
+
+@pytest.mark.parametrize(("size", "latents"), [("paper", 256), ("small", 96)])
+def test_latents_of_the_image_model_are_its_own(size, latents):
+    with torch.device("meta"):
+        codec = UI2CCodec(size, frames_per_unit=1, divided=True)
+    assert codec.latents.note.endswith(f"has {latents}")
+    assert codec.intra.encoder[-1].out_channels == latents
