@@ -44,7 +44,11 @@ def _are_one(results: Sequence[Result]) -> bool:
 def _without_rate(codec: dict[str, Any]) -> dict[str, Any]:
     """Return what defines a codec, without its weights and its only rate."""
     architecture = dict(codec.get("architecture") or {})
-    architecture.pop(str(codec.get("rate_unit")), None)
+    unit = str(codec.get("rate_unit"))
+    architecture.pop(unit, None)
+    # A range whose ends are one rate is the rate.
+    if len(set(architecture.get(f"{unit}_range") or ())) == 1:
+        del architecture[f"{unit}_range"]
     return {**codec, "architecture": architecture, "fingerprint": None}
 
 

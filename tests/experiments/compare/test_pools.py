@@ -254,6 +254,16 @@ def test_checkpoints_of_several_lambdas_are_one_curve(compare, make_result):
     assert "few_points" in kinds(rows["set_pool"])
 
 
+def test_ranges_of_one_lambda_are_one_curve_and_others_are_not(make_result):
+    parts = make_parts(make_result)
+    for part in parts:
+        lmbda = part.codec["architecture"].pop("lmbda")
+        part.codec["architecture"]["lmbda_range"] = [lmbda, lmbda]
+    assert len(join_results(parts)) == 1
+    parts[1].codec["architecture"]["lmbda_range"] = [0.1, 0.2]
+    assert len(join_results(parts)) == 3
+
+
 def test_other_codecs_of_one_name_are_not_joined(compare, make_result):
     parts = make_parts(make_result)
     for change in (
