@@ -1,7 +1,7 @@
 """Any tree of video files and of directories of PNG or JPEG frames."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -137,14 +137,30 @@ class FolderSource(FileSource):
     """
 
     def __init__(self, root: str | Path | None) -> None:
-        path = check_root("folder", root, HOLDS)
-        names = find_videos(path)
-        if not names:
-            raise ValueError(
-                f"source 'folder': looked in {path.absolute()} and below for {HOLDS}; "
-                f"found {found_in(path)}"
-            )
-        super().__init__("folder", path, names)
+        super().__init__("folder", *look_below("folder", root, HOLDS, find_videos))
+
+
+def look_below(
+    source: str, root: str | Path | None, holds: str, find: Callable[[Path], list[str]]
+) -> tuple[Path, list[str]]:
+    """Return the tree of a source, and what is found in it.
+
+    Args:
+        source: Its name, for messages.
+        root: The tree, as the user names it.
+        holds: What should be in it.
+        find: Returns what is below a directory, relative to it.
+
+    Raises:
+        ValueError: There is no such directory, or nothing of the kind in it.
+    """
+    path = check_root(source, root, holds)
+    if names := find(path):
+        return path, names
+    raise ValueError(
+        f"source {source!r}: looked in {path.absolute()} and below for {holds}; "
+        f"found {found_in(path)}"
+    )
 
 
 def find_videos(root: Path) -> list[str]:

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.paths import IMAGE_SUFFIXES, check_root, found_in
-from datamodules.sources.folder import FileSource, visible_files
+from datamodules.paths import IMAGE_SUFFIXES
+from datamodules.sources.folder import FileSource, look_below, visible_files
 from datamodules.sources.index import VideoInfo
 from datamodules.sources.source import (
     ClipError,
@@ -48,14 +48,7 @@ class StillsSource(FileSource):
     things: ClassVar[str] = "pictures"
 
     def __init__(self, root: str | Path | None) -> None:
-        path = check_root("stills", root, HOLDS)
-        names = find_pictures(path)
-        if not names:
-            raise ValueError(
-                f"source 'stills': looked in {path.absolute()} and below for {HOLDS}; "
-                f"found {found_in(path)}"
-            )
-        super().__init__("stills", path, names)
+        super().__init__("stills", *look_below("stills", root, HOLDS, find_pictures))
 
     def unfit(self, item: int, frames: int, crop: int) -> str:
         """Say whether a picture is too small (see :meth:`ClipSource.unfit`)."""

@@ -238,7 +238,7 @@ class RunFolder:
                 f"{self.path} has checkpoints but no config.yaml: give another "
                 "--run, or remove the folder"
             )
-        before = dict(_leaves(complete(_read_config(path))))
+        before = dict(_leaves(complete(read_config(path))))
         now = dict(_leaves(config))
         changed = [
             key
@@ -269,7 +269,7 @@ class RunFolder:
         path = self.path / "config.yaml"
         if not any(self.path.glob("*/last.ckpt")) or not path.exists():
             return None
-        return _read_config(path)
+        return read_config(path)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write ``config.yaml`` whole or not at all."""
@@ -287,15 +287,29 @@ def foreign(path: Path, error: Exception) -> ValueError:
     )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(
+    path: Path,
+    lost: str = "how the run was begun",
+    remedy: str = "give another --run, or remove the run's folder",
+) -> dict[str, Any]:
+    """Return what ``config.yaml`` of a run holds.
+
+    Args:
+        path: The file.
+        lost: What a damaged one does not say, for the message.
+        remedy: What to do then, if it cannot be restored.
+
+    Raises:
+        ValueError: It is damaged.
+        OSError: It cannot be read.
+    """
     try:
         config = yaml.safe_load(path.read_bytes())
         if not isinstance(config, dict):
             raise ValueError(f"it holds a {type(config).__name__}")
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(
-            f"{path} does not say how the run was begun ({error}): restore it, give "
-            "another --run, or remove the run's folder"
+            f"{path} does not say {lost} ({error}): restore it, {remedy}"
         ) from error
     return config
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from experiments.fit.run_folder import read_config
+
 OF_A_MACHINE = (
     "run",
     "runs_dir",
@@ -45,15 +47,8 @@ def portable_config(checkpoint: Path, data: str, licence: str) -> str:
     path = checkpoint.absolute().parent.parent / "config.yaml"
     if checkpoint.suffix != ".ckpt" or not path.is_file():
         return ""
-    try:
-        config = yaml.safe_load(path.read_bytes())
-        if not isinstance(config, dict):
-            raise ValueError(f"it holds a {type(config).__name__}")
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(
-            f"{path} does not say what was trained ({error}): restore it, or export a "
-            "copy of the checkpoint that lies elsewhere"
-        ) from error
+    elsewhere = "or export a copy of the checkpoint that lies elsewhere"
+    config = read_config(path, "what was trained", elsewhere)
     stage = checkpoint.absolute().parent.name
     told = [
         f"Trained on: {data or 'not said'}.",
