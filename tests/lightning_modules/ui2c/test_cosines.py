@@ -58,3 +58,14 @@ def test_patches_are_ordered_as_pixel_unshuffle_orders_them():
     patches = torch.pixel_unshuffle(clip, 8)[0]
     features = patches.permute(1, 2, 0).flatten()
     torch.testing.assert_close(_patch_matrix(2) @ clip.flatten(), features)
+
+
+def test_scales_begin_as_wide_as_pictures_frequencies_are():
+    module = UI2C(size="small", frames_per_unit=1, initial="cosines")
+    bias = module.codec.network.fusion[-1].bias
+    step, scale, mean = bias.chunk(3)
+    assert (step == 1).all() and (mean == 0).all()
+    _, variances = _basis((1, 16, 16), 192)
+    strongest, weakest = variances.argmax(), variances.argmin()
+    assert scale[strongest] == scale.max() > 10 * scale[weakest]
+    torch.testing.assert_close(module.codec.network.spatial_prior[-1].bias[:192], scale)
