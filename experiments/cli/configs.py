@@ -18,9 +18,10 @@ ALWAYS_READ = "base"
 
 def shipped_configs() -> dict[str, Path]:
     """Return the suite's own files by name, as ``ablations/CODEC/CLAIM``."""
-    # Those of codecs before their ablations; what lies elsewhere is none.
-    ablations = (CONFIGS / "ablations").rglob("*.yaml")
-    paths = [*sorted(CONFIGS.glob("*.yaml")), *sorted(ablations)]
+    # Those of codecs, of their ablations, of models that ship; others are none.
+    paths = sorted(CONFIGS.glob("*.yaml"))
+    for folder in ("ablations", "shipped"):
+        paths += sorted((CONFIGS / folder).rglob("*.yaml"))
     return {p.relative_to(CONFIGS).with_suffix("").as_posix(): p for p in paths}
 
 
