@@ -10,6 +10,7 @@ from math import cos, log, pi, prod, sqrt
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.ui2c.blocks import DepthConvBlock
@@ -74,6 +75,8 @@ def _begin_transforms(network: Any, basis: Tensor, factors: Tensor) -> None:
     n = network.frames_per_unit
     width, recon = network.encoder_down.in_channels, network.recon_out.in_channels
     first, _ = _basis((1, PATCH, PATCH), width // n)
+    # Features beyond a patch's samples begin as nothing.
+    first = F.pad(first, (0, 0, 0, width // n - len(first)))
     per_patch, same = torch.block_diag(*[first] * n), torch.eye(width)
     if isinstance(network.embed, nn.Identity):
         _begin(network.encoder[0].adaptor, per_patch)
@@ -126,7 +129,8 @@ def _basis(block: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
     """Return the best frequencies of a block of YUV, and their variances.
 
     Returns:
-        ``(count, samples)`` with orthonormal rows, and ``(count,)``.
+        ``(count, samples)`` with orthonormal rows, and ``(count,)``; fewer where the
+        block has fewer samples.
     """
     sides = [_cosines(length) for length in block]
     spread = [

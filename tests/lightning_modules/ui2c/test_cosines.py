@@ -19,12 +19,15 @@ def psnr(clip, x_hat):
     return -10 * (clip - x_hat).square().mean().log10().item()
 
 
-@pytest.mark.parametrize("frames_per_unit", [1, 2])
+# A single frame's patch of the paper's size has fewer samples than features.
+@pytest.mark.parametrize(
+    ("size", "frames_per_unit"), [("small", 1), ("small", 2), ("paper", 1)]
+)
 def test_an_untrained_network_shows_the_picture_better_the_higher_its_rate(
-    frames_per_unit,
+    size, frames_per_unit
 ):
     torch.manual_seed(0)
-    module = UI2C(size="small", frames_per_unit=frames_per_unit, initial="cosines")
+    module = UI2C(size=size, frames_per_unit=frames_per_unit, initial="cosines")
     clip = smooth_clip(frames_per_unit)[None]
     quality = []
     for qp in (0, 21, 42, 63):
