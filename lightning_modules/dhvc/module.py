@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
 from lightning_modules.dhvc.codec import DHVCCodec
+from lightning_modules.dhvc.cosines import start_as_cosines
 from lightning_modules.dhvc.design import SIZES
 from lightning_modules.perceptual import LpipsNet
 
@@ -22,6 +23,8 @@ class DHVC(CodecModule):
             is (QARV's; more large ones).
         distortion: ``mse`` on RGB in [0, 1], ``ms_ssim`` (1 - MS-SSIM; with lambda from
             4 to 32), or another row of ``losses.TERMS``.
+        initial: Weights begin ``random``, or with transforms that are ``cosines``, see
+            :func:`.cosines.start_as_cosines`.
         lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW; 0 makes it Adam.
         recipe: How training begins: as suits the ``size``, or as the ``paper``'s size
@@ -35,6 +38,7 @@ class DHVC(CodecModule):
         self,
         lmbda_sampling: Literal["log", "cube_root"] = "log",
         distortion: str = "mse",
+        initial: Literal["random", "cosines"] = "random",
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
         recipe: Literal["size", "paper"] = "size",
@@ -44,6 +48,9 @@ class DHVC(CodecModule):
         self.lmbda_sampling = lmbda_sampling
         if recipe == "paper":
             self.codec.network.begin_by(SIZES["paper"].recipe)
+        if initial == "cosines":
+            knob = self.codec.rate_knob
+            start_as_cosines(self.codec.network, (knob.low, knob.high))
 
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train; see ``embedding_rate`` of the recipe."""
