@@ -48,7 +48,8 @@ class DHVC(CodecModule):
         self.lmbda_sampling = lmbda_sampling
         if recipe == "paper":
             self.codec.network.begin_by(SIZES["paper"].recipe)
-        if initial == "cosines":
+        # On the meta device there are no weights, only their shapes.
+        if initial == "cosines" and not self.codec.network.like.is_meta:
             knob = self.codec.rate_knob
             start_as_cosines(self.codec.network, (knob.low, knob.high))
 

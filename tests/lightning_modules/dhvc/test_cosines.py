@@ -174,3 +174,9 @@ def test_another_network_is_refused(changed):
 def test_steps_follow_no_lambda_where_there_is_one():
     with pytest.raises(ValueError, match="steps: learned needs variable_rate: true"):
         DHVCCodec("tiny", (8, 8), variable_rate=False, steps="learned")
+
+
+def test_shapes_alone_have_no_start():
+    with torch.device("meta"):
+        codec = begin()
+    assert codec.network.like.is_meta
