@@ -34,6 +34,9 @@ pixels of photographs do at distances of 1 and of 32, 0.94 and 0.47."""
 LEAST_DEVIATION = 0.11
 """Of a latent, in steps of the finest quantiser."""
 
+TEMPORAL = 0.4
+"""Deviation of what the last frame does not show, over that of the picture."""
+
 STEPS_SEEN, RIDGE = 64, 1e-3
 """Lambdas at which steps are fitted to the embedding, and how much weights count."""
 
@@ -210,22 +213,37 @@ def _begin_latent(
     merge.weight[:z, observed : observed + n, 0, 0] = -directions / step
     _nothing(mu)
     mu.weight[:, :z, 1, 1] = torch.eye(z)
-    enter = block.predictor[0]
+    enter, prior = block.predictor[0], block.prior
     _nothing(enter)
-    _nothing(block.prior)
+    _nothing(prior)
+    prior.bias[z:] = _raw(powers.clamp_min(0).sqrt() / step)
     expects = z if block.sees_itself else 0
     enter.weight[expects:, : c - expects, 0, 0] = torch.eye(c - expects)
-    if expects:
-        last = block.slots * c
-        enter.weight[:z, :n, 0, 0] = -directions / step
-        enter.weight[:z, last : last + n, 0, 0] = directions / step
-        block.prior.weight[:z, :z, 0, 0] = torch.eye(z)
-    deviations = (powers.clamp_min(0).sqrt() / step).clamp_min(LEAST_DEVIATION)
-    shifted = deviations.log() + SOFTPLUS_SHIFT
-    block.prior.bias[z:] = shifted.expm1().log() - SOFTPLUS_SHIFT
+    if block.sees_itself:
+        # The least important frequency, of which no latent expects anything, tells
+        # apart whether there is an earlier frame.
+        flag, last = n - 1, block.slots * c
+        expected = directions.clone()
+        expected[:, flag] = 0
+        enter.weight[:z, :n, 0, 0] = -expected / step
+        enter.weight[:z, last : last + n, 0, 0] = expected / step
+        prior.weight[:z, :z, 0, 0] = torch.eye(z)
+        enter.weight[-1] = 0
+        enter.weight[-1, flag] = -1
+        enter.weight[-1, last + flag] = 1
+        block.temporal_constant[:, flag] = 1
+        alone = prior.bias[z:].clone()
+        prior.bias[z:] = _raw(TEMPORAL * powers.clamp_min(0).sqrt() / step)
+        prior.weight[z:, -1, 0, 0] = alone - prior.bias[z:]
     _begin(block.restore, directions.T * step)
     _nothing(block.merge)
     block.merge.weight[:, 2 * c :, 0, 0] = torch.eye(c)
+
+
+def _raw(deviations: Tensor) -> Tensor:
+    """Return what a prior says for deviations in steps of the finest quantiser."""
+    shifted = deviations.clamp_min(LEAST_DEVIATION).log() + SOFTPLUS_SHIFT
+    return shifted.expm1().log() - SOFTPLUS_SHIFT
 
 
 def _begin_steps(network: Any, lmbdas: tuple[float, float]) -> None:
