@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 from lightning_modules import DHVC
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.cosines import (
-    VARIANCES,
+    CHAINS,
     _colours,
     _correlations,
     _lowest,
@@ -109,9 +109,11 @@ class Listener(SilentPort):
 def test_priors_begin_with_the_deviations_of_photographs(codec):
     # Pictures that are distributed as the start takes photographs to be.
     generator = torch.Generator().manual_seed(2)
-    root = torch.linalg.cholesky(_correlations(64).double()).float()
-    planes = root @ torch.randn(120, 3, 64, 64, generator=generator) @ root.T
-    planes *= torch.tensor(VARIANCES)[:, None, None].sqrt()
+    planes = torch.zeros(120, 3, 64, 64)
+    for colour, variance, rho in CHAINS:
+        root = torch.linalg.cholesky(_correlations(64, rho))
+        noise = torch.randn(120, 64, 64, generator=generator)
+        planes[:, colour] += variance**0.5 * (root @ noise @ root.T)
     pixels = torch.einsum("kc,nkhw->nchw", _colours(), planes)
     lmbda = codec.network.embed(torch.full((120,), 1024.0))
     walk = FrameWalk(codec.network, codec.coder.start, lmbda, (120, 64, 64))
