@@ -33,9 +33,9 @@ CHAINS = (
 """What photographs, RGB in [-1, 1], are taken to be a sum of: the number of a colour, a
 variance, and the correlation of neighbours, down and across, of a Markov chain.
 
-So they correlate as measured: by 0.94 and 0.47 at distances of 1 and 32, along the first
-colour. Its variance is around mid grey. Those of the others are around a photograph's
-own mean, which few latents hold."""
+So they correlate as measured: by 0.94 and 0.47 at distances of 1 and 32, along the
+first colour. Its variance is around mid grey. Those of the others are around a
+photograph's own mean, which few latents hold."""
 
 LEAST_DEVIATION = 0.11
 """Of a latent, in steps of the finest quantiser."""

@@ -3,12 +3,14 @@
 Source: arXiv 2410.02598, sections 4.3.2 and 6.1.2.
 """
 
+from math import inf
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
+from lightning_modules.dhvc.blocks import PredictionBlock, ResBlock
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.cosines import start_as_cosines
 from lightning_modules.dhvc.design import SIZES
@@ -29,7 +31,13 @@ class DHVC(CodecModule):
         weight_decay: Of AdamW; 0 makes it Adam.
         recipe: How training begins: as suits the ``size``, or as the ``paper``'s size
             does, to rehearse that.
+        maps_rate: Factor on the learning rate of layers outside of blocks. Those that
+            begin as cosines need small steps, and blocks that begin as nothing need
+            large ones.
         architecture: Arguments of :class:`DHVCCodec`.
+
+    Raises:
+        ValueError: ``maps_rate`` is not above 0.
     """
 
     codec: DHVCCodec
@@ -42,10 +50,16 @@ class DHVC(CodecModule):
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
         recipe: Literal["size", "paper"] = "size",
+        maps_rate: float = 1.0,
         **architecture: Any,
     ) -> None:
         super().__init__(DHVCCodec(**architecture), distortion, weight_decay, lpips)
         self.lmbda_sampling = lmbda_sampling
+        if not 0 < maps_rate < inf:
+            raise ValueError(
+                f"maps_rate is {maps_rate}: it must be above 0, for example 0.1"
+            )
+        self.maps_rate = maps_rate
         if recipe == "paper":
             self.codec.network.begin_by(SIZES["paper"].recipe)
         # On the meta device there are no weights, only their shapes.
@@ -56,8 +70,20 @@ class DHVC(CodecModule):
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train; see ``embedding_rate`` of the recipe."""
         network = self.codec.network
-        lr = network.recipe.embedding_rate * self.stage.lr
-        return self.split_weights(network.embedding.parameters(), lr=lr)
+        lr = self.stage.lr
+        embedding = network.embedding.parameters()
+        groups = self.split_weights(embedding, lr=network.recipe.embedding_rate * lr)
+        if self.maps_rate == 1.0:
+            return groups
+        inside = {
+            parameter
+            for block in network.modules()
+            if isinstance(block, (ResBlock, PredictionBlock))
+            for parameter in block.parameters()
+        }
+        maps = [each for each in groups[0]["params"] if each not in inside]
+        groups[0]["params"] = [each for each in groups[0]["params"] if each in inside]
+        return [*groups, {"params": maps, "lr": self.maps_rate * lr}]
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the rate: it is the Lagrangian itself."""

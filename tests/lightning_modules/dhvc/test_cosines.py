@@ -41,7 +41,8 @@ def plain():
 def clip():
     """A smooth picture with a little noise, twice."""
     generator = torch.Generator().manual_seed(1)
-    coarse = torch.rand(1, 3, 6, 6, generator=generator)
+    coarse = torch.rand(1, 1, 6, 6, generator=generator)
+    coarse = coarse + 0.2 * torch.rand(1, 3, 6, 6, generator=generator) - 0.1
     large = interpolate(coarse, (128, 128), mode="bicubic").clamp(0.1, 0.9)
     noisy = large + 0.02 * torch.randn(large.shape, generator=generator)
     return torch.stack([noisy, noisy], dim=1)
