@@ -48,7 +48,7 @@ COMMANDS = {
         "Find how far one frame's errors reach.",
     ),
     "exchange": (
-        "experiments.exchange",
+        "experiments.results.exchange",
         "Write results, or test sequences, for other suites' tools.",
     ),
 }
@@ -98,7 +98,7 @@ def overview() -> str:
             "lvc COMMAND --help shows a command's options; python -m "
             "experiments.COMMAND is the same",
             "(of benchmark: experiments.profile.benchmark, of export: "
-            "experiments.fit.export).",
+            "experiments.fit.export, of exchange: experiments.results.exchange).",
             "lvc --models lists the trained models that ship, for --checkpoint NAME.",
         ]
     )

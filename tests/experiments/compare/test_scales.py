@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from callbacks.metrics.table import METRICS
-from experiments import exchange
+from experiments.results import exchange
 from experiments.compare import command as compare
 from experiments.compare.assemble import compare_results
 from experiments.compare.report.page import show_scales
