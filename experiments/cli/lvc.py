@@ -31,6 +31,10 @@ COMMANDS = {
         "experiments.compare.command",
         "Compute BD-rates of result files and write a report.",
     ),
+    "paper": (
+        "experiments.paper.command",
+        "Make a paper's table: train, measure, compare; or one's own.",
+    ),
     "profile": (
         "experiments.profile.command",
         "Count a codec's parameters and MACs, and time it.",

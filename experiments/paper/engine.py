@@ -1,0 +1,133 @@
+"""Carries a plan out, or shows it."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from experiments.cli.lock import LockedError, locked
+from experiments.paper.job import Job, Records
+from experiments.paper.plan import Plan, make_plan
+from experiments.paper.recipe import Recipe, with_variables
+from experiments.paper.rehearsal import Rehearsal
+from experiments.paper.showing import show_plan
+
+if TYPE_CHECKING:
+    from experiments.paper.command import PaperOptions
+
+
+def carry_out(recipe: Recipe, options: "PaperOptions") -> int:
+    """Make a recipe's table, or show how, and return the exit code.
+
+    Raises:
+        ValueError: The recipe or an option is wrong, or a variable is not set.
+    """
+    folder = options.folder
+    rehearsal = Rehearsal(folder / "rehearsal") if options.rehearse else None
+    plan = make_plan(
+        recipe,
+        folder,
+        rehearsal=rehearsal,
+        fit_options=[f"--{text}" for text in options.fit],
+        free_fit_options=_tracking(recipe, options),
+        wandb=options.wandb,
+    )
+    if options.sweep:
+        from experiments.paper.sweep import write_sweep
+
+        return write_sweep(plan, options.sweep)
+    if options.dry_run or options.launcher == "commands":
+        show_plan(plan, commands_only=options.launcher == "commands")
+        return 0
+    if options.write:
+        return _write(plan, options)
+    _check_variables(plan)
+    if rehearsal:
+        rehearsal.make_clips()
+    records = Records(plan.places.jobs, plan.jobs)
+    try:
+        with locked(plan.places.jobs / ".lock"):
+            if options.launcher == "slurm":
+                from experiments.paper.launchers.slurm import submit
+
+                return submit(plan, records, options.slurm)
+            return _run(plan, records, options)
+    except LockedError as error:
+        raise ValueError(
+            f"another command makes tables in {folder}: wait until it ends, or give "
+            "another --output"
+        ) from error
+
+
+def _run(plan: Plan, records: Records, options: "PaperOptions") -> int:
+    from experiments.paper.launchers.local import run_locally
+    from experiments.paper.launchers.warm import warm_start
+
+    for name, reason in plan.left_out.items():
+        _say(f"left out {name}: {reason}")
+    done = sum(records.is_done(job) for job in plan.jobs)
+    _say(f"{len(plan.jobs)} jobs, {done} done before; logs in {plan.places.jobs}")
+    start = warm_start() if plan.rehearsal else None
+    outcome = run_locally(plan.jobs, records, _say, at_once=options.jobs, start=start)
+    table = plan.places.table / "table.md"
+    if table.is_file():
+        print(table.read_text(), end="")
+        print(f"\nin {plan.places.table}: {_files(plan)}")
+    if outcome.failed:
+        names = ", ".join(outcome.failed)
+        held = f"; not begun for want of them: {', '.join(outcome.held)}"
+        print(
+            f"error: {len(outcome.failed)} of {len(plan.jobs)} jobs failed: {names}"
+            f"{held if outcome.held else ''}; the same command goes on with them",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _write(plan: Plan, options: "PaperOptions") -> int:
+    from experiments.paper.finish import write_table
+
+    write_table(plan)
+    if options.wandb:
+        from experiments.paper.wandb_log import log_table
+
+        log_table(plan)
+    return 0
+
+
+def _files(plan: Plan) -> str:
+    paths = sorted(plan.places.table.rglob("*"))
+    names = [
+        str(p.relative_to(plan.places.table)) for p in paths if p.suffix == ".html"
+    ]
+    return ", ".join(["table.md", *names])
+
+
+def _tracking(recipe: Recipe, options: "PaperOptions") -> Sequence[str]:
+    """Return what tells ``fit`` where its numbers go."""
+    if options.rehearse:
+        return []
+    return [f"--tracking.group={recipe.name}"] if options.wandb else ["--logger=csv"]
+
+
+def _check_variables(plan: Plan) -> None:
+    """Raise ``ValueError`` where a job would find that a variable is not set."""
+    names = set(plan.training.variables) if not plan.rehearsal else set()
+    for job in plan.jobs:
+        for word in job.words:
+            with_variables(word)
+    import os
+
+    unset = sorted(name for name in names if name not in os.environ)
+    if unset:
+        raise ValueError(
+            f"set {', '.join(unset)}: the configurations of {plan.recipe.name} take "
+            "their data from there"
+        )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+__all__ = ["Job", "carry_out"]
