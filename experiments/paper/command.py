@@ -15,7 +15,8 @@ examples:
   python -m experiments.paper ui2c table3 --dry_run
   python -m experiments.paper ui2c table3 --rehearse
   python -m experiments.paper ui2c table3 --jobs 2
-  python -m experiments.paper my_ablation.yaml --launcher slurm --slurm partition=gpu gpus_per_node=8
+  python -m experiments.paper my_ablation.yaml --launcher slurm \\
+      --slurm partition=gpu gpus_per_node=8
 
 Without a recipe it lists those of the suite. The same command again goes on where it
 stopped, however it stopped: what is there and was made alike is not made again. A job

@@ -1,11 +1,12 @@
 """Carries a plan out, or shows it."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.cli.lock import LockedError, locked
-from experiments.paper.job import Job, Records
+from experiments.paper.job import Records
 from experiments.paper.plan import Plan, make_plan
 from experiments.paper.recipe import Recipe, with_variables
 from experiments.paper.rehearsal import Rehearsal
@@ -59,14 +60,14 @@ def carry_out(recipe: Recipe, options: "PaperOptions") -> int:
 
 
 def _run(plan: Plan, records: Records, options: "PaperOptions") -> int:
-    from experiments.paper.launchers.local import run_locally
+    from experiments.paper.launchers.local import run_locally, start_process
     from experiments.paper.launchers.warm import warm_start
 
     for name, reason in plan.left_out.items():
         _say(f"left out {name}: {reason}")
     done = sum(records.is_done(job) for job in plan.jobs)
     _say(f"{len(plan.jobs)} jobs, {done} done before; logs in {plan.places.jobs}")
-    start = warm_start() if plan.rehearsal else None
+    start = warm_start() if plan.rehearsal else start_process
     outcome = run_locally(plan.jobs, records, _say, at_once=options.jobs, start=start)
     table = plan.places.table / "table.md"
     if table.is_file():
@@ -96,11 +97,9 @@ def _write(plan: Plan, options: "PaperOptions") -> int:
 
 
 def _files(plan: Plan) -> str:
-    paths = sorted(plan.places.table.rglob("*"))
-    names = [
-        str(p.relative_to(plan.places.table)) for p in paths if p.suffix == ".html"
-    ]
-    return ", ".join(["table.md", *names])
+    folder = plan.places.table
+    pages = sorted(folder.rglob("*.html"))
+    return ", ".join(["table.md", *(str(page.relative_to(folder)) for page in pages)])
 
 
 def _tracking(recipe: Recipe, options: "PaperOptions") -> Sequence[str]:
@@ -116,8 +115,6 @@ def _check_variables(plan: Plan) -> None:
     for job in plan.jobs:
         for word in job.words:
             with_variables(word)
-    import os
-
     unset = sorted(name for name in names if name not in os.environ)
     if unset:
         raise ValueError(
@@ -128,6 +125,3 @@ def _check_variables(plan: Plan) -> None:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-__all__ = ["Job", "carry_out"]

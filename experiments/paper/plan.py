@@ -175,11 +175,11 @@ def _measuring(
         return None, Path(with_variables(each.of))
     options = dict(each.options)
     of = each.of
-    if each.command in ("evaluate", "anchor"):
+    if each.command in _CODING:
         options = {**recipe.protocol, **options}
     if rehearsal:
         of = each.rehearse.get("of", of)
-        smaller = recipe.rehearse if each.command in ("evaluate", "anchor") else {}
+        smaller = recipe.rehearse if each.command in _CODING else {}
         own = {key: value for key, value in each.rehearse.items() if key != "of"}
         options = {**options, **smaller, **rehearsal.options(each.command), **own}
     words: list[str] = []
@@ -197,7 +197,7 @@ def _measuring(
         run_name, stage = training.ends[of]
         words += ["--checkpoint", str(places.runs / run_name / stage)]
         needs = (_fit_of(run_name, stage, training),)
-    if each.command in ("evaluate", "anchor", "propagation"):
+    if each.command in (*_CODING, "propagation"):
         specs = rehearsal.sequences if rehearsal else recipe.sequences
         options = {"sequences": specs, **options}
     if each.command != "stream" and each.command != "profile":
@@ -214,13 +214,14 @@ def _measuring(
             arguments=(*words, "--output", str(made)),
             outputs=(path,),
             needs=needs,
-            free=("--wandb",)
-            if wandb and each.command in ("evaluate", "anchor")
-            else (),
+            free=("--wandb",) if wandb and each.command in _CODING else (),
         ),
         path,
     )
 
+
+_CODING = ("evaluate", "anchor")
+"""Commands that the recipe's protocol is for."""
 
 _FOLDERS = ("propagation", "stream")
 """Commands that write a folder with a JSON file of their name."""

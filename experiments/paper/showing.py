@@ -12,15 +12,8 @@ def show_plan(plan: Plan, *, commands_only: bool = False) -> None:
         commands_only: Leave out everything but commands: a script for a shell.
     """
     lines = list(_training(plan)) if not commands_only else ["#!/bin/sh", "set -e"]
-    variables = sorted(
-        {*plan.training.variables}
-        | {
-            name
-            for job in plan.jobs
-            for word in job.words
-            for name in VARIABLE.findall(word)
-        }
-    )
+    words = " ".join(word for job in plan.jobs for word in job.words)
+    variables = sorted({*plan.training.variables, *VARIABLE.findall(words)})
     if variables and not plan.rehearsal:
         lines.append(f"# to set: {', '.join(variables)}")
     lines += [f"# left out: {name}: {why}" for name, why in plan.left_out.items()]

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from experiments.cli.command import nearest
@@ -16,8 +17,10 @@ from experiments.paper.recipe import VARIABLE, Recipe, Run
 
 UNSEEN = {
     "trainer": ("log_every_n_steps", "val_every_n_steps", "save_every_n_steps"),
-    "data": ("workers", "val_source", "val_root", "val_list_file", "val_clips")
-    + ("val_frames", "val_stride", "val_crop"),
+    "data": (
+        *("workers", "val_source", "val_root", "val_list_file", "val_clips"),
+        *("val_frames", "val_stride", "val_crop"),
+    ),
 }
 """Options that no weight depends on, by section."""
 
@@ -33,8 +36,8 @@ class Trained:
         run: Its name, that of its folder.
         arguments: Of ``fit``, without those of this class.
         stages: Names of the stages that it trains, in order.
-        after: Run and stage that it forks from, if any.
-        first: Name of the first stage, if it does not begin with the schedule's first.
+        after: Run and stage that come before, if any: another run's where it forks.
+        first: Name of the first stage, if it is not the schedule's first.
         stops: Whether the schedule goes on behind its last stage.
         steps: Optimizer steps of each stage.
     """
@@ -208,14 +211,14 @@ def _begin(
     count = names.index(run.fork.stage) + 1
     if count >= len(own.rows):
         raise ValueError(
-            f"a run that forks from {run.fork.run} behind {run.fork.stage} has no stage "
-            f"left: it has {', '.join(row['name'] for row in own.rows)}"
+            f"a run that forks from {run.fork.run} behind {run.fork.stage} has no "
+            f"stage left: it has {', '.join(row['name'] for row in own.rows)}"
         )
     for mine, theirs in zip(own.rows[:count], other.rows[:count], strict=True):
         if mine != theirs:
             raise ValueError(
-                f"a run forks from {run.fork.run} behind {run.fork.stage}, but its stage "
-                f"{mine['name']} is another one: {_difference(mine, theirs)}"
+                f"a run forks from {run.fork.run} behind {run.fork.stage}, but its "
+                f"stage {mine['name']} is another one: {_difference(mine, theirs)}"
             )
     return marks[run.fork.run][:count]
 
@@ -239,7 +242,7 @@ def _pieces(
     leaving = {
         previous[1]
         for other in trained.values()
-        for previous, following in zip(other, other[1:], strict=False)
+        for previous, following in pairwise(other)
         if previous[0] == name and following[0] != name
     }
     # Another run may end where this one goes on.
@@ -256,8 +259,8 @@ def _pieces(
                 run=name,
                 arguments=own.arguments,
                 stages=tuple(stage for _, stage in stages[first : number + 1]),
-                after=stages[taken - 1] if taken else None,
-                first=stages[taken][1] if taken else None,
+                after=stages[first - 1] if first else None,
+                first=stages[first][1] if first else None,
                 stops=not last,
                 steps=own.steps[first : number + 1],
             )

@@ -1,6 +1,7 @@
 """Jobs on this machine, so many at a time."""
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -33,8 +34,8 @@ class Running(Protocol):
         """Tell it to end, or end it."""
 
 
-Start = Callable[[Job, Path], Running]
-"""Starts a job, whose output is added to a file."""
+Start = Callable[[Job, Path, int, int], Running]
+"""Starts a job, whose output is added to a file, in one of so many places."""
 
 
 @dataclass
@@ -58,7 +59,7 @@ def run_locally(
     say: Callable[[str], None],
     *,
     at_once: int = 1,
-    start: Start | None = None,
+    start: Start,
 ) -> Outcome:
     """Run the jobs that are not done, each after those that it needs.
 
@@ -72,40 +73,50 @@ def run_locally(
         at_once: Most jobs that run at a time.
         start: Starts a process for a job.
     """
-    start = start or start_process
-    outcome = Outcome(set(), {}, {})
-    outcome.done = {job.name for job in jobs if records.is_done(job)}
+    outcome = Outcome({job.name for job in jobs if records.is_done(job)}, {}, {})
     waiting = [job for job in jobs if job.name not in outcome.done]
     count = len(waiting)
-    running: dict[str, tuple[Job, Running, float]] = {}
+    places: list[_Busy | None] = [None] * at_once
     try:
-        while waiting or running:
-            for job in [job for job in waiting if _is_ready(job, outcome)]:
-                if len(running) < at_once:
+        while waiting or any(places):
+            ready = [job for job in waiting if _is_ready(job, outcome)]
+            for place, busy in enumerate(places):
+                if busy is None and ready:
+                    job = ready.pop(0)
                     waiting.remove(job)
                     say(f"begins  {job.name}")
-                    process = start(job, records.log(job))
-                    running[job.name] = job, process, time.monotonic()
-            for name, (job, process, begun) in list(running.items()):
-                code = process.code()
-                if code is None:
-                    continue
-                del running[name]
-                seconds = time.monotonic() - begun
-                lacking = [path for path in job.outputs if not path.exists()]
-                if code or lacking:
-                    outcome.failed[name] = code
-                    say(f"FAILED  {name}: {_last(records.log(job))}")
-                else:
-                    records.write(job, seconds)
-                    outcome.done.add(name)
-                    place = f"{count - len(waiting) - len(running)}/{count}"
-                    say(f"done    {name} ({place}, {seconds:.0f} s)")
+                    process = start(job, records.log(job), place, at_once)
+                    places[place] = _Busy(job, process, time.monotonic())
+                elif busy and (code := busy.process.code()) is not None:
+                    places[place] = None
+                    ended = f"{count - len(waiting) - sum(map(bool, places))}/{count}"
+                    say(_end(busy, code, records, outcome, ended))
             waiting = _hold(waiting, outcome)
             time.sleep(POLL)
     finally:
-        _stop([process for _, process, _ in running.values()])
+        _stop([busy.process for busy in places if busy])
     return outcome
+
+
+@dataclass
+class _Busy:
+    """A job that runs."""
+
+    job: Job
+    process: Running
+    begun: float
+
+
+def _end(busy: _Busy, code: int, records: Records, outcome: Outcome, ended: str) -> str:
+    """Keep what became of a job, and return a line on it."""
+    job = busy.job
+    seconds = time.monotonic() - busy.begun
+    if code or any(not path.exists() for path in job.outputs):
+        outcome.failed[job.name] = code
+        return f"FAILED  {job.name} ({ended}): {_last(records.log(job))}"
+    records.write(job, seconds)
+    outcome.done.add(job.name)
+    return f"done    {job.name} ({ended}, {seconds:.0f} s)"
 
 
 def _is_ready(job: Job, outcome: Outcome) -> bool:
@@ -117,9 +128,8 @@ def _hold(waiting: Sequence[Job], outcome: Outcome) -> list[Job]:
     """Leave out jobs that need one which failed; return the others."""
     left = []
     for job in waiting:
-        lost = [
-            need for need in job.needs if need in {**outcome.failed, **outcome.held}
-        ]
+        ended = outcome.failed.keys() | outcome.held.keys()
+        lost = [need for need in job.needs if need in ended]
         if lost and not job.always:
             outcome.held[job.name] = outcome.held.get(lost[0], lost[0])
         else:
@@ -158,7 +168,7 @@ class _Process:
         self.process.kill() if by_force else self.process.terminate()
 
 
-def start_process(job: Job, log: Path) -> Running:
+def start_process(job: Job, log: Path, place: int, places: int) -> Running:
     """Start ``python -m`` for a job; it ends when this process does."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
@@ -167,9 +177,32 @@ def start_process(job: Job, log: Path) -> Running:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **own_gpus(place, places)},
             preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )
     return _Process(process)
+
+
+def own_gpus(place: int, places: int) -> dict[str, str]:
+    """Return what gives each of several jobs its share of the GPUs.
+
+    Args:
+        place: Of the job, from 0.
+        places: How many jobs run at a time. With fewer GPUs than that, jobs share.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        found = [
+            path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia?*")
+        ]
+        gpus = sorted((name for name in found if name.isdigit()), key=int)
+    else:
+        gpus = [name for name in visible.split(",") if name]
+    if places == 1 or not gpus:
+        return {}
+    share = max(1, len(gpus) // places)
+    first = place * share % len(gpus)
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus[first : first + share])}
 
 
 def _end_with_parent() -> None:

@@ -47,7 +47,7 @@ def warm_start() -> Start:
     context = get_context("forkserver")
     context.set_forkserver_preload(list(LOADED))
 
-    def start(job: Job, log: Path) -> Running:
+    def start(job: Job, log: Path, place: int, places: int) -> Running:
         log.parent.mkdir(parents=True, exist_ok=True)
         words = [*job.arguments, *job.free]
         process = context.Process(target=_run, args=(job.command, words, str(log)))
