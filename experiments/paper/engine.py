@@ -3,20 +3,17 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from experiments.cli.lock import LockedError, locked
 from experiments.paper.job import Records
+from experiments.paper.options import PaperOptions
 from experiments.paper.plan import Plan, make_plan
 from experiments.paper.recipe import Recipe, with_variables
 from experiments.paper.rehearsal import Rehearsal
 from experiments.paper.showing import show_plan
 
-if TYPE_CHECKING:
-    from experiments.paper.command import PaperOptions
 
-
-def carry_out(recipe: Recipe, options: "PaperOptions") -> int:
+def carry_out(recipe: Recipe, options: PaperOptions) -> int:
     """Make a recipe's table, or show how, and return the exit code.
 
     Raises:
@@ -59,7 +56,7 @@ def carry_out(recipe: Recipe, options: "PaperOptions") -> int:
         ) from error
 
 
-def _run(plan: Plan, records: Records, options: "PaperOptions") -> int:
+def _run(plan: Plan, records: Records, options: PaperOptions) -> int:
     from experiments.paper.launchers.local import run_locally, start_process
     from experiments.paper.launchers.warm import warm_start
 
@@ -85,7 +82,7 @@ def _run(plan: Plan, records: Records, options: "PaperOptions") -> int:
     return 0
 
 
-def _write(plan: Plan, options: "PaperOptions") -> int:
+def _write(plan: Plan, options: PaperOptions) -> int:
     from experiments.paper.finish import write_table
 
     write_table(plan)
@@ -102,7 +99,7 @@ def _files(plan: Plan) -> str:
     return ", ".join(["table.md", *(str(page.relative_to(folder)) for page in pages)])
 
 
-def _tracking(recipe: Recipe, options: "PaperOptions") -> Sequence[str]:
+def _tracking(recipe: Recipe, options: PaperOptions) -> Sequence[str]:
     """Return what tells ``fit`` where its numbers go."""
     if options.rehearse:
         return []
