@@ -72,7 +72,9 @@ class Records:
         for name in TopologicalSorter(graph).static_order():
             job = self._jobs[name]
             before = [self._marks[need] for need in job.needs]
-            told = json.dumps([job.command, *job.arguments, *before])
+            # Without the folder's name: it may be moved.
+            words = [word.replace(str(folder.parent), "") for word in job.arguments]
+            told = json.dumps([job.command, *words, *before])
             self._marks[name] = hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def log(self, job: Job) -> Path:

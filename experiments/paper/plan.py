@@ -203,7 +203,9 @@ def _measuring(
     if each.command != "stream" and each.command != "profile":
         options["name"] = each.name
     words += arguments(options)
-    told = json.dumps([each.command, *words]).encode()
+    # Without the folder's name: it may be moved.
+    own = [word.replace(str(places.output), "") for word in words]
+    told = json.dumps([each.command, *own]).encode()
     stem = f"{safe_name(each.name)}-{hashlib.sha256(told).hexdigest()[:8]}"
     made = places.results / (stem if each.command in _FOLDERS else f"{stem}.json")
     path = made / f"{each.command}.json" if each.command in _FOLDERS else made
