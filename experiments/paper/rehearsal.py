@@ -34,6 +34,7 @@ class Rehearsal:
             "shrink.min_steps": 1,
             "shrink.batch_size": 1,
             "shrink.frames": 3,
+            "shrink.crop": 32,
             "data.workers": 0,
             "data.val_clips": 1,
             "data.val_frames": 3,

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from importlib import import_module
 from multiprocessing import get_context, parent_process
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,19 @@ class _Warm:
 
 def warm_start() -> Start:
     """Return what starts a job in a copy of a process that has loaded the suite."""
-    # Held to the instruction set that coding commands ask for before they load torch.
-    for name, value in PINS.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
     context = get_context("forkserver")
     context.set_forkserver_preload(list(LOADED))
+    before = dict(os.environ)
+    try:
+        # What coding commands hold themselves to before they load torch.
+        for name, value in PINS.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
     def start(job: Job, log: Path, place: int, places: int) -> Running:
         log.parent.mkdir(parents=True, exist_ok=True)
