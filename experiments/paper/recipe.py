@@ -82,6 +82,8 @@ class Measurement:
             suite needs nothing but the data.
     """
 
+    __pydantic_config__: ClassVar[Any] = STRICT
+
     command: str
     of: str
     name: str
@@ -139,6 +141,8 @@ class Recipe:
         rehearse: Options of the protocol that are smaller in a rehearsal.
     """
 
+    __pydantic_config__: ClassVar[Any] = STRICT
+
     name: str
     path: Path
     title: str
@@ -171,30 +175,6 @@ class Recipe:
         texts += [m.of for m in self.measurements]
         texts += [str(leaf) for r in self.runs.values() for leaf in _leaves(r.options)]
         return sorted({name for text in texts for name in VARIABLE.findall(text)})
-
-
-@dataclass(frozen=True)
-class _File:
-    """A recipe's file: as :class:`Recipe`, but measurements are short."""
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-
-    title: str
-    rows: dict[str, Any]
-    paper: str = ""
-    table: str = ""
-    sequences: list[str] = field(default_factory=list)
-    protocol: Options = field(default_factory=dict)
-    runs: dict[str, Run] = field(default_factory=dict)
-    columns: list[Column] = field(default_factory=list)
-    published: dict[str, list[str]] = field(default_factory=dict)
-    anchor: str = ""
-    metrics: list[str] = field(default_factory=list)
-    compare: Options | None = field(default_factory=dict)
-    figures: dict[str, Options] = field(default_factory=dict)
-    note: str = ""
-    supply: dict[str, str] = field(default_factory=dict)
-    rehearse: Options = field(default_factory=dict)
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -238,29 +218,36 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a recipe is a mapping with title, runs and rows")
-    runs = values.get("runs")
+    given = dict(values)
+    for key in ("name", "path"):
+        if key in given:
+            raise ValueError(f"{path}: {key} is unknown: the file itself says it")
+    runs = given.get("runs")
     for run in runs.values() if isinstance(runs, dict) else ():
         if isinstance(run, dict) and isinstance(run.get("config"), str):
             run["config"] = run["config"].split()
-    try:
-        file = read_typed(_File, values, path)
-    except ResultError as error:
-        text = str(error).replace("is a damaged file", "is no recipe")
-        raise ValueError(text) from error
-    rows = {
-        label: [_measurement(each, f"{path}: rows.{label}") for each in _listed(given)]
-        for label, given in file.rows.items()
+    rows = given.get("rows")
+    if not isinstance(rows, dict) or not rows:
+        raise ValueError(
+            f"{path}: rows is {rows!r}: it must be labels with measurements"
+        )
+    given["rows"] = {
+        label: [_measurement(each, f"{path}: rows.{label}") for each in _listed(row)]
+        for label, row in rows.items()
     }
     inside = path.is_relative_to(RECIPES)
     name = path.relative_to(RECIPES).with_suffix("").as_posix() if inside else path.stem
-    own = {key: value for key, value in vars(file).items() if key != "rows"}
-    recipe = Recipe(name=name, path=path, rows=rows, **own)
+    try:
+        recipe = read_typed(Recipe, {**given, "name": name, "path": str(path)}, path)
+    except ResultError as error:
+        text = str(error).replace("is a damaged file", "is no recipe")
+        raise ValueError(text) from error
     _check(recipe)
     return recipe
 
 
-def _measurement(given: Any, place: str) -> Measurement:
-    """Read ``{evaluate: RUN, name: ..., OPTION: ...}``."""
+def _measurement(given: Any, place: str) -> dict[str, Any]:
+    """Return the fields of ``{evaluate: RUN, name: ..., OPTION: ...}``."""
     if not isinstance(given, dict):
         raise ValueError(f"{place} is {given!r}: it must be as {{evaluate: RUN}}")
     commands = [key for key in given if key in MEASURES]
@@ -270,14 +257,9 @@ def _measurement(given: Any, place: str) -> Measurement:
     of = given[command]
     of = " ".join(of) if isinstance(of, list) else str(of)
     options = {k: v for k, v in given.items() if k not in (command, *_OWN)}
-    return Measurement(
-        command=command,
-        of=of,
-        name=str(given.get("name") or _name(of, options)),
-        options=options,
-        rehearse=given.get("rehearse") or {},
-        supply=given.get("supply") or "",
-    )
+    told = {"command": command, "of": of, "options": options}
+    own = {key: given[key] for key in _OWN if key in given}
+    return {"name": _name(of, options), **told, **own}
 
 
 _OWN = ("name", "rehearse", "supply")

@@ -1,4 +1,4 @@
-"""Every table and figure is made, tiny: one folder a codec, whose recipes share runs."""
+"""Every table and figure is made, tiny: one folder a codec, whose recipes share it."""
 
 import json
 
