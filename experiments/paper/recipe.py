@@ -26,6 +26,9 @@ MEASURES = ("evaluate", "anchor", "profile", "propagation", "stream", "results")
 OF_A_RUN = ("evaluate", "profile", "propagation", "stream")
 """Those that need a run of the recipe; ``profile`` may have configurations instead."""
 
+POINTS = ("rate", "qp", "quality")
+"""Options that choose points of a curve, and no other curve."""
+
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 Options = dict[str, Any]
@@ -269,6 +272,8 @@ def _name(of: str, options: Mapping[str, Any]) -> str:
     """Return a name that tells what differs from the plain measurement."""
     words = [of.rpartition("/")[2].removesuffix(".json")]
     for key, value in options.items():
+        if key in POINTS:
+            continue
         words.append(key if value is True else f"{key} {_text(value)}")
     return " ".join(words)
 
