@@ -77,6 +77,10 @@ class Records:
             told = json.dumps([job.command, *words, *before])
             self._marks[name] = hashlib.sha256(told.encode()).hexdigest()[:16]
 
+    def mark(self, name: str) -> str:
+        """Return what tells a job, and all before it, from one with other arguments."""
+        return self._marks[name]
+
     def log(self, job: Job) -> Path:
         """Return the file that what a job prints goes to."""
         return self.folder / f"{job.name}.log"

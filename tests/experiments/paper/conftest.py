@@ -55,10 +55,10 @@ def start():
 def job(tmp_path):
     """Return a job that writes a file of its name."""
 
-    def of(name, *words, needs=(), seconds=0, **more):
+    def of(name, *words, needs=(), seconds=0, command="fit", **more):
         out = tmp_path / name
         arguments = (str(seconds), *words, str(out))
-        return Job(name, "fit", arguments, (out,), tuple(needs), **more)
+        return Job(name, command, arguments, (out,), tuple(needs), **more)
 
     return of
 
