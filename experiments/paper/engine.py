@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from experiments.cli.lock import LockedError, locked
-from experiments.paper.job import Records
+from experiments.paper.job import Job, Records
 from experiments.paper.options import PaperOptions
 from experiments.paper.plan import Plan, make_plan
 from experiments.paper.recipe import Recipe, with_variables
@@ -20,13 +21,16 @@ def carry_out(recipe: Recipe, options: PaperOptions) -> int:
         ValueError: The recipe or an option is wrong, or a variable is not set.
     """
     folder = options.folder
+    if options.wandb:
+        # Of measurements and of the table, which have no option for it.
+        os.environ.setdefault("WANDB_RUN_GROUP", recipe.name)
     rehearsal = Rehearsal(folder / "rehearsal") if options.rehearse else None
     plan = make_plan(
         recipe,
         folder,
         rehearsal=rehearsal,
         fit_options=[f"--{text}" for text in options.fit],
-        free_fit_options=_tracking(recipe, options),
+        free_fit_options=_tracking(options),
         wandb=options.wandb,
     )
     if options.sweep:
@@ -65,7 +69,14 @@ def _run(plan: Plan, records: Records, options: PaperOptions) -> int:
     done = sum(records.is_done(job) for job in plan.jobs)
     _say(f"{len(plan.jobs)} jobs, {done} done before; logs in {plan.places.jobs}")
     start = warm_start() if plan.rehearsal else start_process
-    outcome = run_locally(plan.jobs, records, _say, at_once=options.jobs, start=start)
+    outcome = run_locally(
+        plan.jobs,
+        records,
+        _say,
+        at_once=options.jobs,
+        start=start,
+        ended=partial(_log_rows, plan) if options.wandb else None,
+    )
     table = plan.places.table / "table.md"
     if table.is_file():
         print(table.read_text(), end="")
@@ -80,6 +91,14 @@ def _run(plan: Plan, records: Records, options: PaperOptions) -> int:
         )
         return 1
     return 0
+
+
+def _log_rows(plan: Plan, ended: Job, running: Sequence[str]) -> None:
+    from experiments.paper.wandb_log import log_table
+
+    # The table's own job logs it, with the report.
+    if not ended.always:
+        log_table(plan, running, quiet=True)
 
 
 def _write(plan: Plan, options: PaperOptions) -> int:
@@ -99,11 +118,13 @@ def _files(plan: Plan) -> str:
     return ", ".join(["table.md", *(str(page.relative_to(folder)) for page in pages)])
 
 
-def _tracking(recipe: Recipe, options: PaperOptions) -> Sequence[str]:
+def _tracking(options: PaperOptions) -> Sequence[str]:
     """Return what tells ``fit`` where its numbers go."""
     if options.rehearse:
         return []
-    return [f"--tracking.group={recipe.name}"] if options.wandb else ["--logger=csv"]
+    if not options.wandb:
+        return ["--logger=csv"]
+    return [f"--tracking.group={os.environ['WANDB_RUN_GROUP']}"]
 
 
 def _check_variables(plan: Plan) -> None:

@@ -57,7 +57,7 @@ class Job:
 
 
 class Records:
-    """What is done, in a folder: a file for each job that ended well.
+    """What is done, in a folder: a file for each job that ended, well or not.
 
     Args:
         folder: Of the records and the logs.
@@ -90,9 +90,16 @@ class Records:
         if job.always:
             return False
         record = self._read(job)
-        return record.get("mark") == self._marks[job.name] and all(
-            output.exists() for output in job.outputs
+        return (
+            record.get("mark") == self._marks[job.name]
+            and "failed" not in record
+            and all(output.exists() for output in job.outputs)
         )
+
+    def has_failed(self, job: Job) -> bool:
+        """Whether a job with these arguments failed when it ran last."""
+        record = self._read(job)
+        return record.get("mark") == self._marks[job.name] and "failed" in record
 
     def seconds(self, job: Job) -> float | None:
         """Return how long a job took, if it was done."""
@@ -100,12 +107,16 @@ class Records:
 
     def write(self, job: Job, seconds: float) -> None:
         """Say that a job ended well."""
+        self._write(job, seconds=round(seconds, 1))
+
+    def fail(self, job: Job, code: int) -> None:
+        """Say that a job failed, with an exit code; it is done anew."""
+        self._write(job, failed=code)
+
+    def _write(self, job: Job, **told: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        values = {
-            "mark": self._marks[job.name],
-            "command": job.shown(),
-            "seconds": round(seconds, 1),
-        }
+        mark = self._marks[job.name]
+        values = {"mark": mark, "command": job.shown(), **told}
         with whole_or_nothing(self._path(job)) as temporary:
             temporary.write_text(json.dumps(values, indent=1) + "\n")
 

@@ -115,7 +115,7 @@ def make_plan(
                 jobs[job.name] = job
             files[label].append((each, path))
     jobs["table-" + safe_name(recipe.name)] = _table_job(
-        recipe, places, tuple(jobs), rehearsal
+        recipe, places, tuple(jobs), rehearsal, wandb
     )
     return Plan(
         recipe=recipe,
@@ -263,7 +263,11 @@ def _unset(text: str) -> bool:
 
 
 def _table_job(
-    recipe: Recipe, places: Places, needs: tuple[str, ...], rehearsal: Rehearsal | None
+    recipe: Recipe,
+    places: Places,
+    needs: tuple[str, ...],
+    rehearsal: Rehearsal | None,
+    wandb: bool,
 ) -> Job:
     inside = "recipes" in recipe.path.parts and "/" in recipe.name
     words = recipe.name.split("/") if inside else [str(recipe.path)]
@@ -275,5 +279,6 @@ def _table_job(
         arguments=tuple(words),
         outputs=(places.table / "table.md",),
         needs=needs,
+        free=("--wandb",) if wandb else (),
         always=True,
     )

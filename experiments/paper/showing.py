@@ -1,5 +1,7 @@
 """A plan for readers: who trains which stage, and each command."""
 
+import os
+
 from experiments.paper.plan import Plan
 from experiments.paper.recipe import VARIABLE
 
@@ -16,6 +18,8 @@ def show_plan(plan: Plan, *, commands_only: bool = False) -> None:
     variables = sorted({*plan.training.variables, *VARIABLE.findall(words)})
     if variables and not plan.rehearsal:
         lines.append(f"# to set: {', '.join(variables)}")
+    if "--wandb" in words.split():
+        lines.append(f"export WANDB_RUN_GROUP={os.environ['WANDB_RUN_GROUP']}")
     lines += [f"# left out: {name}: {why}" for name, why in plan.left_out.items()]
     for job in plan.jobs:
         after = f"  (after {', '.join(job.needs)})" if job.needs else ""

@@ -60,6 +60,7 @@ def run_locally(
     *,
     at_once: int = 1,
     start: Start,
+    ended: Callable[[Job, Sequence[str]], None] | None = None,
 ) -> Outcome:
     """Run the jobs that are not done, each after those that it needs.
 
@@ -72,6 +73,7 @@ def run_locally(
         say: Takes a line on what begins and ends.
         at_once: Most jobs that run at a time.
         start: Starts a process for a job.
+        ended: Takes a job that ended, well or not, and names of those that run.
     """
     outcome = Outcome({job.name for job in jobs if records.is_done(job)}, {}, {})
     waiting = [job for job in jobs if job.name not in outcome.done]
@@ -89,8 +91,11 @@ def run_locally(
                     places[place] = _Busy(job, process, time.monotonic())
                 elif busy and (code := busy.process.code()) is not None:
                     places[place] = None
-                    ended = f"{count - len(waiting) - sum(map(bool, places))}/{count}"
-                    say(_end(busy, code, records, outcome, ended))
+                    number = count - len(waiting) - sum(map(bool, places))
+                    count_of = f"{number}/{count}"
+                    say(_end(busy, code, records, outcome, count_of))
+                    if ended:
+                        ended(busy.job, [each.job.name for each in places if each])
             waiting = _hold(waiting, outcome)
             time.sleep(POLL)
     finally:
@@ -113,6 +118,7 @@ def _end(busy: _Busy, code: int, records: Records, outcome: Outcome, ended: str)
     seconds = time.monotonic() - busy.begun
     if code or any(not path.exists() for path in job.outputs):
         outcome.failed[job.name] = code
+        records.fail(job, code)
         return f"FAILED  {job.name} ({ended}): {_last(records.log(job))}"
     records.write(job, seconds)
     outcome.done.add(job.name)

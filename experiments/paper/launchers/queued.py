@@ -72,13 +72,16 @@ class QueuedJob:
             time.sleep(GRACE)
             if not first:
                 return
+        lost = [str(path) for path in self.job.outputs if not path.exists()]
+        if first and (code or lost):
+            self.records.fail(self.job, code)
         if code:
             raise RuntimeError(
                 f"{self.job.name} ended with {code}; its command: {self}"
             )
         if not first:
             return
-        if lost := [str(path) for path in self.job.outputs if not path.exists()]:
+        if lost:
             raise RuntimeError(
                 f"{self.job.name} did not make {', '.join(lost)}: {self}"
             )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,8 @@ ON_A_GPU = ("fit", "evaluate", "propagation", "stream", "profile")
 """Commands that run a network."""
 
 SIGNAL_VARIABLE = "SUBMITIT_PREEMPT_SIGNAL"
+
+EXPORTED = (SIGNAL_VARIABLE, "WANDB_RUN_GROUP")
 
 PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
 
@@ -167,7 +170,8 @@ def _set_up(
         "signal_delay_s": SAVING,
         "stderr_to_stdout": True,
         "srun_args": ["--kill-on-bad-exit=1"],
-        "setup": [f"export {SIGNAL_VARIABLE}={TOLD.name[3:]}", *own.get("setup", [])],
+        # By name, for clusters that hand no environment on.
+        "setup": [*map(_export, EXPORTED), *own.get("setup", [])],
         # What needs a job that failed would wait in the queue for good.
         "additional_parameters": {"requeue": True, "kill-on-invalid-dep": "yes"},
     }
@@ -176,6 +180,10 @@ def _set_up(
         **{f"slurm_{key}": value for key, value in given.items()}
     )
     return more
+
+
+def _export(name: str) -> str:
+    return f"export {name}={shlex.quote(os.environ.get(name, ''))}"
 
 
 def _in_queue() -> set[str]:
