@@ -65,6 +65,7 @@ class Plan:
             ``profile``, ...) and its file, there or not.
         left_out: By name of a measurement, why it is not done here.
         rehearsal: How it is rehearsed, or ``None``.
+        layers: Arguments of ``fit`` that every run has behind its own configurations.
     """
 
     recipe: Recipe
@@ -74,6 +75,7 @@ class Plan:
     files: Mapping[str, tuple[tuple[Measurement, Path], ...]]
     left_out: Mapping[str, str]
     rehearsal: Rehearsal | None = None
+    layers: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -125,6 +127,7 @@ def make_plan(
         files={label: tuple(found) for label, found in files.items()},
         left_out=left_out,
         rehearsal=rehearsal,
+        layers=tuple(layers),
     )
 
 
