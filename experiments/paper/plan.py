@@ -102,7 +102,7 @@ def make_plan(
     """
     places = Places(output, recipe.name)
     layers = [*fit_options, *(rehearsal.fit_arguments if rehearsal else ())]
-    training = plan_training(recipe, layers)
+    training = plan_training(recipe, layers, rehearsed=rehearsal is not None)
     jobs = {job.name: job for job in _fits(training, places, free_fit_options)}
     files: dict[str, list[tuple[Measurement, Path]]] = {}
     left_out: dict[str, str] = {}
@@ -182,9 +182,13 @@ def _measuring(
         options = {**recipe.protocol, **options}
     if rehearsal:
         of = each.rehearse.get("of", of)
+        # Sequences of its own are real ones.
+        options.pop("sequences", None)
         smaller = recipe.rehearse if each.command in _CODING else {}
         own = {key: value for key, value in each.rehearse.items() if key != "of"}
-        options = {**options, **smaller, **rehearsal.options(each.command), **own}
+        options = {**options, **rehearsal.options(each.command), **smaller, **own}
+    foreign = _NOT_OF.get(each.command, ())
+    options = {key: value for key, value in options.items() if key not in foreign}
     words: list[str] = []
     needs: tuple[str, ...] = ()
     video = options.pop("video", None)
@@ -196,19 +200,21 @@ def _measuring(
         run = recipe.runs.get(of)
         configs = run.config if run else of.split()
         words += [word for name in configs for word in ("--config", name)]
+    elif each.of_weights and of == each.of:
+        words += ["--checkpoint", of]
     else:
         run_name, stage = training.ends[of]
         words += ["--checkpoint", str(places.runs / run_name / stage)]
         needs = (_fit_of(run_name, stage, training),)
     if each.command in (*_CODING, "propagation"):
         specs = rehearsal.sequences if rehearsal else recipe.sequences
-        options = {"sequences": specs, **options}
+        options = {"sequences": list(specs), **options}
     if each.command != "stream" and each.command != "profile":
         options["name"] = each.name
     words += arguments(options)
     # Without the folder's name: it may be moved.
-    own = [word.replace(str(places.output), "") for word in words]
-    told = json.dumps([each.command, *own]).encode()
+    deciding = [word.replace(str(places.output), "") for word in words]
+    told = json.dumps([each.command, *deciding]).encode()
     stem = f"{safe_name(each.name)}-{hashlib.sha256(told).hexdigest()[:8]}"
     made = places.results / (stem if each.command in _FOLDERS else f"{stem}.json")
     path = made / f"{each.command}.json" if each.command in _FOLDERS else made
@@ -228,6 +234,12 @@ def _measuring(
 _CODING = ("evaluate", "anchor")
 """Commands that the recipe's protocol is for."""
 
+_NOT_OF = {
+    "anchor": ("rate", "estimate", "target_bpp", "target_kbps", "scales", "latents"),
+    "evaluate": ("qp", "crf", "quality"),
+}
+"""Options of a protocol that a command does not have."""
+
 _FOLDERS = ("propagation", "stream")
 """Commands that write a folder with a JSON file of their name."""
 
@@ -242,6 +254,9 @@ def _fit_of(run: str, stage: str, training: Training) -> str:
 
 def _missing(each: Measurement, rehearsal: Rehearsal | None) -> str:
     """Return why a measurement that needs something supplied is not done here."""
+    if rehearsal and each.of_weights:
+        stands_in = "of" in each.rehearse
+        return "" if stands_in else "a rehearsal has no run in place of these weights"
     if not each.supply:
         return ""
     if each.command == "results":
@@ -252,7 +267,7 @@ def _missing(each: Measurement, rehearsal: Rehearsal | None) -> str:
         return "" if there else each.supply
     if rehearsal:
         return ""
-    texts = [str(value) for value in each.options.values()]
+    texts = [each.of, *(str(value) for value in each.options.values())]
     unset = [text for text in texts if _unset(text)]
     return each.supply if unset else ""
 

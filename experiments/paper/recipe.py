@@ -7,7 +7,7 @@ one's own has the same keys. ``README.md`` beside this module explains them.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,7 +42,8 @@ class Fork:
 
     Attributes:
         run: Name of the other, in the same recipe.
-        stage: Its last stage that both share.
+        stage: Its last stage that both share. The other may have more stages before,
+            and freeze parts that this one lacks.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -60,6 +61,7 @@ class Run:
         options: Further options of ``fit``, by dotted name.
         fork: Where it leaves another run though their models differ: in parts that
             stages before do not train. Equal runs share stages without being told.
+        rehearse: Options of ``fit`` that a rehearsal has besides.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -67,6 +69,7 @@ class Run:
     config: list[str]
     options: Options = field(default_factory=dict)
     fork: Fork | None = None
+    rehearse: Options = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,13 @@ class Measurement:
     Attributes:
         command: One of ``MEASURES``.
         of: The run, the anchor's codec, the file of ``results``, or for ``profile``
-            also configurations, joined by blanks.
+            also configurations, joined by blanks. Weights that others trained stand for
+            a run by their file: a path with a slash, or a ``${VARIABLE}``.
         name: What result files and figures call it.
         options: Of the command, over those of the recipe's protocol.
         rehearse: Options that replace some of them in a rehearsal; ``of`` replaces the
-            codec of an anchor that needs a program of its own.
+            codec of an anchor that needs a program of its own, and a file of weights by
+            a run.
         supply: What to supply, and where, before this can be measured; empty if the
             suite needs nothing but the data.
     """
@@ -93,6 +98,12 @@ class Measurement:
     options: Options = field(default_factory=dict)
     rehearse: Options = field(default_factory=dict)
     supply: str = ""
+
+    @property
+    def of_weights(self) -> bool:
+        """Whether it is of a file of weights, in place of a run."""
+        coded = self.command in OF_A_RUN and self.command != "profile"
+        return coded and _is_file(self.of)
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,8 @@ class Recipe:
             cells, or empty.
         table: Number of the table there, or empty.
         sequences: What ``--sequences`` gets: specs with ``${VARIABLE}`` for folders.
-        protocol: Options that ``evaluate`` and ``anchor`` share.
+        protocol: Options that ``evaluate`` and ``anchor`` share; those that only one
+            of them knows (``rate``, ``qp``) the other is not given.
         runs: By name.
         rows: By label, in the table's order: what is measured for it.
         columns: Of a table that no paper printed.
@@ -142,6 +154,7 @@ class Recipe:
         note: What the reader must know besides.
         supply: What cannot be made here: by row label, what to supply and where.
         rehearse: Options of the protocol that are smaller in a rehearsal.
+        heavy: Whether its rehearsal takes so long that tests leave it out.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -164,12 +177,13 @@ class Recipe:
     note: str = ""
     supply: dict[str, str] = field(default_factory=dict)
     rehearse: Options = field(default_factory=dict)
+    heavy: bool = False
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:
         """Every measurement once, in the order of the rows."""
-        found = {m.name + m.command: m for row in self.rows.values() for m in row}
-        return tuple(found.values())
+        every = [m for row in self.rows.values() for m in row]
+        return tuple({(m.command, m.name, m.of): m for m in every}.values())
 
     def variables(self) -> list[str]:
         """Return the environment variables that its sequences and options name."""
@@ -294,12 +308,7 @@ def _check(recipe: Recipe) -> None:
             )
     for label, row in recipe.rows.items():
         for each in row:
-            needs_run = each.command in OF_A_RUN and each.of not in runs
-            if needs_run and each.command != "profile":
-                raise ValueError(
-                    f"{path}: rows.{label}: {each.command} of {each.of!r}, which is no "
-                    f"run{nearest(each.of, runs)}; there are {', '.join(runs)}"
-                )
+            _check_of(each, recipe, f"{path}: rows.{label}")
     if recipe.anchor and recipe.anchor not in recipe.rows:
         raise ValueError(
             f"{path}: anchor {recipe.anchor!r} is no row"
@@ -309,11 +318,32 @@ def _check(recipe: Recipe) -> None:
         raise ValueError(f"{path}: published.{wrong[0]} is no row of the recipe")
     measured: dict[tuple[str, str], Measurement] = {}
     for each in (m for row in recipe.rows.values() for m in row):
-        if measured.setdefault((each.command, each.name), each) != each:
+        first = measured.setdefault((each.command, each.name), each)
+        # Models of a rate each are one curve.
+        if replace(each, of=first.of) != first:
             raise ValueError(
                 f"{path}: two measurements of {each.command} are called {each.name!r}: "
                 "give one another name"
             )
+
+
+def _check_of(each: Measurement, recipe: Recipe, place: str) -> None:
+    """Raise ``ValueError`` if a measurement is of a run that is none."""
+    if each.command not in OF_A_RUN:
+        return
+    named = [] if each.of_weights or each.command == "profile" else [each.of]
+    if each.of_weights and "of" in each.rehearse:
+        named.append(each.rehearse["of"])
+    for of in named:
+        if of not in recipe.runs:
+            raise ValueError(
+                f"{place}: {each.command} of {of!r}, which is no run"
+                f"{nearest(of, recipe.runs)}; there are {', '.join(recipe.runs)}"
+            )
+
+
+def _is_file(of: str) -> bool:
+    return "/" in of or bool(VARIABLE.search(of))
 
 
 def with_variables(text: str) -> str:

@@ -85,18 +85,23 @@ class _Schedule:
     steps: tuple[int, ...]
 
 
-def plan_training(recipe: Recipe, layers: Sequence[str] = ()) -> Training:
+def plan_training(
+    recipe: Recipe, layers: Sequence[str] = (), *, rehearsed: bool = False
+) -> Training:
     """Return what a recipe's runs train.
 
     Args:
         recipe: Names them.
         layers: Arguments of ``fit`` that come after each run's own.
+        rehearsed: Whether runs also have their options of a rehearsal.
 
     Raises:
         ValueError: A configuration or an option is wrong, or a fork leads from a stage
             that is none, or that the run would train otherwise.
     """
-    schedules = {name: _parsed(name, run, layers) for name, run in recipe.runs.items()}
+    schedules = {
+        name: _parsed(name, run, layers, rehearsed) for name, run in recipe.runs.items()
+    }
     owners: dict[str, tuple[str, str]] = {}
     marks: dict[str, list[str]] = {}
     trained: dict[str, list[tuple[str, str]]] = {}
@@ -121,7 +126,7 @@ def plan_training(recipe: Recipe, layers: Sequence[str] = ()) -> Training:
     )
 
 
-def _parsed(name: str, run: Run, layers: Sequence[str]) -> _Schedule:
+def _parsed(name: str, run: Run, layers: Sequence[str], rehearsed: bool) -> _Schedule:
     """Return a run's options as ``fit`` understands them."""
     from jsonargparse import ArgumentError
 
@@ -129,8 +134,8 @@ def _parsed(name: str, run: Run, layers: Sequence[str]) -> _Schedule:
     from lightning_modules.stages import Shrink, Stage
 
     arguments = [word for each in run.config for word in ("--config", each)]
-    arguments += layers
-    arguments += [f"--{key}={_value(value)}" for key, value in run.options.items()]
+    arguments += [*layers, *_options(run.options)]
+    arguments += _options(run.rehearse) if rehearsed else []
     parser = build_parser()
     parser.exit_on_error = False
     try:
@@ -157,6 +162,10 @@ def _parsed(name: str, run: Run, layers: Sequence[str]) -> _Schedule:
         for section in DECIDING
     }
     return _Schedule(tuple(arguments), base, tuple(rows), tuple(steps))
+
+
+def _options(options: Mapping[str, Any]) -> list[str]:
+    return [f"--{key}={_value(value)}" for key, value in options.items()]
 
 
 def _value(value: Any) -> str:
@@ -208,26 +217,36 @@ def _begin(
             f"fork.stage {run.fork.stage!r} is no stage of run {run.fork.run}"
             f"{nearest(run.fork.stage, names)}; it has {', '.join(names)}"
         )
-    count = names.index(run.fork.stage) + 1
-    if count >= len(own.rows):
+    mine = [row["name"] for row in own.rows]
+    count = mine.index(run.fork.stage) + 1 if run.fork.stage in mine else len(mine)
+    if count >= len(mine):
         raise ValueError(
             f"a run that forks from {run.fork.run} behind {run.fork.stage} has no "
-            f"stage left: it has {', '.join(row['name'] for row in own.rows)}"
+            f"stage left: it has {', '.join(mine)}"
         )
-    for mine, theirs in zip(own.rows[:count], other.rows[:count], strict=True):
-        if mine != theirs:
+    taken = [name for name in names if name in mine[:count]]
+    if taken != mine[:count]:
+        raise ValueError(
+            f"a run forks from {run.fork.run} behind {run.fork.stage}, but its stages "
+            f"{', '.join(mine[:count])} are not all there, in this order: "
+            f"{', '.join(names)}"
+        )
+    places = [names.index(name) for name in taken]
+    for row, place in zip(own.rows[:count], places, strict=True):
+        if difference := _difference(row, other.rows[place]):
             raise ValueError(
                 f"a run forks from {run.fork.run} behind {run.fork.stage}, but its "
-                f"stage {mine['name']} is another one: {_difference(mine, theirs)}"
+                f"stage {row['name']} is another one: {difference}"
             )
-    return marks[run.fork.run][:count]
+    return [marks[run.fork.run][place] for place in places]
 
 
 def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """Say what differs in a stage but what it freezes: one model may lack parts."""
     return ", ".join(
         f"{key} {value!r} instead of {theirs.get(key)!r}"
         for key, value in mine.items()
-        if value != theirs.get(key)
+        if key != "frozen" and value != theirs.get(key)
     )
 
 
