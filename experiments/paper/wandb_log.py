@@ -55,6 +55,8 @@ def log_table(
     )
 
 
+WHOSE = ("paper", "ours")
+
 STATES = ("done", "running", "waiting", "failed", "left out")
 """What becomes of a row."""
 
@@ -62,14 +64,14 @@ STATES = ("done", "running", "waiting", "failed", "left out")
 def table_rows(plan: Plan, running: Collection[str] = ()) -> Rows:
     """Return the table's rows: label, printed and own cells, and what becomes of it."""
     records = Records(plan.places.jobs, plan.jobs)
-    titles, cells = _cells(plan.places.table / "table.json")
-    return ["row", *titles, "state"], [
+    heads, cells = _cells(plan.places.table / "table.json")
+    return ["row", *heads, "state"], [
         [
             label,
-            *(cells.get(label) or [None] * len(titles)),
+            *(cells.get(label) or [None] * len(heads)),
             _state(label, plan, records, running),
         ]
-        for label in dict.fromkeys([*plan.recipe.rows, *plan.recipe.supply])
+        for label in dict.fromkeys([*cells, *plan.recipe.rows, *plan.recipe.supply])
     ]
 
 
@@ -93,11 +95,20 @@ def _with_needs(jobs: list[Job], all_jobs: Mapping[str, Job]) -> Iterator[Job]:
 
 
 def _cells(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
-    """Return titles of columns and rows of cells, none before the table was written."""
+    """Return heads and rows of cells, the paper's beside ours; none before the table.
+
+    Where there is no value of ours, its reason is in the table's own page.
+    """
     if not path.exists():
         return [], {}
     table = json.loads(path.read_text())
-    return table["columns"], {row["label"]: row["cells"] for row in table["rows"]}
+    heads = [f"{head}, {whose}" for head in table["columns"] for whose in WHOSE]
+    return heads, {
+        line["label"]: [
+            value for cell in line["cells"] for value in (cell["printed"], cell["ours"])
+        ]
+        for line in table["lines"]
+    }
 
 
 def _pages(plan: Plan) -> Iterator[Path]:
@@ -112,7 +123,9 @@ def _pages(plan: Plan) -> Iterator[Path]:
 def _media(plan: Plan, table: Rows, pages: list[Path]) -> dict[str, Any]:
     import wandb
 
-    media: dict[str, Any] = {"paper/table": wandb.Table(*table)}
+    # A value may be a number, or text.
+    rows = wandb.Table(*table, allow_mixed_types=True)
+    media: dict[str, Any] = {"paper/table": rows}
     for path in pages:
         place = path.relative_to(plan.places.table).with_suffix("")
         key = "/".join(["paper", *map(safe_name, place.parts)])

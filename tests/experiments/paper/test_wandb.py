@@ -1,10 +1,12 @@
 """A table in W&B, offline: one run whose rows fill, and at last the report."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from experiments.paper.command import main
+from experiments.paper.finish import Cell, Filled, Line
 from experiments.paper.job import Records
 from experiments.paper.plan import Places, Plan, make_plan
 from experiments.paper.wandb_log import log_table, table_rows
@@ -77,14 +79,10 @@ def test_one_run_fills_and_ends_with_the_report(plan, offline, wandb_content, ca
     table = plan.places.table
     table.mkdir()
     (table / "report.html").write_text("<p>BD-rates</p>")
-    (table / "table.json").write_text(
-        json.dumps(
-            {
-                "columns": ["paper", "ours"],
-                "rows": [{"label": "one", "cells": ["-3.0", "-2.9"]}],
-            }
-        )
-    )
+    cells = (Cell("-3.0", -2.9), Cell("157", "158 to 160"))
+    lines = (Line("one", cells), Line("theirs", (Cell("-1.0"), Cell())))
+    filled = Filled("own", "", ("BD-rate", "kMACs"), lines)
+    (table / "table.json").write_text(json.dumps(asdict(filled)))
     log_table(plan)
     assert "wandb sync" in capsys.readouterr().out
     values, run = wandb_content(folder)
@@ -94,9 +92,11 @@ def test_one_run_fills_and_ends_with_the_report(plan, offline, wandb_content, ca
     assert values["paper/report_page._type"] == "html-file"
     (rows,) = folder.glob("wandb/offline-run-2*/files/**/table_*.json")
     logged = json.loads(rows.read_text())
-    assert logged["columns"] == ["row", "paper", "ours", "state"]
-    assert logged["data"][0] == ["one", "-3.0", "-2.9", "done"]
-    assert logged["data"][1] == ["two", None, None, "done"]
+    heads = [f"{name}, {of}" for name in filled.columns for of in ("paper", "ours")]
+    assert logged["columns"] == ["row", *heads, "state"]
+    assert logged["data"][0] == ["one", "-3.0", -2.9, "157", "158 to 160", "done"]
+    assert logged["data"][1] == ["theirs", "-1.0", None, "", None, "left out"]
+    assert logged["data"][2] == ["two", None, None, None, None, "done"]
     # What it has, it does not get again.
     log_table(plan)
     assert "was logged before" in capsys.readouterr().out
