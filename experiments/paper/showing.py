@@ -2,6 +2,7 @@
 
 import os
 
+from experiments.paper.estimate import days_text, estimate, how_reckoned
 from experiments.paper.plan import Plan
 from experiments.paper.recipe import VARIABLE
 
@@ -46,6 +47,9 @@ def _training(plan: Plan) -> list[str]:
         line = f"# run {run}: trains {', '.join(own) or 'nothing'} ({count:,} steps)"
         lines.append(line + (f"; from {others[-1]}" if others else ""))
     if plan.training.stages:
+        if not plan.rehearsal:
+            days = days_text(estimate(plan.recipe))
+            lines.append(f"# GPU days: {days} ({how_reckoned()})")
         lines.append(
             f"# {trained} stages are trained, each once; {named - trained} more are "
             "shared"
