@@ -83,6 +83,8 @@ def submit(
             raise ValueError(f"sbatch refuses {names}: {error}") from error
         for job, sent in zip(jobs, submitted, strict=True):
             after = f", after {', '.join(ids[n] for n in needs)}" if needs else ""
+            if records.has_failed(job):
+                after += f"; it failed before: {kept.log(job)}"
             print(f"submitted {sent.job_id:10} {job.name}{after}")
         ids |= {j.name: s.job_id for j, s in zip(jobs, submitted, strict=True)}
         kept.keep(jobs, ids)
@@ -233,6 +235,11 @@ class _Kept:
                 )
             found[name] = kept["id"]
         return found
+
+    def log(self, job: Job) -> str:
+        """Return the log of a job that was submitted before."""
+        number = self.ids.get(job.name, {}).get("id", "ID")
+        return str(self.path.parent / "slurm" / f"{number}_0_log.out")
 
     def keep(self, jobs: Sequence[Job], ids: Mapping[str, str]) -> None:
         """Keep ids of jobs that were just submitted."""

@@ -95,7 +95,7 @@ def test_three_rows_through_submitits_local_executor(send):
     assert (plan.places.table / "table.md").exists()
 
 
-def test_a_failure_holds_what_needs_it_and_is_submitted_again(slurm, send, job):
+def test_a_failure_holds_what_needs_it_and_is_submitted_again(slurm, send, job, capsys):
     def jobs(*words):
         return [
             job("a", *words),
@@ -113,7 +113,11 @@ def test_a_failure_holds_what_needs_it_and_is_submitted_again(slurm, send, job):
     codes = slurm.run()
     assert codes["101_0"] and codes["102"] is None
     assert (codes["101_1"], codes["103"]) == (0, 0)
-    send(jobs())
+    # The log of what failed with the same arguments is named.
+    capsys.readouterr()
+    send(jobs("fail"))
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if " a; " in line]
+    assert said.startswith("submitted 104 ") and "slurm/101_0_0_log.out" in said
     assert slurm.scripts["105"]["dependency"] == "afterok:104"
     assert slurm.scripts["106"]["dependency"] == "afterany:104:105"
 
