@@ -99,7 +99,7 @@ def write_table(plan: Plan) -> Filled:
     except ValueError as error:
         comparison, lacking = None, f"nothing is compared: {error}"
         refused = str(error)
-    figures = draw_figures(plan, comparison, folder)
+    figures = draw_figures(plan, rows, comparison, folder)
     filled = fill(plan, rows, comparison, lacking, figures)
     filled = replace(filled, refused=refused)
     for name, text in (

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from callbacks.metrics.table import METRICS
 from experiments.compare.comparison import Comparison
 from experiments.compare.papers import PaperColumn
 from experiments.results.result import Point, Result
@@ -44,8 +43,9 @@ def value_of(
     """Return what a row has in a column.
 
     Args:
-        column: Its quantity is a key of ``QUANTITIES``, ``bd_rate``, a metric, or
-            ``COMMAND:KEY.KEY...``, a number in that command's JSON file.
+        column: Its quantity is a key of ``QUANTITIES``, ``bd_rate``, ``mean`` (of a
+            metric or of bpp), or ``COMMAND:KEY.KEY...``, a number in that command's
+            JSON file.
         row: What is measured of it.
         comparison: Of all curves, if there is one.
         one_set: The set that stands for every set, in a rehearsal; else empty.
@@ -64,8 +64,8 @@ def value_of(
     command, colon, keys = name.partition(":")
     if colon:
         return _leaf(row, command, keys)
-    if name in METRICS:
-        return _metric(name, column, row, one_set)
+    if name == "mean":
+        return _mean(column, row, one_set)
     raise NoValueError(f"nothing measures {name}")
 
 
@@ -94,15 +94,16 @@ def _bd_rate(
     raise NoValueError("not measured yet")
 
 
-def _metric(name: str, column: PaperColumn, row: Measured, one_set: str) -> float:
-    """Return the mean of a metric over sequences, at a rate if the column has one."""
+def _mean(column: PaperColumn, row: Measured, one_set: str) -> float:
+    """Return the mean of bits or a metric over sequences, at the column's rate."""
+    (name,) = column.metrics or ("bpp",)
     values = [
-        point.metrics[name]
+        {**point.metrics, "bpp": point.bpp}[name]
         for result in row.results
         for sequence in result.sequences
         if one_set or column.set in (None, sequence.set)
         for point in sequence.points
-        if name in point.metrics and column.rate in (None, point.rate)
+        if name in {**point.metrics, "bpp": 0} and column.rate in (None, point.rate)
     ]
     if not values:
         raise NoValueError(

@@ -33,7 +33,7 @@ columns:
   - {quantity: bd_rate, title: all, metric: psnr_yuv}
   - {quantity: bd_rate, title: D, set: hevc_d, metric: psnr_yuv}
   - {quantity: bd_rate, title: E, set: hevc_e, metric: psnr_yuv}
-  - {quantity: psnr_yuv, title: at 21, rate: 21}
+  - {quantity: mean, metric: psnr_yuv, title: at 21, rate: 21}
   - {quantity: params_m, title: M}
 published:
   b: ["", "10.0%"]
