@@ -48,6 +48,8 @@ def carry_out(recipe: Recipe, options: PaperOptions) -> int:
     records = Records(plan.places.jobs, plan.jobs)
     try:
         with locked(plan.places.jobs / ".lock"):
+            # Not every command makes the folder of its output.
+            plan.places.results.mkdir(parents=True, exist_ok=True)
             if options.launcher == "slurm":
                 from experiments.paper.launchers.slurm import submit
 

@@ -1,6 +1,7 @@
 """A plan for readers: who trains which stage, and each command."""
 
 import os
+import shlex
 
 from experiments.paper.estimate import days_text, estimate, how_reckoned
 from experiments.paper.plan import Plan
@@ -22,6 +23,7 @@ def show_plan(plan: Plan, *, commands_only: bool = False) -> None:
     if "--wandb" in words.split():
         lines.append(f"export WANDB_RUN_GROUP={os.environ['WANDB_RUN_GROUP']}")
     lines += [f"# left out: {name}: {why}" for name, why in plan.left_out.items()]
+    lines += ["", f"mkdir -p {shlex.quote(str(plan.places.results))}"]
     for job in plan.jobs:
         after = f"  (after {', '.join(job.needs)})" if job.needs else ""
         lines += ["", f"# {job.name}{'' if job.always else after}", job.shown()]

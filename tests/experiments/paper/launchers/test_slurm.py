@@ -89,6 +89,19 @@ def test_three_rows_of_ones_own(slurm, send, capsys):
     assert len(slurm.scripts) == 2
 
 
+def test_the_command_submits_with_a_folder_for_what_is_measured(
+    slurm, recipe, tmp_path, capsys
+):
+    path = str(recipe(OWN).path)
+    out = tmp_path / "out"
+    command = [path, "--output", str(out), "--launcher", "slurm", "--slurm"]
+    assert main([*command, "partition=gpu"]) == 0
+    assert (out / "results").is_dir()
+    assert slurm.scripts["101"]["partition"] == "gpu"
+    assert main([*command, "partitoin=gpu"]) == 2
+    assert "did you mean partition" in capsys.readouterr().err
+
+
 def test_three_rows_through_submitits_local_executor(send):
     plan, records = send(cluster="local")
     assert all(records.is_done(job) for job in plan.jobs[:-1])
