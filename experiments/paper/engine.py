@@ -83,6 +83,11 @@ def _run(plan: Plan, records: Records, options: PaperOptions) -> int:
     if table.is_file():
         print(table.read_text(), end="")
         print(f"\nin {plan.places.table}: {_files(plan)}")
+    if options.wandb:
+        from experiments.paper.wandb_log import log_table
+
+        # The table's job logged it: this says where, and how to send it.
+        log_table(plan)
     if outcome.failed:
         names = ", ".join(outcome.failed)
         held = f"; not begun for want of them: {', '.join(outcome.held)}"

@@ -50,8 +50,8 @@ class QueuedJob:
         self.more = more
         self.program = program
         self.seconds = seconds
-        self._begun = 0.0
-        self._pid = 0
+        self._begun: float | None = None
+        self._pid: int | None = None
 
     def __call__(self) -> None:
         """Run the job.
@@ -94,18 +94,21 @@ class QueuedJob:
         """
         from submitit.helpers import DelayedSubmission
 
-        try:
-            # SLURM tells all processes of a job; others only the one that they started.
-            os.kill(self._pid, TOLD)
-            # Popen's own wait is interrupted by this, and holds its lock.
-            os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+        if self._pid is not None:
+            try:
+                # SLURM tells all processes of a job; others only the one they started.
+                os.kill(self._pid, TOLD)
+                # Popen's own wait is interrupted by this, and holds its lock.
+                os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+            except (ProcessLookupError, ChildProcessError):
+                # It has ended.
+                pass
         again = QueuedJob(self.job, self.records, self.more, self.program, self._ran())
         return DelayedSubmission(again)
 
     def _ran(self) -> float:
-        return self.seconds + time.monotonic() - self._begun
+        now = time.monotonic()
+        return self.seconds + (0 if self._begun is None else now - self._begun)
 
     def __str__(self) -> str:
         return " ".join([self.job.shown(), *self.more])

@@ -87,6 +87,8 @@ def test_a_failed_job_is_named_and_holds_only_what_needs_it(job, records, start)
     ]
     outcome, lines = run(jobs, records, start)
     assert outcome.failed == {"a": 1} and set(outcome.held) == {"b", "c"}
+    kept = records(jobs)
+    assert kept.has_failed(jobs[0]) and not kept.is_done(jobs[0])
     assert outcome.done == {"d", "table"}
     (failed,) = [line for line in lines if line.startswith("FAILED")]
     assert "it fails, as it is told" in failed and "a.log" in failed
@@ -99,6 +101,19 @@ def test_a_job_that_makes_nothing_failed(job, records, start, tmp_path):
     object.__setattr__(lost, "outputs", (tmp_path / "other",))
     outcome, _ = run([lost], records, start)
     assert outcome.failed == {"a": 0}
+
+
+def test_who_looks_on_hears_of_each_end_and_of_what_runs(job, records, start):
+    heard = []
+    jobs = [job("a"), job("b", "fail"), job("c", seconds=0.5)]
+    run(
+        jobs,
+        records,
+        start,
+        at_once=3,
+        ended=lambda job, running: heard.append((job.name, "c" in running)),
+    )
+    assert sorted(heard) == [("a", True), ("b", True), ("c", False)]
 
 
 def test_no_more_jobs_than_asked_run_at_a_time(job, records, start):

@@ -1,5 +1,6 @@
 """Jobs on a cluster: what is submitted, what waits for what, and going on."""
 
+import os
 import shutil
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 
 from experiments.paper.command import main
 from experiments.paper.job import Records
+from experiments.paper.launchers.queued import QueuedJob
 from experiments.paper.launchers.sbatch import of_fit, of_one_task, read_parameters
 from experiments.paper.launchers.slurm import submit
 from experiments.paper.plan import Places, Plan, make_plan
@@ -184,6 +186,13 @@ def test_near_its_limit_a_job_saves_and_is_queued_again(slurm, send, job):
     assert out.with_suffix(".saved").exists() and not records.is_done(waits)
     assert slurm.run() == {"101": 0}
     assert records.is_done(waits) and slurm.requeued == ["requeue 101"]
+
+
+def test_told_before_its_command_began_it_signals_nobody(job, records, monkeypatch):
+    killed = []
+    monkeypatch.setattr(os, "kill", lambda *told: killed.append(told))
+    again = QueuedJob(job("a"), records([job("a")]), (), ("python",), 5.0).checkpoint()
+    assert killed == [] and again.function.seconds == 5.0
 
 
 def test_what_sbatch_refuses_is_one_line_and_the_rest_is_known(slurm, send, job):
