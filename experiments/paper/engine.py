@@ -85,11 +85,14 @@ def _run(plan: Plan, records: Records, options: PaperOptions) -> int:
 def _write(plan: Plan, options: PaperOptions) -> int:
     from experiments.paper.finish import write_table
 
-    write_table(plan)
+    filled = write_table(plan)
+    print(f"wrote table.md, table.html and table.json to {plan.places.table}")
     if options.wandb:
         from experiments.paper.wandb_log import log_table
 
         log_table(plan)
+    if filled.refused:
+        raise ValueError(f"results cannot be compared: {filled.refused}")
     return 0
 
 

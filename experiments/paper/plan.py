@@ -205,13 +205,13 @@ def _measuring(
         needs = (_fit_of(run_name, stage, training),)
     if each.command in (*_CODING, "propagation"):
         specs = rehearsal.sequences if rehearsal else recipe.sequences
-        options = {"sequences": specs, **options}
+        options = {"sequences": list(specs), **options}
     if each.command != "stream" and each.command != "profile":
         options["name"] = each.name
     words += arguments(options)
     # Without the folder's name: it may be moved.
-    own = [word.replace(str(places.output), "") for word in words]
-    told = json.dumps([each.command, *own]).encode()
+    deciding = [word.replace(str(places.output), "") for word in words]
+    told = json.dumps([each.command, *deciding]).encode()
     stem = f"{safe_name(each.name)}-{hashlib.sha256(told).hexdigest()[:8]}"
     made = places.results / (stem if each.command in _FOLDERS else f"{stem}.json")
     path = made / f"{each.command}.json" if each.command in _FOLDERS else made

@@ -62,6 +62,11 @@ class Rehearsal:
             return {"max_frames": FRAMES, "threads": 1}
         return {}
 
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Differences that ``compare`` does not refuse: stand-ins bring them."""
+        return ("rate", "max_frames", "intra_period", "definitions", "unstated")
+
     def make_clips(self) -> None:
         """Write the clips, if they are not there."""
         if self.folder.is_dir():

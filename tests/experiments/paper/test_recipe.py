@@ -10,7 +10,9 @@ RUN = "title: own\nruns: {a: {config: ui2c rehearsal}}\n"
 
 
 def test_a_measurement_is_named_by_what_differs(recipe):
-    own = recipe(RUN + "rows: {one: {evaluate: a, rate: [0, 9], refresh: 8, estimate: true}}")
+    own = recipe(
+        RUN + "rows: {one: {evaluate: a, rate: [0, 9], refresh: 8, estimate: true}}"
+    )
     (measured,) = own.rows["one"]
     assert measured.name == "a refresh 8 estimate"
     assert own.runs["a"].config == ["ui2c", "rehearsal"]
