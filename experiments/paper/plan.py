@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.paper.job import Job
@@ -11,6 +11,7 @@ from experiments.paper.recipe import (
     VARIABLE,
     Measurement,
     Recipe,
+    Run,
     arguments,
     with_variables,
 )
@@ -102,13 +103,18 @@ def make_plan(
     """
     places = Places(output, recipe.name)
     layers = [*fit_options, *(rehearsal.fit_arguments if rehearsal else ())]
-    training = plan_training(recipe, layers, rehearsed=rehearsal is not None)
+    needed = _needed_runs(recipe, rehearsal)
+    training = plan_training(
+        replace(recipe, runs=needed), layers, rehearsed=rehearsal is not None
+    )
     jobs = {job.name: job for job in _fits(training, places, free_fit_options)}
     files: dict[str, list[tuple[Measurement, Path]]] = {}
     left_out: dict[str, str] = {}
     for label, row in recipe.rows.items():
         files[label] = []
         for each in row:
+            if rehearsal and each.rehearse is None:
+                continue
             if reason := _missing(each, rehearsal):
                 left_out[each.name] = reason
                 continue
@@ -129,6 +135,21 @@ def make_plan(
         rehearsal=rehearsal,
         layers=tuple(layers),
     )
+
+
+def _needed_runs(recipe: Recipe, rehearsal: Rehearsal | None) -> dict[str, Run]:
+    """Return the runs that something is measured of, and those that they leave."""
+    measured = recipe.measurements
+    waiting = [m.of for m in measured if not rehearsal or m.rehearse is not None]
+    if rehearsal:
+        waiting += [str((m.rehearse or {}).get("of")) for m in measured]
+    found: set[str] = set()
+    while waiting:
+        run = recipe.runs.get(name := waiting.pop())
+        if run and name not in found:
+            found.add(name)
+            waiting += [run.fork.run] if run.fork else []
+    return {name: run for name, run in recipe.runs.items() if name in found}
 
 
 def _fits(training: Training, places: Places, free: Sequence[str]) -> Iterator[Job]:
@@ -181,11 +202,11 @@ def _measuring(
     if each.command in _CODING:
         options = {**recipe.protocol, **options}
     if rehearsal:
-        of = each.rehearse.get("of", of)
+        own = dict(each.rehearse or {})
+        of = own.pop("of", of)
         # Sequences of its own are real ones.
         options.pop("sequences", None)
         smaller = recipe.rehearse if each.command in _CODING else {}
-        own = {key: value for key, value in each.rehearse.items() if key != "of"}
         options = {**options, **rehearsal.options(each.command), **smaller, **own}
     foreign = _NOT_OF.get(each.command, ())
     options = {key: value for key, value in options.items() if key not in foreign}
@@ -255,7 +276,7 @@ def _fit_of(run: str, stage: str, training: Training) -> str:
 def _missing(each: Measurement, rehearsal: Rehearsal | None) -> str:
     """Return why a measurement that needs something supplied is not done here."""
     if rehearsal and each.of_weights:
-        stands_in = "of" in each.rehearse
+        stands_in = "of" in (each.rehearse or {})
         return "" if stands_in else "a rehearsal has no run in place of these weights"
     if not each.supply:
         return ""

@@ -85,7 +85,7 @@ class Measurement:
         options: Of the command, over those of the recipe's protocol.
         rehearse: Options that replace some of them in a rehearsal; ``of`` replaces the
             codec of an anchor that needs a program of its own, and a file of weights by
-            a run.
+            a run. Null leaves it out of a rehearsal.
         supply: What to supply, and where, before this can be measured; empty if the
             suite needs nothing but the data.
     """
@@ -96,7 +96,7 @@ class Measurement:
     of: str
     name: str
     options: Options = field(default_factory=dict)
-    rehearse: Options = field(default_factory=dict)
+    rehearse: Options | None = field(default_factory=dict)
     supply: str = ""
 
     @property
@@ -319,8 +319,10 @@ def _check(recipe: Recipe) -> None:
     measured: dict[tuple[str, str], Measurement] = {}
     for each in (m for row in recipe.rows.values() for m in row):
         first = measured.setdefault((each.command, each.name), each)
-        # Models of a rate each are one curve.
-        if replace(each, of=first.of) != first:
+        # Models of a rate each are one curve; not all of them are rehearsed.
+        same = replace(each, of=first.of, rehearse=first.rehearse) == first
+        again = each.of == first.of and each != first
+        if not same or again:
             raise ValueError(
                 f"{path}: two measurements of {each.command} are called {each.name!r}: "
                 "give one another name"
@@ -332,8 +334,8 @@ def _check_of(each: Measurement, recipe: Recipe, place: str) -> None:
     if each.command not in OF_A_RUN:
         return
     named = [] if each.of_weights or each.command == "profile" else [each.of]
-    if each.of_weights and "of" in each.rehearse:
-        named.append(each.rehearse["of"])
+    if each.of_weights and "of" in (each.rehearse or {}):
+        named.append((each.rehearse or {})["of"])
     for of in named:
         if of not in recipe.runs:
             raise ValueError(
