@@ -189,7 +189,6 @@ def test_what_forks_freeze_alone_is_in_one_model_only(plans):
 
 
 def test_a_row_that_cannot_be_made_says_what_to_supply(plans):
-
     plan = plans["ui2c/table2"]
     rows = {label: Measured() for label in plan.recipe.rows}
     cells = {line.label: line.cells for line in fill(plan, rows, None).lines}
