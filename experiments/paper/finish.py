@@ -258,6 +258,8 @@ def _not_made(plan: Plan, label: str) -> str:
 
 
 def _waiting(plan: Plan, label: str) -> str:
+    if not plan.recipe.rows[label]:
+        return _not_made(plan, label)
     missing = [m.name for m in plan.recipe.rows[label] if m.name in plan.left_out]
     return plan.left_out[missing[0]] if missing else "not measured yet"
 

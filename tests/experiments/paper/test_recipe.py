@@ -5,6 +5,7 @@ import pytest
 from experiments.paper.command import main
 from experiments.paper.plan import make_plan
 from experiments.paper.recipe import arguments, find_recipe
+from experiments.paper.rehearsal import Rehearsal
 
 RUN = "title: own\nruns: {a: {config: ui2c rehearsal}}\n"
 
@@ -94,3 +95,79 @@ def test_results_of_others_are_taken_where_they_lie(recipe, tmp_path, monkeypatc
     plan = make_plan(own, tmp_path)
     assert plan.files["them"][0][1] == tmp_path / "dcvc.json"
     assert [job.command for job in plan.jobs] == ["paper"]
+
+
+WEIGHTS = RUN + "rows: {one: {evaluate: '${PUBLISHED}', supply: get it, name: x"
+
+
+def test_weights_of_others_stand_for_a_run(recipe, tmp_path, monkeypatch):
+    own = recipe(WEIGHTS + ", rehearse: {of: a}}}")
+    monkeypatch.delenv("PUBLISHED", raising=False)
+    assert make_plan(own, tmp_path).left_out == {"x": "get it"}
+    monkeypatch.setenv("PUBLISHED", "/weights.tar")
+    plan = make_plan(own, tmp_path)
+    (job,) = (job for job in plan.jobs if job.command == "evaluate")
+    assert job.arguments[:2] == ("--checkpoint", "${PUBLISHED}") and not job.needs
+    # Nobody measures the run here, so it is not trained; a rehearsal takes it instead.
+    assert plan.training.pieces == ()
+    rehearsed = make_plan(own, tmp_path, rehearsal=Rehearsal(tmp_path / "clips"))
+    assert [job.command for job in rehearsed.jobs] == ["fit", "evaluate", "paper"]
+
+
+def test_weights_without_a_stand_in_are_not_rehearsed(recipe, tmp_path):
+    plan = make_plan(
+        recipe(WEIGHTS + "}}"), tmp_path, rehearsal=Rehearsal(tmp_path / "clips")
+    )
+    assert plan.left_out == {"x": "a rehearsal has no run in place of these weights"}
+    with pytest.raises(ValueError, match="evaluate of 'b', which is no run"):
+        recipe(WEIGHTS + ", rehearse: {of: b}}}")
+
+
+LAMBDAS = """
+title: own
+protocol: {rate: [0, 63], qp: [20, 30]}
+runs:
+  a: {config: video_vae rehearsal}
+  b:
+    config: video_vae rehearsal
+    options: {model.lmbda: 0.1}
+    rehearse: {model.lpips: random}
+rows:
+  one: [{evaluate: a, name: x, rehearse: null}, {evaluate: b, name: x}]
+  two: {anchor: x264}
+"""
+
+
+def test_models_of_a_rate_each_are_one_curve(recipe, tmp_path):
+    own = recipe(LAMBDAS)
+    plan = make_plan(own, tmp_path)
+    jobs = [job for job in plan.jobs if job.command == "evaluate"]
+    assert len({job.outputs for job in jobs}) == len(jobs) == 2
+    with pytest.raises(ValueError, match="two measurements of evaluate are called 'x'"):
+        recipe(LAMBDAS.replace("evaluate: b, name: x", "evaluate: b, name: x, tile: 8"))
+
+
+def test_what_is_not_rehearsed_is_not_trained_then(recipe, tmp_path):
+    own = recipe(LAMBDAS)
+    plan = make_plan(own, tmp_path, rehearsal=Rehearsal(tmp_path / "clips"))
+    assert {piece.run for piece in plan.training.pieces} == {"b"}
+    assert "--model.lpips=random" in plan.training.pieces[0].arguments
+    assert not any("lpips" in w for j in make_plan(own, tmp_path).jobs for w in j.words)
+
+
+def test_commands_get_their_own_options_of_a_protocol(recipe, tmp_path):
+    words = {j.command: j.arguments for j in make_plan(recipe(LAMBDAS), tmp_path).jobs}
+    assert "--rate" in words["evaluate"] and "--qp" not in words["evaluate"]
+    assert "--qp" in words["anchor"] and "--rate" not in words["anchor"]
+
+
+def test_sequences_of_a_measurement_are_not_rehearsed(recipe, tmp_path):
+    own = RUN + "rows: {one: {evaluate: a, sequences: [/real/videos]}}"
+    rehearsal = Rehearsal(tmp_path / "clips")
+    for jobs, expected in (
+        (make_plan(recipe(own), tmp_path).jobs, "/real/videos"),
+        (make_plan(recipe(own), tmp_path, rehearsal=rehearsal).jobs, "clips"),
+    ):
+        (job,) = (job for job in jobs if job.command == "evaluate")
+        place = job.arguments.index("--sequences") + 1
+        assert job.arguments[place].endswith(expected)

@@ -11,9 +11,9 @@ from experiments.compare.papers import load_tables
 from experiments.paper import plan as planning
 from experiments.paper import training
 from experiments.paper.figures import FIGURES
-from experiments.paper.finish import printed_table
+from experiments.paper.finish import fill, printed_table
 from experiments.paper.recipe import read_recipe, shipped_recipes
-from experiments.paper.values import QUANTITIES
+from experiments.paper.values import QUANTITIES, Measured
 
 RECIPES = shipped_recipes()
 
@@ -186,3 +186,11 @@ def test_what_forks_freeze_alone_is_in_one_model_only(plans):
                     assert module(arguments, path) is None, (run, path)
                     compared += 1
     assert compared
+
+
+def test_a_row_that_cannot_be_made_says_what_to_supply(plans):
+    plan = plans["ui2c/table2"]
+    rows = {label: Measured() for label in plan.recipe.rows}
+    cells = {line.label: line.cells for line in fill(plan, rows, None).lines}
+    assert "not in this suite" in cells["DCVC-DC"][0].reason
+    assert cells["DCVC-RT"][0].reason == "not measured yet"

@@ -90,6 +90,27 @@ def test_a_fork_that_is_told_shares_though_models_differ(planned):
     assert training.pieces[-1].after == ("main", "two")
 
 
+def test_the_other_of_a_fork_may_have_more_stages_and_freeze_more(planned, tmp_path):
+    (tmp_path / "short.yaml").write_text(
+        ROWS.replace("  - {name: one, steps: 4, frames: 2}\n", "")
+        .replace("steps: 5, frames: 2", "steps: 5, frames: 2, frozen: [intra]")
+        .replace("steps: 6", "steps: 7")
+    )
+    training = planned("{config: [short.yaml], fork: {run: main, stage: two}}")
+    assert trained(training)[-1] == ("other", ("three",))
+    assert training.stages["other"] == (("main", "two"), ("other", "three"))
+
+
+def test_a_fork_takes_no_stage_that_the_other_lacks(planned, tmp_path):
+    (tmp_path / "more.yaml").write_text(
+        ROWS.replace(
+            "  - {name: two", "  - {name: new, steps: 4, frames: 2}\n  - {name: two"
+        )
+    )
+    with pytest.raises(ValueError, match="one, new, two are not all there"):
+        planned("{config: [more.yaml], fork: {run: main, stage: two}}")
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
