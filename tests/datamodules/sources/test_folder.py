@@ -1,6 +1,7 @@
 """Clips of a folder of videos: contiguous, found at any depth, broken ones left out."""
 
 import os
+from itertools import product
 
 import av
 import cv2
@@ -212,3 +213,31 @@ def test_videos_are_shown_as_their_display_matrix_says(tmp_path, matrix):
     for clip in clips:
         assert clip.shape == (3, *upright.shape)
         assert np.abs(clip - upright.astype(float)).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_of_two_video_tracks_all_read_the_same(tmp_path, suffix):
+    """Of equal rank in an MP4, where decord chooses the larger one."""
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        tracks = []
+        for size, grey in ((64, 200), (96, 50)):
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = size, size, "yuv420p"
+            picture = np.full((size, size, 3), grey, np.uint8)
+            tracks.append((stream, av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for number, (stream, frame) in product(range(4), tracks):
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        for stream, _ in tracks:
+            container.mux(stream.encode())
+    (sequence,) = find_sequences([str(path)])
+    with open_video(path) as video:
+        shown = np.stack([255 * f.permute(1, 2, 0).numpy() for f in video])
+    codes = np.stack([np.stack(planes) for planes in read_codes(sequence, "rgb")])
+    read = [codes.transpose(0, 2, 3, 1), shown]
+    source = FolderSource(tmp_path)
+    read += [source.read(0, rng, 4, None, 1) for rng in (default_rng(0), None)]
+    for frames in read:
+        assert frames.shape == shown.shape
+        assert np.abs(frames - shown.astype(float)).max() < 2
