@@ -33,6 +33,7 @@ from datamodules.sources.source import ClipError
 from datamodules.video_reader import VideoError
 from datamodules.video_stream import (
     frame_rate,
+    is_cover,
     is_shown_as_stored,
     open_stream,
     turn_upright,
@@ -166,7 +167,7 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
             stream.codec_context.thread_count = 1
             rate = frame_rate(container, stream)
             # Of several, decord's own FFmpeg may choose another than this one.
-            alone = len(container.streams.video) == 1
+            alone = sum(not is_cover(each) for each in container.streams.video) == 1
             first = next(container.decode(stream), None)
     except av.FFmpegError as error:
         raise ClipError(f"FFmpeg: {first_line(error)}") from error
