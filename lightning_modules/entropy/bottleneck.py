@@ -64,7 +64,7 @@ class BottleneckPrior(HyperPrior):
     @property
     def first_slopes(self) -> Tensor:
         """See the base class."""
-        return self.like.flatten(1)
+        return self.like
 
     def logits(self, x: Tensor, row: Tensor) -> Tensor:
         """Return the logits of P(Z < x), of the shape of x (B, C, ...)."""

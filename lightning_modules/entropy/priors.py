@@ -103,15 +103,15 @@ class HyperPrior(nn.Module, ABC):
     @property
     @abstractmethod
     def first_slopes(self) -> Tensor:
-        """Slopes of the first layer as a view (C, n), before their softplus."""
+        """Slopes of the first layer, before the softplus that keeps them above 0."""
 
     @torch.no_grad()
-    def sharpen(self, slopes: Tensor) -> None:
-        """Make an untrained prior as narrow as slopes (C,) of its logits at 0 say."""
+    def sharpen(self, slope: float) -> None:
+        """Make an untrained prior narrow: let its logits at 0 rise with this slope."""
         sides = self.like.new_tensor([-0.5, 0.5]).expand(1, self.channels, 2)
-        row = torch.zeros(1, dtype=torch.int64, device=sides.device)
-        now = self.logits(sides, row)[0].diff()
-        sharper = F.softplus(self.first_slopes) * slopes[:, None] / now
+        rows = torch.zeros(1, dtype=torch.int64, device=sides.device)
+        now = self.logits(sides, rows).diff().mean()
+        sharper = F.softplus(self.first_slopes) * (slope / now)
         self.first_slopes.copy_(sharper.expm1().log())
 
     def shape(self, batch: int, height: int, width: int) -> tuple[int, ...]:
@@ -191,7 +191,7 @@ class FactorisedPrior(HyperPrior):
     @property
     def first_slopes(self) -> Tensor:
         """See the base class."""
-        return self.h[0].T
+        return self.h[0]
 
     def logits(self, x: Tensor, row: Tensor) -> Tensor:
         """Return the logits of P(Z < x), of the shape of x (B, C, ...)."""

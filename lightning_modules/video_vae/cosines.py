@@ -32,11 +32,8 @@ VARIANCES = (0.147, 0.015, 0.003)
 LEAST_SCALE, MOST_SCALE = 0.15, 16.0
 """Of y's distribution at the start."""
 
-Z_OF_MEANS, Z_OF_MAGNITUDES = 4.0, 2.0
-"""What z is at the start where y is as large as its deviation."""
-
-SLOPE_OF_ZEROS = 6.0
-"""Of the logits of z's other numbers at the start: each costs 0.15 bits."""
+Z_SLOPE = 6.0
+"""Of z's logits at the start, so that its zeros cost 0.15 bits each."""
 
 
 def start_as_cosines(codec: VideoVAECodec, weight: float) -> None:
@@ -69,7 +66,8 @@ def start_as_cosines(codec: VideoVAECodec, weight: float) -> None:
                 _nothing(module[-1])
         rows = _begin_backbone(codec.backbone)
         rows = _begin_latent_transforms(codec.latent_codec, rows, step)
-        _begin_entropy_model(codec.latent_codec, rows, step)
+        scales = (_variances(rows).sqrt() / step).clamp(LEAST_SCALE, MOST_SCALE)
+        _begin_entropy_model(codec.latent_codec, scales)
 
 
 def _begin_backbone(backbone: LeanVAE) -> Tensor:
@@ -126,79 +124,16 @@ def _begin_latent_transforms(latent_codec: Any, rows: Tensor, step: float) -> Te
     return rows
 
 
-def _begin_entropy_model(latent_codec: Any, rows: Tensor, step: float) -> None:
-    """Begin z with what y's neighbours share, and y with the scales of pictures.
-
-    From zeros z stays zeros. So its first numbers are means over 4x4 positions: of the
-    flat sums of pixels, and of the magnitudes of each of the context's groups. The
-    others are zeros that cost little.
-
-    Args:
-        latent_codec: Its entropy model begins.
-        rows: y as sums of pixels, in one step size.
-        step: That.
-    """
-    scales = (_variances(rows).sqrt() / step).clamp(LEAST_SCALE, MOST_SCALE)
-    means = _begin_hyper_encoder(latent_codec, rows, scales)
-    _begin_hyper_decoder(latent_codec.hyper_decoder, means)
-    groups = latent_codec.context.groups
+def _begin_entropy_model(latent_codec: Any, scales: Tensor) -> None:
+    """Let y begin with the scales of pictures, and z as zeros that cost little."""
+    _nothing(latent_codec.hyper_encoder[-1])
+    latent_codec.prior.sharpen(Z_SLOPE)
+    sizes = latent_codec.context.sizes
     for group, own in zip(
-        groups, scales.split(latent_codec.context.sizes), strict=True
+        latent_codec.context.groups, scales.split(sizes), strict=True
     ):
         _nothing(group.aggregate[-1])
         group.aggregate[-1].bias[len(own) :] = own
-
-
-def _begin_hyper_encoder(latent_codec: Any, rows: Tensor, scales: Tensor) -> list[bool]:
-    """Begin z, and return of its first numbers which have a sign."""
-    first, *downs, last = latent_codec.hyper_encoder[::2]
-    # A number and its negative, each above 0: as many as there is room for.
-    count = len(rows) // 2
-    signs = torch.eye(len(rows))[:count].repeat_interleave(2, dim=0)
-    signs[1::2] *= -1
-    _nothing(first)
-    first.weight[: 2 * count, :, 1, 1, 1] = signs
-    for layer in downs:
-        _nothing(layer)
-        layer.weight[:, :, 1, 1:, 1:] = torch.eye(len(rows))[..., None, None] / 4
-    flat = (rows - rows.mean(dim=(2, 3, 4), keepdim=True)).flatten(1).norm(dim=1) < 1e-3
-    taken = []
-    for k in flat[:count].nonzero().flatten().tolist():
-        own = torch.zeros(len(rows))
-        own[2 * k : 2 * k + 2] = torch.tensor([1.0, -1.0]) * Z_OF_MEANS / scales[k]
-        taken.append(own)
-    signed = [True] * len(taken)
-    numbers = torch.arange(len(rows))
-    for group in numbers.split(latent_codec.context.sizes):
-        of = [k for k in group.tolist() if k < count and not flat[k]]
-        own = torch.zeros(len(rows))
-        for k in of:
-            own[2 * k : 2 * k + 2] = Z_OF_MAGNITUDES / len(of) / scales[k].clamp_min(1)
-        if of:
-            taken.append(own)
-    signed += [False] * (len(taken) - len(signed))
-    _nothing(last)
-    used = torch.stack(taken)
-    last.weight[: len(used), :, 1, 1:, 1:] = used[..., None, None] / 4
-    slopes = torch.full((len(rows),), SLOPE_OF_ZEROS)
-    slopes[: len(used)] = 1.0
-    latent_codec.prior.sharpen(slopes)
-    return signed
-
-
-def _begin_hyper_decoder(hyper_decoder: Any, signed: list[bool]) -> None:
-    """Let z's first numbers reach the last layer, smoothly between its positions."""
-    smooth = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    kernel = smooth[:, None] * smooth
-    first, second, _ = hyper_decoder[::2]
-    place = 0
-    for number, has_sign in enumerate(signed):
-        for sign in (1, -1) if has_sign else (1,):
-            for layer, source, gain in ((first, number, sign), (second, place, 1)):
-                layer.weight[:, place] = 0
-                layer.weight[source, place, 1] = gain * kernel
-                layer.bias[place] = 0
-            place += 1
 
 
 def _convolutions(layers: nn.Sequential) -> list[Any]:
