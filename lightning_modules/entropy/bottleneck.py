@@ -61,11 +61,6 @@ class BottleneckPrior(HyperPrior):
         matrix: Tensor = self.bottleneck.matrices[0]
         return matrix
 
-    @property
-    def first_slopes(self) -> Tensor:
-        """See the base class."""
-        return self.like
-
     def logits(self, x: Tensor, row: Tensor) -> Tensor:
         """Return the logits of P(Z < x), of the shape of x (B, C, ...)."""
         weights = {

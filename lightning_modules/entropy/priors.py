@@ -100,20 +100,6 @@ class HyperPrior(nn.Module, ABC):
             row: int64 (B,), which row each sample uses.
         """
 
-    @property
-    @abstractmethod
-    def first_slopes(self) -> Tensor:
-        """Slopes of the first layer, before the softplus that keeps them above 0."""
-
-    @torch.no_grad()
-    def sharpen(self, slope: float) -> None:
-        """Make an untrained prior narrow: let its logits at 0 rise with this slope."""
-        sides = self.like.new_tensor([-0.5, 0.5]).expand(1, self.channels, 2)
-        rows = torch.zeros(1, dtype=torch.int64, device=sides.device)
-        now = self.logits(sides, rows).diff().mean()
-        sharper = F.softplus(self.first_slopes) * (slope / now)
-        self.first_slopes.copy_(sharper.expm1().log())
-
     def shape(self, batch: int, height: int, width: int) -> tuple[int, ...]:
         """Return the shape of z for a latent of ``height`` x ``width``."""
         sides = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
@@ -187,11 +173,6 @@ class FactorisedPrior(HyperPrior):
     def like(self) -> Tensor:
         """A parameter: says device and dtype."""
         return self.h
-
-    @property
-    def first_slopes(self) -> Tensor:
-        """See the base class."""
-        return self.h[0]
 
     def logits(self, x: Tensor, row: Tensor) -> Tensor:
         """Return the logits of P(Z < x), of the shape of x (B, C, ...)."""

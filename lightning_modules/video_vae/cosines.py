@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.entropy.z_prior import make_narrow
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.codec import VideoVAECodec
 from lightning_modules.video_vae.latent_codec import Bottleneck
@@ -82,13 +83,13 @@ def _begin_backbone(backbone: LeanVAE) -> Tensor:
         size = len(of_bands) >> len(axes)
         tokens = []
         for part, own in (("low", slice(size)), ("high", slice(size, None))):
-            layer = encoder.patches[f"{kind}_{part}"]
-            best = _strongest(of_pixels[own], len(layer.weight))
+            layer: Any = encoder.patches[f"{kind}_{part}"]
+            best = _strongest(of_pixels[own], layer.out_features)
             # Haar's bands are plain sums.
             rows = of_bands[own, own][best]
             _begin(layer, rows / gain)
             _begin(decoder.patches[f"{kind}_{part}"], gain * rows.T)
-            missing = len(layer.weight) - len(rows)
+            missing = layer.out_features - len(rows)
             tokens.append(F.pad(of_pixels[own][best], (0, 0) * 4 + (0, missing)))
     # Those of four frames choose; those of one have the same places.
     of_tokens = torch.cat(tokens)
@@ -127,7 +128,7 @@ def _begin_latent_transforms(latent_codec: Any, rows: Tensor, step: float) -> Te
 def _begin_entropy_model(latent_codec: Any, scales: Tensor) -> None:
     """Let y begin with the scales of pictures, and z as zeros that cost little."""
     _nothing(latent_codec.hyper_encoder[-1])
-    latent_codec.prior.sharpen(Z_SLOPE)
+    make_narrow(latent_codec.prior, Z_SLOPE)
     sizes = latent_codec.context.sizes
     for group, own in zip(
         latent_codec.context.groups, scales.split(sizes), strict=True
