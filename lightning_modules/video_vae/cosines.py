@@ -49,12 +49,17 @@ def start_as_cosines(codec: VideoVAECodec, weight: float) -> None:
             pixel weighs 1.
 
     Raises:
-        ValueError: Its backbone is another.
+        ValueError: Its backbone is another, or errors have no weight.
     """
     if not isinstance(codec.backbone, LeanVAE):
         raise ValueError(
             "initial is cosines, which is a start of the backbone lean_vae only: "
             "choose random, or backbone lean_vae"
+        )
+    if not weight > 0:
+        raise ValueError(
+            "initial is cosines, whose step size follows from lmbda times alpha, which "
+            f"is {weight:g}: set alpha above 0, or initial to random"
         )
     step = sqrt(18 / (weight * log(2))) / 255
     with torch.no_grad():

@@ -100,3 +100,8 @@ def test_scales_begin_as_wide_as_pictures_frequencies_are():
 def test_another_backbone_has_no_such_start():
     with pytest.raises(ValueError, match=r"cosines, which is a start of .* lean_vae"):
         module(size="tiny", backbone="cv_vae", initial="cosines")
+
+
+def test_without_a_weight_of_errors_there_is_no_step():
+    with pytest.raises(ValueError, match=r"lmbda times alpha, which is 0: set alpha"):
+        module(alpha=0.0, initial="cosines")
