@@ -210,7 +210,9 @@ def _measured(plan: Plan, label: str) -> Measured:
             figures[each.command] = read_json(path)
     results = tuple(join_results(curves))
     names = tuple(result.name for result in results)
-    return Measured(names, results, figures, len(curves))
+    # A codec of one model for each metric has a name for each.
+    models = sum(curve.name == curves[0].name for curve in curves)
+    return Measured(names, results, figures, models)
 
 
 def _compare(

@@ -357,7 +357,7 @@ def with_variables(text: str) -> str:
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in os.environ:
-            raise ValueError(f"set {found[1]} to the folder that {text} means")
+            raise ValueError(f"set the variable {found[1]}, which {text} names")
         return os.environ[found[1]]
 
     return VARIABLE.sub(value, text)

@@ -19,7 +19,7 @@ class Measured:
         results: Those curves.
         figures: By command, the content of its JSON file: of ``profile``,
             ``propagation`` and ``stream``.
-        files: How many result files the curves were read from.
+        files: How many result files the first curve was read from.
     """
 
     names: tuple[str, ...] = ()

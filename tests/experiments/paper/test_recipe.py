@@ -70,7 +70,7 @@ def test_a_variable_that_is_not_set_ends_before_anything_is_made(
     path = recipe(own).path
     out = tmp_path / "out"
     assert main([str(path), "--output", str(out)]) == 2
-    assert "set SETS" in capsys.readouterr().err
+    assert "set the variable SETS" in capsys.readouterr().err
     assert not out.exists()
 
 
