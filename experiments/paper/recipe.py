@@ -309,6 +309,8 @@ def _check(recipe: Recipe) -> None:
     for label, row in recipe.rows.items():
         for each in row:
             _check_of(each, recipe, f"{path}: rows.{label}")
+            if each.command == "stream" and "video" not in each.options:
+                raise ValueError(f"{path}: rows.{label}: stream needs a video")
     if recipe.anchor and recipe.anchor not in recipe.rows:
         raise ValueError(
             f"{path}: anchor {recipe.anchor!r} is no row"

@@ -8,7 +8,8 @@ import pytest
 from experiments.paper.command import main
 from experiments.paper.finish import Cell, Filled, Line
 from experiments.paper.job import Records
-from experiments.paper.plan import Places, Plan, make_plan
+from experiments.paper.places import Places
+from experiments.paper.plan import Plan, make_plan
 from experiments.paper.wandb_log import log_table, table_rows
 
 OWN = """

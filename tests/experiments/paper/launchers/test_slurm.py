@@ -11,7 +11,8 @@ from experiments.paper.job import Records
 from experiments.paper.launchers.queued import QueuedJob
 from experiments.paper.launchers.sbatch import of_fit, of_one_task, read_parameters
 from experiments.paper.launchers.slurm import submit
-from experiments.paper.plan import Places, Plan, make_plan
+from experiments.paper.places import Places
+from experiments.paper.plan import Plan, make_plan
 
 OWN = """
 title: own
