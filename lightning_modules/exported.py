@@ -9,7 +9,7 @@ take a changed byte for another weight. Cards are read without torch.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ class Card:
         fingerprints: By the dtype that the codec runs in, in hexadecimal.
         data: What it was trained on, for readers; may be empty.
         licence: Of that data; may be empty.
+        coding: How it codes unless told otherwise, where that is not the codec's own
+            way: fields of its ``coding_options``.
     """
 
     codec: str
@@ -52,6 +54,7 @@ class Card:
     fingerprints: dict[str, str]
     data: str
     licence: str
+    coding: dict[str, Any] = field(default_factory=dict)
 
 
 def read_card(path: str | Path) -> Card | None:
@@ -67,6 +70,8 @@ def read_card(path: str | Path) -> Card | None:
         return None
     try:
         card = json.loads(text)
+        # Files of before say nothing of how they code.
+        card = {"coding": {}, **card}
         return Card(**{each.name: card[each.name] for each in fields(Card)})
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
@@ -118,10 +123,10 @@ def read_exported(path: str | Path) -> dict[str, Any]:
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         if rest:
-            table, _, field = rest.rpartition("/")
-            if field == FREQUENCIES:
-                field, tensor = "cdf", _cumulated(tensor)
-            tables.setdefault(table, {})[field] = tensor
+            table, _, part = rest.rpartition("/")
+            if part == FREQUENCIES:
+                part, tensor = "cdf", _cumulated(tensor)
+            tables.setdefault(table, {})[part] = tensor
         else:
             weights[f"codec.{kind}"] = tensor
     return {
@@ -130,6 +135,7 @@ def read_exported(path: str | Path) -> dict[str, Any]:
             "architecture": card.architecture,
             "training": card.training,
             "tables": tables,
+            "coding": card.coding,
         },
         "state_dict": weights,
         "hyper_parameters": {**card.architecture, **card.training},
@@ -187,7 +193,7 @@ def write_exported(
 
     Args:
         path: The file; callers see to it that it is whole or not there.
-        codec: In float32.
+        codec: In float32. How it is configured to code is how a reader codes.
         dtype: What its parameters were rounded to.
         data: What it was trained on.
         licence: Of that data.
@@ -207,10 +213,10 @@ def write_exported(
         for name, tensor in codec.state_dict().items()
     }
     for name, own in codec.tables.items():
-        for field, tensor in own.to_tensors().items():
-            if field == "cdf":
-                field, tensor = FREQUENCIES, tensor.diff(dim=1).to(torch.uint16)
-            tensors[f"{TABLES}/{name}/{field}"] = tensor
+        for part, tensor in own.to_tensors().items():
+            if part == "cdf":
+                part, tensor = FREQUENCIES, tensor.diff(dim=1).to(torch.uint16)
+            tensors[f"{TABLES}/{name}/{part}"] = tensor
     card = Card(
         codec.shown_name,
         dict(codec.architecture),
@@ -220,6 +226,7 @@ def write_exported(
         _fingerprints(codec),
         data,
         licence,
+        _own_coding(codec),
     )
     try:
         text = json.dumps(asdict(card), allow_nan=False)
@@ -232,6 +239,13 @@ def write_exported(
     # Its save_file makes files that only their owner may read.
     path.write_bytes(save(tensors, metadata))
     return Card(**json.loads(text))
+
+
+def _own_coding(codec: "VideoCodec") -> dict[str, Any]:
+    """Return how a codec is told to code, where that is not its class's way."""
+    usual = asdict(codec.coding_options())
+    told = asdict(codec.coding)
+    return {name: value for name, value in told.items() if value != usual[name]}
 
 
 def _fingerprints(codec: "VideoCodec") -> dict[str, str]:
