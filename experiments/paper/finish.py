@@ -15,7 +15,7 @@ from experiments.compare.command import (
 from experiments.compare.comparison import Comparison
 from experiments.compare.papers import PaperColumn, PaperTable, load_tables
 from experiments.paper.plan import Plan
-from experiments.paper.values import Measured, NoValueError, shown, value_of
+from experiments.paper.values import Measured, NoValueError, shown, value_of, values_at
 from experiments.results.drawing.tables import (
     Column,
     Footnotes,
@@ -148,7 +148,12 @@ def fill(
                 row = rows[label]
                 if not row.names and not row.figures:
                     raise NoValueError(_waiting(plan, label))
-                value = value_of(column, row, comparison, one_set)
+                metrics = paper.measured.get(label, ()) if paper else ()
+                value: float | str
+                if metrics and column.rate is not None:
+                    value = values_at(metrics, column.rate, row, text)
+                else:
+                    value = value_of(column, row, comparison, one_set)
                 cells.append(Cell(text, value))
             except NoValueError as error:
                 cells.append(Cell(text, None, str(error)))

@@ -1,6 +1,6 @@
 """What a cell of a table may hold, and where the measured files have it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -111,6 +111,25 @@ def _mean(column: PaperColumn, row: Measured, one_set: str) -> float:
             + (f" at rate {column.rate:g}" if column.rate is not None else "")
         )
     return fmean(values)
+
+
+def values_at(metrics: Sequence[str], rate: float, row: Measured, like: str) -> str:
+    """Return values of some metrics at one rate, written as a printed cell has them.
+
+    Args:
+        metrics: Metrics, or bpp.
+        rate: The codec's own.
+        row: What is measured.
+        like: The printed cell, its values divided by ``/``.
+
+    Raises:
+        NoValueError: One of them is not measured.
+    """
+    printed = [*like.split("/"), *[""] * len(metrics)]
+    return "/".join(
+        shown(_mean(PaperColumn("mean", "", None, (metric,), rate), row, ""), own)
+        for metric, own in zip(metrics, printed, strict=False)
+    )
 
 
 def _leaf(row: Measured, command: str, keys: str) -> float | str:

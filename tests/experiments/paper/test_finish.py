@@ -7,7 +7,7 @@ import pytest
 from experiments.compare.papers import PaperColumn
 from experiments.paper.command import main
 from experiments.paper.finish import printed_table
-from experiments.paper.values import Measured, NoValueError, shown, value_of
+from experiments.paper.values import Measured, NoValueError, shown, value_of, values_at
 
 PAPERS = """
 title: Table 3
@@ -122,6 +122,17 @@ def test_results_that_were_not_measured_alike_are_an_error(
     assert "intra_period" in capsys.readouterr().err
     assert rows["b"]["all"]["ours"] is None and rows["b"]["at 21"]["ours"] == 32
     assert "othing is compared" in page
+
+
+def test_a_cell_of_several_values_is_written_as_the_paper_does(make_result):
+    result = make_result("a", metrics=("psnr_yuv", "lpips_alex"))
+    row = Measured(("a",), (result,))
+    assert (
+        values_at(("psnr_yuv", "lpips_alex"), 21.0, row, "0.81/0.096") == "32.00/0.300"
+    )
+    assert values_at(("bpp",), 21.0, row, "") == "0.03333"
+    with pytest.raises(NoValueError, match="no tof is measured at rate 21"):
+        values_at(("tof",), 21.0, row, "0.81")
 
 
 def test_any_number_of_a_file_of_figures_can_be_a_cell():
