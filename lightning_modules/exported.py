@@ -217,7 +217,6 @@ def write_exported(
     Raises:
         ValueError: Its architecture or training is nothing that JSON can hold.
     """
-    import torch
     from safetensors.torch import save
 
     parameters = dict(codec.named_parameters(remove_duplicate=False))

@@ -179,7 +179,9 @@ def _begin_group(group: Any, raw: Tensor) -> None:
 
 
 def _begin_motion(network: DualDomainNetwork) -> None:
-    """Let the codec of flows begin as a transform of their blocks."""
+    """Let flows begin as none, and their codec as a transform of their blocks."""
+    for level in network.flow.levels:
+        _nothing(level[-1])
     encoder, decoder = network.motion_encoder, network.motion_decoder
     course = FLOW_MEAN, FLOW_POWER, FLOW_DECAY
     planes = _Planes(torch.eye(2), *(torch.full((2,), value) for value in course))
