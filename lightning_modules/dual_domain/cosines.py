@@ -72,7 +72,7 @@ def start_as_cosines(network: DualDomainNetwork) -> None:
         for steps in (network.encoder_steps, network.decoder_steps):
             if steps is not None and steps.experts is not None:
                 _nothing(steps.experts.expert_out)
-        gained = network.options.scales == "gained"
+        gained = network.options.deviations == "gained"
         raw = _raw_scales(variances.sqrt() / step, 0.0 if gained else 0.5)
         sizes = network.context.sizes
         for group, own in zip(network.context.groups, raw.split(sizes), strict=True):
@@ -181,12 +181,12 @@ def _begin_group(group: Any, raw: Tensor) -> None:
 def _begin_motion(network: DualDomainNetwork) -> None:
     """Let flows begin as none, and their codec as a transform of their blocks."""
     for level in network.flow.levels:
-        _nothing(level[-1])
+        _nothing(list(level.children())[-1])
     encoder, decoder = network.motion_encoder, network.motion_decoder
     course = FLOW_MEAN, FLOW_POWER, FLOW_DECAY
     planes = _Planes(torch.eye(2), *(torch.full((2,), value) for value in course))
     variances = _begin_transforms(encoder.encoder, decoder.decoder, planes, FLOW_STEP)
-    last = list(decoder.hyper_decoder)[-1]
+    last: Any = decoder.hyper_decoder[-1]
     _nothing(last)
     _, scale = last.bias.chunk(2)
     scale.copy_(_raw_scales(variances.sqrt() / FLOW_STEP, 0.5))
