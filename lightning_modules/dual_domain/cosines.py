@@ -72,7 +72,7 @@ def start_as_cosines(network: DualDomainNetwork) -> None:
         for steps in (network.encoder_steps, network.decoder_steps):
             if steps is not None and steps.experts is not None:
                 _nothing(steps.experts.expert_out)
-        gained = network.options.deviations == "gained"
+        gained = network.options.scales == "gained"
         raw = _raw_scales(variances.sqrt() / step, 0.0 if gained else 0.5)
         sizes = network.context.sizes
         for group, own in zip(network.context.groups, raw.split(sizes), strict=True):

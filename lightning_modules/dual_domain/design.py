@@ -16,7 +16,7 @@ from lightning_modules.entropy.z_prior import PriorForm
 StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
 StepOffset = Literal["frame", "learned"]
 Quantiser = Literal["lattice", "mean_centred"]
-Deviations = Literal["free", "gained"]
+Scales = Literal["free", "gained"]
 Transform = Literal["unified", "separate"]
 
 LATENT_STRIDE = 16
@@ -202,8 +202,8 @@ class Options:
         transform: ``unified``: pixels follow from a frame's own symbols; ``separate``:
             inter frames have transforms of their own that see the warped frame
             (likewise).
-        deviations: Of symbols: as the networks say (``free``), which must learn the
-            quality from z; or that times the gain of the quality (``gained``).
+        scales: Deviations of symbols: as the networks say (``free``), which must learn
+            the quality from z; or that times the gain of the quality (``gained``).
         z_prior: Form of the distributions of both hyper-latents: CompressAI's
             ``bottleneck`` (new models', by their configuration), or ``scalar``, with
             one unit between its layers (of all models that do not name one).
@@ -219,7 +219,7 @@ class Options:
     top_k: int | None = None
     quantiser: Quantiser = "lattice"
     transform: Transform = "unified"
-    deviations: Deviations = "free"
+    scales: Scales = "free"
     z_prior: PriorForm = "scalar"
 
     @property

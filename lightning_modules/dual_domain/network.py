@@ -267,7 +267,7 @@ class DualDomainNetwork(nn.Module):
         temporal = coarse = None
         if references:
             temporal, coarse = self._predict(references, flow, quality, hyper)
-        gained = self.options.deviations == "gained"
+        gained = self.options.scales == "gained"
         coded = self.context(
             values,
             hyper,

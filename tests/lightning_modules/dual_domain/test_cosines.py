@@ -65,27 +65,25 @@ def test_a_flow_passes_its_codec_and_a_quarter_of_a_pixel_is_kept():
     torch.testing.assert_close(back, flow, atol=0.1, rtol=0)
 
 
-@pytest.mark.parametrize("deviations", ["free", "gained"])
-def test_deviations_begin_as_wide_as_pictures_frequencies_are(deviations):
-    network = begin(initial="cosines", deviations=deviations).codec.network
+@pytest.mark.parametrize("scales", ["free", "gained"])
+def test_scales_begin_as_wide_as_pictures_frequencies_are(scales):
+    network = begin(initial="cosines", scales=scales).codec.network
     raw = torch.cat([each.mix[-1].bias.chunk(3)[1] for each in network.context.groups])
-    own = bounded_log_scale(raw).exp()
-    assert (own[:-1] >= own[1:] - 1e-4).all()
-    assert own[0] > 20 * own[-1]
-    if deviations == "gained":
+    deviations = bounded_log_scale(raw).exp()
+    assert (deviations[:-1] >= deviations[1:] - 1e-4).all()
+    assert deviations[0] > 20 * deviations[-1]
+    if scales == "gained":
         gain = network.encoder_steps.gain(torch.tensor([0.5])).exp().flatten()
         other = begin(initial="cosines").codec.network.context.groups[0].mix[-1].bias
         middle = bounded_log_scale(other.chunk(3)[1]).exp()
-        known = own[: len(middle)] * gain[: len(middle)]
+        known = deviations[: len(middle)] * gain[: len(middle)]
         torch.testing.assert_close(known, middle, rtol=0.2, atol=0)
 
 
-def test_gained_deviations_cost_fewer_bits_far_from_the_middle():
+def test_gained_scales_cost_fewer_bits_far_from_the_middle():
     bits = {
-        deviations: shown(
-            begin(initial="cosines", deviations=deviations), 0.0
-        ).bits.sum()
-        for deviations in ("free", "gained")
+        scales: shown(begin(initial="cosines", scales=scales), 0.0).bits.sum()
+        for scales in ("free", "gained")
     }
     assert bits["gained"] < 0.9 * bits["free"]
 
