@@ -1,7 +1,9 @@
 """A codec alone in one file of safetensors: rounded weights, tables, and a card.
 
 Tensors are the codec's state dict under its own names, and ``tables/NAME/FIELD``: in
-int32, or of cumulated frequencies their differences, in 16 bits. The file's metadata
+int32, or of cumulated frequencies their differences, in 16 bits: of each table those
+that it uses, one table after the other (the first files hold rows of equal length, with
+zeros). The file's metadata
 has the card as JSON, and a digest of it and of every tensor: the format itself would
 take a changed byte for another weight. Cards are read without torch.
 """
@@ -125,7 +127,8 @@ def read_exported(path: str | Path) -> dict[str, Any]:
         if rest:
             table, _, part = rest.rpartition("/")
             if part == FREQUENCIES:
-                part, tensor = "cdf", _cumulated(tensor)
+                lengths = tensors.get(f"{TABLES}/{table}/length")
+                part, tensor = "cdf", _cumulated(tensor, lengths)
             tables.setdefault(table, {})[part] = tensor
         else:
             weights[f"codec.{kind}"] = tensor
@@ -142,10 +145,29 @@ def read_exported(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _cumulated(frequencies: "Tensor") -> "Tensor":
+def _packed(cdf: "Tensor", lengths: "Tensor") -> "Tensor":
+    """Return the frequencies of each table that it uses, in one row."""
     import torch
 
-    whole = frequencies.to(torch.int32).cumsum(dim=1, dtype=torch.int32)
+    frequencies = cdf.diff(dim=1).to(torch.uint16)
+    return frequencies[_used(lengths, frequencies.shape[1])]
+
+
+def _used(lengths: "Tensor", width: int) -> "Tensor":
+    import torch
+
+    return torch.arange(width) < lengths[:, None] - 1
+
+
+def _cumulated(frequencies: "Tensor", lengths: "Tensor | None") -> "Tensor":
+    """Return cumulated frequencies of packed ones, or of rows of equal length."""
+    import torch
+
+    whole = frequencies.to(torch.int32)
+    if whole.ndim == 1 and lengths is not None:
+        used = _used(lengths, int(lengths.max()) - 1)
+        whole = torch.zeros_like(used, dtype=torch.int32).masked_scatter(used, whole)
+    whole = whole.cumsum(dim=1, dtype=torch.int32)
     return torch.nn.functional.pad(whole, (1, 0))
 
 
@@ -201,7 +223,6 @@ def write_exported(
     Raises:
         ValueError: Its architecture or training is nothing that JSON can hold.
     """
-    import torch
     from safetensors.torch import save
 
     parameters = dict(codec.named_parameters(remove_duplicate=False))
@@ -213,9 +234,10 @@ def write_exported(
         for name, tensor in codec.state_dict().items()
     }
     for name, own in codec.tables.items():
-        for part, tensor in own.to_tensors().items():
+        held = own.to_tensors()
+        for part, tensor in held.items():
             if part == "cdf":
-                part, tensor = FREQUENCIES, tensor.diff(dim=1).to(torch.uint16)
+                part, tensor = FREQUENCIES, _packed(tensor, held["length"])
             tensors[f"{TABLES}/{name}/{part}"] = tensor
     card = Card(
         codec.shown_name,

@@ -14,6 +14,8 @@ from lightning_modules.exported import (
     CARD,
     DIGEST,
     DTYPES,
+    FREQUENCIES,
+    TABLES,
     _digest,
     _metadata,
     read_card,
@@ -143,6 +145,14 @@ def test_bounds_are_no_weights_and_keep_their_digits(exported):
     assert all(held[name].dtype == torch.float16 for name in parameters)
     buffers = codec.state_dict().keys() - parameters
     assert all(held[name].dtype != torch.float16 for name in buffers)
+
+
+def test_tables_take_no_more_room_than_they_use(exported):
+    held, tables = load_file(exported), load_codec(exported).tables
+    for name, own in tables.items():
+        frequencies = held[f"{TABLES}/{name}/{FREQUENCIES}"]
+        assert len(frequencies) == own.length.sum() - len(own.length)
+    assert any(len(set(own.length.tolist())) > 1 for own in tables.values())
 
 
 @pytest.mark.parametrize("value", [1e6, float("nan")])
