@@ -11,7 +11,7 @@ take a changed byte for another weight. Cards are read without torch.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Card:
         fingerprints: By the dtype that the codec runs in, in hexadecimal.
         data: What it was trained on, for readers; may be empty.
         licence: Of that data; may be empty.
+        coding: How it codes unless told otherwise, where that is not the codec's own
+            way: fields of its ``coding_options``.
     """
 
     codec: str
@@ -54,6 +56,7 @@ class Card:
     fingerprints: dict[str, str]
     data: str
     licence: str
+    coding: dict[str, Any] = field(default_factory=dict)
 
 
 def read_card(path: str | Path) -> Card | None:
@@ -69,6 +72,8 @@ def read_card(path: str | Path) -> Card | None:
         return None
     try:
         card = json.loads(text)
+        # Files of before say nothing of how they code.
+        card = {"coding": {}, **card}
         return Card(**{each.name: card[each.name] for each in fields(Card)})
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
@@ -120,11 +125,11 @@ def read_exported(path: str | Path) -> dict[str, Any]:
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         if rest:
-            table, _, field = rest.rpartition("/")
-            if field == FREQUENCIES:
+            table, _, part = rest.rpartition("/")
+            if part == FREQUENCIES:
                 lengths = tensors.get(f"{TABLES}/{table}/length")
-                field, tensor = "cdf", _cumulated(tensor, lengths)
-            tables.setdefault(table, {})[field] = tensor
+                part, tensor = "cdf", _cumulated(tensor, lengths)
+            tables.setdefault(table, {})[part] = tensor
         else:
             weights[f"codec.{kind}"] = tensor
     return {
@@ -133,6 +138,7 @@ def read_exported(path: str | Path) -> dict[str, Any]:
             "architecture": card.architecture,
             "training": card.training,
             "tables": tables,
+            "coding": card.coding,
         },
         "state_dict": weights,
         "hyper_parameters": {**card.architecture, **card.training},
@@ -209,7 +215,7 @@ def write_exported(
 
     Args:
         path: The file; callers see to it that it is whole or not there.
-        codec: In float32.
+        codec: In float32. How it is configured to code is how a reader codes.
         dtype: What its parameters were rounded to.
         data: What it was trained on.
         licence: Of that data.
@@ -229,11 +235,10 @@ def write_exported(
     }
     for name, own in codec.tables.items():
         held = own.to_tensors()
-        for field, tensor in held.items():
-            if field == "cdf":
-                field = FREQUENCIES
-                tensor = _packed(tensor, held["length"])
-            tensors[f"{TABLES}/{name}/{field}"] = tensor
+        for part, tensor in held.items():
+            if part == "cdf":
+                part, tensor = FREQUENCIES, _packed(tensor, held["length"])
+            tensors[f"{TABLES}/{name}/{part}"] = tensor
     card = Card(
         codec.shown_name,
         dict(codec.architecture),
@@ -243,6 +248,7 @@ def write_exported(
         _fingerprints(codec),
         data,
         licence,
+        _own_coding(codec),
     )
     try:
         text = json.dumps(asdict(card), allow_nan=False)
@@ -255,6 +261,13 @@ def write_exported(
     # Its save_file makes files that only their owner may read.
     path.write_bytes(save(tensors, metadata))
     return Card(**json.loads(text))
+
+
+def _own_coding(codec: "VideoCodec") -> dict[str, Any]:
+    """Return how a codec is told to code, where that is not its class's way."""
+    usual = asdict(codec.coding_options())
+    told = asdict(codec.coding)
+    return {name: value for name, value in told.items() if value != usual[name]}
 
 
 def _fingerprints(codec: "VideoCodec") -> dict[str, str]:

@@ -55,8 +55,8 @@ class DHVCCodec(VideoCodec):
     """Hierarchical predictive coding, with one packet per scale.
 
     Args:
-        size: Widths: ``paper`` (108 M parameters), ``small`` or ``tiny`` (CPU
-            rehearsals).
+        size: Widths: ``paper`` (108 M parameters), ``small``, ``mini`` or ``tiny`` (CPU
+            rehearsals; ``mini`` is what ships).
         lmbda_range: Smallest and largest lambda, both above 0: what training draws
             from and what coding allows.
         network: Fields of :class:`~lightning_modules.dhvc.design.Options`.
@@ -74,7 +74,7 @@ class DHVCCodec(VideoCodec):
 
     def __init__(
         self,
-        size: Literal["paper", "small", "tiny"] = "paper",
+        size: Literal["paper", "small", "mini", "tiny"] = "paper",
         lmbda_range: tuple[float, float] = (256.0, 2048.0),
         **network: Any,
     ) -> None:
@@ -275,7 +275,7 @@ class DHVCCodec(VideoCodec):
 
     def _blank(self, shape: tuple[int, int, int]) -> Iterator[tuple[Tensor, ...]]:
         widths = reversed(SIZES[self.architecture["size"]].decoder)
-        latents = self.options.layout.latents
+        latents = self.network.latents
         for stride, width, own in zip(
             self.options.strides, widths, latents, strict=False
         ):

@@ -10,6 +10,7 @@ from typing import Literal
 
 KERNELS = (7, 7, 5, 3, 1)
 """Of the residual blocks, from the finest level (the stem, without a latent) up."""
+SCALES = 4
 PATH_RATIOS = (1.5, 1.75, 2.0, 3.0, 4.0)
 """Hidden widths of the blocks of both top-down paths, by level."""
 
@@ -19,7 +20,8 @@ class Layout:
     """What one version of DHVC has throughout, whatever ablations change.
 
     Attributes:
-        latents: Channels of the latents of each scale, coarsest first.
+        latents: Channels of the latents of each scale, coarsest first; empty where they
+            go with the size.
         down: Side of the kernels that halve.
         black: What the network knows black as; white is 1.
         sigma: Largest standard deviation that has a table, and how many have one.
@@ -37,7 +39,7 @@ class Layout:
 
 
 LAYOUTS = {
-    "dhvc2": Layout(((32,), (96,), (8,), (8,)), 2, -1.0, (256.0, 95), False),
+    "dhvc2": Layout((), 2, -1.0, (256.0, 95), False),
     "dhvc1": Layout(((32,), (32, 32), (96,), (8,)), 3, 0.0, (20.0, 64), True),
 }
 
@@ -87,6 +89,8 @@ class Widths:
         tail: Residual blocks at the finest level, behind the last scale.
         auxiliary: Blocks per level of the auxiliary path, and their ratio.
         embedding: Width of the lambda embedding.
+        latents: Channels of the latent of each scale of 2.0's structure, coarsest
+            first.
         recipe: How training begins.
     """
 
@@ -99,6 +103,7 @@ class Widths:
     tail: int = 8
     auxiliary: tuple[int, int] = (2, 4)
     embedding: int = 256
+    latents: tuple[int, int, int, int] = (32, 96, 8, 8)
     recipe: Recipe = Recipe()
 
 
@@ -117,6 +122,22 @@ SIZES: dict[str, Widths] = {
         embedding=64,
         recipe=QUICK,
     ),
+    # An hour of one core, and a file of 6 MB. Blocks of prediction are where parameters
+    # are, those at 1/4 are where time goes. Nothing is narrower than what latents hold.
+    "mini": Widths(
+        encoder=(48, 96, 96, 128, 64),
+        encoder_blocks=(1, 1, 1, 1, 1),
+        encoder_blocks_1=(1, 1, 1, 1, 1),
+        decoder=(48, 64, 96, 128, 64),
+        prediction=(1, 2),
+        unet=16,
+        tail=2,
+        auxiliary=(1, 2),
+        embedding=32,
+        # The paper's cannot pass 25 dB on photographs.
+        latents=(32, 96, 32, 24),
+        recipe=QUICK,
+    ),
     # Minutes on a CPU: shows that everything works, not how well.
     "tiny": Widths(
         encoder=(32, 48, 64, 64, 64),
@@ -131,6 +152,11 @@ SIZES: dict[str, Widths] = {
         recipe=QUICK,
     ),
 }
+
+
+def latents_of(widths: Widths, options: "Options") -> tuple[tuple[int, ...], ...]:
+    """Return the channels of the latents of each scale, coarsest first."""
+    return options.layout.latents or tuple((z,) for z in widths.latents)
 
 
 @dataclass(frozen=True)
@@ -151,6 +177,12 @@ class Options:
         auxiliary: Whether contexts also see features of the last reconstruction. Then
             one lost packet spoils every scale, until a frame without a reference.
             Without them it is DHVC 2.0 (Parallel).
+        steps: Of the quantiser: ``one`` (the paper), or ``learned``, a function of
+            lambda for each channel. In the paper lambda acts through residual branches
+            alone, whose layer norms keep it from scaling anything.
+        missing: What stands for earlier frames that there are not: a ``constant`` that
+            is learned (the paper), or it and the ``spatial`` reference together. A
+            prior may then predict the difference from an earlier frame, which is none.
     """
 
     strides: tuple[int, ...] = (64, 32, 16, 8)
@@ -160,15 +192,18 @@ class Options:
     reference: Literal["decoded", "spatial"] = "decoded"
     reference_frames: int = 2
     auxiliary: bool = True
+    steps: Literal["one", "learned"] = "one"
+    missing: Literal["constant", "spatial"] = "constant"
 
     def __post_init__(self) -> None:
         """Refuse what makes no network.
 
         Raises:
-            ValueError: Strides do not halve, or there is no reference frame.
+            ValueError: Strides do not halve, there is no reference frame, or steps are
+                to follow the one lambda that there is.
         """
         object.__setattr__(self, "strides", tuple(self.strides))
-        strides, count = self.strides, len(self.layout.latents)
+        strides, count = self.strides, SCALES
         halves = tuple(strides[0] >> i for i in range(count))
         if strides != halves or strides[0] < 1 or strides[0] % 2**count:
             raise ValueError(
@@ -178,6 +213,11 @@ class Options:
         if self.reference_frames < 1:
             raise ValueError(
                 f"reference_frames is {self.reference_frames}: it must be at least 1"
+            )
+        if self.steps == "learned" and not self.variable_rate:
+            raise ValueError(
+                "steps: learned needs variable_rate: true, for they follow lambda; a "
+                "model of one lambda has steps: one"
             )
 
     @property

@@ -32,15 +32,24 @@ sigma is 0.100 and a residual of 0 costs nothing any more."""
 
 
 def split_prior(
-    parameters: Tensor, levels: ScaleLevels = SIGMA_LEVELS
+    parameters: Tensor,
+    levels: ScaleLevels = SIGMA_LEVELS,
+    log_step: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of (B, 2 z, h, w), each (B, z, h, w).
 
-    Sigma lies within the range of ``levels``. Both are float32 at least, whatever the
-    layers run in.
+    Both are float32 at least, whatever the layers run in.
+
+    Args:
+        parameters: Of the prior.
+        levels: Sigma lies within their range.
+        log_step: (B, z, 1, 1), logarithm of the quantiser's step. The sigma that is
+            returned counts in steps, the mean does not. ``None`` for a step of 1.
     """
     mean, raw = at_least_float32(parameters).chunk(2, dim=1)
     log_sigma = F.softplus(raw + SOFTPLUS_SHIFT) - SOFTPLUS_SHIFT
+    if log_step is not None:
+        log_sigma = log_sigma - log_step
     log_sigma = lower_bound(log_sigma, log(levels.low))
     # Likewise from above: a gradient passes wherever descent would lower it.
     log_sigma = -lower_bound(-log_sigma, -log(levels.high))

@@ -3,13 +3,16 @@
 Source: arXiv 2410.02598, sections 4.3.2 and 6.1.2.
 """
 
+from math import inf
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_modules.base import CodecModule, Draw
+from lightning_modules.dhvc.blocks import PredictionBlock, ResBlock
 from lightning_modules.dhvc.codec import DHVCCodec
+from lightning_modules.dhvc.cosines import start_as_cosines
 from lightning_modules.dhvc.design import SIZES
 from lightning_modules.perceptual import LpipsNet
 
@@ -22,11 +25,19 @@ class DHVC(CodecModule):
             is (QARV's; more large ones).
         distortion: ``mse`` on RGB in [0, 1], ``ms_ssim`` (1 - MS-SSIM; with lambda from
             4 to 32), or another row of ``losses.TERMS``.
+        initial: Weights begin ``random``, or with transforms that are ``cosines``, see
+            :func:`.cosines.start_as_cosines`.
         lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW; 0 makes it Adam.
         recipe: How training begins: as suits the ``size``, or as the ``paper``'s size
             does, to rehearse that.
+        maps_rate: Factor on the learning rate of layers outside of blocks. Those that
+            begin as cosines need small steps, and blocks that begin as nothing need
+            large ones.
         architecture: Arguments of :class:`DHVCCodec`.
+
+    Raises:
+        ValueError: ``maps_rate`` is not above 0.
     """
 
     codec: DHVCCodec
@@ -35,21 +46,44 @@ class DHVC(CodecModule):
         self,
         lmbda_sampling: Literal["log", "cube_root"] = "log",
         distortion: str = "mse",
+        initial: Literal["random", "cosines"] = "random",
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
         recipe: Literal["size", "paper"] = "size",
+        maps_rate: float = 1.0,
         **architecture: Any,
     ) -> None:
         super().__init__(DHVCCodec(**architecture), distortion, weight_decay, lpips)
         self.lmbda_sampling = lmbda_sampling
+        if not 0 < maps_rate < inf:
+            raise ValueError(
+                f"maps_rate is {maps_rate}: it must be above 0, for example 0.1"
+            )
+        self.maps_rate = maps_rate
         if recipe == "paper":
             self.codec.network.begin_by(SIZES["paper"].recipe)
+        # On the meta device there are no weights, only their shapes.
+        if initial == "cosines" and not self.codec.network.like.is_meta:
+            knob = self.codec.rate_knob
+            start_as_cosines(self.codec.network, (knob.low, knob.high))
 
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train; see ``embedding_rate`` of the recipe."""
         network = self.codec.network
-        lr = network.recipe.embedding_rate * self.stage.lr
-        return self.split_weights(network.embedding.parameters(), lr=lr)
+        lr = self.stage.lr
+        embedding = network.embedding.parameters()
+        groups = self.split_weights(embedding, lr=network.recipe.embedding_rate * lr)
+        if self.maps_rate == 1.0:
+            return groups
+        inside = {
+            parameter
+            for block in network.modules()
+            if isinstance(block, (ResBlock, PredictionBlock))
+            for parameter in block.parameters()
+        }
+        maps = [each for each in groups[0]["params"] if each not in inside]
+        groups[0]["params"] = [each for each in groups[0]["params"] if each in inside]
+        return [*groups, {"params": maps, "lr": self.maps_rate * lr}]
 
     def lmbda(self, rate: Tensor) -> Tensor:
         """Return the rate: it is the Lagrangian itself."""

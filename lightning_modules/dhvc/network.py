@@ -48,6 +48,7 @@ from lightning_modules.dhvc.design import (
     Options,
     Recipe,
     Widths,
+    latents_of,
 )
 from lightning_modules.dhvc.entropy_model import LEVELS, gaussians, split_prior
 from lightning_modules.entropy.ports import Port
@@ -205,6 +206,12 @@ class LatentBlock(nn.Module):
             else UNetPredictor(past, c, kernel, widths.unet, widths.recipe.gain)
         )
         self.prior = Pointwise(c, 2 * z)
+        self.log_step: nn.Linear | None = None
+        if options.steps == "learned":
+            self.log_step = nn.Linear(style.embedding, z)
+            nn.init.zeros_(self.log_step.weight)
+            nn.init.zeros_(self.log_step.bias)
+        self.sees_itself = options.missing == "spatial"
         self.restore = Pointwise(z, c)
         self.end = where(True)
         alone = not coarser if around else begins
@@ -247,15 +254,15 @@ class LatentBlock(nn.Module):
             ]
             mu = self.posterior(self._joined(parts), embedding)
         missing = self.temporal_constant.expand_as(spatial)
+        if self.sees_itself:
+            missing = missing + spatial
         known = [spatial, *[missing] * (self.slots - len(past)), *past]
         if self.auxiliary_constant is not None:
             if auxiliary is None:
                 auxiliary = self.auxiliary_constant.expand_as(spatial)
             known.append(auxiliary)
         context = self.predictor(torch.cat(known, dim=1))
-        mean, sigma = split_prior(self.prior(context), self.levels)
-        residual = None if mu is None else at_least_float32(mu) - mean
-        z_hat = mean + port.code(residual, gaussians(sigma, self.levels))
+        z_hat = self._code(mu, self.prior(context), embedding, port)
         restored = in_float32(self.restore, z_hat.to(island_dtype(spatial)))
         spatial = self.end(spatial + restored, embedding)
         left = self.leave_spatial(spatial, embedding)
@@ -270,6 +277,22 @@ class LatentBlock(nn.Module):
             decoded = self.decode(self.merge(self._joined(parts)), embedding)
             path = Path(left, self.leave_decoded(decoded, embedding))
         return path, decoded if self.keeps_decoded else spatial
+
+    def _code(
+        self, mu: Tensor | None, prior: Tensor, embedding: Tensor | None, port: Port
+    ) -> Tensor:
+        """Return the latent as decoded, (B, z, h, w), from its location or without."""
+        if self.log_step is None:
+            mean, sigma = split_prior(prior, self.levels)
+            residual = None if mu is None else at_least_float32(mu) - mean
+            return mean + port.code(residual, gaussians(sigma, self.levels))
+        assert embedding is not None
+        log_step = at_least_float32(in_float32(self.log_step, embedding))
+        log_step = log_step[:, :, None, None]
+        step = log_step.exp()
+        mean, sigma = split_prior(prior, self.levels, log_step)
+        residual = None if mu is None else (at_least_float32(mu) - mean) / step
+        return mean + step * port.code(residual, gaussians(sigma, self.levels))
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
         """Join parts whose last one is S, which DHVC 1.0 has first."""
@@ -333,6 +356,7 @@ class DHVCNetwork(nn.Module):
         self.options = options
         self.recipe = w.recipe
         self.count = len(options.strides)
+        self.latents = latents_of(w, options)
         stem = options.strides[-1] // 2
         self.embedding: nn.Module = (
             LambdaEmbedding(embedding) if embedding else nn.Identity()
@@ -354,7 +378,7 @@ class DHVCNetwork(nn.Module):
             if layout.blocks_around
             else nn.Parameter(torch.zeros(1, coarsest, 1, 1))
         )
-        for number, latents in enumerate(layout.latents, start=1):
+        for number, latents in enumerate(self.latents, start=1):
             level = len(w.decoder) - number
             blocks = (
                 LatentBlock(
@@ -425,7 +449,7 @@ class DHVCNetwork(nn.Module):
     def symbols(self, number: int, shape: tuple[int, int, int]) -> dict[str, int]:
         """Return how many symbols a scale of a padded frame takes, by table."""
         stride = self.options.strides[number - 1]
-        channels = sum(self.options.layout.latents[number - 1])
+        channels = sum(self.latents[number - 1])
         return {"z": channels * prod(shape) // stride**2}
 
     def scale(self, number: int) -> Scale:

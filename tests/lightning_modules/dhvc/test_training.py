@@ -124,3 +124,26 @@ def test_a_step_logs_the_bits_of_each_scale(dhvc):
     assert logged["train/first/bpp"] == pytest.approx(
         float(out.bits[0, 0].detach() / 64**2)
     )
+
+
+def test_layers_outside_of_blocks_may_learn_slower():
+    module = DHVC(size="tiny", maps_rate=0.1)
+    module.stage = Stage("one", 1, 1, lr=1e-3)
+    names = {id(p): name for name, p in module.codec.network.named_parameters()}
+    found = {
+        names[id(p)]: group.get("lr", module.stage.lr)
+        for group in module.weight_groups()
+        for p in group["params"]
+    }
+    assert found.keys() == set(names.values())
+    assert found["encoder.stem.weight"] == pytest.approx(1e-4)
+    assert found["scale2.0.restore.weight"] == pytest.approx(1e-4)
+    assert found["scale2.0.predictor.1.mlp.0.weight"] == 1e-3
+    assert found["tail.blocks.0.gain"] == 1e-3
+    assert found["embedding.layers.0.weight"] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
+def test_a_rate_of_maps_that_teaches_nothing_is_refused(rate):
+    with pytest.raises(ValueError, match="maps_rate is"):
+        DHVC(size="tiny", maps_rate=rate)
