@@ -35,11 +35,16 @@ def open_stream(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[Any
     source = file or str(path.absolute())
     with av.open(source, metadata_errors="replace") as container:
         stream = container.streams.best("video")
-        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        if stream is None or is_cover(stream):
             raise VideoError("no video stream")
         if stream.codec_context is None:
             raise VideoError("FFmpeg has no decoder for the codec of its video")
         yield container, stream
+
+
+def is_cover(stream: Any) -> bool:
+    """Tell whether a stream is a picture that players show beside a file's name."""
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def frame_rate(container: Any, stream: Any) -> Fraction | None:

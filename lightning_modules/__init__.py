@@ -98,6 +98,8 @@ def _trained(path: Path, checkpoint: dict[str, Any]) -> "VideoCodec":
         codec.load_state_dict(weights)
         codec.trained_with = dict(entry.get("training", {}))
         codec.take_tables(entry["tables"])
+        # Only of exported files: how their makers found that they code best.
+        codec.configure(**entry.get("coding", {}))
     return codec
 
 

@@ -1,7 +1,9 @@
 """A codec alone in one file of safetensors: rounded weights, tables, and a card.
 
 Tensors are the codec's state dict under its own names, and ``tables/NAME/FIELD``: in
-int32, or of cumulated frequencies their differences, in 16 bits. The file's metadata
+int32, or of cumulated frequencies their differences, in 16 bits: of each table those
+that it uses, one table after the other (the first files hold rows of equal length, with
+zeros). The file's metadata
 has the card as JSON, and a digest of it and of every tensor: the format itself would
 take a changed byte for another weight. Cards are read without torch.
 """
@@ -9,7 +11,7 @@ take a changed byte for another weight. Cards are read without torch.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,8 @@ class Card:
         fingerprints: By the dtype that the codec runs in, in hexadecimal.
         data: What it was trained on, for readers; may be empty.
         licence: Of that data; may be empty.
+        coding: How it codes unless told otherwise, where that is not the codec's own
+            way: fields of its ``coding_options``.
     """
 
     codec: str
@@ -52,6 +56,7 @@ class Card:
     fingerprints: dict[str, str]
     data: str
     licence: str
+    coding: dict[str, Any] = field(default_factory=dict)
 
 
 def read_card(path: str | Path) -> Card | None:
@@ -67,6 +72,8 @@ def read_card(path: str | Path) -> Card | None:
         return None
     try:
         card = json.loads(text)
+        # Files of before say nothing of how they code.
+        card = {"coding": {}, **card}
         return Card(**{each.name: card[each.name] for each in fields(Card)})
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
@@ -118,10 +125,11 @@ def read_exported(path: str | Path) -> dict[str, Any]:
     for name, tensor in tensors.items():
         kind, _, rest = name.partition("/")
         if rest:
-            table, _, field = rest.rpartition("/")
-            if field == FREQUENCIES:
-                field, tensor = "cdf", _cumulated(tensor)
-            tables.setdefault(table, {})[field] = tensor
+            table, _, part = rest.rpartition("/")
+            if part == FREQUENCIES:
+                lengths = tensors.get(f"{TABLES}/{table}/length")
+                part, tensor = "cdf", _cumulated(tensor, lengths)
+            tables.setdefault(table, {})[part] = tensor
         else:
             weights[f"codec.{kind}"] = tensor
     return {
@@ -130,16 +138,36 @@ def read_exported(path: str | Path) -> dict[str, Any]:
             "architecture": card.architecture,
             "training": card.training,
             "tables": tables,
+            "coding": card.coding,
         },
         "state_dict": weights,
         "hyper_parameters": {**card.architecture, **card.training},
     }
 
 
-def _cumulated(frequencies: "Tensor") -> "Tensor":
+def _packed(cdf: "Tensor", lengths: "Tensor") -> "Tensor":
+    """Return the frequencies of each table that it uses, in one row."""
     import torch
 
-    whole = frequencies.to(torch.int32).cumsum(dim=1, dtype=torch.int32)
+    frequencies = cdf.diff(dim=1).to(torch.uint16)
+    return frequencies[_used(lengths, frequencies.shape[1])]
+
+
+def _used(lengths: "Tensor", width: int) -> "Tensor":
+    import torch
+
+    return torch.arange(width) < lengths[:, None] - 1
+
+
+def _cumulated(frequencies: "Tensor", lengths: "Tensor | None") -> "Tensor":
+    """Return cumulated frequencies of packed ones, or of rows of equal length."""
+    import torch
+
+    whole = frequencies.to(torch.int32)
+    if whole.ndim == 1 and lengths is not None:
+        used = _used(lengths, int(lengths.max()) - 1)
+        whole = torch.zeros_like(used, dtype=torch.int32).masked_scatter(used, whole)
+    whole = whole.cumsum(dim=1, dtype=torch.int32)
     return torch.nn.functional.pad(whole, (1, 0))
 
 
@@ -187,7 +215,7 @@ def write_exported(
 
     Args:
         path: The file; callers see to it that it is whole or not there.
-        codec: In float32.
+        codec: In float32. How it is configured to code is how a reader codes.
         dtype: What its parameters were rounded to.
         data: What it was trained on.
         licence: Of that data.
@@ -195,7 +223,6 @@ def write_exported(
     Raises:
         ValueError: Its architecture or training is nothing that JSON can hold.
     """
-    import torch
     from safetensors.torch import save
 
     parameters = dict(codec.named_parameters(remove_duplicate=False))
@@ -207,10 +234,11 @@ def write_exported(
         for name, tensor in codec.state_dict().items()
     }
     for name, own in codec.tables.items():
-        for field, tensor in own.to_tensors().items():
-            if field == "cdf":
-                field, tensor = FREQUENCIES, tensor.diff(dim=1).to(torch.uint16)
-            tensors[f"{TABLES}/{name}/{field}"] = tensor
+        held = own.to_tensors()
+        for part, tensor in held.items():
+            if part == "cdf":
+                part, tensor = FREQUENCIES, _packed(tensor, held["length"])
+            tensors[f"{TABLES}/{name}/{part}"] = tensor
     card = Card(
         codec.shown_name,
         dict(codec.architecture),
@@ -220,6 +248,7 @@ def write_exported(
         _fingerprints(codec),
         data,
         licence,
+        _own_coding(codec),
     )
     try:
         text = json.dumps(asdict(card), allow_nan=False)
@@ -232,6 +261,13 @@ def write_exported(
     # Its save_file makes files that only their owner may read.
     path.write_bytes(save(tensors, metadata))
     return Card(**json.loads(text))
+
+
+def _own_coding(codec: "VideoCodec") -> dict[str, Any]:
+    """Return how a codec is told to code, where that is not its class's way."""
+    usual = asdict(codec.coding_options())
+    told = asdict(codec.coding)
+    return {name: value for name, value in told.items() if value != usual[name]}
 
 
 def _fingerprints(codec: "VideoCodec") -> dict[str, str]:

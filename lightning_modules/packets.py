@@ -15,7 +15,8 @@ from lightning_modules.overlap import Pending as Pending
 
 OTHER_PROBABILITIES = (
     "this machine computes other probabilities than the encoder's did; decode with the "
-    "same device, dtype, threads and version of torch, or encode in float64"
+    "same height and width, device, dtype, threads and version of torch, or encode in "
+    "float64"
 )
 
 OTHER_FILE = "no encoder wrote these bytes for frames of this size; get the file again"

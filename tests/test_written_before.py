@@ -184,7 +184,7 @@ def test_results_give_the_same_bd_rates(before, run):
 def test_what_dcvcs_tools_read_is_written_and_read_as_before(before, run):
     measured = before / "measured"
     written = measured / "x265.dcvc.json"
-    run("exchange", measured / "x265.json", "again.json")
+    run("results.exchange", measured / "x265.json", "again.json")
     assert read(Path("again.json")) == read(written)
     options = ("--metric", "psnr_yuv_unrounded", "--allow", "unstated", "definitions")
     files = (written, measured / "x264.json")

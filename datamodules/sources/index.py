@@ -33,6 +33,7 @@ from datamodules.sources.source import ClipError
 from datamodules.video_reader import VideoError
 from datamodules.video_stream import (
     frame_rate,
+    is_cover,
     is_shown_as_stored,
     open_stream,
     turn_upright,
@@ -42,7 +43,7 @@ from datamodules.whole_files import whole_or_nothing
 logger = logging.getLogger(__name__)
 
 NAME = ".clip_index.json"
-VERSION = 2
+VERSION = 3
 # Seconds; a killed examination of a large tree loses no more than the first.
 SAVE_EVERY = 60.0
 SAY_EVERY = 10.0
@@ -59,8 +60,8 @@ class VideoInfo:
         height: Pixels, as shown.
         fps: Frames per second; 0 where unknown.
         frames: Pictures that a decoder gives.
-        plain: Whether decord may read it: it is shown as stored, each frame at a
-            time of its own.
+        plain: Whether decord may read it: it has one video track, which is shown as
+            stored, each frame at a time of its own.
         error: Why it cannot be used; empty if it can.
     """
 
@@ -165,6 +166,8 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
         with open_stream(path) as (container, stream):
             stream.codec_context.thread_count = 1
             rate = frame_rate(container, stream)
+            # Of several, decord's own FFmpeg may choose another than this one.
+            alone = sum(not is_cover(each) for each in container.streams.video) == 1
             first = next(container.decode(stream), None)
     except av.FFmpegError as error:
         raise ClipError(f"FFmpeg: {first_line(error)}") from error
@@ -172,7 +175,8 @@ def _examine_file(path: Path, size: int) -> tuple[int, int, float, int, bool]:
         raise ClipError("no frame decodes")
     stored = np.empty((first.height, first.width), np.uint8)
     height, width = turn_upright(first, stored).shape
-    return width, height, float(rate or 0), frames, told and is_shown_as_stored(first)
+    plain = told and alone and is_shown_as_stored(first)
+    return width, height, float(rate or 0), frames, plain
 
 
 def _count_y4m(raw: RawVideo, size: int) -> int:

@@ -8,10 +8,12 @@ where they differ, as where decord cannot open a file (AV1) or is not installed
 frame-exact, by decoding from the first frame on.
 
 Video that is to be turned or mirrored is PyAV's too: decord ignores a mirror, and fails
-where rows are padded. One difference is accepted: after a seek in H.264 with open GOPs
-(measured: 8 of 60 seeks) or in AVI with B-frames, decord's clip may begin some frames
-off the place asked for. Sources of 10 bits and more become 8-bit RGB. A y4m
-is converted by the suite itself, as :mod:`datamodules.frames` says, in every command.
+where rows are padded. So is a file of several video tracks, of which decord may choose
+another than every command here does. One difference is accepted: after a seek in H.264
+with open GOPs (measured: 8 of 60 seeks) or in AVI with B-frames, decord's clip may
+begin some frames off the place asked for. Sources of 10 bits and more become 8-bit RGB.
+A y4m is converted by the suite itself, as :mod:`datamodules.frames` says, in every
+command.
 """
 
 import os

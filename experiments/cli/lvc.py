@@ -31,6 +31,10 @@ COMMANDS = {
         "experiments.compare.command",
         "Compute BD-rates of result files and write a report.",
     ),
+    "paper": (
+        "experiments.paper.command",
+        "Make a paper's table: train, measure, compare; or one's own.",
+    ),
     "profile": (
         "experiments.profile.command",
         "Count a codec's parameters and MACs, and time it.",
@@ -48,7 +52,7 @@ COMMANDS = {
         "Find how far one frame's errors reach.",
     ),
     "exchange": (
-        "experiments.exchange",
+        "experiments.results.exchange",
         "Write results, or test sequences, for other suites' tools.",
     ),
 }
@@ -98,7 +102,7 @@ def overview() -> str:
             "lvc COMMAND --help shows a command's options; python -m "
             "experiments.COMMAND is the same",
             "(of benchmark: experiments.profile.benchmark, of export: "
-            "experiments.fit.export).",
+            "experiments.fit.export, of exchange: experiments.results.exchange).",
             "lvc --models lists the trained models that ship, for --checkpoint NAME.",
         ]
     )

@@ -16,6 +16,7 @@ from experiments.compare.report.write import write_report
 from experiments.compare.terminal import print_comparison, print_tables
 from experiments.results.joining import join_results
 from experiments.results.load import load_any
+from experiments.results.result import Result
 from experiments.results.set_means import add_set_means
 from experiments.results.stated import Statements
 
@@ -90,10 +91,30 @@ def compare(options: CompareOptions) -> None:
         print_tables()
         if not options.files:
             return
-    if not options.files or options.anchor is None:
-        raise ValueError("give result files and --anchor NAME, or --papers")
     if options.output:
         check_folder(options.output)
+    comparison, results = compare_files(options)
+    print_comparison(comparison, options.metric or [comparison.headline])
+    if options.output:
+        written = write_comparison(comparison, results, options.output)
+        print(f"wrote {len(written)} files to {options.output}")
+    if options.wandb:
+        from experiments.compare.report.wandb_log import log_comparison
+
+        log_comparison(comparison, results, options.wandb)
+
+
+def compare_files(options: CompareOptions) -> tuple[Comparison, list[Result]]:
+    """Compare result files.
+
+    Returns:
+        The comparison, and the results in its order: the anchor comes first.
+
+    Raises:
+        ValueError: An option or a file is wrong, or the files were not measured alike.
+    """
+    if not options.files or options.anchor is None:
+        raise ValueError("give result files and --anchor NAME, or --papers")
     statements = Statements(options.state)
     loaded = [load_any(path, statements) for path in options.files]
     statements.check_names(loaded)
@@ -109,21 +130,20 @@ def compare(options: CompareOptions) -> None:
         scales=options.scales,
         at_bpp=options.at_bpp,
     )
-    print_comparison(comparison, options.metric or [comparison.headline])
     by_name = {result.name: result for result in results}
-    ordered = [by_name[name] for name in comparison.names]
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        written = [
-            write_json(comparison, options.output / "bd.json"),
-            write_csv(comparison.rows, options.output / "bd.csv"),
-            *write_report(comparison, ordered, options.output),
-        ]
-        print(f"wrote {len(written)} files to {options.output}")
-    if options.wandb:
-        from experiments.compare.report.wandb_log import log_comparison
+    return comparison, [by_name[name] for name in comparison.names]
 
-        log_comparison(comparison, ordered, options.wandb)
+
+def write_comparison(
+    comparison: Comparison, results: Sequence[Result], folder: Path
+) -> list[Path]:
+    """Write report, plots, ``bd.json`` and ``bd.csv``; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        write_json(comparison, folder / "bd.json"),
+        write_csv(comparison.rows, folder / "bd.csv"),
+        *write_report(comparison, results, folder),
+    ]
 
 
 def write_json(comparison: Comparison, path: Path) -> Path:

@@ -12,6 +12,7 @@ from experiments.cli.command import run_command
 from experiments.cli.configs import CONFIGS
 from experiments.fit.loggers.wandb_identity import trial, with_names
 from experiments.fit.options import build_parser, complete, instantiate, plain
+from experiments.fit.run_name import with_values
 
 REHEARSAL = (CONFIGS / "ui2c.yaml", CONFIGS / "rehearsal.yaml")
 
@@ -44,7 +45,8 @@ def fit(arguments: list[str]) -> int:
     config = parser.parse_args(arguments)
     options = plain(parser, config)
     name = "-".join([*(Path(path).stem for path in config.config), *trial()])
-    options["run"] = options["run"] or name
+    # Only a name that is given: text of a layer has braces of its own.
+    options["run"] = with_values(options["run"] or "", options) or name
     options["tracking"] = with_names(
         options["tracking"], config.config, shrinks=config.shrink is not None
     )

@@ -32,7 +32,8 @@ class RunOptions:
     """Which run it is, where it begins and ends, and where its numbers go.
 
     Attributes:
-        run: Name of the run; the same again goes on. Default: from the file names.
+        run: Name of the run; the same again goes on. Default: from the file names. An
+            option in braces stands for its value, as in ui2c-{model.lmbda}.
         runs_dir: Folder that holds the runs.
         init_from: Checkpoint whose weights a new run starts from; of the folder of a
             stage or a run, its newest; or the name of a shipped model.

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -83,9 +84,22 @@ def count(codec: VideoCodec, height: int, width: int) -> dict[str, Any]:
         "frames_per_unit": codec.frames_per_unit,
         "parameters": sum(p.numel() for p in codec.parameters()),
         "kmacs_per_pixel": kmacs,
+        "latents": latents_of(codec),
         "published": dict(codec.published),
         "modules": modules,
     }
+
+
+def latents_of(codec: VideoCodec) -> dict[str, Any] | None:
+    """Return how many numbers pixels are made of, in each 16x16 of a frame, too.
+
+    ``None`` if the codec does not count them.
+    """
+    latents = codec.latents
+    if latents is None:
+        return None
+    per_16x16 = latents.per_pixel * 256
+    return {**asdict(latents), "levels": dict(latents.levels), "per_16x16": per_16x16}
 
 
 def kmacs_per_pixel(codec: VideoCodec) -> dict[str, float]:

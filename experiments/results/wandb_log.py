@@ -71,6 +71,8 @@ def log_figures(
     figures: Mapping[str, Any],
     rows: Rows,
     media: Callable[[], Mapping[str, Any]],
+    *,
+    quiet: bool = False,
 ) -> None:
     """Log to a folder's W&B run, online or offline as ``fit`` does, and say so.
 
@@ -83,16 +85,20 @@ def log_figures(
         figures: For the run's summary.
         rows: Of all points; with the figures they tell what it has already.
         media: Makes what is logged: tables and plots, by key.
+        quiet: Whether to say nothing: it is one of many times.
     """
     with _rank_zero():
         loggers = make_loggers(folder, **names)
         logger = next((x for x in loggers if isinstance(x, StageWandbLogger)), None)
         if logger is None:
-            print("W&B is switched off by WANDB_MODE: nothing was logged")
+            if not quiet:
+                print("W&B is switched off by WANDB_MODE: nothing was logged")
             return
         # Of two processes that finish together one logs.
         with locked(folder / ".logging.lock", wait=True):
             known = _log_if_new(folder, logger, figures, rows, media)
+    if quiet:
+        return
     hint = sync_hint(folder)
     said = "was logged before" if known else "logged"
     send = f"; send it: {hint}" if hint else ""

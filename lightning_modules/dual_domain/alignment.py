@@ -34,7 +34,7 @@ class DeformableAttention(nn.Module):
 
     def __init__(self, widths: Widths, references: int) -> None:
         super().__init__()
-        d, hidden = widths.latent, widths.offsets
+        d, hidden = widths.aligned, widths.offsets
         self.heads = widths.heads
         self.offset_net = Float32Ends(
             nn.Conv2d(2 * d + 2, hidden, 1),
@@ -137,7 +137,7 @@ class AlignmentLayer(nn.Module):
 
     def __init__(self, widths: Widths, references: int) -> None:
         super().__init__()
-        d = widths.latent
+        d = widths.aligned
         self.norm = nn.GroupNorm(1, d)
         self.attention = DeformableAttention(widths, references)
         self.feed_forward = nn.Sequential(
@@ -169,22 +169,22 @@ class Alignment(nn.Module):
 
     def __init__(self, widths: Widths, options: Options) -> None:
         super().__init__()
-        d = widths.latent
+        latent, d = widths.latent, widths.aligned
         # References that each layer sees.
         seen = [1, options.references] if options.ltmr else [1]
-        self.coarse = nn.Conv2d(d, d, 3, padding=1)
-        self.reference = nn.Conv2d(d, d, 1) if options.fgdt else None
+        self.coarse = nn.Conv2d(latent, d, 3, padding=1)
+        self.reference = nn.Conv2d(latent, d, 1) if options.fgdt else None
         self.layers = nn.ModuleList(
             AlignmentLayer(widths, count) for count in (seen if options.fgdt else [])
         )
-        self.tail = nn.Sequential(blocks(d, 2), nn.Conv2d(d, d, 3, padding=1))
+        self.tail = nn.Sequential(blocks(d, 2), nn.Conv2d(d, latent, 3, padding=1))
 
     def forward(self, coarse: Tensor, references: Tensor, flows: Tensor) -> Tensor:
-        """Return the temporal context (B, d, h, w).
+        """Return the temporal context (B, M, h, w).
 
         Args:
-            coarse: (B, d, h, w), the prediction, in units of the current steps.
-            references: (B, R, d, h, w), latents of the last frames likewise, the
+            coarse: (B, M, h, w), the prediction, in units of the current steps.
+            references: (B, R, M, h, w), latents of the last frames likewise, the
                 newest first.
             flows: To each, (B, R, 2, h, w), in latent positions.
         """

@@ -6,7 +6,7 @@ machines, threads and libraries by enough for that. Training and estimates run i
 weights' own type.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from lightning_modules.codec import (
     VideoCodec,
 )
 from lightning_modules.dual_domain.alignment import AlignmentLayer
-from lightning_modules.dual_domain.design import LATENT_STRIDE, SIZES, Options
+from lightning_modules.dual_domain.design import LATENT_STRIDE, SIZES, Options, size_of
 from lightning_modules.dual_domain.entropy_model import Group, symbol_tables
 from lightning_modules.dual_domain.estimation import (
     CODES_FRAMES,
@@ -53,8 +53,9 @@ class DualDomainCodec(VideoCodec):
     """Coding in which no frame's pixels depend on another frame's.
 
     Args:
-        size: Widths: ``base`` (15.6 M parameters), ``small`` or ``tiny`` (CPU
-            rehearsals).
+        size: Widths: ``base`` (15.6 M parameters), ``small`` (hours of a CPU),
+            ``mini`` (one of them), ``small_128`` (an earlier ``small``) or ``tiny``
+            (rehearsals).
         mode_decision: How the encoder chooses between intra, inter, and inter without
             motion for each frame: by their ``real`` or ``estimated`` bits; or always
             ``inter``, after the first.
@@ -83,7 +84,7 @@ class DualDomainCodec(VideoCodec):
 
     def __init__(
         self,
-        size: Literal["base", "small", "tiny"] = "base",
+        size: Literal["base", "small", "mini", "small_128", "tiny"] = "base",
         mode_decision: ModeDecision = "real",
         numeric: Numeric = "float64",
         **network: Any,
@@ -106,6 +107,16 @@ class DualDomainCodec(VideoCodec):
         self.network = DualDomainNetwork(SIZES[size], options)
         # No registered children: they repeat the network's weights.
         self._copies: dict[str, DualDomainNetwork] = {}
+
+    @classmethod
+    def architecture_of(
+        cls, named: Mapping[str, Any], weights: Mapping[str, Tensor]
+    ) -> dict[str, Any]:
+        """Find an earlier ``small`` by its latents; see the base class."""
+        found = super().architecture_of(named, weights)
+        start = weights.get("network.context.start")
+        latents = 0 if start is None else start.numel()
+        return {**found, "size": size_of(found.get("size", "base"), latents)}
 
     def check_coding(self, coding: CodingOptions) -> None:
         """Refuse to compare modes whose pixels differ."""
@@ -331,7 +342,9 @@ class DualDomainCodec(VideoCodec):
         rows, columns = padded_size(height, width, self.pad_multiple)
         frame = self.like.new_zeros(1, 3, rows, columns)
         shape = latent_shape(frame)
-        latent = frame.new_zeros(1, SIZES[self.architecture["size"]].latent, *shape[1:])
+        # Not the preset's of the architecture's name, which may be a former one.
+        channels = self.network.context.start.shape[1]
+        latent = frame.new_zeros(1, channels, *shape[1:])
         still = frame.new_zeros(1, 2, rows, columns)
         quality = torch.tensor([0.5], device=self.like.device)
         known = Reference(frame, latent, still)

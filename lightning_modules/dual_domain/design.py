@@ -16,6 +16,7 @@ from lightning_modules.entropy.z_prior import PriorForm
 StepKind = Literal["moe", "moe_hyper", "gain8", "single", "scalar"]
 StepOffset = Literal["frame", "learned"]
 Quantiser = Literal["lattice", "mean_centred"]
+Scales = Literal["free", "gained"]
 Transform = Literal["unified", "separate"]
 
 LATENT_STRIDE = 16
@@ -51,6 +52,9 @@ class Widths:
         offsets: Hidden channels of the network that gives offsets.
         groups: Channels of the latent that are coded together; they add up to it.
         context: Hidden channels of a group's parameters.
+        anchors: Side of the kernel that sees the checkerboard's other colour; odd.
+        temporal: Channels of the alignment, a multiple of ``heads``; those of the
+            latent by default, ``None``.
         flow: Hidden channels of each level of the flow network.
         flow_kernel: Their kernels' side.
         motion: Channels of the motion codec.
@@ -68,17 +72,66 @@ class Widths:
     offsets: int = 64
     groups: tuple[int, ...] = (16, 32, 48, 96)
     context: tuple[int, int] = (256, 192)
+    anchors: int = 5
+    temporal: int | None = None
     flow: tuple[int, int, int, int] = (32, 64, 32, 16)
     flow_kernel: int = 7
     motion: int = 64
     motion_latent: int = 64
     motion_z: int = 32
 
+    @property
+    def aligned(self) -> int:
+        """Channels of the alignment."""
+        return self.temporal or self.latent
+
 
 SIZES: dict[str, Widths] = {
     "base": Widths(),
-    # Hours on a CPU, for rehearsals on real video.
+    # Hours on a CPU, for rehearsals on real video: as many latents as the upper
+    # qualities need (README), and around them little.
     "small": Widths(
+        transform=(64, 96, 128),
+        latent=192,
+        blocks=2,
+        hyper=96,
+        z=48,
+        experts=6,
+        heads=8,
+        offsets=48,
+        groups=(16, 32, 48, 96),
+        context=(192, 128),
+        anchors=3,
+        temporal=96,
+        flow=(24, 48, 24, 12),
+        flow_kernel=7,
+        motion=48,
+        motion_latent=48,
+        motion_z=24,
+    ),
+    # Half an hour on one core: of as many latents, so few weights that 16 bits of each
+    # ship in 6 MB.
+    "mini": Widths(
+        transform=(32, 64, 64),
+        latent=192,
+        blocks=2,
+        hyper=32,
+        z=16,
+        experts=3,
+        heads=4,
+        offsets=24,
+        groups=(16, 32, 48, 96),
+        context=(64, 64),
+        anchors=3,
+        temporal=48,
+        flow=(12, 24, 16, 8),
+        flow_kernel=5,
+        motion=24,
+        motion_latent=16,
+        motion_z=8,
+    ),
+    # What "small" was at first: 128 latents end near 35 dB. For checkpoints of it.
+    "small_128": Widths(
         transform=(64, 96, 128),
         latent=128,
         blocks=2,
@@ -116,6 +169,11 @@ SIZES: dict[str, Widths] = {
 }
 
 
+def size_of(name: str, latents: int) -> str:
+    """Return what a preset is called now that had a name and so many latents."""
+    return f"{name}_{latents}" if f"{name}_{latents}" in SIZES else name
+
+
 @dataclass(frozen=True)
 class Options:
     """What the ablations change in the network.
@@ -144,6 +202,8 @@ class Options:
         transform: ``unified``: pixels follow from a frame's own symbols; ``separate``:
             inter frames have transforms of their own that see the warped frame
             (likewise).
+        scales: Deviations of symbols: as the networks say (``free``), which must learn
+            the quality from z; or that times the gain of the quality (``gained``).
         z_prior: Form of the distributions of both hyper-latents: CompressAI's
             ``bottleneck`` (new models', by their configuration), or ``scalar``, with
             one unit between its layers (of all models that do not name one).
@@ -159,6 +219,7 @@ class Options:
     top_k: int | None = None
     quantiser: Quantiser = "lattice"
     transform: Transform = "unified"
+    scales: Scales = "free"
     z_prior: PriorForm = "scalar"
 
     @property

@@ -212,14 +212,20 @@ class Group(nn.Module):
         channels: Its own.
         known: Channels of the features that are known from the beginning.
         hidden: Widths of the two hidden layers.
+        kernel: Side of the kernel that sees its own coded half.
     """
 
     def __init__(
-        self, before: int, channels: int, known: int, hidden: tuple[int, int]
+        self,
+        before: int,
+        channels: int,
+        known: int,
+        hidden: tuple[int, int],
+        kernel: int,
     ) -> None:
         super().__init__()
         self.earlier = nn.Conv2d(before, 2 * channels, 3, padding=1) if before else None
-        self.anchors = nn.Conv2d(channels, 2 * channels, 5, padding=2)
+        self.anchors = nn.Conv2d(channels, 2 * channels, kernel, padding=kernel // 2)
         inputs = known + (4 if before else 2) * channels
         self.mix = nn.Sequential(
             nn.Conv2d(inputs, hidden[0], 1),
@@ -255,7 +261,8 @@ class ContextModel(nn.Module):
         before = 0
         for channels in widths.groups:
             known = 2 * widths.latent
-            self.groups.append(Group(before, channels, known, widths.context))
+            group = Group(before, channels, known, widths.context, widths.anchors)
+            self.groups.append(group)
             before += channels
         # What stands for the temporal context in frames without a reference.
         self.start = nn.Parameter(0.1 * torch.randn(1, widths.latent, 1, 1))
@@ -269,6 +276,7 @@ class ContextModel(nn.Module):
         port: Port,
         *,
         centred: bool = False,
+        gain: Tensor | None = None,
     ) -> Tensor:
         """Code a frame's symbols through a port and return its values.
 
@@ -279,6 +287,7 @@ class ContextModel(nn.Module):
             coarse: (B, C, h, w), the prediction in units of symbols, likewise.
             port: Takes or gives the symbols.
             centred: As in :func:`code_values`.
+            gain: (B, C, 1, 1), added to the logarithms of deviations, if given.
         """
         if temporal is None:
             temporal = self.start.to(hyper).expand_as(hyper)
@@ -296,6 +305,8 @@ class ContextModel(nn.Module):
                     # The prediction is one in the symbols' own units.
                     share = at_least_float32(coarse[:, part])
                     mean = mean + torch.sigmoid(gate) * share
+                if gain is not None:
+                    raw = raw + at_least_float32(gain[:, part])
                 own = own + code_values(
                     None if target is None else target[:, part],
                     mean,

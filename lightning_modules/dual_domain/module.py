@@ -3,7 +3,7 @@
 Source: arXiv 2512.10450; stages and numbers are ours (see ``design.py``).
 """
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_modules.base import CodecModule, Draw
 from lightning_modules.codec import CodecOutput
 from lightning_modules.dual_domain.codec import DualDomainCodec
+from lightning_modules.dual_domain.cosines import start_as_cosines
 from lightning_modules.dual_domain.design import lagrangian
 from lightning_modules.dual_domain.estimation import CODES_FRAMES, Objective
 from lightning_modules.perceptual import LpipsNet
@@ -32,6 +33,8 @@ class DualDomain(CodecModule):
 
     Args:
         distortion: ``mse`` on RGB in [0, 1], or another row of ``losses.TERMS``.
+        initial: Weights begin ``random``, or with transforms that are ``cosines``, see
+            :func:`.cosines.start_as_cosines`.
         lpips: Backbone of LPIPS, where a stage weighs it.
         weight_decay: Of AdamW; 0 makes it Adam.
         architecture: Arguments of :class:`DualDomainCodec`.
@@ -43,12 +46,15 @@ class DualDomain(CodecModule):
     def __init__(
         self,
         distortion: str = "mse",
+        initial: Literal["random", "cosines"] = "random",
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.0,
         **architecture: Any,
     ) -> None:
         codec = DualDomainCodec(**architecture)
         super().__init__(codec, distortion, weight_decay, lpips)
+        if initial == "cosines":
+            start_as_cosines(codec.network)
 
     def weight_groups(self) -> list[dict[str, Any]]:
         """Return the weights that train: the experts' learn faster."""

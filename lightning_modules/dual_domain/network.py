@@ -267,8 +267,15 @@ class DualDomainNetwork(nn.Module):
         temporal = coarse = None
         if references:
             temporal, coarse = self._predict(references, flow, quality, hyper)
+        gained = self.options.scales == "gained"
         coded = self.context(
-            values, hyper, temporal, coarse, port, centred=self.centred
+            values,
+            hyper,
+            temporal,
+            coarse,
+            port,
+            centred=self.centred,
+            gain=self.encoder_steps.gain(quality) if gained else None,
         )
         return Coded(coded, hyper)
 

@@ -2,6 +2,9 @@
 
 from typing import Literal, get_args
 
+import torch
+import torch.nn.functional as F
+
 from lightning_modules.entropy.priors import FactorisedPrior, HyperPrior
 
 PriorForm = Literal["bottleneck", "scalar"]
@@ -26,3 +29,18 @@ def build_prior(form: PriorForm, channels: int) -> HyperPrior:
     from lightning_modules.entropy.bottleneck import BottleneckPrior
 
     return BottleneckPrior(channels)
+
+
+@torch.no_grad()
+def make_narrow(prior: HyperPrior, slope: float) -> None:
+    """Let the logits of an untrained prior rise with a slope at 0, in the mean.
+
+    Args:
+        prior: Of :func:`build_prior`; its first layer changes.
+        slope: At 1, z of a deviation of 1.8 costs the least; at 6, zeros 0.15 bits.
+    """
+    sides = prior.like.new_tensor([-0.5, 0.5]).expand(1, prior.channels, 2)
+    row = torch.zeros(1, dtype=torch.int64, device=sides.device)
+    now = prior.logits(sides, row).diff().mean()
+    first = prior.h[0] if isinstance(prior, FactorisedPrior) else prior.like
+    first.copy_((F.softplus(first) * (slope / now)).expm1().log())

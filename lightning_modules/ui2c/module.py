@@ -3,6 +3,7 @@
 Source: arXiv 2510.14431, sections 3.5 and 4.1.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
 from math import inf, log
 from typing import Any, Literal
@@ -29,6 +30,9 @@ REFERENCES = {"blank": 1 / 3, "truth": 1 / 3, "noisy": 1 / 3}
 NOISE_LIMIT = 0.1
 """Largest deviation of the noise on a reference; not published, our choice."""
 
+QPS = (0, QP_COUNT - 1)
+"""Base qps that training clips are coded at, unless a stage says otherwise."""
+
 REFERENCE_STREAM = 2**20
 """Noise streams of references, far from those of the units."""
 
@@ -37,7 +41,8 @@ class UI2C(CodecModule):
     """UI2C (arXiv 2510.14431): unified intra and inter coding, two frames at once.
 
     A stage may set ``references`` (shares of the three kinds), ``lmbda_range`` in place
-    of the run's, and ``train_refresh``: whether one of the first units refers to
+    of the run's, ``qps``, the first and the last base qp that its clips are coded at
+    (else 0 and 63), and ``train_refresh``: whether one of the first units refers to
     decoded frames, as after a refresh. A stage of divided models that trains their
     intra model alone is the training of an image model; one that freezes it neither
     counts nor weighs the frame that it codes.
@@ -62,7 +67,7 @@ class UI2C(CodecModule):
     """
 
     codec: UI2CCodec
-    stage_options = ("lmbda_range", "references", "train_refresh")
+    stage_options = ("lmbda_range", "references", "train_refresh", "qps")
     weights_in_group: Tensor
 
     def __init__(
@@ -101,6 +106,7 @@ class UI2C(CodecModule):
             )
         if "lmbda_range" in options:
             _check_lmbda_range(options["lmbda_range"])
+        _check_qps(options.get("qps", QPS))
         if not isinstance(refresh := options.get("train_refresh", False), bool):
             raise ValueError(f"train_refresh is {refresh!r}: it is true or false")
 
@@ -158,7 +164,8 @@ class UI2C(CodecModule):
         before, coded = self._split(clip)
         reference = None if self.codec.intra is not None else before
         shares = self._shares() if reference is not None else {"blank": 1.0}
-        draws = [_draw_sample(seed, shares) for seed in seeds.tolist()]
+        qps = self.stage.options.get("qps", QPS)
+        draws = [_draw_sample(seed, shares, qps) for seed in seeds.tolist()]
         rate, kind, phase, deviation, refresh = (
             sent(torch.tensor(column), clip.device)
             for column in zip(*draws, strict=True)
@@ -226,6 +233,16 @@ def _check_lmbda_range(ends: Any) -> None:
         )
 
 
+def _check_qps(qps: Any) -> None:
+    """Raise ``ValueError`` if they are not the first and the last of some base qps."""
+    numbers = isinstance(qps, list | tuple) and all(type(qp) is int for qp in qps)
+    if not numbers or len(qps) != 2 or not 0 <= qps[0] <= qps[1] < QP_COUNT:
+        raise ValueError(
+            f"qps is {qps!r}: give the first and the last base qp of training clips, "
+            f"whole numbers from 0 to {QP_COUNT - 1}: for example [0, 8]"
+        )
+
+
 def _are_shares(shares: Any) -> bool:
     return (
         isinstance(shares, dict)
@@ -236,11 +253,13 @@ def _are_shares(shares: Any) -> bool:
     )
 
 
-def _draw_sample(seed: int, shares: dict[str, float]) -> tuple[float, ...]:
+def _draw_sample(
+    seed: int, shares: dict[str, float], qps: Sequence[int] = QPS
+) -> tuple[float, ...]:
     """Return qp, kind of reference, phase, noise deviation and refreshed unit."""
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
-    rate = int(uniform[0] * QP_COUNT)
+    rate = qps[0] + int(uniform[0] * (qps[1] - qps[0] + 1))
     edges = accumulate(shares.get(name, 0.0) for name in REFERENCES)
     place = uniform[1] * sum(shares.values())
     kind = next((i for i, edge in enumerate(edges) if place < edge), 0)

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from lightning_modules.float32 import widened
 
 Name = Literal["cv_vae", "lean_vae"]
-Size = Literal["paper", "small", "tiny"]
+Size = Literal["paper", "small", "mini", "tiny"]
 Norm = Literal["clip", "frame"]
 
 TIME_STRIDE = 4

@@ -59,7 +59,7 @@ from lightning_modules.video_vae.tiling import Tiling, decode_in_tiles, encode_i
 
 Item = TypeVar("Item")
 
-NARROWER = {"paper": 1, "small": 2, "tiny": 4}
+NARROWER = {"paper": 1, "small": 2, "mini": 4, "tiny": 4}
 """Divisor of the latent's channels and of the latent codec's widths."""
 
 STREAMS_PER_GOP = 64
@@ -70,11 +70,11 @@ class VideoVAECodec(VideoCodec):
     """A video VAE with a latent codec on its latent, for perceptual quality.
 
     Args:
-        size: Widths: ``paper``, ``small`` or ``tiny`` (CPU rehearsals).
+        size: Widths: ``paper``, ``small``, ``mini`` or ``tiny`` (CPU rehearsals).
         backbone: The video VAE: ``cv_vae`` (the paper's) or ``lean_vae`` (51 times
             fewer operations).
-        channels: Of the latent, 64, 128 or 192 in the paper; ``small`` and ``tiny``
-            have a half and a quarter of them.
+        channels: Of the latent, 64, 128 or 192 in the paper; ``small`` has a
+            half of them, ``mini`` and ``tiny`` have a quarter.
         half_3d: CV-VAE only: whether the second convolution of a block sees one frame
             only, as in the released weights.
         norm: CV-VAE only: what a group normalisation takes its statistics from, the
@@ -103,7 +103,7 @@ class VideoVAECodec(VideoCodec):
 
     def __init__(
         self,
-        size: Literal["paper", "small", "tiny"] = "paper",
+        size: Literal["paper", "small", "mini", "tiny"] = "paper",
         backbone: Literal["cv_vae", "lean_vae"] = "cv_vae",
         channels: int = 128,
         half_3d: bool = True,

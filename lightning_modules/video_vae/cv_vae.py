@@ -23,7 +23,7 @@ from lightning_modules.video_vae.cv_vae_blocks import (
     normalisation,
 )
 
-CV_VAE_WIDTHS = {"paper": 128, "small": 64, "tiny": 4}
+CV_VAE_WIDTHS = {"paper": 128, "small": 64, "mini": 16, "tiny": 4}
 """Channels at full size, by the names that ``build_backbone`` takes."""
 
 MULTIPLES = (1, 2, 4, 4)

@@ -51,6 +51,7 @@ class LeanVAEWidths:
 LEAN_VAE_WIDTHS = {
     "paper": LeanVAEWidths(128, 384, 2, 4, 2, 2),
     "small": LeanVAEWidths(64, 192, 1, 2, 2, 1),
+    "mini": LeanVAEWidths(48, 96, 1, 2, 1, 1),
     "tiny": LeanVAEWidths(32, 96, 1, 1, 1, 1),
 }
 """By the names that ``build_backbone`` takes."""

@@ -13,6 +13,7 @@ from lightning_modules.base import CodecModule, Draw
 from lightning_modules.perceptual import LpipsNet
 from lightning_modules.stages import UNTRAINED, Stage
 from lightning_modules.video_vae.codec import VideoVAECodec
+from lightning_modules.video_vae.cosines import start_as_cosines
 from lightning_modules.video_vae.gops import padded_length
 
 SQUARED_ERROR = {"255": "mse_255", "sum01": "sse"}
@@ -35,6 +36,9 @@ class VideoVAE(CodecModule):
             not say; with alpha 1e-3 the first is a balance, and the second three times
             as much at a crop of 256.
         distortion: Another row of ``losses.TERMS`` in place of the squared error.
+        initial: Weights begin ``random``, or with transforms that are ``cosines``, of
+            LeanVAE, at the step size that is best for alpha on the scale to 255: see
+            :func:`.cosines.start_as_cosines`.
         lpips: Backbone of LPIPS: ``alex``, ``vgg`` or ``squeeze``, whose weights must
             be on this machine; or ``random``, a stand-in for rehearsals and tests.
         weight_decay: Of AdamW, for weights of more than one dimension.
@@ -49,6 +53,7 @@ class VideoVAE(CodecModule):
         beta: float = 1.0,
         mse_scale: Literal["255", "sum01"] = "255",
         distortion: str | None = None,
+        initial: Literal["random", "cosines"] = "random",
         lpips: LpipsNet = "alex",
         weight_decay: float = 0.01,
         **architecture: Any,
@@ -60,6 +65,8 @@ class VideoVAE(CodecModule):
             lpips,
             {"distortion": alpha, "lpips": beta},
         )
+        if initial == "cosines":
+            start_as_cosines(self.codec, self.codec.rate_knob.high * alpha)
 
     def start_stage(
         self, stage: Stage, index: int, count: int, finished_steps: int

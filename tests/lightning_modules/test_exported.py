@@ -7,12 +7,17 @@ from shutil import copyfile
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 
 from lightning_modules import CODECS, load_codec, read_checkpoint
 from lightning_modules.exported import (
     CARD,
+    DIGEST,
     DTYPES,
+    FREQUENCIES,
+    TABLES,
+    _digest,
+    _metadata,
     read_card,
     round_weights,
     write_exported,
@@ -80,6 +85,33 @@ def test_any_codec_is_the_same_after_it_was_rounded_and_read_again(
     assert list(again.hparams) == list(module.hparams)
 
 
+def test_a_file_says_how_its_codec_codes_best(lively_module, save_checkpoint, tmp_path):
+    checkpoint = save_checkpoint(lively_module("UI2C"), tmp_path / "last.ckpt")
+    codec = load_codec(checkpoint)
+    plain = tmp_path / "plain.safetensors"
+    assert write_exported(plain, codec, torch.float32).coding == {}
+    codec.configure(refresh=8)
+    path = tmp_path / "out.safetensors"
+    assert write_exported(path, codec, torch.float32).coding == {"refresh": 8}
+    loaded = load_codec(path)
+    assert loaded.coding.refresh == 8
+    assert loaded.fingerprint() == load_codec(plain).fingerprint()
+    # Whoever codes may say otherwise.
+    loaded.configure(refresh=0)
+    assert loaded.coding == load_codec(plain).coding
+
+
+def test_a_card_of_before_says_nothing_of_coding(exported):
+    card = json.loads(_metadata(exported)[CARD])
+    del card["coding"]
+    tensors = load_file(exported)
+    text = json.dumps(card)
+    metadata = {"format": "pt", CARD: text, DIGEST: _digest(text, tensors)}
+    exported.write_bytes(save(tensors, metadata))
+    assert read_card(exported).coding == {}
+    load_codec(exported)
+
+
 def test_float32_is_the_checkpoints_codec_and_float16_half_of_it(
     saved, written, tmp_path
 ):
@@ -113,6 +145,14 @@ def test_bounds_are_no_weights_and_keep_their_digits(exported):
     assert all(held[name].dtype == torch.float16 for name in parameters)
     buffers = codec.state_dict().keys() - parameters
     assert all(held[name].dtype != torch.float16 for name in buffers)
+
+
+def test_tables_take_no_more_room_than_they_use(exported):
+    held, tables = load_file(exported), load_codec(exported).tables
+    for name, own in tables.items():
+        frequencies = held[f"{TABLES}/{name}/{FREQUENCIES}"]
+        assert len(frequencies) == own.length.sum() - len(own.length)
+    assert any(len(set(own.length.tolist())) > 1 for own in tables.values())
 
 
 @pytest.mark.parametrize("value", [1e6, float("nan")])

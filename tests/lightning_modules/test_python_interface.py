@@ -110,6 +110,8 @@ def test_what_are_no_packets_is_refused(codec, clip):
             list(codec.decompress(packets, side, 56))
         with pytest.raises(ValueError, match="width is"):
             list(codec.decompress(packets, 40, side))
+    with pytest.raises(ValueError, match="decode with the same height and width"):
+        list(codec.decompress(packets, 56, 40))
     payloads = [packet.payload for packet in packets]
     with pytest.raises(ValueError, match="packet 0 is of type bytes: decompress takes"):
         list(codec.decompress(payloads, 40, 56))

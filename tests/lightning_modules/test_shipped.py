@@ -1,5 +1,6 @@
 """Models that ship: by name, whole, and with a word on where they come from."""
 
+import json
 from pathlib import Path
 from shutil import copyfile
 
@@ -50,6 +51,11 @@ def faults(folder):
         codec = load_codec(folder / f"{name}.safetensors")
         if codec.fingerprint().hex() != card.fingerprints["float32"]:
             found.append(f"{name}: not the codec that was exported")
+        results = folder / f"{name}.json"
+        if results.is_file():
+            coded_with = json.loads(results.read_text())["codec"]["fingerprint"]
+            if coded_with != codec.fingerprint().hex():
+                found.append(f"{name}: {results.name} is of another codec")
     return found
 
 
@@ -59,6 +65,10 @@ def test_what_ships_is_complete():
 
 def test_what_is_incomplete_is_seen(weights):
     assert faults(weights) == []
+    results = weights / "tiny-ui2c.json"
+    results.write_text('{"codec": {"fingerprint": "0123456789abcdef"}}')
+    assert faults(weights) == ["tiny-ui2c: tiny-ui2c.json is of another codec"]
+    results.unlink()
     (weights / "tiny-ui2c.yaml").write_text("seed: 0")
     assert faults(weights) == ["tiny-ui2c: tiny-ui2c.yaml is no configuration"]
     (weights / "tiny-ui2c.yaml").rename(weights / "other.yaml")

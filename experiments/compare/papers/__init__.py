@@ -39,6 +39,8 @@ class PaperTable:
     """One printed table.
 
     Attributes:
+        paper: Stem of its file beside this module.
+        number: As printed, ``3`` or ``III``.
         source: arXiv id, or title, and table.
         caption: What it shows.
         anchor: What its BD-rates are against, as the paper calls it.
@@ -56,6 +58,8 @@ class PaperTable:
             have rates; empty of every other table.
     """
 
+    paper: str
+    number: str
     source: str
     caption: str
     anchor: str | None
@@ -78,11 +82,11 @@ def load_tables() -> tuple[PaperTable, ...]:
     for path in sorted(Path(__file__).parent.glob("*.yaml")):
         # The base loader leaves every scalar the text that was typed.
         paper = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-        tables += [_table(entry, paper) for entry in paper["tables"]]
+        tables += [_table(entry, paper, path.stem) for entry in paper["tables"]]
     return tuple(tables)
 
 
-def _table(entry: dict[str, Any], paper: dict[str, Any]) -> PaperTable:
+def _table(entry: dict[str, Any], paper: dict[str, Any], stem: str) -> PaperTable:
     source = f"arXiv {paper['arxiv']}" if paper["arxiv"] else f"“{paper['title']}”"
     columns = tuple(
         PaperColumn(
@@ -95,6 +99,8 @@ def _table(entry: dict[str, Any], paper: dict[str, Any]) -> PaperTable:
         for column in entry["columns"]
     )
     return PaperTable(
+        paper=stem,
+        number=entry["number"],
         source=f"{source}, Table {entry['number']}",
         caption=entry["caption"],
         anchor=entry.get("anchor"),

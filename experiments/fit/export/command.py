@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.whole_files import whole_or_nothing
 from experiments.cli.checkpoints import checkpoint_option
 from experiments.cli.command import run_command
 from experiments.cli.options import option, parse
+from lightning_modules import coding_options
 from lightning_modules.exported import round_weights, write_exported
 from lightning_modules.shipped import SUFFIX
 
@@ -18,6 +19,7 @@ examples:
   python -m experiments.fit.export runs/ui2c ui2c.safetensors
   python -m experiments.fit.export runs/ui2c/pairs_3/best.ckpt small.safetensors \\
       --dtype float16 --data "Vimeo-90k septuplets" --licence "see its page"
+  python -m experiments.fit.export runs/ui2c ui2c.safetensors --refresh 64
 
 OUT is taken wherever a .ckpt file is: --checkpoint, --init_from, load_codec. Of a run
 with a config.yaml, that is written beside it as OUT.yaml, without this machine's paths.
@@ -38,6 +40,7 @@ class ExportOptions:
         dtype: What parameters are rounded to.
         data: What it was trained on, for those who choose a model.
         licence: Of that data.
+        coding: Of the codec: how it codes with this file, unless told otherwise.
 
     Raises:
         ValueError: The output is called otherwise.
@@ -48,6 +51,7 @@ class ExportOptions:
     dtype: Literal["float32", "float16"] = "float32"
     data: str = option("", metavar="TEXT")
     licence: str = option("", metavar="TEXT")
+    coding: dict[str, Any] = option(also=coding_options)
 
     def __post_init__(self) -> None:
         if self.output.suffix != SUFFIX:
@@ -83,6 +87,7 @@ def export(options: ExportOptions) -> None:
     from lightning_modules import load_codec
 
     codec = load_codec(options.checkpoint)
+    codec.configure(**options.coding)
     dtype = getattr(torch, options.dtype)
     round_weights(codec, dtype)
     config = portable_config(options.checkpoint, options.data, options.licence)

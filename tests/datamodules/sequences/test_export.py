@@ -9,7 +9,7 @@ import pytest
 from datamodules.sequences import motion_patterns
 from datamodules.sequences.files import read_codes
 from datamodules.sequences.find import find_sequences
-from experiments.exchange import main
+from experiments.results.exchange import main
 
 FRAMES = 3
 

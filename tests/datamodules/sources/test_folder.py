@@ -1,6 +1,7 @@
 """Clips of a folder of videos: contiguous, found at any depth, broken ones left out."""
 
 import os
+from itertools import product
 
 import av
 import cv2
@@ -127,7 +128,7 @@ def test_a_tag_and_a_name_that_are_not_utf8_are_read(numbers, write_video, tmp_p
         assert "2 videos, 48 frames" in source.describe()
 
 
-def test_a_codec_without_decoder_and_a_cover_are_left_out(write_video, tmp_path):
+def test_a_codec_without_decoder_is_left_out(write_video, tmp_path):
     video = write_video(tmp_path / "a.mp4").read_bytes()
     assert b"avc1" in video
     (tmp_path / "codec.mp4").write_bytes(video.replace(b"avc1", b"xqz1"))
@@ -212,3 +213,67 @@ def test_videos_are_shown_as_their_display_matrix_says(tmp_path, matrix):
     for clip in clips:
         assert clip.shape == (3, *upright.shape)
         assert np.abs(clip - upright.astype(float)).mean() < 8
+
+
+def read_everywhere(path):
+    """Return a video's frames as each command reads them, (T, H, W, 3), 0 to 255."""
+    (sequence,) = find_sequences([str(path)])
+    with open_video(path) as video:
+        shown = np.stack([255 * f.permute(1, 2, 0).numpy() for f in video])
+    codes = np.stack([np.stack(planes) for planes in read_codes(sequence, "rgb")])
+    source = FolderSource(path.parent)
+    clips = [source.read(0, rng, len(shown), None, 1) for rng in (default_rng(0), None)]
+    return [shown, codes.transpose(0, 2, 3, 1), *clips]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_of_two_video_tracks_all_read_the_same(tmp_path, suffix):
+    """Of equal rank in an MP4, where decord chooses the larger one."""
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        tracks = []
+        for size, grey in ((64, 200), (96, 50)):
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = size, size, "yuv420p"
+            picture = np.full((size, size, 3), grey, np.uint8)
+            tracks.append((stream, av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for number, (stream, frame) in product(range(4), tracks):
+            frame.pts = number
+            container.mux(stream.encode(frame))
+        for stream, _ in tracks:
+            container.mux(stream.encode())
+    shown, *others = read_everywhere(path)
+    for frames in others:
+        assert frames.shape == shown.shape
+        assert np.abs(frames - shown).max() < 2
+
+
+@pytest.mark.parametrize("frames", [4, 0])
+def test_a_cover_is_no_video(tmp_path, frames):
+    """A picture beside the frames, larger than they are; or alone in its file."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 96, 96, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        if frames:
+            stream = container.add_stream("libx264", rate=25)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            picture = np.full((48, 64, 3), 200, np.uint8)
+            for _ in range(frames):
+                frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        _, jpeg = cv2.imencode(".jpg", np.full((96, 96, 3), 50, np.uint8))
+        packet = av.Packet(jpeg.tobytes())
+        packet.stream, packet.pts, packet.dts = cover, 0, 0
+        container.mux(packet)
+    if frames:
+        for read in read_everywhere(path):
+            assert read.shape == (frames, 48, 64, 3)
+            assert np.abs(read - 200.0).max() < 2
+        return
+    for refused in (open_video, FolderSource, lambda path: find_sequences([str(path)])):
+        place = path if refused is not FolderSource else tmp_path
+        with pytest.raises(ValueError, match=r"a\.mp4: no video stream"):
+            refused(place)

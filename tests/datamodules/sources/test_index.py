@@ -7,7 +7,7 @@ import pytest
 
 from datamodules.sources import index as index_module
 from datamodules.sources.folder import FolderSource
-from datamodules.sources.index import NAME
+from datamodules.sources.index import NAME, VERSION
 
 
 def test_the_index_is_kept_and_used_while_size_and_time_agree(
@@ -29,7 +29,9 @@ def test_the_index_is_kept_and_used_while_size_and_time_agree(
     assert examined == ["b.mp4"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"version": 2, "videos": {"a": 3}}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", json.dumps({"version": VERSION, "videos": {"a": 3}})]
+)
 def test_a_damaged_index_is_built_anew_with_a_warning(
     write_video, tmp_path, caplog, text
 ):

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from callbacks.metrics.table import METRICS
-from experiments import exchange
 from experiments.compare import command as compare
 from experiments.compare.assemble import compare_results
 from experiments.compare.report.page import show_scales
@@ -20,6 +19,7 @@ from experiments.compare.report.scales import (
     scale_figures,
     whole_points,
 )
+from experiments.results import exchange
 from experiments.results.result import Point
 
 

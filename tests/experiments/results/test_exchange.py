@@ -7,8 +7,8 @@ import pytest
 from callbacks.metrics.table import METRICS
 from experiments.compare.assemble import compare_results
 from experiments.compare.protocol_check import ProtocolMismatch
-from experiments.exchange import main
 from experiments.results.dcvc import to_dcvc
+from experiments.results.exchange import main
 from experiments.results.load import load_any
 from experiments.results.result import (
     Point,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lightning_modules import DualDomain, load_codec
 from lightning_modules.dual_domain.codec import DualDomainCodec
 from lightning_modules.dual_domain.packets import read_head
 
@@ -58,10 +59,36 @@ def test_arguments_that_make_no_codec_are_refused(arguments, message):
 
 
 @pytest.mark.parametrize(
-    ("size", "parameters"), [("base", 15.6e6), ("small", 7.2e6), ("tiny", 0.9e6)]
+    ("size", "parameters"),
+    [
+        ("base", 15.6e6),
+        ("small", 7.7e6),
+        ("mini", 2.8e6),
+        ("small_128", 7.2e6),
+        ("tiny", 0.9e6),
+    ],
 )
 def test_sizes_have_the_parameters_that_were_planned(size, parameters):
     with torch.device("meta"):
         codec = DualDomainCodec(size)
     found = sum(p.numel() for p in codec.parameters())
     assert found == pytest.approx(parameters, rel=0.05)
+
+
+def test_a_checkpoint_of_the_former_small_is_its_network_under_its_name(
+    save_checkpoint, tmp_path
+):
+    module = DualDomain(size="small_128")
+    path = save_checkpoint(module, tmp_path / "last.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["codec"]["architecture"]["size"] = "small"
+    checkpoint["hyper_parameters"] = {"size": "small"}
+    checkpoint["pytorch-lightning_version"] = "2.6.4"
+    torch.save(checkpoint, path)
+    for codec in load_codec(path), DualDomain.load_from_checkpoint(path).codec:
+        assert codec.architecture["size"] == "small"
+        assert codec.latents.levels == {"symbols": 128}
+        assert len(codec.passes(32, 32)["decode"]()) == 2
+        torch.testing.assert_close(
+            dict(codec.state_dict()), dict(module.codec.state_dict())
+        )

@@ -134,6 +134,16 @@ def test_training_draws_refreshes_only_where_a_stage_asks_for_them(start):
     assert torch.equal(differs[:, 5], unit <= 2)
 
 
+# Rates
+
+
+def test_a_stage_draws_the_rates_that_it_names(start):
+    rates = draw_of(start(options={"qps": [3, 5]}), 7, batch=30).rate
+    assert set(rates.tolist()) == {3, 4, 5}
+    every = draw_of(start(options={"qps": [0, 63]}), 7, batch=30).rate
+    assert torch.equal(every, draw_of(start(), 7, batch=30).rate)
+
+
 # Divided models
 
 
@@ -207,6 +217,9 @@ def test_an_image_stage_is_validated_by_its_images_alone(start):
         ),
         ({"options": {"lmbda_range": [0, 5]}}, "must be above 0, the first not above"),
         ({"options": {"lmbda_range": 5}}, "lmbda_range is 5: "),
+        ({"options": {"qps": [9, 8]}}, r"qps is \[9, 8\]: .*from 0 to 63"),
+        ({"options": {"qps": [0, 64]}}, r"qps is \[0, 64\]: "),
+        ({"options": {"qps": 8}}, "qps is 8: "),
         (
             {"options": {"train_refresh": 64}},
             "train_refresh is 64: it is true or false",

@@ -198,7 +198,7 @@ def test_a_latent_of_another_backbone_is_refused():
     ("arguments", "options", "message"),
     [
         (("vqvae", "tiny", 8), {}, "'vqvae'.*cv_vae, lean_vae"),
-        (("cv_vae", "huge", 8), {}, "'huge'.*paper, small, tiny"),
+        (("cv_vae", "huge", 8), {}, "'huge'.*paper, small, mini, tiny"),
         (("cv_vae", "tiny", 0), {}, "channels 0"),
         (("cv_vae", "tiny", 8), {"norm": "batch"}, "'batch'.*clip or frame"),
         (("lean_vae", "tiny", 8), {"norm": "frame"}, "options of cv_vae"),

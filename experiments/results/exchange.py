@@ -1,4 +1,4 @@
-"""Files for other suites' tools: ``python -m experiments.exchange RESULT OUT``."""
+"""Files for other suites' tools: ``lvc exchange RESULT OUT``."""
 
 import json
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from experiments.results.load import load_any
 
 EPILOG = """\
 examples:
-  python -m experiments.exchange results/ui2c.json ui2c.dcvc.json
-  python -m experiments.exchange patterns=/data/CLIC2020 motion/
+  python -m experiments.results.exchange results/ui2c.json ui2c.dcvc.json
+  python -m experiments.results.exchange patterns=/data/CLIC2020 motion/
 
 RESULT is a result of evaluate or anchor, or a file of DCVC's or CompressAI's; OUT can
 be given to compare_bd_rate.py of microsoft/DCVC, beside its anchors.
@@ -43,7 +43,9 @@ class ExchangeOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; see :func:`run_command`."""
-    return run_command(lambda: export(parse(ExchangeOptions, "exchange", argv, EPILOG)))
+    return run_command(
+        lambda: export(parse(ExchangeOptions, "results.exchange", argv, EPILOG))
+    )
 
 
 def export(options: ExchangeOptions) -> None:
