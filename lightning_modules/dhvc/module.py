@@ -63,7 +63,7 @@ class DHVC(CodecModule):
         if recipe == "paper":
             self.codec.network.begin_by(SIZES["paper"].recipe)
         # On the meta device there are no weights, only their shapes.
-        if initial == "cosines" and not self.codec.network.like.is_meta:
+        if initial == "cosines" and not self.codec.like.is_meta:
             knob = self.codec.rate_knob
             start_as_cosines(self.codec.network, (knob.low, knob.high))
 

@@ -53,7 +53,8 @@ class DualDomain(CodecModule):
     ) -> None:
         codec = DualDomainCodec(**architecture)
         super().__init__(codec, distortion, weight_decay, lpips)
-        if initial == "cosines":
+        # On the meta device there are no weights, only their shapes.
+        if initial == "cosines" and not codec.like.is_meta:
             start_as_cosines(codec.network)
 
     def weight_groups(self) -> list[dict[str, Any]]:

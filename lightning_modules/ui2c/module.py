@@ -82,7 +82,8 @@ class UI2C(CodecModule):
     ) -> None:
         _check_lmbda_range(lmbda_range)
         super().__init__(UI2CCodec(**architecture), distortion, weight_decay, lpips)
-        if initial == "cosines":
+        # On the meta device there are no weights, only their shapes.
+        if initial == "cosines" and not self.codec.like.is_meta:
             start_as_cosines(self.codec.network, lmbda_range)
         self.hybrid_references = hybrid_references
         self.lmbda_range = lmbda_range

@@ -65,7 +65,8 @@ class VideoVAE(CodecModule):
             lpips,
             {"distortion": alpha, "lpips": beta},
         )
-        if initial == "cosines":
+        # On the meta device there are no weights, only their shapes.
+        if initial == "cosines" and not self.codec.like.is_meta:
             start_as_cosines(self.codec, self.codec.rate_knob.high * alpha)
 
     def start_stage(

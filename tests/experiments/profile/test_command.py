@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.cli.configs import shipped_configs
 from experiments.profile import command as profile
 from experiments.profile import complexity
 from experiments.profile.command import main
 from experiments.profile.timing import timings
 from lightning_modules import codec as codec_module
 from lightning_modules import overlap
+from lightning_modules.exported import read_card
+from lightning_modules.shipped import WEIGHTS
 
 CONFIGS = Path(__file__).parents[3] / "experiments" / "configs"
 
@@ -119,3 +122,11 @@ def test_a_missing_device_is_said_before_the_work(tmp_path, capsys, monkeypatch)
     assert main(arguments) == 2
     assert "there is no CUDA device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [n for n in shipped_configs() if "shipped/" in n])
+def test_what_begins_as_cosines_is_counted_without_weights(name):
+    with torch.device("meta"):
+        codec = profile.build_codec([name])
+    card = read_card(WEIGHTS / f"{Path(name).name.replace('_', '-')}.safetensors")
+    assert sum(p.numel() for p in codec.parameters()) == card.parameters
