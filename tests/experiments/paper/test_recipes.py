@@ -181,7 +181,7 @@ def test_what_forks_freeze_alone_is_in_one_model_only(plans):
                     *((path, own) for path in theirs - mine),
                 ):
                     arguments = dict(lacks.base["model"]["init_args"])
-                    for key in ("distortion", "lpips", "weight_decay"):
+                    for key in ("distortion", "initial", "lpips", "weight_decay"):
                         arguments.pop(key, None)
                     assert module(arguments, path) is None, (run, path)
                     compared += 1
