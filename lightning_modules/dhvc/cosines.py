@@ -10,19 +10,22 @@ this is ours, for trainings of hours.
 
 from dataclasses import dataclass
 from itertools import product
-from math import cos, log, pi, sqrt
+from math import log, sqrt
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lightning_modules.cosines import (
+    OPPONENTS,
+    correlations,
+    cosines,
+    opponents,
+    silence,
+)
 from lightning_modules.dhvc.blocks import PredictionBlock, ResBlock
 from lightning_modules.dhvc.entropy_model import SOFTPLUS_SHIFT
 from lightning_modules.dhvc.network import DHVCNetwork
-
-COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
-"""Directions of RGB that hardly depend on each other in photographs, not yet of length
-1."""
 
 CHAINS = (
     (0, 0.48, 0.987),
@@ -104,10 +107,10 @@ def start_as_cosines(network: DHVCNetwork, lmbdas: tuple[float, float]) -> None:
     with torch.no_grad():
         for block in network.modules():
             if isinstance(block, ResBlock):
-                _nothing(block.reduce)
+                silence(block.reduce)
             elif isinstance(block, PredictionBlock):
-                _nothing(block.norm_attention)
-                _nothing(block.mlp[-1])
+                silence(block.norm_attention)
+                silence(block.mlp[-1])
         observed = _begin_encoder(network)
         _begin_scales(network, observed, step)
         if learned:
@@ -130,7 +133,7 @@ def _begin_encoder(network: Any) -> list[Tensor]:
         level = _lowest(2 * level.side, down.out_channels)
         # Features of quarters hold their lowest frequencies only.
         back = torch.linalg.pinv(seen.flatten(1))
-        _nothing(down)
+        silence(down)
         whole = torch.zeros_like(level.basis)
         for row, column in QUARTERS:
             matrix = level.quarter(row, column) @ back
@@ -180,7 +183,8 @@ def _begin_scales(network: Any, observed: list[Tensor], step: float) -> None:
         # Mirror images differ in the signs of frequencies of other symmetry.
         spread *= level.kinds[:, None] == level.kinds
         powers, vectors = torch.linalg.eigh(spread)
-        count = block.restore.in_channels
+        # The last of its features tells apart whether there is an earlier frame.
+        count = min(block.restore.in_channels, block.prior.in_channels - 1)
         directions = vectors.T.flip(0)[:count]
         _begin_latent(block, directions, own, powers.flip(0)[:count], step)
         kept = directions.T @ directions
@@ -209,7 +213,7 @@ def _begin_latent(
         step: Of the quantiser.
     """
     z, n = directions.shape
-    c = block.prior.in_channels
+    c, latents = block.prior.in_channels, block.restore.in_channels
     merge, mu = block.posterior[0], block.posterior[1]
     seen = own.shape[1]
     observed = merge.in_channels - c
@@ -217,12 +221,14 @@ def _begin_latent(
     merge.bias[:z] = 0
     merge.weight[:z, :seen, 0, 0] = directions @ own / step
     merge.weight[:z, observed : observed + n, 0, 0] = -directions / step
-    _nothing(mu)
-    mu.weight[:, :z, 1, 1] = torch.eye(z)
+    silence(mu)
+    mu.weight[:z, :z, 1, 1] = torch.eye(z)
     enter, prior = block.predictor[0], block.prior
-    _nothing(enter)
-    _nothing(prior)
-    prior.bias[z:] = _raw(powers.clamp_min(0).sqrt() / step)
+    silence(enter)
+    silence(prior)
+    prior.bias[latents:] = _raw(torch.zeros(latents))
+    scales = slice(latents, latents + z)
+    prior.bias[scales] = _raw(powers.clamp_min(0).sqrt() / step)
     expects = z if block.sees_itself else 0
     enter.weight[expects:, : c - expects, 0, 0] = torch.eye(c - expects)
     if block.sees_itself:
@@ -238,11 +244,11 @@ def _begin_latent(
         enter.weight[-1, flag] = -1
         enter.weight[-1, last + flag] = 1
         block.temporal_constant[:, flag] = 1
-        alone = prior.bias[z:].clone()
-        prior.bias[z:] = _raw(TEMPORAL * powers.clamp_min(0).sqrt() / step)
-        prior.weight[z:, -1, 0, 0] = alone - prior.bias[z:]
+        alone = prior.bias[scales].clone()
+        prior.bias[scales] = _raw(TEMPORAL * powers.clamp_min(0).sqrt() / step)
+        prior.weight[scales, -1, 0, 0] = alone - prior.bias[scales]
     _begin(block.restore, directions.T * step)
-    _nothing(block.merge)
+    silence(block.merge)
     block.merge.weight[:, 2 * c :, 0, 0] = torch.eye(c)
 
 
@@ -270,7 +276,7 @@ def _begin_steps(network: Any, lmbdas: tuple[float, float]) -> None:
 def _begin_up(up: Any, coarser: _Level, level: _Level) -> None:
     """Let a layer give each quarter of a block its frequencies."""
     layer = up[0]
-    _nothing(layer)
+    silence(layer)
     for place, (row, column) in enumerate(QUARTERS):
         matrix = _child(coarser, level, row, column)
         part = layer.weight[place :: len(QUARTERS)]
@@ -284,14 +290,9 @@ def _child(coarser: _Level, level: _Level, row: int, column: int) -> Tensor:
 
 def _begin(layer: Any, matrix: Tensor) -> None:
     """Make a layer's first channels go through a matrix, and nothing else."""
-    _nothing(layer)
+    silence(layer)
     target = layer.weight[: len(matrix), : matrix.shape[1]]
     target.copy_(matrix.reshape(target.shape))
-
-
-def _nothing(layer: Any) -> None:
-    layer.weight.zero_()
-    layer.bias.zero_()
 
 
 def _quarter(blocks: Tensor, row: int, column: int) -> Tensor:
@@ -303,49 +304,24 @@ def _quarter(blocks: Tensor, row: int, column: int) -> Tensor:
 
 def _lowest(side: int, count: int) -> _Level:
     """Return the strongest frequencies of a block; fewer where it has fewer samples."""
-    cosines = _cosines(side)
-    worth = torch.zeros(len(COLOURS), side, side)
+    waves = cosines(side)
+    worth = torch.zeros(len(OPPONENTS), side, side)
     for colour, variance, rho in CHAINS:
-        powers = ((cosines @ _correlations(side, rho)) * cosines).sum(dim=1)
+        powers = ((waves @ correlations(side, rho)) * waves).sum(dim=1)
         worth[colour] += variance * powers[:, None] * powers
     worth = worth.flatten()
     best = worth.argsort(descending=True, stable=True)[:count]
     plane, place = best // side**2, best % side**2
     i, j = place // side, place % side
-    basis = torch.einsum("nc,nh,nw->nchw", _colours()[plane], cosines[i], cosines[j])
+    basis = torch.einsum("nc,nh,nw->nchw", opponents()[plane], waves[i], waves[j])
     return _Level(side, basis, 4 * plane + 2 * (i % 2) + j % 2)
-
-
-def _colours() -> Tensor:
-    """Return the directions of RGB, orthonormal, one a row."""
-    colours = torch.tensor(COLOURS)
-    return colours / colours.norm(dim=1, keepdim=True)
 
 
 def _covariance(maps: Tensor) -> Tensor:
     """Return how maps (n, 3, side, side) of photographs' pixels covary, (n, n)."""
-    colours = torch.einsum("kc,nchw->nkhw", _colours(), maps)
+    colours = torch.einsum("kc,nchw->nkhw", opponents(), maps)
     smooth = torch.zeros_like(colours)
     for colour, variance, rho in CHAINS:
-        along = _correlations(maps.shape[-1], rho)
+        along = correlations(maps.shape[-1], rho)
         smooth[:, colour] += variance * (along @ colours[:, colour] @ along)
     return smooth.flatten(1) @ colours.flatten(1).T
-
-
-def _correlations(length: int, rho: float) -> Tensor:
-    """Return how pixels of a row correlate in a Markov chain, (length, length)."""
-    places = torch.arange(length)
-    powers: Tensor = rho ** (places[:, None] - places).abs()
-    return powers
-
-
-def _cosines(length: int) -> Tensor:
-    """Return the orthonormal cosine transform (DCT-II), one frequency a row."""
-    table = [
-        [
-            sqrt((1 if k == 0 else 2) / length) * cos(pi * k * (2 * i + 1) / 2 / length)
-            for i in range(length)
-        ]
-        for k in range(length)
-    ]
-    return torch.tensor(table)

@@ -7,24 +7,22 @@ is ours, for trainings of hours.
 """
 
 from dataclasses import dataclass
-from math import cos, exp, log, pi, sqrt
+from math import exp, log, sqrt
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.cosines import cosines, opponents, quarters, silence
 from lightning_modules.dual_domain.design import LATENT_STRIDE, lagrangian
 from lightning_modules.dual_domain.entropy_model import LEVELS
 from lightning_modules.dual_domain.experts import SLOPE
 from lightning_modules.dual_domain.network import DualDomainNetwork
 from lightning_modules.dual_domain.transforms import ResidualBlock
 
-COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
-"""Directions of RGB that vary nearly independently, not yet of length 1."""
-
 MEANS = (36.0, 4.8, 1.0)
-"""Variances along them of the means of 16x16 blocks of photographs, times 256."""
+"""Variances along the directions of RGB of the means of 16x16 blocks of photographs,
+times 256."""
 
 POWERS, DECAYS = (6.5, 0.33, 0.086), (1.43, 1.95, 1.8)
 """Of all other frequencies ``(i, j)``: ``power / (1 + i^2 + j^2) ** decay``, a line
@@ -57,21 +55,20 @@ def start_as_cosines(network: DualDomainNetwork) -> None:
     Args:
         network: Its weights are replaced.
     """
-    colours = F.normalize(torch.tensor(COLOURS), dim=1)
     step = sqrt(18.0 / (log(2.0) * float(lagrangian(torch.zeros(())))))
     with torch.no_grad():
         for block in network.modules():
             if isinstance(block, ResidualBlock):
-                _nothing(block.body[-1])
+                silence(block.body[-1])
         variances = _begin_transforms(
             network.encoder,
             network.decoder,
-            _Planes(colours, *map(torch.tensor, (MEANS, POWERS, DECAYS))),
+            _Planes(opponents(), *map(torch.tensor, (MEANS, POWERS, DECAYS))),
             step,
         )
         for steps in (network.encoder_steps, network.decoder_steps):
             if steps is not None and steps.experts is not None:
-                _nothing(steps.experts.expert_out)
+                silence(steps.experts.expert_out)
         gained = network.options.scales == "gained"
         raw = _raw_scales(variances.sqrt() / step, 0.0 if gained else 0.5)
         sizes = network.context.sizes
@@ -104,7 +101,7 @@ class _Planes:
             ``(count, planes * side * side)`` with orthonormal rows, and ``(count,)``;
             fewer where the block has fewer samples.
         """
-        own = _cosines(side)
+        own = cosines(side)
         places = torch.arange(side) * LATENT_STRIDE / side
         distance = 1.0 + places[:, None].square() + places.square()
         spread = self.powers[:, None, None] / distance ** self.decays[:, None, None]
@@ -132,9 +129,9 @@ def _begin_transforms(
     for level, (down, up) in enumerate(zip(downs, reversed(ups), strict=True), start=1):
         side = 2**level
         wanted, variances = planes.basis(side, down.out_channels)
-        quarters = _quarters(len(planes.mix), side)
+        parts = quarters(len(planes.mix), side)
         # (frequencies, features of four blocks), quarter by quarter.
-        there = wanted @ quarters.T @ torch.block_diag(*[known.T] * 4)
+        there = wanted @ parts.T @ torch.block_diag(*[known.T] * 4)
         if level == len(downs):
             there = there / step
         back = torch.linalg.pinv(there)
@@ -171,7 +168,7 @@ def _begin_up(layer: nn.Conv2d, matrices: Tensor) -> None:
 
 def _begin_group(group: Any, raw: Tensor) -> None:
     """Let a group's means be 0, or the prediction, and its scales those of pictures."""
-    _nothing(group.mix[-1])
+    silence(group.mix[-1])
     mean, scale, gate = group.mix[-1].bias.chunk(3)
     mean.zero_()
     scale.copy_(raw)
@@ -181,13 +178,13 @@ def _begin_group(group: Any, raw: Tensor) -> None:
 def _begin_motion(network: DualDomainNetwork) -> None:
     """Let flows begin as none, and their codec as a transform of their blocks."""
     for level in network.flow.levels:
-        _nothing(list(level.children())[-1])
+        silence(list(level.children())[-1])
     encoder, decoder = network.motion_encoder, network.motion_decoder
     course = FLOW_MEAN, FLOW_POWER, FLOW_DECAY
     planes = _Planes(torch.eye(2), *(torch.full((2,), value) for value in course))
     variances = _begin_transforms(encoder.encoder, decoder.decoder, planes, FLOW_STEP)
     last: Any = decoder.hyper_decoder[-1]
-    _nothing(last)
+    silence(last)
     _, scale = last.bias.chunk(2)
     scale.copy_(_raw_scales(variances.sqrt() / FLOW_STEP, 0.5))
 
@@ -202,31 +199,3 @@ def _raw_scales(deviations: Tensor, quality: float) -> Tensor:
     middle = (exp(SLOPE * quality) * deviations).clamp(LEAST_SCALE, MOST_SCALE)
     above = middle.log() - log(LEVELS.low)
     return above + torch.log(-torch.expm1(-above)) + log(LEVELS.low)
-
-
-def _nothing(layer: Any) -> None:
-    layer.weight.zero_()
-    layer.bias.zero_()
-
-
-def _cosines(length: int) -> Tensor:
-    """Return the orthonormal cosine transform (DCT-II), one frequency a row."""
-    table = [
-        [
-            sqrt((1 if k == 0 else 2) / length) * cos(pi * k * (2 * i + 1) / 2 / length)
-            for i in range(length)
-        ]
-        for k in range(length)
-    ]
-    return torch.tensor(table)
-
-
-def _quarters(planes: int, side: int) -> Tensor:
-    """Return which sample of a block each one of its four quarters' samples is.
-
-    Quarters row by row; within them, and in the block, samples plane by plane.
-    """
-    size, half = planes * side**2, side // 2
-    block = torch.arange(size).reshape(planes, 2, half, 2, half)
-    order = block.permute(1, 3, 0, 2, 4).reshape(-1)
-    return torch.eye(size)[order]

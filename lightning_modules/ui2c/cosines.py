@@ -6,13 +6,14 @@ The paper names no start; this is ours, for trainings of hours.
 """
 
 from collections.abc import Sequence
-from math import cos, log, pi, prod, sqrt
+from math import log, prod, sqrt
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.cosines import correlations, cosines, quarters, silence
 from lightning_modules.ui2c.blocks import DepthConvBlock
 from lightning_modules.ui2c.network import (
     LATENT_STRIDE,
@@ -61,8 +62,8 @@ def start_as_cosines(network: UI2CNetwork, lmbdas: tuple[float, float]) -> None:
     with torch.no_grad():
         for block in network.modules():
             if isinstance(block, DepthConvBlock):
-                _nothing(block.spatial[-1])
-                _nothing(block.reduce)
+                silence(block.spatial[-1])
+                silence(block.reduce)
         _begin_transforms(network, basis, factors)
         _begin_gains(network, steps)
         scales = (factors * variances.sqrt()).clamp(LEAST_SCALE, MOST_SCALE)
@@ -84,7 +85,8 @@ def _begin_transforms(network: Any, basis: Tensor, factors: Tensor) -> None:
         _begin(network.embed, per_patch)
         _begin(network.encoder[0].adaptor, same)
     # The latents' frequencies in features of patches, whose own are fewer.
-    of_features = basis @ _patch_matrix(n).T @ torch.block_diag(*[per_patch.T] * 4)
+    of_patches = quarters(3 * n, LATENT_STRIDE).T
+    of_features = basis @ of_patches @ torch.block_diag(*[per_patch.T] * 4)
     down = factors[:, None] * of_features
     up = torch.linalg.pinv(down)
     network.encoder_down.weight.zero_()
@@ -111,18 +113,15 @@ def _begin_gains(network: Any, steps: Sequence[float]) -> None:
 
 def _begin_prior(prior: Any, part: slice, scales: Tensor) -> None:
     """Let a prior begin with the scales of pictures, whatever it is given."""
-    _nothing(prior[-1])
+    # Its other biases stay: steps of 1, means of 0.
+    prior[-1].weight.zero_()
     prior[-1].bias[part] = scales
 
 
 def _begin(layer: Any, matrix: Tensor) -> None:
     """Make a 1x1 layer's first inputs go through a matrix, and nothing else."""
-    _nothing(layer)
+    silence(layer)
     layer.weight[:, : matrix.shape[1], 0, 0] = matrix
-
-
-def _nothing(layer: Any) -> None:
-    layer.weight.zero_()
 
 
 def _basis(block: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
@@ -132,7 +131,7 @@ def _basis(block: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
         ``(count, samples)`` with orthonormal rows, and ``(count,)``; fewer where the
         block has fewer samples.
     """
-    sides = [_cosines(length) for length in block]
+    sides = [cosines(length) for length in block]
     spread = [
         _variances(own, rho)
         for own, rho in zip(sides, (TEMPORAL, CORRELATION, CORRELATION), strict=True)
@@ -154,31 +153,6 @@ def _basis(block: tuple[int, int, int], count: int) -> tuple[Tensor, Tensor]:
     return torch.stack(rows), planes.flatten()[best]
 
 
-def _cosines(length: int) -> Tensor:
-    """Return the orthonormal cosine transform (DCT-II), one frequency a row."""
-    table = [
-        [
-            sqrt((1 if k == 0 else 2) / length) * cos(pi * k * (2 * i + 1) / 2 / length)
-            for i in range(length)
-        ]
-        for k in range(length)
-    ]
-    return torch.tensor(table)
-
-
 def _variances(basis: Tensor, correlation: float) -> Tensor:
     """Return each frequency's variance in a Markov chain of variance 1."""
-    places = torch.arange(len(basis))
-    covariance = correlation ** (places[:, None] - places).abs()
-    return ((basis @ covariance) * basis).sum(dim=1)
-
-
-def _patch_matrix(frames: int) -> Tensor:
-    """Return which sample of a block each one of its four patches' features is.
-
-    Patches row by row, each as ``pixel_unshuffle`` orders a unit's frames.
-    """
-    size = frames * 3 * LATENT_STRIDE**2
-    block = torch.arange(size).reshape(frames * 3, 2, PATCH, 2, PATCH)
-    order = block.permute(1, 3, 0, 2, 4).reshape(-1)
-    return torch.eye(size)[order]
+    return ((basis @ correlations(len(basis), correlation)) * basis).sum(dim=1)

@@ -6,13 +6,14 @@ start that takes thousands of steps. The paper names no start; this is ours, for
 trainings of hours.
 """
 
-from math import cos, log, pi, sqrt
+from math import log, sqrt
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.cosines import correlations, cosines, opponents, silence
 from lightning_modules.entropy.z_prior import make_narrow
 from lightning_modules.video_vae.backbone import SPACE_STRIDE, TIME_STRIDE
 from lightning_modules.video_vae.codec import VideoVAECodec
@@ -24,11 +25,9 @@ CORRELATION = 0.95
 """Of neighbouring pixels, in the usual model of pictures, a Markov chain; and of one
 pixel in neighbouring frames."""
 
-COLOURS = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
-"""Axes of RGB that photographs hardly correlate along; not normalised."""
 
 VARIANCES = (0.147, 0.015, 0.003)
-"""Along these axes, of RGB in [0, 1]: means of 41 photographs."""
+"""Along the directions of RGB, of RGB in [0, 1]: means of 41 photographs."""
 
 LEAST_SCALE, MOST_SCALE = 0.15, 16.0
 """Of y's distribution at the start."""
@@ -65,11 +64,11 @@ def start_as_cosines(codec: VideoVAECodec, weight: float) -> None:
     with torch.no_grad():
         for module in codec.modules():
             if isinstance(module, TokenLayer):
-                _nothing(module.narrow)
+                silence(module.narrow)
                 if module.residual:
-                    _nothing(module.depthwise)
+                    silence(module.depthwise)
             elif isinstance(module, Bottleneck):
-                _nothing(module[-1])
+                silence(module[-1])
         rows = _begin_backbone(codec.backbone)
         rows = _begin_latent_transforms(codec.latent_codec, rows, step)
         scales = (_variances(rows).sqrt() / step).clamp(LEAST_SCALE, MOST_SCALE)
@@ -117,28 +116,28 @@ def _begin_latent_transforms(latent_codec: Any, rows: Tensor, step: float) -> Te
         of_four = of_four.flatten(6).flatten(4, 5).flatten(0, 1)
         best = _strongest(of_four, count)
         matrix = torch.kron(signs, torch.eye(count))[best]
-        _nothing(down)
-        _nothing(up)
+        silence(down)
+        silence(up)
         for place, part in enumerate(matrix.split(count, dim=1)):
             row, column = divmod(place, 2)
             down.weight[:, :, 1, 1 + row, 1 + column] = part
             up.weight[:, :, 1, 1 + row, 1 + column] = part
         rows = of_four[best]
     for layer, scale in ((last, 1 / step), (first, step), (end, 1.0)):
-        _nothing(layer)
+        silence(layer)
         layer.weight[:, :, 1, 1, 1] = scale * torch.eye(count)
     return rows
 
 
 def _begin_entropy_model(latent_codec: Any, scales: Tensor) -> None:
     """Let y begin with the scales of pictures, and z as zeros that cost little."""
-    _nothing(latent_codec.hyper_encoder[-1])
+    silence(latent_codec.hyper_encoder[-1])
     make_narrow(latent_codec.prior, Z_SLOPE)
     sizes = latent_codec.context.sizes
     for group, own in zip(
         latent_codec.context.groups, scales.split(sizes), strict=True
     ):
-        _nothing(group.aggregate[-1])
+        silence(group.aggregate[-1])
         group.aggregate[-1].bias[len(own) :] = own
 
 
@@ -148,14 +147,8 @@ def _convolutions(layers: nn.Sequential) -> list[Any]:
 
 def _begin(layer: Any, matrix: Tensor) -> None:
     """Make a linear layer a matrix, with nothing where that ends."""
-    _nothing(layer)
+    silence(layer)
     layer.weight[: matrix.shape[0], : matrix.shape[1]] = matrix
-
-
-def _nothing(layer: Any) -> None:
-    layer.weight.zero_()
-    if layer.bias is not None:
-        layer.bias.zero_()
 
 
 def _frequencies(frames: int, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -165,26 +158,14 @@ def _frequencies(frames: int, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         As sums of the bands' samples, (n, n), and of pixels, (n, 3, frames, 8, 8).
     """
     steps = frames // 2 if len(axes) > 2 else frames
-    one = F.normalize(COLOURS, dim=1)
+    one = opponents()
     for length in (steps, PATCH, PATCH):
-        one = torch.kron(one, _cosines(length))
+        one = torch.kron(one, cosines(length))
     of_bands = torch.block_diag(*[one] * 2 ** len(axes))
     block = 3, frames, SPACE_STRIDE, SPACE_STRIDE
     impulses = torch.eye(len(of_bands)).reshape(-1, *block)
     bands = haar(impulses, axes).flatten(1) / sqrt(2 ** len(axes))
     return of_bands, (of_bands @ bands.T).reshape(-1, *block)
-
-
-def _cosines(length: int) -> Tensor:
-    """Return the orthonormal cosine transform (DCT-II), one frequency a row."""
-    table = [
-        [
-            sqrt((1 if k == 0 else 2) / length) * cos(pi * k * (2 * i + 1) / 2 / length)
-            for i in range(length)
-        ]
-        for k in range(length)
-    ]
-    return torch.tensor(table)
 
 
 def _strongest(rows: Tensor, count: int) -> Tensor:
@@ -194,14 +175,10 @@ def _strongest(rows: Tensor, count: int) -> Tensor:
 
 def _variances(rows: Tensor) -> Tensor:
     """Return the variances of sums of pixels (n, 3, t, h, w) in pictures."""
-    axes = F.normalize(COLOURS, dim=1)
+    axes = opponents()
     colour = axes.T @ torch.diag(torch.tensor(VARIANCES)) @ axes
-    time, height, width = (_chain(length) for length in rows.shape[2:])
+    lengths = rows.shape[2:]
+    time, height, width = (correlations(n, CORRELATION) for n in lengths)
     spread = torch.einsum("nctij,cC->nCtij", rows, colour)
     spread = torch.einsum("nctij,tT,iI,jJ->ncTIJ", spread, time, height, width)
     return (spread * rows).flatten(1).sum(dim=1)
-
-
-def _chain(length: int) -> Tensor:
-    places = torch.arange(length)
-    return CORRELATION ** (places[:, None] - places).abs()

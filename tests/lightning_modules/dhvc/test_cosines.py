@@ -5,11 +5,10 @@ import torch
 from torch.nn.functional import interpolate
 
 from lightning_modules import DHVC
+from lightning_modules.cosines import correlations, opponents
 from lightning_modules.dhvc.codec import DHVCCodec
 from lightning_modules.dhvc.cosines import (
     CHAINS,
-    _colours,
-    _correlations,
     _lowest,
     start_as_cosines,
 )
@@ -112,10 +111,10 @@ def test_priors_begin_with_the_deviations_of_photographs(codec):
     generator = torch.Generator().manual_seed(2)
     planes = torch.zeros(120, 3, 64, 64)
     for colour, variance, rho in CHAINS:
-        root = torch.linalg.cholesky(_correlations(64, rho))
+        root = torch.linalg.cholesky(correlations(64, rho))
         noise = torch.randn(120, 64, 64, generator=generator)
         planes[:, colour] += variance**0.5 * (root @ noise @ root.T)
-    pixels = torch.einsum("kc,nkhw->nchw", _colours(), planes)
+    pixels = torch.einsum("kc,nkhw->nchw", opponents(), planes)
     lmbda = codec.network.embed(torch.full((120,), 1024.0))
     walk = FrameWalk(codec.network, codec.coder.start, lmbda, (120, 64, 64))
     port = Listener()
@@ -189,3 +188,14 @@ def test_shapes_alone_have_no_start():
     with torch.device("meta"):
         codec = begin()
     assert codec.network.like.is_meta
+
+
+def test_fewer_frequencies_than_latents_leave_the_others_silent():
+    """As of the tiny size, in which what ships is rehearsed."""
+    block = begin(size="tiny").network.scale(2)[0]
+    latents, features = block.restore.in_channels, block.prior.in_channels
+    assert latents > features
+    used = (block.posterior[1].weight != 0).flatten(1).any(dim=1)
+    assert used.sum() == features - 1 and not used[features - 1 :].any()
+    # The last feature is left to tell whether there is an earlier frame.
+    assert not (block.restore.weight[:, features - 1 :] != 0).any()

@@ -5,7 +5,6 @@ import torch
 from torch.nn.functional import interpolate
 
 from lightning_modules import DualDomain
-from lightning_modules.dual_domain.cosines import _quarters
 from lightning_modules.dual_domain.entropy_model import bounded_log_scale
 
 
@@ -86,12 +85,3 @@ def test_gained_scales_cost_fewer_bits_far_from_the_middle():
         for scales in ("free", "gained")
     }
     assert bits["gained"] < 0.9 * bits["free"]
-
-
-def test_quarters_are_ordered_row_by_row():
-    block = torch.arange(2 * 4 * 4.0).reshape(2, 4, 4)
-    quarters = (_quarters(2, 4) @ block.flatten()).reshape(4, 2, 2, 2)
-    for place in range(4):
-        row, column = divmod(place, 2)
-        own = block[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-        assert torch.equal(quarters[place], own)

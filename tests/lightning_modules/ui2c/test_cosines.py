@@ -5,7 +5,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from lightning_modules import UI2C
-from lightning_modules.ui2c.cosines import _basis, _patch_matrix
+from lightning_modules.cosines import quarters
+from lightning_modules.ui2c.cosines import _basis
 
 
 def smooth_clip(frames):
@@ -60,7 +61,7 @@ def test_patches_are_ordered_as_pixel_unshuffle_orders_them():
     clip = torch.arange(2 * 3 * 16 * 16.0).reshape(1, 6, 16, 16)
     patches = torch.pixel_unshuffle(clip, 8)[0]
     features = patches.permute(1, 2, 0).flatten()
-    torch.testing.assert_close(_patch_matrix(2) @ clip.flatten(), features)
+    torch.testing.assert_close(quarters(6, 16) @ clip.flatten(), features)
 
 
 def test_scales_begin_as_wide_as_pictures_frequencies_are():
