@@ -37,15 +37,20 @@ def carry_out(recipe: Recipe, options: PaperOptions) -> int:
         from experiments.paper.sweep import write_sweep
 
         return write_sweep(plan, options.sweep)
-    if options.dry_run or options.launcher == "commands":
-        show_plan(plan, commands_only=options.launcher == "commands")
-        return 0
     if options.write:
         return _write(plan, options)
-    _check_variables(plan)
+    if options.dry_run:
+        show_plan(plan)
+        return 0
+    as_commands = options.launcher == "commands"
+    records = Records(plan.places.jobs, plan.jobs)
+    if not as_commands:
+        _check_variables(plan, records)
     if rehearsal:
         rehearsal.make_clips()
-    records = Records(plan.places.jobs, plan.jobs)
+    if as_commands:
+        show_plan(plan, commands_only=True)
+        return 0
     try:
         with locked(plan.places.jobs / ".lock"):
             # Not every command makes the folder of its output.
@@ -137,12 +142,14 @@ def _tracking(options: PaperOptions) -> Sequence[str]:
     return [f"--tracking.group={os.environ['WANDB_RUN_GROUP']}"]
 
 
-def _check_variables(plan: Plan) -> None:
+def _check_variables(plan: Plan, records: Records) -> None:
     """Raise ``ValueError`` where a job would find that a variable is not set."""
-    names = set(plan.training.variables) if not plan.rehearsal else set()
-    for job in plan.jobs:
+    left = [job for job in plan.jobs if not records.is_done(job)]
+    for job in left:
         for word in job.words:
             with_variables(word)
+    trains = not plan.rehearsal and any(job.command == "fit" for job in left)
+    names = plan.training.variables if trains else ()
     unset = sorted(name for name in names if name not in os.environ)
     if unset:
         raise ValueError(

@@ -1,6 +1,5 @@
 """What a recipe's training takes, read off its files without loading a network."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from datamodules.texts import read_text
 from experiments.cli.configs import CONFIGS, find_config, merged
 from experiments.fit.layers import change_rows
 from experiments.paper.recipe import VARIABLE, Recipe, Run
-from experiments.paper.training import DECIDING, UNSEEN
+from experiments.paper.training import deciding, stage_marks
 
 COSTS = Path(__file__).with_name("costs.yaml")
 
@@ -22,8 +21,8 @@ DAY = 86400.0
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A stage that is trained once.
+class Cost:
+    """Of a stage that is trained once.
 
     Attributes:
         steps: Optimizer steps.
@@ -45,7 +44,7 @@ class Estimate:
         variables: Environment variables of their data.
     """
 
-    stages: Mapping[str, Trained]
+    stages: Mapping[str, Cost]
     variables: tuple[str, ...]
 
     @property
@@ -79,7 +78,7 @@ def estimate(recipe: Recipe) -> Estimate:
     Raises:
         ValueError: A configuration is not there, or changes a row that there is not.
     """
-    stages: dict[str, Trained] = {}
+    stages: dict[str, Cost] = {}
     marks: dict[str, dict[str, str]] = {}
     texts: list[str] = []
     waiting = dict(recipe.runs)
@@ -92,19 +91,17 @@ def estimate(recipe: Recipe) -> Estimate:
         run = waiting.pop(name)
         options = _options(run)
         rows = options.pop("stages")
-        base = json.dumps(_deciding(options), sort_keys=True)
         mark, first = "", 0
-        marks[name] = {}
         if run.fork and run.fork.run in marks:
             mark = marks[run.fork.run][run.fork.stage]
             names = [row["name"] for row in rows]
             if run.fork.stage in names:
                 first = names.index(run.fork.stage) + 1
-        for row in rows[first:]:
-            told = json.dumps([mark, base, row], sort_keys=True)
-            mark = hashlib.sha256(told.encode()).hexdigest()
+        own = stage_marks(deciding(options), rows[first:], mark)
+        marks[name] = {}
+        for mark, row in zip(own, rows[first:], strict=True):
             marks[name][row["name"]] = mark
-            stages[mark] = _trained(options["model"], row)
+            stages[mark] = _cost(options["model"], row)
         texts.append(json.dumps([options, rows]))
     found = {name for text in texts for name in VARIABLE.findall(text)}
     return Estimate(stages, tuple(sorted(found)))
@@ -144,31 +141,16 @@ def _layered(
     return merged(options, own)
 
 
-def _deciding(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what weights depend on, as a plan does (``training``)."""
-    return {
-        section: {
-            key: value
-            for key, value in options[section].items()
-            if key not in UNSEEN.get(section, ())
-        }
-        if isinstance(options[section], Mapping)
-        else options[section]
-        for section in DECIDING
-        if section in options
-    }
-
-
-def _trained(model: Mapping[str, Any], row: Mapping[str, Any]) -> Trained:
+def _cost(model: Mapping[str, Any], row: Mapping[str, Any]) -> Cost:
     """Reckon a stage, or take its measured steps/s."""
     costs = _costs()
     steps = row["steps"]
     arguments = model.get("init_args") or {}
     cost = _cost_of(model, costs["codecs"].get(model["class_path"], ()))
     if cost is None:
-        return Trained(steps, None, False)
+        return Cost(steps, None, False)
     if speed := cost.get("steps_per_second", {}).get(row["name"]):
-        return Trained(steps, steps / speed / DAY, True)
+        return Cost(steps, steps / speed / DAY, True)
     frames = row["frames"]
     if row.get("unroll") == "unit":
         frames = min(frames, arguments.get("frames_per_unit", 1))
@@ -179,7 +161,7 @@ def _trained(model: Mapping[str, Any], row: Mapping[str, Any]) -> Trained:
     each = cost.get("counted", {}).get(row["name"], 2 * cost["kmacs"] * passes)
     operations = 1e3 * each * pixels * steps
     speed = 1e12 * costs["peak_tflops"] * costs["utilisation"]
-    return Trained(steps, operations / speed / DAY, False)
+    return Cost(steps, operations / speed / DAY, False)
 
 
 def _cost_of(

@@ -1,19 +1,17 @@
 """Drawings of recipes: those that ``compare`` has not, or one of them alone."""
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.cli.command import nearest
+from experiments.compare.bd import quality_at
 from experiments.compare.comparison import Comparison
-from experiments.compare.report.plots import (
-    draw_sequences,
-    draw_set,
-    looks_of,
-    mean_curves,
-)
+from experiments.compare.report.plots import draw_set, looks_of, mean_curves
 from experiments.compare.report.scales import (
     draw_bits,
     draw_progressive,
@@ -26,6 +24,7 @@ from experiments.paper.values import Measured
 from experiments.results.drawing.figures import figure_style, make_figure, save_figure
 from experiments.results.drawing.looks import choose_looks
 from experiments.results.drawing.names import safe_name
+from experiments.results.drawing.tables import metric_name
 from experiments.results.result import Point, Result
 
 if TYPE_CHECKING:
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
 
 HEIGHT = 4.2
 """Of bars, in inches."""
+
+GROUP = 0.8
+"""Width of a group of bars, of the distance between groups."""
 
 OF_COMMANDS = ("propagation", "stream")
 """Commands that draw figures of their own, beside their JSON file."""
@@ -52,10 +54,17 @@ class Drawn:
     comparison: Comparison | None
     one_sequence: bool
 
+    def check(self, told: Mapping[str, Any]) -> None:
+        """Raise ``ValueError`` if a drawing's arguments name a row that is none."""
+        for label in (*told.get("rows", ()), *([told["row"]] if "row" in told else [])):
+            if label not in self.rows:
+                raise ValueError(
+                    f"there is no row {label!r}{nearest(label, self.rows)}; there are "
+                    f"{', '.join(self.rows)}"
+                )
+
     def results(self, labels: Sequence[str]) -> list[Result]:
         """Return the curves of some rows, or of all."""
-        if lost := [label for label in labels if label not in self.rows]:
-            raise ValueError(f"there is no row {lost[0]}{nearest(lost[0], self.rows)}")
         chosen = [self.rows[label] for label in labels or self.rows]
         return [result for row in chosen for result in row.results]
 
@@ -133,43 +142,51 @@ def _progressive(
 
 def _latency(drawn: Drawn, rows: Sequence[str] = ()) -> Figures:
     """Seconds that a frame takes, of one worker and of several."""
-    bars: dict[str, tuple[float, float]] = {}
+    bars: dict[str, dict[str, float | None]] = {}
+
+    def add(name: str, encode: float, decode: float) -> None:
+        bars[name] = {"encoding": encode, "decoding": decode}
+
     for label in rows or drawn.rows:
         profile = drawn.rows[label].figures.get("profile", {})
         time, pipeline = profile.get("time"), profile.get("pipeline")
         if time:
-            bars[label] = time["encode_s_per_frame"], time["decode_s_per_frame"]
+            add(label, time["encode_s_per_frame"], time["decode_s_per_frame"])
         if pipeline:
-            encode, decode = pipeline["encode"], pipeline["decode"]
             workers = f"{label}, {pipeline['workers']} workers"
             for name, key in ((label, "one_worker"), (workers, "pipeline")):
-                key = f"{key}_s_per_frame"
-                bars[name] = encode[key], decode[key]
+                ways = pipeline["encode"], pipeline["decode"]
+                add(name, *(way[f"{key}_s_per_frame"] for way in ways))
     if bars:
-        yield "latency", _draw_bars(bars)
+        yield "latency", _draw_bars(bars, "seconds per frame")
 
 
-def _curves_at(
+def _quality_at(
     drawn: Drawn,
+    bpp: Sequence[float],
     metrics: Sequence[str] = (),
-    bpp: Sequence[float] = (),
     rows: Sequence[str] = (),
 ) -> Figures:
-    """Quality at fixed rates, by sequence: of the kinds of motion, for example."""
+    """Quality at fixed rates, by set: of the kinds of motion, for example.
+
+    A row whose curve does not reach a rate leaves a gap.
+    """
     comparison = drawn.comparison
     if comparison is None:
         return
-    names = {result.name for result in drawn.results(rows)}
+    names = [result.name for result in drawn.results(rows)]
     for metric in metrics or [comparison.headline]:
-        curves = [
-            c for c in comparison.curves if c.metric == metric and c.codec in names
-        ]
-        singles = [curve for curve in curves if curve.sequence is not None]
-        for set in comparison.sets:
-            own = [curve for curve in singles if curve.set == set]
-            if own:
-                figure = draw_sequences(own, looks_of(comparison))
-                yield f"{set}_{metric}_sequences", figure
+        for rate in bpp:
+            bars = {
+                set: {
+                    curve.codec: quality_at(curve, rate)
+                    for curve in mean_curves(comparison, set, metric)
+                    if curve.codec in names
+                }
+                for set in comparison.sets
+            }
+            figure = _draw_bars(bars, f"{metric_name(metric)} at {rate:g} bpp")
+            yield f"{metric}_at_{rate:g}_bpp", figure
 
 
 FIGURES: dict[str, Callable[..., Figures]] = {
@@ -178,7 +195,7 @@ FIGURES: dict[str, Callable[..., Figures]] = {
     "scale_shares": _scale_shares,
     "progressive": _progressive,
     "latency": _latency,
-    "curves_at": _curves_at,
+    "quality_at": _quality_at,
 }
 """What a recipe's ``figures`` may name; its values are their arguments."""
 
@@ -207,13 +224,15 @@ def draw_figures(
                     f"{nearest(kind, FIGURES)}; there are {', '.join(FIGURES)}"
                 )
             try:
-                for name, figure in FIGURES[kind](drawn, **told):
-                    stem = folder / "figures" / safe_name(name)
-                    names.append(f"figures/{save_figure(figure, stem)[0].name}")
+                signature(FIGURES[kind]).bind(drawn, **told)
+                drawn.check(told)
             except (TypeError, ValueError) as error:
                 raise ValueError(
                     f"{plan.recipe.path}: figures.{kind}: {error}"
                 ) from error
+            for name, figure in FIGURES[kind](drawn, **told):
+                stem = folder / "figures" / safe_name(name)
+                names.append(f"figures/{save_figure(figure, stem)[0].name}")
     return (*names, *_of_commands(plan, folder))
 
 
@@ -254,15 +273,18 @@ def _at_rate(results: Sequence[Result], rate: float | None) -> list[Result]:
     ]
 
 
-def _draw_bars(bars: Mapping[str, tuple[float, float]]) -> "Figure":
-    """Draw a bar for encoding and one for decoding beside each other, by name."""
+def _draw_bars(groups: Mapping[str, Mapping[str, float | None]], unit: str) -> "Figure":
+    """Draw groups of bars; those of a name have one colour, ``None`` leaves a gap."""
     figure = make_figure(HEIGHT)
     axes = figure.add_subplot()
-    places = range(len(bars))
-    for number, what in enumerate(("encoding", "decoding")):
-        values = [own[number] for own in bars.values()]
-        axes.bar([p + 0.4 * number - 0.2 for p in places], values, 0.38, label=what)
-    axes.set_xticks(list(places), list(bars), rotation=20, ha="right")
-    axes.set_ylabel("seconds per frame")
+    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    width = GROUP / max(1, len(names))
+    for number, name in enumerate(names):
+        values = [bars.get(name) for bars in groups.values()]
+        heights = [math.nan if value is None else value for value in values]
+        middle = (number - (len(names) - 1) / 2) * width
+        axes.bar([p + middle for p in range(len(groups))], heights, width, label=name)
+    axes.set_xticks(range(len(groups)), list(groups), rotation=20, ha="right")
+    axes.set_ylabel(unit)
     axes.legend()
     return figure

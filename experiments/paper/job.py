@@ -101,10 +101,6 @@ class Records:
         record = self._read(job)
         return record.get("mark") == self._marks[job.name] and "failed" in record
 
-    def seconds(self, job: Job) -> float | None:
-        """Return how long a job took, if it was done."""
-        return self._read(job).get("seconds")
-
     def write(self, job: Job, seconds: float) -> None:
         """Say that a job ended well."""
         self._write(job, seconds=round(seconds, 1))

@@ -121,8 +121,9 @@ def _table_job(
     rehearsal: Rehearsal | None,
     wandb: bool,
 ) -> Job:
-    inside = "recipes" in recipe.path.parts and "/" in recipe.name
-    words = recipe.name.split("/") if inside else [str(recipe.path)]
+    # Only those of the suite have a codec in their name.
+    own = "/" not in recipe.name
+    words = [str(recipe.path)] if own else recipe.name.split("/")
     words += ["--write", "--output", str(places.output)]
     words += ["--rehearse"] if rehearsal else []
     return Job(

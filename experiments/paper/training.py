@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from experiments.cli.command import nearest
-from experiments.paper.recipe import VARIABLE, Recipe, Run
+from experiments.paper.recipe import VARIABLE, Fork, Recipe, Run
 
 UNSEEN = {
     "trainer": ("log_every_n_steps", "val_every_n_steps", "save_every_n_steps"),
@@ -108,8 +108,9 @@ def plan_training(
     for name in _in_order(recipe.runs):
         own = schedules[name]
         run = recipe.runs[name]
-        begin = _begin(run, own, marks, trained, schedules) if run.fork else []
-        marks[name] = begin + _marks(own, begin)
+        begin = _begin(run.fork, own, marks, schedules) if run.fork else []
+        left = own.rows[len(begin) :]
+        marks[name] = begin + stage_marks(own.base, left, *begin[-1:])
         names = [row["name"] for row in own.rows]
         for mark, stage in zip(marks[name], names, strict=True):
             owners.setdefault(mark, (name, stage))
@@ -151,17 +152,40 @@ def _parsed(name: str, run: Run, layers: Sequence[str], rehearsed: bool) -> _Sch
     if options["shrink"]:
         stages = Shrink(**options["shrink"]).apply([Stage(**row) for row in rows])
         steps = [stage.steps for stage in stages]
-    base = {
+    return _Schedule(tuple(arguments), deciding(options), tuple(rows), tuple(steps))
+
+
+def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what weights depend on beside the stages, of a run's plain options."""
+    return {
         section: {
             key: value
             for key, value in options[section].items()
             if key not in UNSEEN.get(section, ())
         }
-        if isinstance(options[section], dict)
+        if isinstance(options[section], Mapping)
         else options[section]
         for section in DECIDING
+        if section in options
     }
-    return _Schedule(tuple(arguments), base, tuple(rows), tuple(steps))
+
+
+def stage_marks(
+    base: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], mark: str = ""
+) -> list[str]:
+    """Return a mark for each stage: equal where the weights behind it are.
+
+    Args:
+        base: What weights depend on beside the stages.
+        rows: The stages, in order.
+        mark: Of the stage before the first; empty if there is none.
+    """
+    marks = []
+    for row in rows:
+        told = json.dumps([mark, base, row], sort_keys=True)
+        mark = hashlib.sha256(told.encode()).hexdigest()
+        marks.append(mark)
+    return marks
 
 
 def _options(options: Mapping[str, Any]) -> list[str]:
@@ -190,44 +214,31 @@ def _in_order(runs: Mapping[str, Run]) -> list[str]:
     return ordered
 
 
-def _marks(own: _Schedule, begin: Sequence[str]) -> list[str]:
-    """Return a mark for each stage behind the begin: equal where weights are."""
-    mark = begin[-1] if begin else ""
-    marks = []
-    for row in own.rows[len(begin) :]:
-        told = json.dumps([mark, own.base, row], sort_keys=True)
-        mark = hashlib.sha256(told.encode()).hexdigest()
-        marks.append(mark)
-    return marks
-
-
 def _begin(
-    run: Run,
+    fork: Fork,
     own: _Schedule,
     marks: Mapping[str, list[str]],
-    trained: Mapping[str, list[tuple[str, str]]],
     schedules: Mapping[str, _Schedule],
 ) -> list[str]:
     """Return the marks of the stages that a run takes from the one it forks from."""
-    assert run.fork is not None
-    other = schedules[run.fork.run]
+    other = schedules[fork.run]
     names = [row["name"] for row in other.rows]
-    if run.fork.stage not in names:
+    if fork.stage not in names:
         raise ValueError(
-            f"fork.stage {run.fork.stage!r} is no stage of run {run.fork.run}"
-            f"{nearest(run.fork.stage, names)}; it has {', '.join(names)}"
+            f"fork.stage {fork.stage!r} is no stage of run {fork.run}"
+            f"{nearest(fork.stage, names)}; it has {', '.join(names)}"
         )
     mine = [row["name"] for row in own.rows]
-    count = mine.index(run.fork.stage) + 1 if run.fork.stage in mine else len(mine)
+    count = mine.index(fork.stage) + 1 if fork.stage in mine else len(mine)
     if count >= len(mine):
         raise ValueError(
-            f"a run that forks from {run.fork.run} behind {run.fork.stage} has no "
+            f"a run that forks from {fork.run} behind {fork.stage} has no "
             f"stage left: it has {', '.join(mine)}"
         )
     taken = [name for name in names if name in mine[:count]]
     if taken != mine[:count]:
         raise ValueError(
-            f"a run forks from {run.fork.run} behind {run.fork.stage}, but its stages "
+            f"a run forks from {fork.run} behind {fork.stage}, but its stages "
             f"{', '.join(mine[:count])} are not all there, in this order: "
             f"{', '.join(names)}"
         )
@@ -235,10 +246,10 @@ def _begin(
     for row, place in zip(own.rows[:count], places, strict=True):
         if difference := _difference(row, other.rows[place]):
             raise ValueError(
-                f"a run forks from {run.fork.run} behind {run.fork.stage}, but its "
+                f"a run forks from {fork.run} behind {fork.stage}, but its "
                 f"stage {row['name']} is another one: {difference}"
             )
-    return [marks[run.fork.run][place] for place in places]
+    return [marks[fork.run][place] for place in places]
 
 
 def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

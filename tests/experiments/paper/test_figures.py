@@ -1,12 +1,15 @@
 """Drawings of a recipe: each is made of what is measured, and no other name is."""
 
 import json
+import math
 
 import pytest
 
+from experiments.compare.assemble import compare_results
 from experiments.paper.command import main
 from experiments.paper.figures import FIGURES, Drawn
 from experiments.paper.values import Measured
+from experiments.results.set_means import add_set_means
 
 ROWS = """
 title: own
@@ -36,7 +39,7 @@ def draw(make_result, recipe, tmp_path, monkeypatch, capsys):
         result.save(tmp_path / f"{name}.json")
 
     def of(figures, code=0):
-        compared = "rd" in figures or "curves" in figures
+        compared = "rd" in figures or "quality_at" in figures
         more = "" if compared else "compare: null\n"
         path = recipe(f"{ROWS}{more}figures: {{{figures}}}").path
         assert main([str(path), "--write", "--output", "out"]) == code
@@ -62,8 +65,8 @@ def draw(make_result, recipe, tmp_path, monkeypatch, capsys):
         ("progressive: {row: a}", []),
         ("latency: {}", []),
         (
-            "curves_at: {metrics: [psnr_yuv]}",
-            ["uvg_psnr_yuv_sequences.png", "hevc_d_psnr_yuv_sequences.png"],
+            "quality_at: {metrics: [psnr_yuv], bpp: [0.05, 9]}",
+            ["psnr_yuv_at_0.05_bpp.png", "psnr_yuv_at_9_bpp.png"],
         ),
     ],
 )
@@ -76,7 +79,7 @@ def test_a_drawing_is_made_of_what_is_measured(draw, figures, names):
     [
         ("frame: {}", "figures.frame is none (did you mean frames?); there are frames"),
         ("frames: {sequenze: x}", "figures.frames: "),
-        ("frames: {rows: [c]}", "figures.frames: there is no row c"),
+        ("frames: {rows: [c]}", "figures.frames: there is no row 'c'"),
     ],
 )
 def test_a_wrong_drawing_is_one_line(draw, figures, message):
@@ -96,3 +99,18 @@ def test_bars_have_one_worker_and_several():
     labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
     assert name == "latency" and labels == ["a", "b", "b, 4 workers"]
     assert [bar.get_height() for bar in figure.axes[0].patches][:3] == [0.2, 0.2, 0.1]
+
+
+def test_quality_is_read_off_at_equal_bits_and_a_curve_that_is_too_short_is_a_gap(
+    make_result,
+):
+    results = [make_result("a"), make_result("b", 1.5)]
+    rows = {r.name: Measured((r.name,), (r,)) for r in results}
+    drawn = Drawn(rows, compare_results(add_set_means(results), "a"), False)
+    ((name, figure),) = FIGURES["quality_at"](drawn, [0.0181])
+    bars = [bar.get_height() for bar in figure.axes[0].patches]
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert name == "psnr_yuv_at_0.0181_bpp" and ticks == ["uvg", "hevc_d"]
+    # Of a, whose least bits are 0.016 and 0.018; then of b, with 1.5 times as many.
+    assert 30.1 < bars[0] < 31 and 30 < bars[1] < 30.1
+    assert math.isnan(bars[2]) and math.isnan(bars[3])

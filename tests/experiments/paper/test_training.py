@@ -5,7 +5,6 @@ import re
 import pytest
 
 from experiments.paper.plan import make_plan
-from experiments.paper.recipe import Run
 from experiments.paper.training import plan_training
 
 OWN = """
@@ -77,9 +76,13 @@ def test_options_that_do_share_nothing(planned, option):
     assert trained(training)[-1] == ("other", ("one", "two", "three"))
 
 
-def test_a_shorter_run_ends_at_the_others_stage(planned):
-    training = planned("{config: [rows.yaml, '{stages: {three: {lr: 0.01}}}']}")
-    assert len(training.pieces) == 3
+def test_a_shorter_run_ends_where_another_goes_on(planned, tmp_path):
+    shorter = ROWS.replace("  - {name: three, steps: 6, frames: 4}\n", "")
+    assert shorter != ROWS
+    (tmp_path / "shorter.yaml").write_text(shorter)
+    training = planned("{config: [shorter.yaml]}")
+    assert trained(training) == [("main", ("one", "two")), ("main", ("three",))]
+    assert training.ends["other"] == ("main", "two")
 
 
 def test_a_fork_that_is_told_shares_though_models_differ(planned):
@@ -132,15 +135,12 @@ def test_what_leads_nowhere_is_one_line(planned, other, message):
     assert "\n" not in str(error.value)
 
 
-def test_forks_in_a_circle_are_refused():
-    from experiments.paper.training import _in_order
+def test_forks_in_a_circle_are_refused(planned):
+    def run(fork):
+        return f"{{config: [rows.yaml], fork: {{run: {fork}, stage: two}}}}"
 
-    runs = {"a": ("b", "x"), "b": ("a", "x")}
-    fork = {
-        n: Run(["c"], fork=type("F", (), {"run": r})()) for n, (r, _) in runs.items()
-    }
-    with pytest.raises(ValueError, match="circle: a from b"):
-        _in_order(fork)
+    with pytest.raises(ValueError, match="in a circle: other from third"):
+        planned(f"{run('third')}\n  third: {run('other')}")
 
 
 def test_commands_say_where_each_run_begins_and_ends(planned, recipe, tmp_path):
