@@ -158,7 +158,7 @@ def _latency(drawn: Drawn, rows: Sequence[str] = ()) -> Figures:
                 ways = pipeline["encode"], pipeline["decode"]
                 add(name, *(way[f"{key}_s_per_frame"] for way in ways))
     if bars:
-        yield "latency", _draw_bars(bars, "seconds per frame")
+        yield "latency", _draw_groups(bars, "seconds per frame", bars=True)
 
 
 def _quality_at(
@@ -169,7 +169,8 @@ def _quality_at(
 ) -> Figures:
     """Quality at fixed rates, by set: of the kinds of motion, for example.
 
-    A row whose curve does not reach a rate leaves a gap.
+    A row whose curve does not reach a rate leaves a gap; where none does, there is no
+    drawing.
     """
     comparison = drawn.comparison
     if comparison is None:
@@ -177,7 +178,7 @@ def _quality_at(
     names = [result.name for result in drawn.results(rows)]
     for metric in metrics or [comparison.headline]:
         for rate in bpp:
-            bars = {
+            read = {
                 set: {
                     curve.codec: quality_at(curve, rate)
                     for curve in mean_curves(comparison, set, metric)
@@ -185,8 +186,10 @@ def _quality_at(
                 }
                 for set in comparison.sets
             }
-            figure = _draw_bars(bars, f"{metric_name(metric)} at {rate:g} bpp")
-            yield f"{metric}_at_{rate:g}_bpp", figure
+            if any(value for own in read.values() for value in own.values()):
+                unit = f"{metric_name(metric)} at {rate:g} bpp"
+                figure = _draw_groups(read, unit, bars=False)
+                yield f"{metric}_at_{rate:g}_bpp", figure
 
 
 FIGURES: dict[str, Callable[..., Figures]] = {
@@ -273,18 +276,31 @@ def _at_rate(results: Sequence[Result], rate: float | None) -> list[Result]:
     ]
 
 
-def _draw_bars(groups: Mapping[str, Mapping[str, float | None]], unit: str) -> "Figure":
-    """Draw groups of bars; those of a name have one colour, ``None`` leaves a gap."""
+def _draw_groups(
+    groups: Mapping[str, Mapping[str, float | None]], unit: str, *, bars: bool
+) -> "Figure":
+    """Draw values side by side, group by group; ``None`` leaves a gap.
+
+    Args:
+        groups: Values by name, of which each has one colour, by name of the group.
+        unit: Of the values.
+        bars: Whether as bars, which begin at 0; else as points.
+    """
     figure = make_figure(HEIGHT)
     axes = figure.add_subplot()
-    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    names = list(dict.fromkeys(name for values in groups.values() for name in values))
     width = GROUP / max(1, len(names))
     for number, name in enumerate(names):
-        values = [bars.get(name) for bars in groups.values()]
+        values = [own.get(name) for own in groups.values()]
         heights = [math.nan if value is None else value for value in values]
         middle = (number - (len(names) - 1) / 2) * width
-        axes.bar([p + middle for p in range(len(groups))], heights, width, label=name)
+        places = [place + middle for place in range(len(groups))]
+        if bars:
+            axes.bar(places, heights, width, label=name)
+        else:
+            axes.plot(places, heights, "o", label=name)
     axes.set_xticks(range(len(groups)), list(groups), rotation=20, ha="right")
+    axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_ylabel(unit)
     axes.legend()
     return figure

@@ -86,6 +86,16 @@ def evaluate():
     return run
 
 
+@pytest.fixture
+def seen(monkeypatch):
+    """Options of the runs that would have been trained."""
+    options = []
+    monkeypatch.setattr(
+        "experiments.fit.run.train", lambda given, *_: options.append(given)
+    )
+    return options
+
+
 # Results of codecs whose BD-rate is known
 
 SETS = {"uvg": ("Beauty", "Jockey"), "hevc_d": ("BQSquare",)}

@@ -87,16 +87,6 @@ def test_ranks_share_what_is_measured(tmp_path):
     assert str(make_parser(EvaluateOptions, "").parse_args(given).output) == "a b"
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """Options of the runs that would have been trained."""
-    options = []
-    monkeypatch.setattr(
-        "experiments.fit.run.train", lambda given, *_: options.append(given)
-    )
-    return options
-
-
 def test_each_trial_of_a_sweep_is_a_run_of_its_own(monkeypatch, seen):
     sweep = yaml.safe_load((CLUSTER / "sweep.yaml").read_text())
     values = {

@@ -36,16 +36,6 @@ def sweep(recipe, tmp_path, monkeypatch):
     return lambda *words: main([path, "--output", "out", "--sweep", *words])
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """Options of the runs that would have been trained."""
-    options = []
-    monkeypatch.setattr(
-        "experiments.fit.run.train", lambda given, *_: options.append(given)
-    )
-    return options
-
-
 def test_each_trial_is_named_by_its_values(sweep, tmp_path, seen, capsys, monkeypatch):
     assert sweep("stages.two.lr=1e-4,2e-4", "model.frames_per_unit=1,2") == 0
     said = capsys.readouterr().out
