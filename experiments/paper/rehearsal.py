@@ -30,7 +30,8 @@ class Rehearsal:
     def fit_arguments(self) -> tuple[str, ...]:
         """What is told to every ``fit`` after its own options."""
         told = {
-            "shrink.total_steps": 12,
+            # Of every row one step.
+            "shrink.total_steps": 1,
             "shrink.min_steps": 1,
             "shrink.batch_size": 1,
             "shrink.frames": 3,
